@@ -1,0 +1,40 @@
+# Needs Python 3.11 or 3.12 with venv, and make. Everything else, Java included, comes from requirements.lock.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+SERVE ?= 1
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test test-all lint format lock clean distclean
+
+demo: $(READY)  ## phantom corpus -> ETL -> training -> evaluation -> scores -> endpoint (SERVE=0: no endpoint at the end)
+	$(BIN)/python -m pipelines.run +experiment=demo $(if $(filter 0,$(SERVE)),serve.stay=false)
+
+test: $(READY)  ## the whole suite but the slow second tier
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy chestai pipelines serve tune tests
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(READY)  ## after a change of dependencies in pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		--group dev pyproject.toml -o requirements.lock
+
+clean:  ## what the demo made
+	rm -rf lake phantom
+
+distclean: clean
+	rm -rf .venv
+
+$(READY): requirements.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r requirements.lock
+	touch $@

@@ -1,0 +1,1 @@
+"""ChestAI's domain library: pure chest X-ray code that imports neither Ray nor Spark."""

@@ -1,0 +1,151 @@
+"""How every command starts and ends: config in, a table out, one line for a user's mistake."""
+
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.table import Table
+
+from chestai import config as conf
+from chestai.errors import UserError
+from chestai.lake import Lake
+from chestai.screen import Screen, quiet
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a stage did: rows of `unit` in `seconds`, and the facts worth telling, in order."""
+
+    stage: str
+    rows: int
+    unit: str
+    seconds: float
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rate(self) -> float:
+        """Rows a second."""
+        return self.rows / max(self.seconds, 1e-9)
+
+    def save(self, lake: Lake) -> str:
+        """Write `reports/<stage>.json` into the lake and return its location."""
+        return lake.write_report(self.stage, asdict(self))
+
+
+Stage = Callable[[conf.Config, Screen], Summary]
+
+
+def main(name: str, run: Callable[[conf.Config, Screen], object], argv: Sequence[str] | None = None) -> None:
+    """Run a command with the overrides of its command line, and exit.
+
+    Exit status: 0 done; 1 failed, the log file holds the traceback; 2 a user's mistake, told in one line;
+    130 interrupted.
+    """
+    overrides = list(sys.argv[1:] if argv is None else argv)
+    if overrides in (["--help"], ["-h"]):
+        print(f"usage: python -m {name} [key=value ...]\n\n{(conf.CONF / 'config.yaml').read_text()}")
+        sys.exit(0)
+    try:
+        config = conf.load(overrides)
+    except UserError as error:
+        sys.exit(_refuse(name, str(error)))
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    lake = Lake(config.lake)
+    folder = Path(lake.uri("logs")) if lake.local else Path("logs")
+    log = folder / f"{name.rsplit('.', 1)[-1]}.log"
+    try:
+        with quiet(log) as screen:
+            try:
+                run(config, screen)
+            except (UserError, KeyboardInterrupt):
+                raise
+            except BaseException:
+                traceback.print_exc()  # into the log
+                raise
+        status = 0
+    except UserError as error:
+        status = _refuse(name, _last_line(error))
+    except KeyboardInterrupt:
+        print(f"{name}: stopped", file=sys.stderr)
+        status = 130
+    except Exception as error:
+        print(f"{name}: failed: {_last_line(error)[:300]}\n  the full story is in {log}", file=sys.stderr)
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sys.exit(status)
+
+
+def as_command(name: str, stage: Stage) -> None:
+    """`main` for a single stage: run it and print its summary as a table."""
+
+    def run(config: conf.Config, screen: Screen) -> None:
+        summary = stage(config, screen)
+        screen.console.print(fact_table(summary))
+        screen.say(f"report: {Lake(config.lake).uri('reports', summary.stage + '.json')}   log: {screen.log}")
+
+    main(name, run)
+
+
+def fact_table(summary: Summary) -> Table:
+    """A summary's facts, one a line."""
+    table = Table(title=summary.stage, title_justify="left", show_header=False)
+    table.add_row(summary.unit, f"{summary.rows:,}")
+    table.add_row("seconds", f"{summary.seconds:.1f}")
+    for name, value in summary.facts.items():
+        table.add_row(name.replace("_", " "), _text(value))
+    return table
+
+
+def stage_table(summaries: Sequence[Summary]) -> Table:
+    """The chain's summary: a line a stage."""
+    table = Table("stage", "rows", "seconds", "rows/s", "what", title_justify="left")
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    for one in summaries:
+        table.add_row(
+            one.stage,
+            f"{one.rows:,} {one.unit}",
+            f"{one.seconds:.1f}",
+            f"{one.rate:,.0f}",
+            _headline(one.facts),
+        )
+    return table
+
+
+def _headline(facts: dict[str, Any]) -> str:
+    return str(facts.get("headline", ""))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items()) or "none"
+    return str(value)
+
+
+def _refuse(name: str, message: str) -> int:
+    print(f"{name}: {message}", file=sys.stderr)
+    return 2
+
+
+def _last_line(error: BaseException) -> str:
+    """The message; an error that crossed Ray carries its traceback before the line that matters."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return re.sub(r"^([\w]+\.)+\w*(Error|Exception): ", "", lines[-1])
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    """SIGTERM (a job stopped by its cluster) unwinds like Ctrl-C, so that children are ended too."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.kill(os.getpid(), signal.SIGINT)

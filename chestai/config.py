@@ -1,0 +1,225 @@
+"""The conf/ tree as typed, validated, frozen objects."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException, HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from chestai.errors import UserError
+from chestai.triage import TriageRule
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(Section):
+    format: Literal["nih"]
+    root: str | None
+    synthetic: bool
+
+
+class Split(Section):
+    val_fraction: Annotated[float, Field(gt=0, lt=1)]
+    test_fraction: Annotated[float, Field(gt=0, lt=1)]
+    salt: Annotated[str, Field(min_length=1)]
+
+
+class Network(Section):
+    backbone: str
+    size: Annotated[int, Field(ge=32, le=2048)]
+    dropout: Fraction
+
+
+class Train(Section):
+    epochs: Positive
+    batch_size: Positive
+    lr: Rate
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup: Fraction
+    clip: Rate
+    max_pos_weight: Annotated[float, Field(ge=1)]
+    workers: Positive
+    gpu: bool
+    precision: Literal["auto", "fp32", "bf16"]
+    augment: bool
+    seed: int
+
+
+class Evaluate(Section):
+    model: str
+    split: Literal["train", "val", "test"]
+    batch_size: Positive
+    resamples: Annotated[int, Field(ge=100)]
+    seed: int
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _text(cls, value: object) -> str:
+        return str(value)
+
+
+class Score(Section):
+    model: str
+    batch_size: Positive
+    csv: str | None
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _text(cls, value: object) -> str:
+        return str(value)
+
+
+class Serve(Section):
+    host: str
+    port: Annotated[int, Field(ge=0, le=65535)]
+    min_replicas: Positive
+    max_replicas: Positive
+    max_ongoing_requests: Positive
+    max_upload_mb: Positive
+    stay: bool
+
+
+class Triage(Section):
+    urgent: Annotated[float, Field(gt=0, le=1)]
+    soon: Annotated[float, Field(gt=0, le=1)]
+    weights: dict[str, Annotated[float, Field(gt=0, le=1)]]
+
+    def rule(self) -> TriageRule:
+        """The rule that these settings describe."""
+        return TriageRule(weights=self.weights, urgent=self.urgent, soon=self.soon)
+
+
+class Tracking(Section):
+    uri: str | None
+    experiment: str
+    model: str
+
+
+class Tune(Section):
+    trials: Positive
+    epochs: Positive
+    max_concurrent: Positive
+    seed: int
+
+
+class Phantom(Section):
+    root: str
+    count: Annotated[int, Field(ge=24)]
+    size: Annotated[int, Field(ge=64, le=2048)]
+    seed: int
+
+
+class Spark(Section):
+    executors: Positive
+    cores: Positive
+    memory: str
+
+
+class Cluster(Section):
+    address: str | None
+    cpus: Positive
+    object_store_gb: Rate
+    spark: Spark
+
+
+class Config(Section):
+    """Everything a command can be told; see conf/config.yaml for what each key means."""
+
+    lake: str
+    force: bool
+    source: Source
+    split: Split
+    network: Network
+    train: Train
+    evaluate: Evaluate
+    score: Score
+    serve: Serve
+    triage: Triage
+    tracking: Tracking
+    tune: Tune
+    phantom: Phantom
+    cluster: Cluster
+
+    def plain(self) -> dict[str, Any]:
+        """As nested dicts of plain values, to be stored or sent to workers."""
+        return self.model_dump(mode="json")
+
+
+def load(overrides: Sequence[str] = ()) -> Config:
+    """Compose conf/ with `key=value` overrides and validate the result.
+
+    Raises:
+        UserError: one line that names the wrong key or value.
+    """
+    for override in overrides:
+        if "=" not in override and not override.startswith("~"):
+            raise UserError(f"{override!r} is not an override: write key=value, such as train.epochs=3")
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = compose("config", overrides=list(overrides))
+        values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_explain(error, overrides)) from error
+    assert isinstance(values, dict)
+    return validate({str(key): value for key, value in values.items()})
+
+
+def validate(values: Mapping[str, Any]) -> Config:
+    """Nested plain values, as `Config.plain` gives them, as a checked `Config`. Raises `UserError`."""
+    try:
+        config = Config.model_validate(values)
+        config.triage.rule()
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"unknown key {key}{_hint(key)}") from error
+        raise UserError(f"{key}={first['input']!r} is wrong: {first['msg']}") from error
+    except ValueError as error:
+        raise UserError(f"triage: {error}") from error
+    if config.serve.max_replicas < config.serve.min_replicas:
+        raise UserError(f"serve.max_replicas={config.serve.max_replicas} is below serve.min_replicas")
+    return config
+
+
+def _explain(error: Exception, overrides: Sequence[str]) -> str:
+    """One line for what Hydra refused: its own message where it names a group, else the key with a hint."""
+    message = " ".join(str(error).split())
+    for override in overrides:
+        key = override.split("=", 1)[0].lstrip("+~")
+        group = CONF / key
+        if group.is_dir() and "Could not find" in message:
+            choices = ", ".join(sorted(path.stem for path in group.glob("*.yaml")))
+            return f"{override}: there is no such {key}; choose one of {choices}"
+        if isinstance(error, ConfigCompositionException) and f"'{key}'" in message:
+            return f"unknown key {key}{_hint(key)}"
+    return message
+
+
+def _hint(key: str) -> str:
+    near = difflib.get_close_matches(key, list(_keys(Config)), n=1)
+    return f"; did you mean {near[0]}?" if near else "; conf/config.yaml lists all keys"
+
+
+def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _keys(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"

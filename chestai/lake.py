@@ -1,0 +1,250 @@
+"""The lake: one root URI, Delta tables below it, and the dataset snapshot that pins their versions."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pds
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import TableNotFoundError
+from pyarrow import fs
+
+from chestai.errors import UserError
+
+IMAGES = "gold/images"
+LABELS = "gold/labels"
+BOXES = "gold/boxes"
+QUARANTINE = "gold/quarantine"
+STATS = "gold/stats"
+
+# The data contracts (quarantine: `item` is the path or source row that was refused).
+SCHEMAS: Mapping[str, pa.Schema] = {
+    IMAGES: pa.schema(
+        {
+            "image_id": pa.string(),
+            "path": pa.string(),
+            "source": pa.string(),
+            "patient_id": pa.string(),
+            "study_id": pa.string(),
+            "age_years": pa.float32(),
+            "sex": pa.string(),
+            "view": pa.string(),
+            "height": pa.int32(),
+            "width": pa.int32(),
+            "channels": pa.int32(),
+            "bytes": pa.int64(),
+            "sha256": pa.string(),
+            "split": pa.string(),
+        }
+    ),
+    LABELS: pa.schema(
+        {
+            "image_id": pa.string(),
+            "findings": pa.list_(pa.string()),
+            "targets": pa.list_(pa.float32()),
+        }
+    ),
+    BOXES: pa.schema(
+        {
+            "image_id": pa.string(),
+            "finding": pa.string(),
+            "x": pa.float32(),
+            "y": pa.float32(),
+            "w": pa.float32(),
+            "h": pa.float32(),
+        }
+    ),
+    QUARANTINE: pa.schema(
+        {
+            "item": pa.string(),
+            "stage": pa.string(),
+            "reason": pa.string(),
+            "detail": pa.string(),
+        }
+    ),
+    STATS: pa.schema(
+        {
+            "snapshot_id": pa.string(),
+            "built_at": pa.timestamp("us", tz="UTC"),
+            "source": pa.string(),
+            "fingerprint": pa.string(),
+            "vocabulary": pa.list_(pa.string()),
+            "versions": pa.string(),
+            "accounting": pa.string(),
+            "splits": pa.string(),
+            "pos_weight": pa.list_(pa.float64()),
+            "cooccurrence": pa.list_(pa.list_(pa.int64())),
+            "pixel_mean": pa.float64(),
+            "pixel_std": pa.float64(),
+            "synthetic": pa.bool_(),
+        }
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One whole build: the row of `gold/stats` that makes it visible.
+
+    versions: Delta version of each gold table. accounting: the counts behind "rows in = rows out". splits: per
+    split, the numbers of images and patients and, per finding, the number of positives. pos_weight: N_neg / N_pos
+    per finding on the train split. cooccurrence: (F, F) counts over all images. pixel_mean, pixel_std: of the train
+    split's pixels in units of full scale.
+    """
+
+    snapshot_id: str
+    built_at: datetime
+    source: str
+    fingerprint: str
+    vocabulary: tuple[str, ...]
+    versions: dict[str, int]
+    accounting: dict[str, int]
+    splits: dict[str, dict[str, Any]]
+    pos_weight: tuple[float, ...]
+    cooccurrence: tuple[tuple[int, ...], ...]
+    pixel_mean: float
+    pixel_std: float
+    synthetic: bool
+
+    def row(self) -> dict[str, Any]:
+        """The snapshot as a row of `gold/stats`."""
+        as_json = {name: json.dumps(getattr(self, name)) for name in ("versions", "accounting", "splits")}
+        return {**self.__dict__, **as_json}
+
+    @staticmethod
+    def from_row(row: Mapping[str, Any]) -> "Snapshot":
+        """The inverse of `row`."""
+        parsed = {name: json.loads(row[name]) for name in ("versions", "accounting", "splits")}
+        tuples = {
+            "vocabulary": tuple(row["vocabulary"]),
+            "pos_weight": tuple(row["pos_weight"]),
+            "cooccurrence": tuple(tuple(counts) for counts in row["cooccurrence"]),
+        }
+        return Snapshot(**{**row, **parsed, **tuples})
+
+
+@dataclass(frozen=True)
+class Lake:
+    """Tables and reports below one root: a local folder or an object store prefix such as ``s3://bucket/prefix``."""
+
+    root: str
+
+    @property
+    def local(self) -> bool:
+        return "://" not in self.root
+
+    def uri(self, *parts: str) -> str:
+        """The absolute location of something below the root."""
+        root = os.path.abspath(os.path.expanduser(self.root)) if self.local else self.root.rstrip("/")
+        return "/".join([root, *parts])
+
+    def filesystem(self, *parts: str) -> tuple[fs.FileSystem, str]:
+        """The pyarrow filesystem of the lake and the path of `uri(*parts)` on it."""
+        filesystem, path = fs.FileSystem.from_uri(self.uri(*parts))
+        return filesystem, path
+
+    def version(self, table: str) -> int | None:
+        """The newest version of a table, None where there is no such table."""
+        try:
+            return DeltaTable(self.uri(table)).version()
+        except TableNotFoundError:
+            return None
+
+    def open(self, table: str, version: int | None = None) -> DeltaTable:
+        """A Delta table, as of a version (newest where None).
+
+        Raises:
+            UserError: there is no such table.
+        """
+        try:
+            return DeltaTable(self.uri(table), version=version)
+        except TableNotFoundError as error:
+            raise UserError(f"no table {table} in the lake {self.root}") from error
+
+    def read(
+        self,
+        table: str,
+        version: int | None = None,
+        columns: Sequence[str] | None = None,
+        where: pc.Expression | None = None,
+    ) -> pa.Table:
+        """Read a table, its columns and rows optionally narrowed (`where` is pushed down to the files).
+
+        Raises:
+            UserError: there is no such table.
+        """
+        dataset: pds.Dataset = self.open(table, version).to_pyarrow_dataset()
+        return dataset.to_table(columns=list(columns) if columns is not None else None, filter=where)
+
+    def write(self, table: str, rows: pa.Table, mode: Literal["append", "overwrite"] = "overwrite") -> int:
+        """Write rows as one atomic commit and return the new version."""
+        schema_mode: Literal["overwrite"] | None = "overwrite" if mode == "overwrite" else None
+        write_deltalake(self.uri(table), rows, mode=mode, schema_mode=schema_mode)
+        version = self.version(table)
+        assert version is not None
+        return version
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Make a build visible: append its row to `gold/stats`, last of all its tables."""
+        self.write(STATS, pa.Table.from_pylist([snapshot.row()], schema=SCHEMAS[STATS]), mode="append")
+
+    def history(self) -> list[Snapshot]:
+        """All builds, oldest first; empty for a new lake."""
+        if self.version(STATS) is None:
+            return []
+        rows = self.read(STATS).sort_by("built_at").to_pylist()
+        return [Snapshot.from_row(row) for row in rows]
+
+    def snapshot(self, snapshot_id: str | None = None) -> Snapshot:
+        """A build by ID, the newest where None.
+
+        Raises:
+            UserError: the lake holds no (such) build.
+        """
+        builds = self.history()
+        if not builds:
+            raise UserError(f"the lake {self.root} holds no build: run `python -m pipelines.etl lake={self.root}`")
+        if snapshot_id is None:
+            return builds[-1]
+        for build in reversed(builds):
+            if build.snapshot_id == snapshot_id:
+                return build
+        raise UserError(f"the lake {self.root} holds no snapshot {snapshot_id}: it has {builds[-1].snapshot_id}")
+
+    def gold(self, snapshot: Snapshot, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """A gold table as of a snapshot, sorted by image_id so that its order never depends on the build."""
+        rows = self.read(table, snapshot.versions[table], columns)
+        return rows.sort_by("image_id") if "image_id" in rows.column_names else rows
+
+    def labelled(self, snapshot: Snapshot, columns: Sequence[str]) -> pa.Table:
+        """Columns of `gold/images` with the `targets` of `gold/labels`, row by row, sorted by image_id."""
+        images = self.gold(snapshot, IMAGES, sorted({"image_id", *columns}))
+        labels = self.gold(snapshot, LABELS, ["image_id", "targets"])
+        if not images["image_id"].equals(labels["image_id"]):
+            raise RuntimeError(f"{IMAGES} and {LABELS} of snapshot {snapshot.snapshot_id} name different images")
+        return images.append_column("targets", labels["targets"])
+
+    def write_report(self, stage: str, report: Mapping[str, Any]) -> str:
+        """Write `reports/<stage>.json` and return its location."""
+        filesystem, folder = self.filesystem("reports")
+        filesystem.create_dir(folder, recursive=True)
+        with filesystem.open_output_stream(f"{folder}/{stage}.json") as stream:
+            stream.write(json.dumps(report, indent=2, default=str).encode())
+        return self.uri("reports", f"{stage}.json")
+
+
+def read_bytes(path: str) -> bytes:
+    """The bytes behind an absolute local path or a URI. Raises `OSError`."""
+    filesystem, inner = fs.FileSystem.from_uri(path)
+    with filesystem.open_input_stream(inner) as stream:
+        return bytes(stream.read())
+
+
+def now() -> datetime:
+    """The present in UTC, as every table stores time."""
+    return datetime.now(UTC)

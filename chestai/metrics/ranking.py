@@ -1,0 +1,135 @@
+"""AUROC and average precision, weighted and vectorised over bootstrap replicates.
+
+The point estimate is the replicate in which every image weighs 1, so one code gives both.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from chestai.metrics.known import known
+
+Floats = NDArray[np.float64]
+
+# Weights (replicates x images) handled at once: half a MiB of float64 an array, to stay in the CPU's caches.
+_CHUNK = 1 << 16
+
+
+def chunks(replicates: int, images: int) -> Iterator[slice]:
+    """Slices over the replicates that bound the memory of one pass, whatever their number."""
+    step = max(1, _CHUNK // max(1, images))
+    return (slice(start, min(start + step, replicates)) for start in range(0, replicates, step))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One finding's images in descending order of score: sorted once, measured under any weights.
+
+    Attributes:
+        index: (K,) the images with a known target, highest score first.
+        positive: (K,) bool, their targets.
+        ends: (G,) the last position of each group of tied scores.
+        scores: (G,) float64, the distinct scores, descending.
+    """
+
+    index: NDArray[np.intp]
+    positive: NDArray[np.bool_]
+    ends: NDArray[np.intp]
+    scores: Floats
+
+    @classmethod
+    def of(cls, targets: ArrayLike, scores: ArrayLike) -> "Ranking":
+        """Rank (N,) scores against (N,) targets of 1, 0 or NaN; raises what `known` raises."""
+        index, positive, values = known(targets, scores)
+        order = np.argsort(-values, kind="stable")
+        values = values[order]
+        is_last = np.ones(len(values), dtype=bool)
+        is_last[:-1] = values[:-1] != values[1:]
+        ends = np.flatnonzero(is_last)
+        return cls(index[order], positive[order], ends, values[ends])
+
+    def counts(self, weights: Floats) -> tuple[Floats, Floats]:
+        """True and false positives by weight, if the images down to each distinct score are called positive.
+
+        Args:
+            weights: (B, N) float64, not negative.
+
+        Returns:
+            Two (B, G + 1) float64 arrays; the first column is 0 (none called), the last holds the totals.
+        """
+        ordered = np.take(weights, self.index, axis=1)
+        return self._at_ends(ordered * self.positive), self._at_ends(ordered * ~self.positive)
+
+    def _at_ends(self, ordered: Floats) -> Floats:
+        totals = np.zeros((len(ordered), len(self.ends) + 1))
+        totals[:, 1:] = np.take(np.cumsum(ordered, axis=1), self.ends, axis=1)
+        return totals
+
+
+def area_under_roc(true_positives: Floats, false_positives: Floats) -> Floats:
+    """(B,) AUROC from `Ranking.counts`; a tied pair counts one half (midranks, as Mann-Whitney's U)."""
+    doubled = np.sum(np.diff(false_positives) * (true_positives[:, 1:] + true_positives[:, :-1]), axis=1)
+    with np.errstate(invalid="ignore"):  # 0 / 0 without positives or without negatives: NaN
+        return doubled / (2 * true_positives[:, -1] * false_positives[:, -1])
+
+
+def area_under_precision(true_positives: Floats, false_positives: Floats) -> Floats:
+    """(B,) average precision from `Ranking.counts`: the sum of precision x recall gained, not interpolated.
+
+    NaN without negatives, where it would be 1 for any scores, so that it is defined exactly where AUROC is.
+    """
+    gained, called = np.diff(true_positives), (true_positives + false_positives)[:, 1:]
+    # Where nothing has weight yet, nothing is gained either: any divisor gives 0.
+    summed = np.sum(gained * true_positives[:, 1:] / np.where(called > 0, called, 1), axis=1)
+    with np.errstate(invalid="ignore"):  # 0 / 0 without positives: NaN
+        return np.where(false_positives[:, -1] > 0, summed / true_positives[:, -1], np.nan)
+
+
+@overload
+def auroc(targets: ArrayLike, scores: ArrayLike) -> float: ...
+@overload
+def auroc(targets: ArrayLike, scores: ArrayLike, weights: ArrayLike) -> Floats: ...
+def auroc(targets: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float | Floats:
+    """Area under the receiver operating characteristic of one finding, exact under ties.
+
+    Args:
+        targets: (N,) 1, 0, or NaN for not known.
+        scores: (N,) logits or probabilities, higher for more likely.
+        weights: (B, N) not negative, one row a replicate; None weighs each image 1.
+
+    Returns:
+        (B,) float64 or, without weights, a float, in [0, 1]; NaN where no positive or no negative has weight.
+
+    Raises:
+        ValueError: shapes do not fit, a target is neither 0 nor 1, a score is NaN or a weight is negative.
+    """
+    return _measure(area_under_roc, targets, scores, weights)
+
+
+@overload
+def average_precision(targets: ArrayLike, scores: ArrayLike) -> float: ...
+@overload
+def average_precision(targets: ArrayLike, scores: ArrayLike, weights: ArrayLike) -> Floats: ...
+def average_precision(targets: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float | Floats:
+    """Average precision (AUPRC) of one finding, scikit-learn's definition; used and undefined as `auroc`."""
+    return _measure(area_under_precision, targets, scores, weights)
+
+
+def _measure(
+    area: Callable[[Floats, Floats], Floats], targets: ArrayLike, scores: ArrayLike, weights: ArrayLike | None
+) -> float | Floats:
+    ranking, images = Ranking.of(targets, scores), np.size(scores)
+    if weights is None:
+        return float(area(*ranking.counts(np.ones((1, images))))[0])
+    rows = np.asarray(weights)
+    if rows.ndim != 2 or rows.shape[1] != images:
+        raise ValueError(f"weights {rows.shape} must be of shape (B, {images})")
+    if not (rows >= 0).all():
+        raise ValueError("weights must not be negative or NaN")
+    result = np.empty(len(rows))
+    for chunk in chunks(len(rows), images):
+        result[chunk] = area(*ranking.counts(rows[chunk].astype(np.float64)))
+    return result

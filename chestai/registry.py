@@ -1,0 +1,162 @@
+"""Runs and the model registry: what is read from and written to MLflow, in one place."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+
+from chestai.bundle import Bundle
+from chestai.config import Tracking
+from chestai.errors import UserError
+from chestai.lake import Lake
+
+CHAMPION = "champion"
+BUNDLE = "bundle"  # artifact folder of a training run, and of a registered model
+
+PACKAGE = Path(__file__).resolve().parent
+SERVING_NEEDS = (
+    "torch",
+    "timm",
+    "safetensors",
+    "opencv-python-headless",
+    "numpy",
+    "pydantic",
+    "scikit-learn",
+)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version in the registry and its bundle."""
+
+    name: str
+    version: int
+    bundle: Bundle
+
+
+@dataclass(frozen=True)
+class Registry:
+    """MLflow as one lake uses it: a server where `tracking.uri` names one, SQLite inside the lake by default."""
+
+    tracking: Tracking
+    lake: Lake
+
+    @property
+    def uri(self) -> str:
+        """The tracking URI.
+
+        Raises:
+            UserError: the lake is remote and no server is named.
+        """
+        if self.tracking.uri is not None:
+            return self.tracking.uri
+        if not self.lake.local:
+            raise UserError(f"tracking.uri is needed with the remote lake {self.lake.root}: name an MLflow server")
+        return f"sqlite:///{self.lake.uri('mlflow', 'mlflow.db')}"
+
+    def connect(self) -> mlflow.MlflowClient:
+        """Point MLflow at the tracking URI, make the experiment if it is new, and return a client."""
+        if self.tracking.uri is None:
+            Path(self.lake.uri("mlflow")).mkdir(parents=True, exist_ok=True)
+        mlflow.set_tracking_uri(self.uri)
+        mlflow.set_registry_uri(self.uri)
+        client = mlflow.MlflowClient()
+        if client.get_experiment_by_name(self.tracking.experiment) is None:
+            location = None if self.tracking.uri else Path(self.lake.uri("mlflow", "artifacts")).as_uri()
+            client.create_experiment(self.tracking.experiment, artifact_location=location)
+        mlflow.set_experiment(self.tracking.experiment)
+        return client
+
+    def finished_runs(self, tags: Mapping[str, str]) -> list[Run]:
+        """Finished runs that carry all these tags, newest first."""
+        client = self.connect()
+        experiment = client.get_experiment_by_name(self.tracking.experiment)
+        assert experiment is not None
+        wanted = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
+        return list(
+            client.search_runs(
+                [experiment.experiment_id],
+                " and ".join([*wanted, "attributes.status = 'FINISHED'"]),
+                order_by=["attributes.start_time DESC"],
+            )
+        )
+
+    def run_bundle(self, run_id: str) -> Bundle:
+        """The bundle that a training run logged."""
+        self.connect()
+        return Bundle.load(Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=BUNDLE)))
+
+    def version_of(self, run_id: str) -> int | None:
+        """The registered version that came from a run, None where there is none."""
+        found = self.connect().search_model_versions(f"name = '{self.tracking.model}' and run_id = '{run_id}'")
+        return max((int(version.version) for version in found), default=None)
+
+    def register(self, bundle: Bundle, folder: Path, run_id: str, tags: Mapping[str, Any]) -> int:
+        """Log the bundle saved in `folder` (its last part is `BUNDLE`) as a pyfunc model; return its new version.
+
+        The model is its data and a loader module, so nothing is pickled.
+        """
+        self.connect()
+        findings = Schema([ColSpec(DataType.double, finding) for finding in bundle.card.findings])
+        with mlflow.start_run(run_id=run_id):
+            info = mlflow.pyfunc.log_model(
+                name="model",
+                loader_module="chestai.pyfunc",
+                data_path=str(folder),
+                code_paths=[str(PACKAGE)],
+                pip_requirements=[f"{name}=={_installed(name)}" for name in SERVING_NEEDS],
+                signature=ModelSignature(Schema([ColSpec(DataType.binary, "image")]), findings),
+            )
+        registered = mlflow.register_model(
+            info.model_uri, self.tracking.model, tags={name: str(value) for name, value in tags.items()}
+        )
+        return int(registered.version)
+
+    def champion(self) -> int | None:
+        """The version that the alias `champion` points to, None where there is none."""
+        try:
+            return int(self.connect().get_model_version_by_alias(self.tracking.model, CHAMPION).version)
+        except MlflowException:
+            return None
+
+    def promote(self, version: int) -> None:
+        """Point the alias `champion` at a version."""
+        self.connect().set_registered_model_alias(self.tracking.model, CHAMPION, str(version))
+
+    def load(self, which: str) -> Registered:
+        """A registered model by version number or as `champion`.
+
+        Raises:
+            UserError: there is no such version, or no champion yet.
+        """
+        self.connect()
+        name = self.tracking.model
+        version = self.champion() if which == CHAMPION else _number(which)
+        if version is None:
+            raise UserError(
+                f"no champion of model {name} in {self.uri}: run `python -m pipelines.train` and "
+                f"`python -m pipelines.evaluate` with lake={self.lake.root}"
+            )
+        try:
+            local = mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", tracking_uri=self.uri)
+        except MlflowException as error:
+            raise UserError(f"model {name} has no version {version} in {self.uri}") from error
+        return Registered(name, version, Bundle.load(Path(local) / "data" / BUNDLE))
+
+
+def _number(which: str) -> int:
+    if not which.isdigit():
+        raise UserError(f"model={which} is neither champion nor a version number")
+    return int(which)
+
+
+def _installed(package: str) -> str:
+    from importlib.metadata import version
+
+    return version(package)

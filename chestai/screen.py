@@ -1,0 +1,113 @@
+"""What a person sees while a command runs: one progress display, with third-party noise kept in a log file."""
+
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+LINE_EVERY_S = 10.0  # without a terminal (a file, CI, `ray job logs`) progress comes as lines, not as a bar
+
+
+@dataclass
+class Progress:
+    """Progress of one piece of work; `update` may be called as often as one likes."""
+
+    screen: "Screen"
+    what: str
+    total: int
+    unit: str
+    done: int = 0
+    note: str = ""
+    started: float = field(default_factory=time.monotonic)
+    _bars: Bars | None = None
+    _last_line: float = field(default_factory=time.monotonic)
+
+    @property
+    def rate(self) -> float:
+        """Units a second since the start."""
+        return self.done / max(time.monotonic() - self.started, 1e-9)
+
+    def update(self, done: int, note: str = "", total: int | None = None) -> None:
+        """Set how much is done, what to say beside it, and a better total where it is known by now."""
+        self.done, self.note, self.total = done, note or self.note, total or self.total
+        if self._bars is not None:
+            self._bars.update(self._bars.task_ids[0], completed=done, total=self.total, note=self._text())
+        elif time.monotonic() - self._last_line >= LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            left = (self.total - done) / self.rate if self.rate else 0.0
+            share = 100 * done // max(self.total, 1)
+            self.screen.say(f"{self.what}  {done:,}/{self.total:,}  {share} %  {self._text()}  ETA {clock(left)}")
+
+    def _text(self) -> str:
+        return f"{self.rate:,.0f} {self.unit}/s  {self.note}".rstrip()
+
+
+@dataclass(frozen=True)
+class Screen:
+    """The terminal, and the file where everything else goes (None where nothing is redirected)."""
+
+    console: Console
+    log: Path | None = None
+
+    def say(self, text: str) -> None:
+        """Print one line, as it is."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    @contextlib.contextmanager
+    def progress(self, what: str, total: int, unit: str) -> Iterator[Progress]:
+        """Show a bar with rate and ETA on a terminal, a line now and then elsewhere."""
+        if not self.console.is_terminal:
+            yield Progress(self, what, total, unit)
+            return
+        columns = (
+            TextColumn(f"{what:<9}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+        )
+        with Bars(*columns, console=self.console, transient=True) as bars:
+            bars.add_task(what, total=total, note="")
+            yield Progress(self, what, total, unit, _bars=bars)
+
+
+@contextlib.contextmanager
+def quiet(log: Path) -> Iterator[Screen]:
+    """Send file descriptors 1 and 2, this process's and its children's, to `log`; yield the real terminal.
+
+    Redirecting the descriptors, not `sys.stdout`, catches what Java, C++ and child processes print.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [os.dup(1), os.dup(2)]
+    sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    terminal = os.fdopen(os.dup(saved[0]), "w", buffering=1)
+    try:
+        os.dup2(sink, 1)
+        os.dup2(sink, 2)
+        logging.captureWarnings(True)
+        yield Screen(Console(file=terminal), log)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in enumerate(saved, start=1):
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(sink)
+        terminal.close()
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -1,0 +1,104 @@
+"""The triage rule: from the probabilities of findings to how soon a study should be read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Bucket = Literal["urgent", "soon", "routine"]
+
+_ASCENDING: tuple[Bucket, ...] = ("routine", "soon", "urgent")
+
+
+@dataclass(frozen=True)
+class TriageRule:
+    """Triage score = max of w * p over the weighted findings; buckets cut it at `soon` and `urgent`.
+
+    Attributes:
+        weights: finding -> w in (0, 1]; a finding that is not named never drives the score.
+        urgent: score from which a study is urgent.
+        soon: score from which it is read soon; below, it is routine. 0 < soon < urgent <= 1.
+
+    Raises:
+        ValueError: no weights, or a value outside its range.
+    """
+
+    weights: Mapping[str, float]
+    urgent: float = 0.8
+    soon: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.weights:
+            raise ValueError("triage weights are empty: name at least one finding")
+        for finding, weight in self.weights.items():
+            if not 0 < weight <= 1:
+                raise ValueError(f"triage weight {weight} of {finding} must be in (0, 1]")
+        if not 0 < self.soon < self.urgent <= 1:
+            raise ValueError(f"triage soon = {self.soon} and urgent = {self.urgent} must be 0 < soon < urgent <= 1")
+
+    def check(self, findings: Sequence[str]) -> None:
+        """Raise ValueError where a weighted finding is not in the model's vocabulary.
+
+        Passing over it would silently lose what the user calls urgent.
+        """
+        for finding in self.weights:
+            if finding not in findings:
+                raise ValueError(f"triage weight names {finding!r}, which is not one of {', '.join(findings)}")
+
+    def score(self, probabilities: ArrayLike, findings: Sequence[str]) -> NDArray[np.float64]:
+        """(N, F) probabilities, columns in the order of `findings` -> (N,) float64 scores in [0, 1].
+
+        Raises:
+            ValueError: the shape does not fit, a probability is NaN, or as `check`.
+        """
+        return np.clip(self._weighted(probabilities, findings).max(axis=1), 0, 1)
+
+    def bucket(self, score: float) -> Bucket:
+        """The bucket of one score; a score on a cut belongs to the more urgent side.
+
+        Raises:
+            ValueError: the score is NaN or outside [0, 1].
+        """
+        return self.buckets([score])[0]
+
+    def buckets(self, scores: ArrayLike) -> list[Bucket]:
+        """The buckets of (N,) scores; raises as `bucket`."""
+        values = np.asarray(scores, dtype=np.float64)
+        strange = values[~((values >= 0) & (values <= 1))]
+        if strange.size:
+            raise ValueError(f"triage score {strange[0]} must be in [0, 1]")
+        return [_ASCENDING[level] for level in np.digitize(values, [self.soon, self.urgent])]
+
+    def drivers(self, probabilities: ArrayLike, findings: Sequence[str], most: int = 3) -> list[tuple[str, float]]:
+        """The findings behind one study's score, as (finding, w * p), greatest first and at most `most`.
+
+        Args:
+            probabilities: (F,) of one study, in the order of `findings`; raises as `score`.
+        """
+        weighted = self._weighted(np.asarray(probabilities)[None], findings)[0]
+        pairs = zip(self.weights, weighted.tolist(), strict=True)
+        return sorted(pairs, key=lambda pair: pair[1], reverse=True)[:most]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"weights": dict(self.weights), "urgent": self.urgent, "soon": self.soon}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TriageRule":
+        """The inverse of `to_dict`; raises as the constructor."""
+        return cls(dict(values["weights"]), values["urgent"], values["soon"])
+
+    def _weighted(self, probabilities: ArrayLike, findings: Sequence[str]) -> NDArray[np.float64]:
+        """(N, W) w * p, columns in the order of `weights`."""
+        self.check(findings)
+        values = np.asarray(probabilities, dtype=np.float64)
+        if values.ndim != 2 or values.shape[1] != len(findings):
+            raise ValueError(f"probabilities {values.shape} must have one column for each of {len(findings)} findings")
+        columns = [findings.index(finding) for finding in self.weights]
+        weighted = values[:, columns] * list(self.weights.values())
+        if np.isnan(weighted).any():
+            # NaN compares as below every cut, which would call an unscored study routine.
+            raise ValueError("a probability is NaN: the study cannot be triaged")
+        return weighted

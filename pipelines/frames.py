@@ -1,0 +1,56 @@
+"""Between Spark frames and everything else: Arrow tables in, Delta tables out."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import pyarrow as pa
+import ray
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
+from ray.data import SaveMode
+
+from chestai.lake import SCHEMAS, Lake
+
+ROWS_A_FILE = 200_000  # a reader wants few, large files
+
+
+def from_arrow(spark: SparkSession, rows: pa.Table) -> DataFrame:
+    """An Arrow table as a Spark frame of the same columns."""
+    return spark.createDataFrame(rows.to_pandas(), from_arrow_schema(rows.schema))
+
+
+def to_delta(rows: DataFrame, count: int, lake: Lake, table: str) -> int:
+    """Replace a table of the lake by the frame's rows and return the table's new version.
+
+    Executors hand their rows to Ray Data, whose tasks write the Parquet files; one Delta commit then shows all of
+    them or none. The driver sees file names only.
+
+    Args:
+        rows: has the columns of the table's contract.
+        count: how many rows there are.
+
+    Raises:
+        RuntimeError: the frame holds another number of rows.
+    """
+    schema = SCHEMAS[table]
+    if not count:  # `write_delta` knows no schema for a table without rows
+        return lake.write(table, schema.empty_table())
+    files = 1 + count // ROWS_A_FILE
+    exact = rows.select(*schema.names).coalesce(files).sortWithinPartitions(*schema.names[:3])
+    exact = exact.mapInArrow(_caster(schema), from_arrow_schema(schema))
+    dataset = ray.data.from_spark(exact, override_num_blocks=files)
+    if dataset.count() != count:
+        raise RuntimeError(f"{table} would get {dataset.count():,} rows instead of {count:,}")
+    dataset.write_delta(lake.uri(table), mode=SaveMode.OVERWRITE)
+    version = lake.version(table)
+    assert version is not None
+    return version
+
+
+def _caster(schema: pa.Schema) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """To the contract's types; also makes every column nullable, as the contract has it, whatever Spark deduced."""
+
+    def cast(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield from pa.Table.from_batches([batch]).cast(schema).to_batches()
+
+    return cast

@@ -1,0 +1,101 @@
+"""The chain: (phantom,) etl, train, evaluate, score, and the endpoint, in one Ray.
+
+`python -m pipelines.run +experiment=demo` is `make demo`. `serve.stay=false` ends after the last stage instead of
+keeping the endpoint up until Ctrl-C.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow.compute as pc
+from rich.table import Table
+
+import serve.app as endpoint
+from chestai.bundle import RESEARCH_USE, Bundle
+from chestai.command import Stage, Summary, main, stage_table
+from chestai.config import Config
+from chestai.lake import IMAGES, Lake
+from chestai.registry import Registry
+from chestai.screen import Screen
+from pipelines import etl, evaluate, phantom, score, train
+from pipelines.cluster import connected, log_folder
+from pipelines.score import ORDER as SCORE_ORDER
+
+MOST_URGENT = 10
+
+
+def run(config: Config, screen: Screen) -> None:
+    """Run the stages one after another, each with the config of all, then start the endpoint."""
+    stages: list[tuple[str, Stage]] = [
+        ("etl", etl.run),
+        ("train", train.run),
+        ("evaluate", evaluate.run),
+        ("score", score.run),
+    ]
+    if config.source.synthetic:
+        stages.insert(0, ("phantom", phantom.run))
+    summaries: list[Summary] = []
+    with connected(config.cluster):
+        for name, stage in stages:
+            screen.say(f"{name} ...")
+            summaries.append(stage(config, screen))
+            done = summaries[-1]
+            screen.say(f"{name} {done.seconds:.1f} s: {done.facts['headline']}")
+        started = time.monotonic()
+        url = endpoint.deploy(config)
+        try:
+            summaries.append(Summary("serve", 1, "endpoint", time.monotonic() - started, {"headline": url}))
+            _tell(config, screen, summaries, url)
+            if config.serve.stay:
+                screen.say("The endpoint stays up: Ctrl-C ends it.")
+                while True:
+                    time.sleep(3600)
+        finally:
+            endpoint.stop()
+
+
+def _tell(config: Config, screen: Screen, summaries: Sequence[Summary], url: str) -> None:
+    """The closing page: stages, the model, who is first in the queue, what to try."""
+    lake = Lake(config.lake)
+    evaluated = next(one for one in summaries if one.stage == "evaluate").facts
+    screen.console.print(stage_table(summaries))
+    data = "SYNTHETIC phantoms" if config.source.synthetic else config.source.format
+    screen.say(f"{evaluated['split']} macro-AUROC {evaluated['macro_auroc']} (95 %, patients resampled) on {data}")
+    screen.say(f"registry: {evaluated['model']}; {evaluated['verdict']}")
+    model = Registry(config.tracking, lake).load(config.score.model)
+    scored = lake.read(f"scores/{model.version}", where=pc.field("not_scored").is_null()).sort_by(SCORE_ORDER)
+    rows = scored.slice(0, MOST_URGENT).to_pylist()
+    queue = [(row, _drivers(model.bundle, row)) for row in rows]
+    screen.console.print(_queue(queue))
+    first, drivers = queue[0]
+    image_id, label = first["image_id"], drivers[0][0]
+    found = lake.read(IMAGES, lake.snapshot().versions[IMAGES], ["path"], pc.field("image_id") == image_id)
+    path = found["path"][0].as_py()
+    screen.say("Try:")
+    screen.say(f"  curl -s -F file=@{path} {url}/infer")
+    screen.say(f"  curl -s -F file=@{path} '{url}/infer?explain={label}' -o overlay.png")
+    screen.say(f"  curl -s '{url}/images/{image_id}/heatmap?label={label}' -o heatmap.png")
+    screen.say(f"  curl -s {url}/health    (interactive: {url}/docs)")
+    screen.say(f"  .venv/bin/mlflow ui --backend-store-uri {Registry(config.tracking, lake).uri}")
+    screen.say(f"reports: {lake.uri('reports')}   log: {screen.log}   Ray's logs: {log_folder()}")
+    screen.say(RESEARCH_USE)
+
+
+def _drivers(bundle: Bundle, row: dict[str, Any]) -> list[tuple[str, float]]:
+    """What makes an image urgent, by the same triage rule that scored it."""
+    findings = bundle.card.findings
+    return bundle.triage.drivers([row[f"prob_{finding}"] for finding in findings], findings)
+
+
+def _queue(queue: Sequence[tuple[dict[str, Any], list[tuple[str, float]]]]) -> Table:
+    table = Table("image", "bucket", "score", "driven by (weight x probability)", title_justify="left")
+    table.title = f"the {len(queue)} most urgent images"
+    for row, drivers in queue:
+        why = ", ".join(f"{finding} {weighted:.2f}" for finding, weighted in drivers)
+        table.add_row(row["image_id"], row["bucket"], f"{row['triage_score']:.3f}", why)
+    return table
+
+
+if __name__ == "__main__":
+    main("pipelines.run", run)

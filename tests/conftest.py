@@ -1,0 +1,37 @@
+"""One Ray for the whole test run, and the real NIH sample where it is there."""
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from chestai import config as conf
+from chestai.screen import Screen
+from pipelines.cluster import connected
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A connected embedded Ray, as a laptop starts it."""
+    with connected(conf.load().cluster):
+        yield
+
+
+@pytest.fixture
+def screen() -> Screen:
+    """A screen that prints into memory: read it with `screen.console.file.getvalue()`."""
+    return Screen(Console(file=io.StringIO(), width=120))
+
+
+@pytest.fixture(scope="session")
+def nih_root() -> Path:
+    """The sample of NIH originals; CHESTAI_NIH names another place than ../shared."""
+    root = Path(os.environ.get("CHESTAI_NIH", ROOT.parent / "shared" / "nih-chestxray14"))
+    if not (root / "Data_Entry_2017.csv").exists():
+        pytest.skip(f"no NIH sample at {root}")
+    return root

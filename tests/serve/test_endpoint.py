@@ -1,0 +1,399 @@
+"""The endpoint over real HTTP: Ray Serve on loopback, an MLflow registry and a lake in a temporary folder."""
+
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import mlflow
+import numpy as np
+import pandas as pd
+import psutil
+import pyarrow as pa
+import pytest
+import torch
+
+from chestai import config as conf
+from chestai import explain, pixels
+from chestai.bundle import RESEARCH_USE, Bundle, Card
+from chestai.calibration import Calibration
+from chestai.config import Config
+from chestai.lake import IMAGES, SCHEMAS, Lake, Snapshot
+from chestai.network import Classifier
+from chestai.registry import BUNDLE, Registry
+from chestai.triage import TriageRule
+from serve.app import deploy, listenable, stop
+
+ROOT = Path(__file__).resolve().parents[2]
+FINDINGS = ("Effusion", "Mass", "Pneumothorax")
+SIZE = 64
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running endpoint and what its answers are compared with."""
+
+    url: str
+    bundle: Bundle
+    config: Config
+
+    def infer(self, data: bytes, **query: str) -> httpx.Response:
+        return httpx.post(f"{self.url}/infer", content=data, params=query, timeout=60)
+
+    def get(self, path: str, **query: str) -> httpx.Response:
+        return httpx.get(f"{self.url}{path}", params=query, timeout=60)
+
+    def expected(self, data: bytes) -> list[float]:
+        prediction = self.bundle.predict([pixels.load(data, SIZE)])
+        return [float(value) for value in prediction.probabilities[0]]
+
+
+def image(seed: int, height: int = 90, width: int = 120, suffix: str = ".png", channels: int = 1) -> bytes:
+    """An encoded image of smooth noise, different for each seed."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, channels), dtype=np.uint8)
+    ok, data = cv2.imencode(suffix, cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
+    assert ok
+    return data.tobytes()
+
+
+def make_bundle() -> Bundle:
+    """Seeded random weights, scaled so that different images get clearly different probabilities."""
+    torch.manual_seed(5)
+    network = Classifier("resnet10t", len(FINDINGS), mean=0.5, std=0.25)
+    batch = torch.from_numpy(np.stack([pixels.load(image(seed), SIZE) for seed in range(32)]))
+    with torch.no_grad():
+        for _ in range(20):  # batch normalisation learns its statistics
+            network.train()(batch)
+        spread = network.eval()(batch).logits.std(dim=0)
+        network.head.weight.mul_(2 / spread[:, None, None, None])
+        network.bias.sub_(network(batch).logits.mean(dim=0))
+    card = Card(
+        name="chestai",
+        findings=FINDINGS,
+        backbone="resnet10t",
+        size=SIZE,
+        mean=0.5,
+        std=0.25,
+        calibration=Calibration((1.5, 0.7, 1.0), (0.1, -0.2, 0.0)).to_dict(),
+        thresholds={"Effusion": 0.5, "Mass": 0.3, "Pneumothorax": None},
+        triage=TriageRule({"Pneumothorax": 1.0, "Mass": 0.85}).to_dict(),
+        snapshot="snap-1",
+        run_id="run",
+        synthetic=True,
+        provenance={"seed": 5},
+    )
+    return Bundle(card, network)
+
+
+def fill(lake: Lake, folder: Path) -> None:
+    """A published build of two images; the file of `gone` is not there."""
+    (folder / "stored.png").write_bytes(image(99))
+    names = {"stored": "stored.png", "gone": "gone.png"}
+    rows = [{"image_id": name, "path": str(folder / file), "split": "test"} for name, file in names.items()]
+    version = lake.write(IMAGES, pa.Table.from_pylist(rows, schema=SCHEMAS[IMAGES]))
+    lake.publish(
+        Snapshot(
+            snapshot_id="snap-1",
+            built_at=datetime.now(UTC),
+            source="test",
+            fingerprint="f",
+            vocabulary=FINDINGS,
+            versions={IMAGES: version},
+            accounting={"in": 2},
+            splits={},
+            pos_weight=(1.0, 1.0, 1.0),
+            cooccurrence=((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+            pixel_mean=0.5,
+            pixel_std=0.25,
+            synthetic=True,
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def champion(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Bundle]:
+    """A lake with a build and a registered, promoted model."""
+    folder = tmp_path_factory.mktemp("endpoint")
+    lake = Lake(str(folder / "lake"))
+    config = conf.load([f"lake={lake.root}", "serve.port=0", "serve.max_upload_mb=1"])
+    fill(lake, folder)
+    bundle = make_bundle()
+    bundle.save(folder / BUNDLE)
+    registry = Registry(config.tracking, lake)
+    registry.connect()
+    with mlflow.start_run() as run:
+        run_id = run.info.run_id
+    version = registry.register(bundle, folder / BUNDLE, run_id, {"synthetic": True})
+    registry.promote(version)
+    return config, registry.load("champion").bundle
+
+
+@pytest.fixture(scope="module")
+def service(ray_cluster: None, champion: tuple[Config, Bundle]) -> Iterator[Service]:
+    config, bundle = champion
+    yield Service(deploy(config), bundle, config)
+    stop()
+
+
+def is_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """Check an RFC 9457 answer and return it."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = response.json()
+    assert set(problem) == {"type", "title", "status", "detail", "code", "notice"}
+    assert (problem["status"], problem["code"]) == (status, code)
+    assert problem["detail"] and problem["notice"] == RESEARCH_USE
+    return problem
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        image(1),
+        image(2, channels=3),
+        image(3, channels=4),
+        image(4, suffix=".jpg"),
+        image(5, height=200, width=70),
+    ],
+    ids=["grey", "rgb", "rgba", "jpeg", "tall"],
+)
+def test_infer_gives_the_numbers_of_the_bundle(service: Service, data: bytes) -> None:
+    response = service.infer(data)
+    assert response.status_code == 200, response.text
+    answer = response.json()
+    expected = service.expected(data)
+    assert list(answer["probabilities"]) == list(FINDINGS)
+    assert list(answer["probabilities"].values()) == pytest.approx(expected, abs=1e-5)
+    assert answer["image_id"] == hashlib.sha256(data).hexdigest()
+    assert answer["file_name"] is None and answer["notice"] == RESEARCH_USE
+    assert answer["model"] == {"name": "chestai", "version": 1, "snapshot": "snap-1", "synthetic": True}
+    assert answer["thresholds"] == {"Effusion": 0.5, "Mass": 0.3, "Pneumothorax": None}
+    above = [name for name, cut, p in zip(FINDINGS, (0.5, 0.3, 2.0), expected, strict=True) if p >= cut]
+    assert answer["positives"] == above
+    assert answer["timings_ms"]["decode"] > 0 and answer["timings_ms"]["forward"] > 0
+
+
+def test_triage_follows_the_rule_of_the_card(service: Service) -> None:
+    buckets = set()
+    for seed in range(12):
+        answer = service.infer(image(seed)).json()
+        probabilities, triage = answer["probabilities"], answer["triage"]
+        weighted = {"Pneumothorax": probabilities["Pneumothorax"], "Mass": 0.85 * probabilities["Mass"]}
+        score = max(weighted.values())
+        assert triage["score"] == pytest.approx(score)
+        assert triage["bucket"] == ("urgent" if score >= 0.8 else "soon" if score >= 0.5 else "routine")
+        assert {one["finding"]: one["weighted"] for one in triage["drivers"]} == pytest.approx(weighted)
+        assert triage["drivers"][0]["weighted"] == pytest.approx(score)
+        buckets.add(triage["bucket"])
+    assert len(buckets) >= 2  # else the loop has tested one branch only
+
+
+def test_a_form_gives_the_same_numbers_and_echoes_the_name(service: Service) -> None:
+    data = image(6)
+    form = httpx.post(f"{service.url}/infer", files={"file": ("chest.png", data)}, timeout=60).json()
+    raw = service.infer(data).json()
+    assert form["file_name"] == "chest.png"
+    assert form["probabilities"] == pytest.approx(raw["probabilities"], abs=1e-5)
+    assert form["image_id"] == raw["image_id"]
+
+
+def test_a_batch_changes_no_number(service: Service) -> None:
+    images = [image(seed) for seed in range(16)]
+    assert np.ptp([service.expected(data)[0] for data in images]) > 0.5  # else a mix-up would not show
+    with ThreadPoolExecutor(16) as pool:
+        answers = [response.json() for response in pool.map(service.infer, images)]
+    for data, answer in zip(images, answers, strict=True):
+        assert answer["image_id"] == hashlib.sha256(data).hexdigest()
+        assert list(answer["probabilities"].values()) == pytest.approx(service.expected(data), abs=1e-5)
+
+
+def test_explain_draws_the_grad_cam_of_the_finding(service: Service) -> None:
+    data = image(7)
+    for number, finding in enumerate(FINDINGS):
+        response = service.infer(data, explain=finding)
+        assert response.headers["content-type"] == "image/png"
+        assert_overlay(response.content, service.bundle, data, number)
+    assert len({service.infer(data, explain=finding).content for finding in FINDINGS}) == len(FINDINGS)
+
+
+def test_heatmap_of_a_stored_image(service: Service) -> None:
+    response = service.get("/images/stored/heatmap", label="Mass")
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "image/png"
+    assert_overlay(response.content, service.bundle, image(99), FINDINGS.index("Mass"))
+
+
+def assert_overlay(png: bytes, bundle: Bundle, data: bytes, number: int) -> None:
+    """The PNG is the image at its own size, with the map that `chestai.explain` makes of one finding."""
+    grey = pixels.decode(data)
+    evidence = bundle.predict([pixels.load(data, SIZE)]).evidence[0]
+    wanted = decoded(explain.overlay(grey, explain.heatmap(evidence[number], *grey.shape)))
+    drawn = decoded(png)
+    assert drawn.shape == (*grey.shape, 3)
+    assert np.abs(drawn - wanted).max() <= 2  # 1e-6 of a logit may round to another shade
+
+
+def decoded(png: bytes) -> np.ndarray:
+    colour = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    assert colour is not None
+    return colour.astype(np.int16)
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", "empty_file"),
+        (b"I am a text, not a radiograph.\n" * 20, "not_an_image"),
+        (image(8)[:-200], "truncated"),
+        (image(8, suffix=".jpg")[:-200], "truncated"),
+        (image(8, height=20, width=20), "too_small"),
+    ],
+    ids=["empty", "text", "cut-png", "cut-jpeg", "tiny"],
+)
+def test_what_cannot_be_scored_is_told_and_harms_nobody(service: Service, data: bytes, code: str) -> None:
+    assert is_problem(service.infer(data), 422, code)["detail"].startswith("not scored: ")
+    is_problem(service.infer(data, explain="Mass"), 422, code)
+    assert service.infer(image(1)).status_code == 200
+
+
+def test_a_large_upload_is_refused_with_and_without_a_declared_length(service: Service) -> None:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(40):
+            yield b"x" * 2**16
+
+    whole = b"".join(pieces())
+    is_problem(service.infer(whole), 413, "upload_too_large")
+    is_problem(httpx.post(f"{service.url}/infer", content=pieces(), timeout=60), 413, "upload_too_large")
+    form = httpx.post(f"{service.url}/infer", files={"file": ("large.png", whole)}, timeout=60)
+    is_problem(form, 413, "upload_too_large")
+    assert service.infer(image(1)).status_code == 200
+
+
+def test_every_wrong_request_is_a_problem(service: Service) -> None:
+    unknown = is_problem(service.infer(image(1), explain="Sadness"), 422, "unknown_finding")
+    assert all(finding in unknown["detail"] for finding in FINDINGS)
+    is_problem(service.get("/images/stored/heatmap", label="Sadness"), 422, "unknown_finding")
+    assert "label" in is_problem(service.get("/images/stored/heatmap"), 422, "invalid_request")["detail"]
+    is_problem(service.get("/images/nobody/heatmap", label="Mass"), 404, "unknown_image")
+    is_problem(service.get("/images/gone/heatmap", label="Mass"), 404, "image_file_missing")
+    is_problem(service.get("/nowhere"), 404, "not_found")
+    is_problem(service.get("/infer"), 405, "method_not_allowed")
+    nameless = httpx.post(f"{service.url}/infer", files={"picture": ("a.png", image(1))}, timeout=60)
+    is_problem(nameless, 422, "missing_file")
+    as_text = httpx.post(f"{service.url}/infer", files={"file": (None, "text")}, timeout=60)
+    is_problem(as_text, 422, "missing_file")
+    broken = httpx.post(
+        f"{service.url}/infer", content=b"--x", headers={"content-type": "multipart/form-data"}, timeout=60
+    )
+    is_problem(broken, 400, "invalid_request")
+
+
+def test_health_model_and_docs(service: Service) -> None:
+    health = service.get("/health").json()
+    assert health["status"] == "ok" and health["notice"] == RESEARCH_USE
+    assert health["model"]["version"] == 1
+    card = service.get("/model").json()
+    assert card.pop("version") == 1
+    assert card == service.bundle.card.model_dump(mode="json")
+    assert service.get("/docs").status_code == 200
+    document = service.get("/openapi.json").json()
+    assert RESEARCH_USE in document["info"]["description"]
+    assert {"/infer", "/images/{image_id}/heatmap", "/health", "/model"} == set(document["paths"])
+    infer = document["paths"]["/infer"]["post"]
+    assert "multipart/form-data" in infer["requestBody"]["content"]
+    assert set(infer["responses"]["200"]["content"]) == {"application/json", "image/png"}
+    assert all(f"`{reason}`" in infer["responses"]["422"]["description"] for reason in pixels.REASONS)
+    assert "code" in document["components"]["schemas"]["Problem"]["properties"]
+
+
+def test_listens_on_loopback_only(service: Service) -> None:
+    port = httpx.URL(service.url).port
+    listening = [
+        one.laddr.ip
+        for one in psutil.net_connections("tcp")
+        if one.status == psutil.CONN_LISTEN and one.laddr.port == port
+    ]
+    assert listening and set(listening) == {"127.0.0.1"}
+
+
+def test_mlflow_loads_the_same_model(champion: tuple[Config, Bundle]) -> None:
+    config, bundle = champion
+    Registry(config.tracking, Lake(config.lake)).connect()
+    data = [image(1), image(4, suffix=".jpg")]
+    frame = mlflow.pyfunc.load_model("models:/chestai@champion").predict(pd.DataFrame({"image": data}))
+    assert list(frame.columns) == list(FINDINGS)
+    expected = bundle.predict([pixels.load(one, SIZE) for one in data]).probabilities
+    np.testing.assert_allclose(frame.to_numpy(), expected, atol=1e-5)
+
+
+def test_a_taken_port_is_a_users_mistake() -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        with pytest.raises(conf.UserError, match=f"serve.port={port}"):
+            listenable("127.0.0.1", port)
+    assert listenable("127.0.0.1", port) == port
+
+
+def command(*overrides: str) -> subprocess.Popen[str]:
+    """`python -m serve` as a shell starts it: the head of its own process group, which Ctrl-C goes to."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "serve", *overrides],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_without_a_champion_it_says_so_and_starts_nothing(tmp_path: Path) -> None:
+    process = command(f"lake={tmp_path / 'lake'}", "serve.port=0")
+    _, complaint = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert complaint.startswith("serve: no champion of model chestai in ")
+    assert complaint.count("\n") == 1
+
+
+def test_ctrl_c_stops_it_and_leaves_no_process(champion: tuple[Config, Bundle]) -> None:
+    config, _ = champion
+    port = listenable("127.0.0.1", 0)
+    process = command(f"lake={config.lake}", f"serve.port={port}")
+    try:
+        said = await_line(process, f"http://127.0.0.1:{port}")
+        assert "version 1" in said
+        assert httpx.get(f"http://127.0.0.1:{port}/health", timeout=60).json()["status"] == "ok"
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert family
+        asked = time.monotonic()
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert time.monotonic() - asked < 30
+        _, alive = psutil.wait_procs(family, timeout=10)
+        assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+    finally:
+        process.kill()
+
+
+def await_line(process: subprocess.Popen[str], text: str) -> str:
+    """The first line of output that holds the text."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if text in line:
+            return line
+    raise AssertionError(f"ended with {process.wait()} before it said {text}")

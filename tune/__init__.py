@@ -1,0 +1,1 @@
+"""Hyperparameter sweeps over the training stage."""
