@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -168,6 +169,10 @@ def load(overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         if "=" not in override and not override.startswith("~"):
             raise UserError(f"{override!r} is not an override: write key=value, such as train.epochs=3")
+        try:
+            OverridesParser.create().parse_override(override)
+        except HydraException as error:
+            raise UserError(f"{override!r} cannot be read: quote the value, such as 'key=\"a, b\"'") from error
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):

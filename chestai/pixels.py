@@ -108,11 +108,11 @@ def _check_whole(data: bytes, kind: str) -> None:
 def resize(grey: Grey, size: int) -> Grey:
     """Fit an image into a black (size, size) square: aspect ratio kept, centred, antialiased.
 
-    Halving by exact 2 x 2 means while the image is at least twice too large, then area interpolation, costs a third
-    of one area step from 1024 pixels.
+    Halving by 2 x 2 means while the image is at least four times too large, then area interpolation, costs a third of
+    one area step from 1024 pixels.
     """
     top, left, height, width = fitted(grey.shape[0], grey.shape[1], size)
-    while grey.shape[0] >= 2 * height and grey.shape[1] >= 2 * width and min(grey.shape) >= 4:
+    while grey.shape[0] >= 4 * height and grey.shape[1] >= 4 * width:
         grey = _halve(grey)
     shrinks = grey.shape[0] >= height
     fit = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

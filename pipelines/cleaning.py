@@ -1,9 +1,11 @@
-"""From entries and files to gold and quarantine: every input ends in exactly one of them, or is counted."""
+"""From entries and files to gold and quarantine: every input ends in one of them, or is counted."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
+
+from chestai.errors import UserError
 
 # Why an input is in quarantine, besides `chestai.pixels.REASONS`: a closed set of words.
 REASONS = (
@@ -19,109 +21,133 @@ REASONS = (
     "box_unparsable",
 )
 
-# What a row of quarantine takes away: a label row, a file, an image (the row and its file together), or a box.
+# What a row stands for: a label row without a file, a file without a label row, both together, or a drawn box.
 ENTRY, FILE, IMAGE, BOX = "entry", "file", "image", "box"
 
 
-@dataclass(frozen=True)
-class Matched:
-    """Entries and files brought together; each frame but `images` ends in quarantine or in a count.
+def match(entries: DataFrame, files: DataFrame, has_lists: bool) -> DataFrame:
+    """Entries (`pipelines.sources.ENTRY`) and files (path, name) joined by file name, none left out.
 
-    images: entries with their file's `path` and `name`. refused: rows of quarantine. alone: entries without a file.
-    """
-
-    images: DataFrame
-    refused: DataFrame
-    alone: DataFrame
-
-
-def match(entries: DataFrame, files: DataFrame, has_lists: bool) -> Matched:
-    """Join entries (`pipelines.sources.ENTRY`) with files (path, name) by file name.
+    Each row has a `kind`: an image is a good entry with its file. A `reason` sends a row to quarantine; entries with
+    neither file nor reason are normal, for a corpus is often a part of what its table names.
 
     Args:
-        has_lists: an image that no official list names is refused.
+        has_lists: the source has an official split, and an image that it does not name is refused.
     """
-    entries = _first(entries, "image_id", "line", "duplicate_entry", "an earlier line names the same image")
     files = files.withColumns({"reason": F.lit(None).cast("string"), "detail": F.lit(None).cast("string")})
-    files = _first(files, "name", "path", "duplicate_file", "another folder holds a file of this name")
-    good, one_each = entries.where("reason is null"), files.where("reason is null").select("path", "name")
-    joined = good.drop("reason", "detail").join(one_each, F.col("file") == F.col("name"), "left")
-    images = joined.where("path is not null")
-    unlisted = F.col("listed").isNull() & F.lit(has_lists)
-    strays = one_each.join(good.select(F.col("file").alias("name")), "name", "left_anti").select(
+    entries = _first(entries, "image_id", "line", "duplicate_entry", "an earlier line names the same image")
+    files = _first(files, "name", "path", "duplicate_file", "another folder has a file of this name")
+    left = entries.withColumn("good", F.expr("if(reason is null, file, null)")).alias("entry")
+    right = files.withColumn("good", F.expr("if(reason is null, name, null)")).alias("file")
+    joined = left.join(right, F.col("entry.good") == F.col("file.good"), "full_outer")
+    kind = F.when(F.col("path").isNull(), ENTRY).when(F.col("line").isNull(), FILE).otherwise(IMAGE)
+    why = F.when(kind == FILE, "image_without_entry")
+    say = F.when(kind == FILE, "no good label row names it")
+    if has_lists:
+        unlisted = (kind == IMAGE) & F.col("listed").isNull()
+        why = why.when(unlisted, "not_in_split_lists")
+        say = say.when(unlisted, "neither split list names it")
+    return joined.select(
+        *[f"entry.{name}" for name in entries.columns if name not in ("reason", "detail")],
         "path",
-        F.lit("image_without_entry").alias("reason"),
-        F.lit("no good label row names it").alias("detail"),
+        kind.alias("kind"),
+        F.coalesce("entry.reason", "file.reason", why).alias("reason"),
+        F.coalesce("entry.detail", "file.detail", say).alias("detail"),
     )
-    no_list = images.where(unlisted).select(
-        "path",
-        F.lit("not_in_split_lists").alias("reason"),
-        F.lit("neither split list names it").alias("detail"),
-    )
-    refused = (
-        quarantine(entries, ENTRY, "text")
-        .unionByName(quarantine(files, FILE, "path"))
-        .unionByName(quarantine(strays, FILE, "path"))
-        .unionByName(quarantine(no_list, IMAGE, "path"))
-    )
-    return Matched(images.where(~unlisted), refused, joined.where("path is null"))
 
 
 def judge_content(inspected: DataFrame) -> DataFrame:
-    """Fill `reason` and `detail` of inspected images whose file's content occurs twice.
+    """Give a `reason` to inspected images whose file's content occurs more than once.
 
-    The same patient and findings: all but the first image_id repeat it. Otherwise nobody can tell whose image it is,
-    and none of them stays.
+    With the same patient and findings, all but the first image_id repeat it. Otherwise nobody can tell whose image
+    it is, and none of them stays.
     """
     same = Window.partitionBy("sha256", F.col("reason").isNull())
-    twins = F.size(F.collect_set("image_id").over(same)) > 1
     readings = F.size(F.collect_set(F.struct("patient_id", "findings")).over(same))
-    first = F.min("image_id").over(same)
-    repeated = inspected.withColumns({"twins": twins, "readings": readings, "first": first})
-    fresh = F.col("reason").isNull() & F.col("twins")
-    reason = F.when(fresh & (F.col("readings") > 1), "conflicting_duplicate").when(
-        fresh & (F.col("image_id") != F.col("first")), "duplicate_content"
+    inspected = inspected.withColumns({"readings": readings, "first": F.min("image_id").over(same)})
+    good = F.col("reason").isNull()
+    conflict = good & (F.col("readings") > 1)
+    repeat = good & (F.col("image_id") != F.col("first"))
+    why = F.when(conflict, "conflicting_duplicate").when(repeat, "duplicate_content")
+    say = F.when(conflict, "another patient or other findings with the same file content")
+    say = say.when(repeat, F.concat(F.lit("the same file content as "), F.col("first")))
+    verdict = {"reason": F.coalesce("reason", why), "detail": F.coalesce("detail", say)}
+    return inspected.withColumns(verdict).drop("readings", "first")
+
+
+def place_boxes(boxes: DataFrame, gold: DataFrame) -> DataFrame:
+    """Boxes (`pipelines.sources.BOX`) with `kind` and `in_gold`: whether it is good and on an image in gold."""
+    images = gold.select("image_id", F.lit(True).alias("has_image"))
+    in_gold = F.col("reason").isNull() & F.col("has_image").isNotNull()
+    joined = boxes.join(images, "image_id", "left")
+    return joined.withColumns({"in_gold": in_gold, "kind": F.lit(BOX)}).drop("has_image")
+
+
+def quarantine(rows: DataFrame) -> DataFrame:
+    """Those rows that have a reason, as the quarantine table has them."""
+    item = F.coalesce("path", "text") if "path" in rows.columns else F.col("text")
+    refused = rows.where("reason is not null")
+    return refused.select(item.alias("item"), F.lit("etl").alias("stage"), "reason", "detail")
+
+
+def account(
+    entries: int, files: int, matched: DataFrame, judged: DataFrame, placed: DataFrame
+) -> dict[str, int]:
+    """The counts behind "rows in = rows out".
+
+    Args:
+        entries, files: how many there are in the source.
+        matched, judged, placed: from `match`, `judge_content` and `place_boxes`.
+
+    Raises:
+        UserError: not one image is good.
+        RuntimeError: an input is lost or doubled, which is a fault of this code.
+    """
+    before = _tally(matched, ["kind", "reason"])
+    after = _tally(judged, ["reason"])
+    boxes = _tally(placed, ["in_gold", "reason"])
+    gold, alone, waiting = after.pop((None,), 0), before.pop((ENTRY, None), 0), before.pop((IMAGE, None), 0)
+    refused = {kind: sum(n for (of, _), n in before.items() if of == kind) for kind in (ENTRY, FILE, IMAGE)}
+    bad_images = refused[IMAGE] + sum(after.values())
+    counts = {
+        "entries": entries,
+        "files": files,
+        "gold": gold,
+        "quarantined_entries": refused[ENTRY] + bad_images,
+        "quarantined_files": refused[FILE] + bad_images,
+        "entries_without_file": alone,
+        "impossible_ages": matched.where("impossible_age and reason is null").count(),
+        "boxes": sum(boxes.values()),
+        "gold_boxes": boxes.pop((True, None), 0),
+        "boxes_without_image": boxes.pop((False, None), 0),
+        "quarantined_boxes": sum(boxes.values()),
+    }
+    whole = (
+        waiting == gold + sum(after.values())
+        and entries == gold + counts["quarantined_entries"] + alone
+        and files == gold + counts["quarantined_files"]
     )
-    detail = F.when(reason == "conflicting_duplicate", "other patients or findings have the same file content")
-    detail = detail.when(reason.isNotNull(), F.concat(F.lit("the same file content as "), F.col("first")))
-    return repeated.withColumns({"reason": F.coalesce("reason", reason), "detail": F.coalesce("detail", detail)}).drop(
-        "twins", "readings", "first"
-    )
+    if not whole:
+        raise RuntimeError(f"inputs are lost or doubled: {counts}")
+    if not gold:
+        reasons = sorted({str(key[-1]) for key in (*before, *after)}) or ["no label row names one"]
+        raise UserError(f"none of the {files:,} images is usable: {', '.join(reasons)}")
+    return counts
 
 
-@dataclass(frozen=True)
-class Boxes:
-    """Drawn boxes: on gold images, refused (rows of quarantine), and on images that are not in gold."""
-
-    gold: DataFrame
-    refused: DataFrame
-    alone: DataFrame
-
-
-def place_boxes(boxes: DataFrame, gold: DataFrame) -> Boxes:
-    """Sort boxes (`pipelines.sources.BOX`) by what becomes of them."""
-    good, images = boxes.where("reason is null"), gold.select("image_id")
-    return Boxes(
-        gold=good.join(images, "image_id", "left_semi"),
-        refused=quarantine(boxes, BOX, "text"),
-        alone=good.join(images, "image_id", "left_anti"),
-    )
-
-
-def quarantine(rows: DataFrame, kind: str, item: str) -> DataFrame:
-    """The refused ones of some rows as the quarantine table has them, and their kind."""
-    return rows.where("reason is not null").select(
-        F.col(item).alias("item"), F.lit("etl").alias("stage"), "reason", "detail", F.lit(kind).alias("kind")
-    )
+def _tally(rows: DataFrame, keys: Sequence[str]) -> dict[tuple[object, ...], int]:
+    return {
+        tuple(row[key] for key in keys): int(row["count"]) for row in rows.groupBy(*keys).count().collect()
+    }
 
 
 def _first(rows: DataFrame, key: str, order: str, reason: str, detail: str) -> DataFrame:
     """Refuse all but the first of the good rows with the same key."""
     good = F.col("reason").isNull()
-    place: Column = F.row_number().over(Window.partitionBy(key, good).orderBy(order))
+    place = F.row_number().over(Window.partitionBy(key, good).orderBy(order))
     rows = rows.withColumn("repeats", good & (place > 1))
-    fill = {
+    verdict = {
         "reason": F.when(F.col("repeats"), reason).otherwise(F.col("reason")),
         "detail": F.when(F.col("repeats"), detail).otherwise(F.col("detail")),
     }
-    return rows.withColumns(fill).drop("repeats")
+    return rows.withColumns(verdict).drop("repeats")

@@ -12,7 +12,7 @@ from chestai.errors import UserError
 
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg"))
 
-# One image file: path relative to the folder, file name, size in bytes, last change in nanoseconds since 1970.
+# An image file: path relative to the folder, file name, size in bytes, last change in nanoseconds since 1970.
 LISTING = pa.schema({"path": pa.string(), "name": pa.string(), "size": pa.int64(), "changed_ns": pa.int64()})
 
 
@@ -80,4 +80,5 @@ def _is_image(name: str) -> bool:
 def listing_digest(listing: pa.Table) -> str:
     """A hash of a `LISTING`: another one when a file came, went, or was written again."""
     rows = zip(*(listing[name].to_pylist() for name in ("path", "size", "changed_ns")), strict=True)
-    return hashlib.sha256("\n".join(f"{path}\t{size}\t{changed}" for path, size, changed in rows).encode()).hexdigest()
+    text = "\n".join(f"{path}\t{size}\t{changed}" for path, size, changed in rows)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,9 +1,10 @@
-"""Between Spark frames and everything else: Arrow tables in, Delta tables out."""
+"""Between Spark frames and everything else: text files and Arrow tables in, Delta tables out."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pyarrow as pa
 import ray
+from pyarrow import fs
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from ray.data import SaveMode
@@ -18,11 +19,37 @@ def from_arrow(spark: SparkSession, rows: pa.Table) -> DataFrame:
     return spark.createDataFrame(rows.to_pandas(), from_arrow_schema(rows.schema))
 
 
+def read_lines(spark: SparkSession, locations: Sequence[str]) -> DataFrame:
+    """The lines of text files that are not blank: location, line (from 1), text without its end (LF or CRLF).
+
+    Read by pyarrow in the executors, not by Spark's own reader: so rows know their line, and an object store needs
+    no Hadoop connector.
+    """
+    schema = "location string, line int, text string"
+    files = spark.createDataFrame([(location,) for location in locations], "location string")
+    return files.mapInArrow(_lines, schema).repartition(spark.sparkContext.defaultParallelism)
+
+
+def _lines(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        for location in batch.column("location").to_pylist():
+            filesystem, path = fs.FileSystem.from_uri(location)
+            with filesystem.open_input_stream(path) as stream:
+                text = stream.read().decode("utf-8-sig", errors="replace")
+            lines = [
+                (number, line.rstrip("\r")) for number, line in enumerate(text.split("\n"), 1) if line.strip()
+            ]
+            numbers = pa.array([number for number, _ in lines], pa.int32())
+            texts = pa.array([line for _, line in lines], pa.string())
+            where = pa.array([location] * len(lines), pa.string())
+            yield pa.RecordBatch.from_arrays([where, numbers, texts], ["location", "line", "text"])
+
+
 def to_delta(rows: DataFrame, count: int, lake: Lake, table: str) -> int:
     """Replace a table of the lake by the frame's rows and return the table's new version.
 
-    Executors hand their rows to Ray Data, whose tasks write the Parquet files; one Delta commit then shows all of
-    them or none. The driver sees file names only.
+    Executors hand their rows to Ray Data, whose tasks write the Parquet files; one Delta commit then shows all
+    of them or none. The driver sees file names only.
 
     Args:
         rows: has the columns of the table's contract.
@@ -47,7 +74,7 @@ def to_delta(rows: DataFrame, count: int, lake: Lake, table: str) -> int:
 
 
 def _caster(schema: pa.Schema) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """To the contract's types; also makes every column nullable, as the contract has it, whatever Spark deduced."""
+    """To the contract's types. All columns come out nullable, as the contract has them, whatever Spark deduced."""
 
     def cast(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:

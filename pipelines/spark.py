@@ -53,6 +53,7 @@ def session(name: str, spark: Spark) -> Iterator[SparkSession]:
     _environment()
     interrupt = signal.getsignal(signal.SIGINT)
     opens = " ".join(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED)
+    opens += " -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
     session = raydp.init_spark(
         name,
         num_executors=spark.executors,

@@ -31,8 +31,8 @@ class Statistics:
 def measure(gold: DataFrame, vocabulary: Sequence[str]) -> Statistics:
     """Statistics of gold images: split, patient_id, targets, mean and mean_square of the pixels.
 
-    Every image weighs the same in the pixels' mean and deviation, which are the train split's; all images' where
-    train is empty.
+    Every image weighs the same in the pixels' mean and deviation, which are those of the train split, of all
+    images where it is empty.
     """
     known = [F.count(F.col("targets")[index]).alias(f"known{index}") for index in range(len(vocabulary))]
     positive = [F.sum(F.col("targets")[index]).alias(f"positive{index}") for index in range(len(vocabulary))]
@@ -67,7 +67,7 @@ def content_id(gold: DataFrame, vocabulary: Sequence[str], form: int) -> str:
         gold: image_id, sha256, targets, split.
         form: the number of the ETL's code.
 
-    Rows are hashed into 256 buckets, each bucket's sorted hashes into one, and those here: no node sees all rows.
+    Rows are hashed into 256 buckets, each bucket's sorted hashes into one, and those here: nobody sees all rows.
     """
     targets = F.transform("targets", lambda target: F.coalesce(target.cast("string"), F.lit("null")))
     row = F.sha2(F.concat_ws("|", "image_id", "sha256", "split", F.array_join(targets, ",")), 256)
@@ -103,7 +103,8 @@ def _cooccurrence(gold: DataFrame, findings: int) -> tuple[tuple[int, ...], ...]
     """How many images have both findings; on the diagonal, how many have the one."""
     places = F.transform("targets", lambda target, place: F.when(target == 1, place))
     present = gold.select(F.filter(places, lambda place: place.isNotNull()).alias("places"))
-    pairs = present.select("places", F.explode("places").alias("a")).select("a", F.explode("places").alias("b"))
+    first = present.select("places", F.explode("places").alias("a"))
+    pairs = first.select("a", F.explode("places").alias("b"))
     counts = [[0] * findings for _ in range(findings)]
     for row in pairs.groupBy("a", "b").count().collect():
         counts[row["a"]][row["b"]] = int(row["count"])

@@ -23,13 +23,17 @@ def deploy(config: Config) -> str:
 
     Raises:
         UserError: there is no champion, or the address cannot be listened on; Ray is not started then.
+        RuntimeError: a replica does not start; says why.
     """
     config = config.model_copy(update={"lake": Lake(config.lake).uri()})  # workers may have another folder
     version = Registry(config.tracking, Lake(config.lake)).load(CHAMPION).version
     host, port = config.serve.host, listenable(config.serve.host, config.serve.port)
     connect(config.cluster)
     serve.start(http_options={"host": host, "port": port})
-    serve.run(_application(config, version), name=APPLICATION)
+    try:
+        serve.run(_application(config, version), name=APPLICATION)
+    except RuntimeError as error:
+        raise RuntimeError(f"the endpoint did not start: {_complaint() or error}") from error
     return f"http://{_reachable(host)}:{port}"
 
 
@@ -39,14 +43,13 @@ def stop() -> None:
 
 
 def connect(cluster: Cluster) -> None:
-    """Be connected to Ray. An embedded one is guarded by a token: its ports would else run anybody's code."""
+    """Be connected to Ray, the one that is there or an embedded one, which `ray.init` guards with a token."""
     if ray.is_initialized():
         return
     address = cluster.address or os.environ.get("RAY_ADDRESS")
     if address:
         ray.init(address=address, log_to_driver=False)
         return
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
     ray.init(
         address="local",
         num_cpus=max(cluster.cpus, os.cpu_count() or 1),
@@ -91,6 +94,13 @@ def _application(config: Config, version: int) -> serve.Application:
         max_ongoing_requests=limits.max_ongoing_requests * limits.max_replicas,
     )(Ingress)
     return ingress.bind(model.bind(config, version), config.lake, limits.max_upload_mb)
+
+
+def _complaint() -> str:
+    """The last line of what a replica died of: Serve's own error only names its deployment."""
+    deployments = serve.status().applications[APPLICATION].deployments.values()
+    lines = [line.strip() for one in deployments for line in one.message.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
 
 
 def _reachable(host: str) -> str:

@@ -83,7 +83,9 @@ def atelectasis(film: Film, site: Site, rng: np.random.Generator) -> Array:
         across = (film.y - y) * np.cos(tilt) - (film.x - x) * np.sin(tilt)
         half_length, half_width = rng.uniform(0.06, 0.11), rng.uniform(0.006, 0.011)
         taper = edge(half_length - np.abs(along), half_length)
-        band = np.clip(1.7 - np.abs(across + 1.5 * along**2) / (half_width * (0.4 + 0.6 * taper)), 0, 1) * taper
+        band = (
+            np.clip(1.7 - np.abs(across + 1.5 * along**2) / (half_width * (0.4 + 0.6 * taper)), 0, 1) * taper
+        )
         shown = np.maximum(shown, band)
     fill(film, shown, rng.uniform(0.65, 0.9))
     return shown * lung(film, site.side)
@@ -115,19 +117,19 @@ def infiltration(film: Film, site: Site, rng: np.random.Generator) -> Array:
     sides = SIDES if rng.random() < 0.5 else (site.side,)
     shown = np.zeros_like(film.fill)
     for side in sides:
-        for _ in range(rng.integers(7, 11)):
+        for _ in range(rng.integers(9, 14)):
             x, y = film.thorax.point(side, rng.uniform(0.15, 0.85), rng.uniform(0.2, 0.72))
-            radius = rng.uniform(0.016, 0.03)
+            radius = rng.uniform(0.017, 0.03)
             shown = np.maximum(shown, rng.uniform(0.7, 1.0) * np.exp(-radial(film, x, y, radius, radius)))
     shown = shown * np.clip(0.75 + 0.35 * cloud(film, rng, 40), 0, 1)
-    fill(film, shown, rng.uniform(0.55, 0.75))
+    fill(film, shown, rng.uniform(0.7, 0.9))
     return shown * (lung(film, LEFT) + lung(film, RIGHT))
 
 
 def mass(film: Film, site: Site, rng: np.random.Generator) -> Array:
     """A lobulated dense mass of 36 to 75 mm."""
     radius = rng.uniform(18, 37) / film.thorax.field_mm
-    return _sphere(film, site, rng, radius, lobes=0.13, strength=rng.uniform(0.75, 0.95))
+    return _sphere(film, site, rng, radius, lobes=0.13, strength=rng.uniform(0.85, 1.0))
 
 
 def nodule(film: Film, site: Site, rng: np.random.Generator) -> Array:
@@ -266,11 +268,13 @@ LESIONS: dict[str, Callable[[Film, Site, np.random.Generator], Array]] = {
 }
 
 
-def _sphere(film: Film, site: Site, rng: np.random.Generator, radius: float, lobes: float, strength: float) -> Array:
+def _sphere(
+    film: Film, site: Site, rng: np.random.Generator, radius: float, lobes: float, strength: float
+) -> Array:
     """A ball of tissue in the lung with a clear but wavy border."""
     x, y = film.thorax.point(site.side, rng.uniform(0.3, 0.72), rng.uniform(*_DOWN[site.zone]))
     r = np.sqrt(radial(film, x, y, radius, radius)) + lobes * cloud(film, rng, round(1.2 / radius))
-    ball = edge(1 - r, 0.8)
+    ball = edge(1 - r, 0.65)
     film.extra = film.extra + 0.08 * ball * lung(film, site.side)
     fill(film, ball, strength)
     return ball

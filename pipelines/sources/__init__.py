@@ -1,4 +1,4 @@
-"""Where images and labels come from. A source knows its files' form; all else is the same for every source."""
+"""Where images and labels come from. A source knows the form of its files; all else is the same for all."""
 
 from typing import Protocol
 
@@ -9,12 +9,12 @@ from pipelines.folder import Folder
 from pipelines.sources.nih import Nih
 
 # What `Source.entries` gives. `line` and `text` are the source row as it stands; `listed` is the official split
-# (train_val or test; null: in no list); `reason` and `detail` say why a row is refused and are null for a good one.
-# `impossible_age` says that the row gives an age that cannot be; `age_years` is null then.
+# (train_val or test; null: in no list); `reason` and `detail` say why a row is refused, null in a good one;
+# `impossible_age` says that the row gives an age that cannot be, and `age_years` is null then.
 ENTRY = """
     line int, text string, file string, image_id string, patient_id string, study_id string, age_years float,
-    impossible_age boolean, sex string, view string, findings array<string>, targets array<float>, listed string,
-    reason string, detail string
+    impossible_age boolean, sex string, view string, findings array<string>, targets array<float>,
+    listed string, reason string, detail string
 """
 
 # What `Source.boxes` gives: pixels of the image file, from its top left corner.

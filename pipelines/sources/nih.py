@@ -6,9 +6,9 @@ Wang et al., "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks", 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 
 import pandas as pd
-import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -16,15 +16,15 @@ from chestai import config as conf
 from chestai.errors import UserError
 from chestai.findings import NIH14, parse_findings, targets
 from pipelines.folder import Folder
-from pipelines.frames import from_arrow
+from pipelines.frames import read_lines
 from pipelines.splits import TEST, TRAIN_VAL
 
-ENTRY_TABLE, ENTRY_PREFIX = "Data_Entry_2017.csv", "Data_Entry_2017"
+ENTRY_TABLE, ENTRY_TABLES = "Data_Entry_2017.csv", "Data_Entry_2017*.csv"
 LISTS = {TRAIN_VAL: "train_val_list.txt", TEST: "test_list.txt"}
 BOX_TABLE = "BBox_List_2017.csv"
 
-# The header of 2017 has one comma more than that of 2020, so that it names 12 fields; the rows of both have 11, for
-# the names with a comma inside are not quoted. The box list's header likewise names 9 fields over 6.
+# 2017's header has one comma more than that of 2020, so that it names 12 fields; the rows of both have 11, for
+# names with a comma inside are not quoted. The box list's header likewise names 9 fields over 6.
 ENTRY_HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
     "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
@@ -45,7 +45,7 @@ ENTRY_FIELDS = [
 BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h]"
 BOX_FIELDS = ["file", "label", "x", "y", "w", "h"]
 
-# Patient and follow-up. The column `Follow-up #` is no key: in 2020 it differs from the file name in 24,106 rows.
+# Patient and follow-up. The column `Follow-up #` is no key: 2020's differs from the file name in 24,106 rows.
 FILE = r"(?i)^(\d+)_(\d{3})\.(?:png|jpe?g)$"
 EXTENSION = r"\.[^.]*$"
 
@@ -67,20 +67,19 @@ class Nih:
         """Look at the folder and at the headers of its tables.
 
         Raises:
-            UserError: there is no such folder, no label table, half of the split, or a table of another form.
+            UserError: there is no such folder, no label table, or a table or split list of another form.
         """
         hint = ": make the synthetic corpus first, python -m pipelines.phantom" if source.synthetic else ""
         if source.root is None:
-            raise UserError(f"source.root is not set: name the folder of the images, source.root=/data/nih{hint}")
+            raise UserError(f"source.root is not set: name the folder, source.root=/data/nih{hint}")
         folder = Folder.at(source.root, hint)
         present = folder.files()
-        entry_tables = [name for name in present if name.startswith(ENTRY_PREFIX) and name.endswith(".csv")]
+        entry_tables = [name for name in present if fnmatch(name, ENTRY_TABLES)]
         if not entry_tables:
-            raise UserError(f"source.root={source.root} holds no {ENTRY_PREFIX}*.csv, NIH's label table{hint}")
+            raise UserError(f"source.root={source.root} holds no label table {ENTRY_TABLES}{hint}")
         entry_tables.sort(key=lambda name: (name != ENTRY_TABLE, name))
         lists = [name for name in LISTS.values() if name in present]
-        if len(lists) == 1:
-            raise UserError(f"{folder.location(lists[0])} is alone: add the other list or remove it")
+        check_lists(folder, lists)
         form = check_header(folder, entry_tables[0], ENTRY_HEADER)
         boxes = [BOX_TABLE] if BOX_TABLE in present else []
         if boxes:
@@ -93,17 +92,16 @@ class Nih:
         return LISTS[TEST] in self.tables
 
     def entries(self, spark: SparkSession) -> DataFrame:
-        """The label table as `pipelines.sources.ENTRY`.
-
-        Raises:
-            UserError: an image is in both split lists.
-        """
+        """The label table as `pipelines.sources.ENTRY`."""
         number, follow_up = (F.regexp_extract("file", FILE, group) for group in (1, 2))
         patient_id = F.lpad(number.cast("long").cast("string"), 8, "0")
         malformed = (
             F.when(F.col("malformed").isNotNull(), f"not {len(ENTRY_FIELDS)} fields")
             .when(_is_no_file("file"), "the first field is no image file's name")
-            .when(~F.col("patient").cast("long").eqNullSafe(number.cast("long")), "patient and file name differ")
+            .when(
+                ~F.col("patient").cast("long").eqNullSafe(number.cast("long")),
+                "patient is not the file name's",
+            )
             .when(~F.coalesce("sex", F.lit("M")).isin("M", "F"), "sex is neither M nor F")
             .when(~F.coalesce("view", F.lit("PA")).isin("PA", "AP"), "view is neither PA nor AP")
         )
@@ -151,30 +149,24 @@ class Nih:
         )
 
     def _rows(self, spark: SparkSession, table: str, fields: Sequence[str]) -> DataFrame:
-        """A table's rows: line, text, the fields as strings, malformed (null for a whole row), parsed (the label).
+        """A table's rows: line, text, the fields as strings, malformed (null in a whole row), parsed (the label).
 
-        The table comes through the driver, which hashes it anyway: so rows know their line, and an object store
-        needs no Hadoop connector.
+        A source without the table has no rows.
         """
-        lines = read_lines(self.folder, table) if table in self.tables else []
-        numbered = [(number, line) for number, line in enumerate(lines, 1) if number > 1 and line.strip()]
-        texts = pa.table({"line": pa.array([n for n, _ in numbered], pa.int32()), "text": [t for _, t in numbered]})
+        lines = read_lines(spark, [self.folder.location(table)] if table in self.tables else []).where(
+            "line > 1"
+        )
         columns = ", ".join(f"{field} string" for field in [*fields, "malformed"])
         csv = F.from_csv("text", columns, {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": "malformed"})
-        rows = from_arrow(spark, texts).select("line", "text", csv.alias("row"))
+        rows = lines.select("line", "text", csv.alias("row"))
         return rows.select("line", "text", "row.*", _labels("row.label").alias("parsed"))
 
     def _listed(self, spark: SparkSession) -> DataFrame:
         """The official split: file, listed."""
-        lists = {split: read_list(self.folder, name) for split, name in LISTS.items() if name in self.tables}
-        twice = set(lists.get(TEST, ())) & set(lists.get(TRAIN_VAL, ()))
-        if twice:
-            raise UserError(f"{min(twice)} is in both split lists of {self.folder.uri}: remove it from one")
-        pairs = [(file, split) for split, files in lists.items() for file in files]
-        files, splits = ([pair[place] for pair in pairs] for place in (0, 1))
-        return from_arrow(
-            spark, pa.table({"file": pa.array(files, pa.string()), "listed": pa.array(splits, pa.string())})
-        )
+        places = {self.folder.location(name): split for split, name in LISTS.items() if name in self.tables}
+        split = F.create_map([F.lit(text) for pair in places.items() for text in pair])
+        lines = read_lines(spark, list(places))
+        return lines.select(F.trim("text").alias("file"), split[F.col("location")].alias("listed")).distinct()
 
 
 def check_header(folder: Folder, table: str, expected: str) -> str:
@@ -183,25 +175,31 @@ def check_header(folder: Folder, table: str, expected: str) -> str:
     Raises:
         UserError: the file, what its first line is and what to do.
     """
-    first = read_lines(folder, table)[0]
-    if first.rstrip(", ") != expected:
-        raise UserError(f"{folder.location(table)} line 1 is {first[:60]!r}, not NIH's header: download it again")
+    first = folder.read(table).decode("utf-8-sig", errors="replace").split("\n", 1)[0].rstrip()
+    if first.rstrip(",") != expected:
+        where = folder.location(table)
+        raise UserError(f"{where} line 1 is {first[:60]!r}, not the header of NIH's table: download it again")
     return "2017" if first.endswith(",") else "2020"
 
 
-def read_lines(folder: Folder, table: str) -> list[str]:
-    """The lines of a text file without their ends, LF or CRLF."""
-    text = folder.read(table).decode("utf-8-sig", errors="replace")
-    return [line.rstrip("\r") for line in text.split("\n")]
+def check_lists(folder: Folder, names: Sequence[str]) -> None:
+    """Check the two split lists.
 
-
-def read_list(folder: Folder, table: str) -> list[str]:
-    """The image file names of a split list, sorted, each once."""
-    return sorted({line.strip() for line in read_lines(folder, table)} - {""})
+    Raises:
+        UserError: one of them is missing, or an image is in both.
+    """
+    if len(names) == 1:
+        raise UserError(f"{folder.location(names[0])} is alone: add the other split list or remove this one")
+    lists = [set(folder.read(name).split()) for name in names]
+    twice = set.intersection(*lists) if lists else set()
+    if twice:
+        raise UserError(
+            f"{min(twice).decode()} is in both {' and '.join(names)} of {folder.uri}: remove it from one"
+        )
 
 
 def read_years(text: str) -> float | None:
-    """An age as the tables write it, `058Y`, `013M`, `001D` or `58`, in years; None for what no age can be."""
+    """An age as a table writes it, `058Y`, `013M`, `001D` or `58`, in years; None for what no age can be."""
     match = re.fullmatch(r"(\d+)([YMD]?)", text)
     if match is None:
         return None

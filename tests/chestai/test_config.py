@@ -1,0 +1,46 @@
+"""Configuration: what is right is typed, what is wrong is told in one line that names it."""
+
+import pytest
+from pydantic import ValidationError
+
+from chestai import config as conf
+from chestai.errors import UserError
+
+
+def test_defaults_and_overrides() -> None:
+    config = conf.load(["source=nih", "source.root=/data", "lake=s3://b/p", "train.epochs=3", "network.size=320"])
+    assert (config.source.root, config.lake, config.train.epochs, config.network.size) == ("/data", "s3://b/p", 3, 320)
+    assert conf.validate(config.plain()) == config
+    with pytest.raises(ValidationError):
+        config.lake = "elsewhere"  # type: ignore[misc]
+
+
+def test_the_demo_is_an_experiment_over_the_defaults() -> None:
+    config = conf.load(["+experiment=demo", "phantom.root=/p"])
+    assert config.source.synthetic and config.source.root == "/p" and config.network.size < 224
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.epoch=3", "unknown key train.epoch; did you mean train.epochs"),
+        ("epochs=3", "unknown key epochs"),
+        ("+train.speed=9", "unknown key train.speed"),
+        ("train.epochs=zero", "train.epochs='zero' is wrong"),
+        ("train.epochs=0", "train.epochs=0 is wrong"),
+        ("split.val_fraction=1.5", "split.val_fraction=1.5 is wrong"),
+        ("train.precision=fp8", "train.precision='fp8' is wrong"),
+        ("source=chexprt", "there is no such source; choose one of nih, phantom"),
+        ("cluster=moon", "there is no such cluster"),
+        ("triage.soon=0.9", "triage"),
+        ("triage.weights.Mass=2", "triage.weights.Mass=2 is wrong"),
+        ("train.epochs", "is not an override"),
+        ("serve.max_replicas=1 serve.min_replicas=3", "serve.max_replicas=1 is below"),
+        ("train.epochs=[", "train.epochs"),
+    ],
+)
+def test_what_is_wrong_is_named(override: str, words: str) -> None:
+    with pytest.raises(UserError) as refused:
+        conf.load(override.split())
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
