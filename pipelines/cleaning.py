@@ -1,7 +1,5 @@
 """From entries and files to gold and quarantine: every input ends in one of them, or is counted."""
 
-from collections.abc import Sequence
-
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -21,15 +19,15 @@ REASONS = (
     "box_unparsable",
 )
 
-# What a row stands for: a label row without a file, a file without a label row, both together, or a drawn box.
-ENTRY, FILE, IMAGE, BOX = "entry", "file", "image", "box"
+# What a row stands for: a label row without a file, a file without a label row, both together.
+ENTRY, FILE, IMAGE = "entry", "file", "image"
 
 
 def match(entries: DataFrame, files: DataFrame, has_lists: bool) -> DataFrame:
     """Entries (`pipelines.sources.ENTRY`) and files (path, name) joined by file name, none left out.
 
-    Each row has a `kind`: an image is a good entry with its file. A `reason` sends a row to quarantine; entries with
-    neither file nor reason are normal, for a corpus is often a part of what its table names.
+    Each row has a `kind`: an image is a good entry with its file. A `reason` sends it to quarantine; entries
+    with neither file nor reason are normal, for a corpus is often a part of what its table names.
 
     Args:
         has_lists: the source has an official split, and an image that it does not name is refused.
@@ -59,8 +57,8 @@ def match(entries: DataFrame, files: DataFrame, has_lists: bool) -> DataFrame:
 def judge_content(inspected: DataFrame) -> DataFrame:
     """Give a `reason` to inspected images whose file's content occurs more than once.
 
-    With the same patient and findings, all but the first image_id repeat it. Otherwise nobody can tell whose image
-    it is, and none of them stays.
+    With the same patient and findings, all but the first image_id repeat it. Otherwise nobody can tell whose
+    image it is, and none of them stays.
     """
     same = Window.partitionBy("sha256", F.col("reason").isNull())
     readings = F.size(F.collect_set(F.struct("patient_id", "findings")).over(same))
@@ -76,11 +74,11 @@ def judge_content(inspected: DataFrame) -> DataFrame:
 
 
 def place_boxes(boxes: DataFrame, gold: DataFrame) -> DataFrame:
-    """Boxes (`pipelines.sources.BOX`) with `kind` and `in_gold`: whether it is good and on an image in gold."""
+    """Boxes (`pipelines.sources.BOX`) with `in_gold`: whether a box is good and on an image in gold."""
     images = gold.select("image_id", F.lit(True).alias("has_image"))
     in_gold = F.col("reason").isNull() & F.col("has_image").isNotNull()
     joined = boxes.join(images, "image_id", "left")
-    return joined.withColumns({"in_gold": in_gold, "kind": F.lit(BOX)}).drop("has_image")
+    return joined.withColumn("in_gold", in_gold).drop("has_image")
 
 
 def quarantine(rows: DataFrame) -> DataFrame:
@@ -103,42 +101,43 @@ def account(
         UserError: not one image is good.
         RuntimeError: an input is lost or doubled, which is a fault of this code.
     """
-    before = _tally(matched, ["kind", "reason"])
-    after = _tally(judged, ["reason"])
-    boxes = _tally(placed, ["in_gold", "reason"])
-    gold, alone, waiting = after.pop((None,), 0), before.pop((ENTRY, None), 0), before.pop((IMAGE, None), 0)
-    refused = {kind: sum(n for (of, _), n in before.items() if of == kind) for kind in (ENTRY, FILE, IMAGE)}
-    bad_images = refused[IMAGE] + sum(after.values())
+    before, after = _tally(matched, "kind", "reason"), _tally(judged, "reason")
+    boxes = _tally(placed, "in_gold", "reason")
+    refused = {kind: sum(_refused(before, kind).values()) for kind in (ENTRY, FILE, IMAGE)}
+    bad = sum(_refused(after).values())
     counts = {
         "entries": entries,
         "files": files,
-        "gold": gold,
-        "quarantined_entries": refused[ENTRY] + bad_images,
-        "quarantined_files": refused[FILE] + bad_images,
-        "entries_without_file": alone,
+        "gold": after.get((None,), 0),
+        "quarantined_entries": refused[ENTRY] + refused[IMAGE] + bad,
+        "quarantined_files": refused[FILE] + refused[IMAGE] + bad,
+        "entries_without_file": before.get((ENTRY, None), 0),
         "impossible_ages": matched.where("impossible_age and reason is null").count(),
         "boxes": sum(boxes.values()),
-        "gold_boxes": boxes.pop((True, None), 0),
-        "boxes_without_image": boxes.pop((False, None), 0),
-        "quarantined_boxes": sum(boxes.values()),
+        "gold_boxes": boxes.get((True, None), 0),
+        "quarantined_boxes": sum(_refused(boxes).values()),
+        "boxes_without_image": boxes.get((False, None), 0),
     }
-    whole = (
-        waiting == gold + sum(after.values())
-        and entries == gold + counts["quarantined_entries"] + alone
-        and files == gold + counts["quarantined_files"]
-    )
-    if not whole:
+    kept = counts["gold"] + counts["quarantined_entries"] + counts["entries_without_file"]
+    if entries != kept or files != counts["gold"] + counts["quarantined_files"]:
         raise RuntimeError(f"inputs are lost or doubled: {counts}")
-    if not gold:
-        reasons = sorted({str(key[-1]) for key in (*before, *after)}) or ["no label row names one"]
+    if not counts["gold"]:
+        reasons = sorted({str(key[-1]) for key in (*_refused(before), *_refused(after))})
         raise UserError(f"none of the {files:,} images is usable: {', '.join(reasons)}")
     return counts
 
 
-def _tally(rows: DataFrame, keys: Sequence[str]) -> dict[tuple[object, ...], int]:
-    return {
-        tuple(row[key] for key in keys): int(row["count"]) for row in rows.groupBy(*keys).count().collect()
-    }
+Tally = dict[tuple[object, ...], int]
+
+
+def _tally(rows: DataFrame, *keys: str) -> Tally:
+    found = rows.groupBy(*keys).count().collect()
+    return {tuple(row[key] for key in keys): int(row["count"]) for row in found}
+
+
+def _refused(tally: Tally, *begin: str) -> Tally:
+    """The part of a tally with a reason (the last key) and with these first keys."""
+    return {key: count for key, count in tally.items() if key[-1] is not None and key[: len(begin)] == begin}
 
 
 def _first(rows: DataFrame, key: str, order: str, reason: str, detail: str) -> DataFrame:

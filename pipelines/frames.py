@@ -22,8 +22,8 @@ def from_arrow(spark: SparkSession, rows: pa.Table) -> DataFrame:
 def read_lines(spark: SparkSession, locations: Sequence[str]) -> DataFrame:
     """The lines of text files that are not blank: location, line (from 1), text without its end (LF or CRLF).
 
-    Read by pyarrow in the executors, not by Spark's own reader: so rows know their line, and an object store needs
-    no Hadoop connector.
+    Read by pyarrow in the executors, not by Spark's own reader: so rows know their line, and an object store
+    needs no Hadoop connector.
     """
     schema = "location string, line int, text string"
     files = spark.createDataFrame([(location,) for location in locations], "location string")
@@ -48,8 +48,8 @@ def _lines(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 def to_delta(rows: DataFrame, count: int, lake: Lake, table: str) -> int:
     """Replace a table of the lake by the frame's rows and return the table's new version.
 
-    Executors hand their rows to Ray Data, whose tasks write the Parquet files; one Delta commit then shows all
-    of them or none. The driver sees file names only.
+    Executors hand their rows to Ray Data, whose tasks write the Parquet files; one Delta commit then shows
+    all of them or none. The driver sees file names only.
 
     Args:
         rows: has the columns of the table's contract.
@@ -74,7 +74,7 @@ def to_delta(rows: DataFrame, count: int, lake: Lake, table: str) -> int:
 
 
 def _caster(schema: pa.Schema) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """To the contract's types. All columns come out nullable, as the contract has them, whatever Spark deduced."""
+    """To the contract's types. All columns come out nullable, as the contract has them."""
 
     def cast(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import ray
 import torch
 from numpy.typing import NDArray
+from ray.data import ActorPoolStrategy
 
 from chestai import pixels
 from chestai.bundle import Bundle, Card, forward
@@ -52,9 +53,9 @@ def infer(bundle: Bundle, images: pa.Table, batch_size: int, screen: Screen, sta
         fn_constructor_args=(bundle.card.model_dump(), weights),
         batch_size=batch_size,
         batch_format="pyarrow",
-        num_cpus=1,
+        num_cpus=2,  # unlike the decode tasks', or Ray Data would fuse the two and decode in this one actor
         num_gpus=1 if ray.cluster_resources().get("GPU", 0) else 0,
-        concurrency=1,
+        compute=ActorPoolStrategy(size=1),
     )
     ids: list[str] = []
     logits: list[list[float]] = []
@@ -100,12 +101,12 @@ def _decode(batch: pa.Table, size: int) -> pa.Table:
 class _Forward:
     """Holds the network in an actor; pixels -> logits."""
 
-    def __init__(self, card: dict[str, object], weights: dict[str, torch.Tensor]) -> None:
+    def __init__(self, card: dict[str, object], weights: ray.ObjectRef) -> None:
         self.card = Card.model_validate(card)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         network = Classifier(self.card.backbone, len(self.card.findings), self.card.mean, self.card.std)
-        network.load_state_dict(weights)
+        network.load_state_dict(ray.get(weights))
         self.network = network.to(device).to(memory_format=torch.channels_last).eval()
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:

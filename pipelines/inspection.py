@@ -20,8 +20,8 @@ from chestai.screen import Progress
 
 IMAGES_A_TASK = 32
 
-# What inspection finds out. mean and mean_square: of the pixels, in units of full scale. reason and detail say why
-# a file is refused; the sizes and means are null then.
+# What inspection finds out. mean and mean_square: of the pixels, in units of full scale. reason and detail:
+# why a file is refused; the sizes and means are null then.
 FACTS = pa.schema(
     {
         "height": pa.int32(),
@@ -38,7 +38,7 @@ FACTS = pa.schema(
 
 
 def inspect(images: DataFrame, progress: Progress) -> DataFrame:
-    """Images (with a `path`) with the columns of `FACTS` instead of their `reason` and `detail`, which are null.
+    """Images (with a `path`) with the columns of `FACTS`, instead of a `reason` and `detail` of null.
 
     The result is kept, so that every file is read once.
     """
@@ -55,7 +55,7 @@ def inspect(images: DataFrame, progress: Progress) -> DataFrame:
 
 
 def inspect_file(location: str) -> dict[str, Any]:
-    """Read and decode a file by its absolute path or URI: a row of `FACTS`. A bad file is an answer, no error."""
+    """Read and decode a file by its absolute path or URI: a row of `FACTS`. A bad file is a row, no error."""
     try:
         filesystem, path = fs.FileSystem.from_uri(location)
         with filesystem.open_input_stream(path) as stream:

@@ -25,8 +25,8 @@ def split_of(patient_id: str, listed: str | None, split: Split) -> str:
     """The split of a patient.
 
     Args:
-        listed: `train_val` or `test` where an official list names the patient's images; None without lists, then
-            `split.test_fraction` of the patients go to test.
+        listed: `train_val` or `test` where an official list names the patient's images; None without lists,
+            then `split.test_fraction` of the patients go to test.
         split: `val_fraction` of the patients that are not in test go to val.
     """
     place = uniform(split.salt, patient_id)

@@ -67,7 +67,7 @@ def content_id(gold: DataFrame, vocabulary: Sequence[str], form: int) -> str:
         gold: image_id, sha256, targets, split.
         form: the number of the ETL's code.
 
-    Rows are hashed into 256 buckets, each bucket's sorted hashes into one, and those here: nobody sees all rows.
+    Rows are hashed into 256 buckets, each bucket's sorted hashes into one, those here: nobody sees all rows.
     """
     targets = F.transform("targets", lambda target: F.coalesce(target.cast("string"), F.lit("null")))
     row = F.sha2(F.concat_ws("|", "image_id", "sha256", "split", F.array_join(targets, ",")), 256)

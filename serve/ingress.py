@@ -63,9 +63,7 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
 @app.exception_handler(HTTPException)
 async def _http(request: Request, error: HTTPException) -> Response:
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-    return Problem.of(
-        error.status_code, code, f"{request.method} {request.url.path}: {error.detail}"
-    ).response()
+    return Problem.of(error.status_code, code, f"{request.method} {request.url.path}: {error.detail}").response()
 
 
 @app.exception_handler(Exception)

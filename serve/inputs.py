@@ -77,6 +77,4 @@ def stored(lake: Lake, image_id: str) -> bytes:
         with filesystem.open_input_stream(path) as stream:
             return bytes(stream.read())
     except FileNotFoundError as error:
-        raise Refused(
-            404, "image_file_missing", f"the file of image {image_id} is not there any more"
-        ) from error
+        raise Refused(404, "image_file_missing", f"the file of image {image_id} is not there any more") from error

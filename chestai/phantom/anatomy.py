@@ -64,9 +64,7 @@ class Thorax:
         shoulder = 1 - np.clip(1 - t / 0.86, 0, 1) ** 2.4
         taper = 1 - 0.12 * np.clip(t - 0.86, 0, None) ** 2
         apex_half_width = 0.13
-        return (
-            apex_half_width + (self.half_width - apex_half_width) * shoulder**0.72 + np.minimum(3 * t, 0)
-        ) * taper
+        return (apex_half_width + (self.half_width - apex_half_width) * shoulder**0.72 + np.minimum(3 * t, 0)) * taper
 
     def inner(self, y: Array | float) -> Array:
         """Distance from the midline to the lung's inner border, were there no heart."""
@@ -95,9 +93,7 @@ class Thorax:
         else:
             base, reach, peak = 0.04, 0.68 * width, 0.8
             bumps = [(0.055 + self.aortic_knob, -0.06, 0.14), (0.06, 0.2, 0.12)]
-        rise = np.where(
-            t < peak, np.sin(np.pi / 2 * np.clip(t / peak, 0, 1)) ** 1.7, 1 - 0.9 * (t - peak) ** 2
-        )
+        rise = np.where(t < peak, np.sin(np.pi / 2 * np.clip(t / peak, 0, 1)) ** 1.7, 1 - 0.9 * (t - peak) ** 2)
         border = base + (reach - base) * np.clip(rise, 0, 1)
         for size, where, spread in bumps:
             border = np.maximum(border, base + (size - 0.02) * np.exp(-(((t - where) / spread) ** 2)))
@@ -213,9 +209,7 @@ def _soft_tissue(thorax: Thorax, x: Array, y: Array, view: str) -> Array:
     heights = np.array([0, 0.04, 0.1, 0.16, 0.24, 0.4, 0.6, 0.8, 1.0])
     widths = np.array([0.1, 0.15, 0.36, 0.47, 0.5, trunk + arms, trunk + 0.5 * arms, trunk, trunk + 0.02])
     outline = np.interp(y[:, 0], heights, widths).astype(np.float32)[:, None]
-    outline = cv2.GaussianBlur(
-        outline, (1, 0), sigmaX=1e-3, sigmaY=0.025 * len(y), borderType=cv2.BORDER_REPLICATE
-    )
+    outline = cv2.GaussianBlur(outline, (1, 0), sigmaX=1e-3, sigmaY=0.025 * len(y), borderType=cv2.BORDER_REPLICATE)
     # No tissue at the very border, so that a shifted film does not smear it.
     tissue = 0.93 * edge(np.minimum(outline, 0.49).reshape(-1, 1) - u, 0.14)
     abdomen = edge(y - max(thorax.dome), 0.2)
@@ -232,14 +226,8 @@ def _airways(thorax: Thorax, x: Array, y: Array) -> Array:
     bronchi = bronchi * edge(carina + 0.07 - y, 0.02)
     centre, size = thorax.stomach
     top = thorax.dome[1] + 0.035
-    bubble = (
-        1
-        - ((x - centre * thorax.half_width) / (0.075 * size)) ** 2
-        - ((y - top - 0.02) / (0.032 * size)) ** 2
-    )
-    return (
-        -0.17 * trachea - 0.08 * bronchi - 0.22 * np.sqrt(np.clip(bubble, 0, 1)) * edge(y - top + 0.01, 0.015)
-    )
+    bubble = 1 - ((x - centre * thorax.half_width) / (0.075 * size)) ** 2 - ((y - top - 0.02) / (0.032 * size)) ** 2
+    return -0.17 * trachea - 0.08 * bronchi - 0.22 * np.sqrt(np.clip(bubble, 0, 1)) * edge(y - top + 0.01, 0.015)
 
 
 def _vessels(thorax: Thorax, pixels: int, rng: np.random.Generator) -> Array:

@@ -54,9 +54,7 @@ def write_image(image: PhantomImage, root: Path | str) -> dict[str, Box]:
     return {} if image.form in ("truncated", "not_an_image") else boxes
 
 
-def write_tables(
-    root: Path | str, images: Sequence[PhantomImage], boxes: Mapping[str, Mapping[str, Box]]
-) -> None:
+def write_tables(root: Path | str, images: Sequence[PhantomImage], boxes: Mapping[str, Mapping[str, Box]]) -> None:
     """Write the label table, the box list, the two split lists and the notice.
 
     Args:

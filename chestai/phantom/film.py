@@ -81,9 +81,7 @@ def _position(image: PhantomImage, pixels: int) -> Array:
 
 def _place(layer: Array, position: Array, size: int) -> Array:
     """A layer as positioned, averaged down to ``size``."""
-    placed = cv2.warpAffine(
-        layer.astype(np.float32), position, layer.shape[::-1], borderMode=cv2.BORDER_REPLICATE
-    )
+    placed = cv2.warpAffine(layer.astype(np.float32), position, layer.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
     if placed.shape[0] == size:
         return placed
     return cv2.resize(placed, (size, size), interpolation=cv2.INTER_AREA)

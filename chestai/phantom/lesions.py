@@ -83,9 +83,7 @@ def atelectasis(film: Film, site: Site, rng: np.random.Generator) -> Array:
         across = (film.y - y) * np.cos(tilt) - (film.x - x) * np.sin(tilt)
         half_length, half_width = rng.uniform(0.06, 0.11), rng.uniform(0.006, 0.011)
         taper = edge(half_length - np.abs(along), half_length)
-        band = (
-            np.clip(1.7 - np.abs(across + 1.5 * along**2) / (half_width * (0.4 + 0.6 * taper)), 0, 1) * taper
-        )
+        band = np.clip(1.7 - np.abs(across + 1.5 * along**2) / (half_width * (0.4 + 0.6 * taper)), 0, 1) * taper
         shown = np.maximum(shown, band)
     fill(film, shown, rng.uniform(0.65, 0.9))
     return shown * lung(film, site.side)
@@ -268,9 +266,7 @@ LESIONS: dict[str, Callable[[Film, Site, np.random.Generator], Array]] = {
 }
 
 
-def _sphere(
-    film: Film, site: Site, rng: np.random.Generator, radius: float, lobes: float, strength: float
-) -> Array:
+def _sphere(film: Film, site: Site, rng: np.random.Generator, radius: float, lobes: float, strength: float) -> Array:
     """A ball of tissue in the lung with a clear but wavy border."""
     x, y = film.thorax.point(site.side, rng.uniform(0.3, 0.72), rng.uniform(*_DOWN[site.zone]))
     r = np.sqrt(radial(film, x, y, radius, radius)) + lobes * cloud(film, rng, round(1.2 / radius))

@@ -57,9 +57,7 @@ def _ribbon(layer: NDArray[np.uint8], path: NDArray[np.float64], width: float, g
     pixels = layer.shape[0]
     along = np.gradient(path, axis=0)
     normal = np.column_stack([-along[:, 1], along[:, 0]]) / np.linalg.norm(along, axis=1, keepdims=True)
-    outline = np.concatenate([path + normal * width / 2, (path - normal * width / 2)[::-1]]) + np.array(
-        [0.5, 0.0]
-    )
+    outline = np.concatenate([path + normal * width / 2, (path - normal * width / 2)[::-1]]) + np.array([0.5, 0.0])
     fixed = np.round(outline * pixels * 16).astype(np.int32)
     cv2.fillPoly(layer, [fixed], round(255 * grey * 0.72), cv2.LINE_AA, shift=4)
     cortices = [fixed[: len(path)], fixed[len(path) :]]
@@ -70,9 +68,7 @@ def _scapulae(thorax: Thorax, pixels: int, view: str) -> NDArray[np.uint8]:
     """Faint shoulder blades: beside the lungs on a PA film, over their outer edge on an AP film."""
     layer = np.zeros((pixels, pixels), np.uint8)
     shift = 0.045 if view == "PA" else -0.005
-    blade = np.array(
-        [[0.0, 0.0], [0.13, -0.03], [0.12, 0.05], [0.06, 0.17], [0.025, 0.27], [0.0, 0.25], [-0.015, 0.1]]
-    )
+    blade = np.array([[0.0, 0.0], [0.13, -0.03], [0.12, 0.05], [0.06, 0.17], [0.025, 0.27], [0.0, 0.25], [-0.015, 0.1]])
     for side in (-1, 1):
         points = blade + np.array([thorax.half_width - 0.055 + shift, thorax.apex + 0.07])
         fixed = np.round((points * np.array([side, 1]) + np.array([0.5, 0])) * pixels * 16).astype(np.int32)

@@ -8,9 +8,9 @@ from chestai import config as conf
 from pipelines.folder import Folder
 from pipelines.sources.nih import Nih
 
-# What `Source.entries` gives. `line` and `text` are the source row as it stands; `listed` is the official split
-# (train_val or test; null: in no list); `reason` and `detail` say why a row is refused, null in a good one;
-# `impossible_age` says that the row gives an age that cannot be, and `age_years` is null then.
+# What `Source.entries` gives. `line` and `text` are the source row as it stands; `listed` is the official
+# split (train_val or test; null: in no list); `reason` and `detail` say why a row is refused, and are null in
+# a good one; `impossible_age` says that the row gives an age that cannot be, and `age_years` is null then.
 ENTRY = """
     line int, text string, file string, image_id string, patient_id string, study_id string, age_years float,
     impossible_age boolean, sex string, view string, findings array<string>, targets array<float>,

@@ -23,8 +23,8 @@ ENTRY_TABLE, ENTRY_TABLES = "Data_Entry_2017.csv", "Data_Entry_2017*.csv"
 LISTS = {TRAIN_VAL: "train_val_list.txt", TEST: "test_list.txt"}
 BOX_TABLE = "BBox_List_2017.csv"
 
-# 2017's header has one comma more than that of 2020, so that it names 12 fields; the rows of both have 11, for
-# names with a comma inside are not quoted. The box list's header likewise names 9 fields over 6.
+# 2017's header has one comma more than 2020's, so that it names 12 fields; the rows of both have 11 (names
+# with a comma inside are not quoted). The box list's header likewise names 9 fields over 6.
 ENTRY_HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
     "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
@@ -46,7 +46,7 @@ BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h]"
 BOX_FIELDS = ["file", "label", "x", "y", "w", "h"]
 
 # Patient and follow-up. The column `Follow-up #` is no key: 2020's differs from the file name in 24,106 rows.
-FILE = r"(?i)^(\d+)_(\d{3})\.(?:png|jpe?g)$"
+FILE = r"(?i)^(\d{1,8})_(\d{3})\.(?:png|jpe?g)$"
 EXTENSION = r"\.[^.]*$"
 
 OLDEST_YEARS = 120.0
@@ -94,14 +94,12 @@ class Nih:
     def entries(self, spark: SparkSession) -> DataFrame:
         """The label table as `pipelines.sources.ENTRY`."""
         number, follow_up = (F.regexp_extract("file", FILE, group) for group in (1, 2))
+        patient = F.col("patient").cast("long")
         patient_id = F.lpad(number.cast("long").cast("string"), 8, "0")
         malformed = (
             F.when(F.col("malformed").isNotNull(), f"not {len(ENTRY_FIELDS)} fields")
             .when(_is_no_file("file"), "the first field is no image file's name")
-            .when(
-                ~F.col("patient").cast("long").eqNullSafe(number.cast("long")),
-                "patient is not the file name's",
-            )
+            .when(~patient.eqNullSafe(number.cast("long")), "patient and file name differ")
             .when(~F.coalesce("sex", F.lit("M")).isin("M", "F"), "sex is neither M nor F")
             .when(~F.coalesce("view", F.lit("PA")).isin("PA", "AP"), "view is neither PA nor AP")
         )
@@ -149,7 +147,7 @@ class Nih:
         )
 
     def _rows(self, spark: SparkSession, table: str, fields: Sequence[str]) -> DataFrame:
-        """A table's rows: line, text, the fields as strings, malformed (null in a whole row), parsed (the label).
+        """A table's rows: line, text, its fields as strings, malformed (null in a good row), parsed (label).
 
         A source without the table has no rows.
         """
@@ -163,10 +161,10 @@ class Nih:
 
     def _listed(self, spark: SparkSession) -> DataFrame:
         """The official split: file, listed."""
-        places = {self.folder.location(name): split for split, name in LISTS.items() if name in self.tables}
-        split = F.create_map([F.lit(text) for pair in places.items() for text in pair])
-        lines = read_lines(spark, list(places))
-        return lines.select(F.trim("text").alias("file"), split[F.col("location")].alias("listed")).distinct()
+        lists = [self.folder.location(name) for name in LISTS.values() if name in self.tables]
+        listed = F.when(F.col("location").endswith(LISTS[TEST]), TEST).otherwise(TRAIN_VAL)
+        lines = read_lines(spark, lists).select(F.trim("text").alias("file"), listed.alias("listed"))
+        return lines.dropDuplicates(["file"])
 
 
 def check_header(folder: Folder, table: str, expected: str) -> str:

@@ -12,7 +12,7 @@ def test_defaults_and_overrides() -> None:
     assert (config.source.root, config.lake, config.train.epochs, config.network.size) == ("/data", "s3://b/p", 3, 320)
     assert conf.validate(config.plain()) == config
     with pytest.raises(ValidationError):
-        config.lake = "elsewhere"  # type: ignore[misc]
+        config.lake = "elsewhere"
 
 
 def test_the_demo_is_an_experiment_over_the_defaults() -> None:

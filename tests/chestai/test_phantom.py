@@ -280,19 +280,13 @@ def test_the_label_table_has_the_original_s_quirks(small: tuple[Path, list[Phant
         assert row[0] == f"{row[3]}_{row[2]}.png" == image.image_id
         assert tuple(parse_findings(row[1])) == image.findings
         assert row[5] in "MF" and row[6] in ("PA", "AP")
-        assert (
-            2000 < int(row[7]) < 3100
-            and 2000 < int(row[8]) < 3100
-            and 0.1 < float(row[9]) == float(row[10]) < 0.2
-        )
+        assert 2000 < int(row[7]) < 3100 and 2000 < int(row[8]) < 3100 and 0.1 < float(row[9]) == float(row[10]) < 0.2
     assert {"414Y", "013M", "001D"} < {row[4] for row in rows}
 
 
 def test_lists_and_boxes(small: tuple[Path, list[PhantomImage]]) -> None:
     root, images = small
-    train_val, test = (
-        (root / name).read_text().split("\n") for name in ("train_val_list.txt", "test_list.txt")
-    )
+    train_val, test = ((root / name).read_text().split("\n") for name in ("train_val_list.txt", "test_list.txt"))
     assert sorted(train_val + test) == [image.image_id for image in images]
     assert not {name[:8] for name in train_val} & {name[:8] for name in test}
     header, *rows = csv.reader((root / "BBox_List_2017.csv").read_text().splitlines())

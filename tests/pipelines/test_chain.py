@@ -1,0 +1,244 @@
+"""The stages one after another on real Ray, Spark, Delta and MLflow."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from chestai import pixels
+from chestai.errors import UserError
+from chestai.lake import IMAGES, QUARANTINE, STATS
+from chestai.registry import Registry
+from pipelines import etl, evaluate, phantom, score, train
+from pipelines.feed import PixelCache
+from tests.pipelines.conftest import Chain, go, small
+
+
+def test_every_input_is_accounted_for(built: Chain) -> None:
+    snapshot = built.lake.snapshot()
+    assert snapshot.accounting["entries"] == 240
+    assert snapshot.accounting["gold"] + snapshot.accounting["quarantined_entries"] == 240
+    reasons = built.lake.read(QUARANTINE)["reason"].to_pylist()
+    assert sorted(reasons) == ["duplicate_content", "not_an_image", "truncated"]
+    assert snapshot.synthetic
+
+
+def test_the_feed_gives_each_image_once_as_preprocessed(finished: Chain) -> None:
+    lake, snapshot = finished.lake, finished.lake.snapshot()
+    cache = PixelCache(lake, snapshot, 64)
+    rows = lake.labelled(snapshot, ["path", "split"])
+    for split in ("train", "val", "test"):
+        mine = rows.filter(np.equal(rows["split"].to_numpy(), split))
+        batches = list(cache.stream(split).iter_batches(batch_size=50, batch_format="numpy"))
+        streamed = np.concatenate([batch["pixels"] for batch in batches])
+        targets = np.concatenate([batch["targets"] for batch in batches])
+        expected = {
+            pixels.load(Path(path).read_bytes(), 64).tobytes(): labels
+            for path, labels in zip(mine["path"].to_pylist(), mine["targets"].to_pylist(), strict=True)
+        }
+        assert len(streamed) == mine.num_rows == cache.rows(split) == len(expected)
+        for image, labels in zip(streamed, targets, strict=True):
+            assert expected.pop(image.tobytes()) == labels.tolist()
+
+
+def test_training_is_one_mlflow_run_that_names_its_data(finished: Chain) -> None:
+    registry = Registry(finished.config.tracking, finished.lake)
+    snapshot = finished.lake.snapshot()
+    run = registry.connect().get_run(finished.said["train"].facts["run"])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["snapshot"] == snapshot.snapshot_id
+    assert run.data.params["network.backbone"] == "densenet121"
+    assert run.inputs is not None
+    assert run.inputs.dataset_inputs[0].dataset.digest == snapshot.snapshot_id
+    for metric in ("train_loss", "val_loss", "val_macro_auroc", "images_per_s", "lr"):
+        history = registry.connect().get_metric_history(run.info.run_id, metric)
+        assert [point.step for point in history] == [1, 2], metric
+    assert "test_macro_auroc" in run.data.metrics
+
+
+def test_scores_hold_every_image_once_and_equal_the_bundle(finished: Chain) -> None:
+    lake, snapshot = finished.lake, finished.lake.snapshot()
+    model = Registry(finished.config.tracking, lake).load("champion")
+    scores = lake.read(f"scores/{model.version}").to_pandas()
+    images = lake.gold(snapshot, IMAGES).to_pandas().set_index("image_id")
+    assert sorted(scores["image_id"]) == sorted(images.index)
+    assert scores["not_scored"].isna().all()
+
+    sample = scores.iloc[:: max(1, len(scores) // 12)]
+    batch = [pixels.load(Path(images.loc[one, "path"]).read_bytes(), 64) for one in sample["image_id"]]
+    findings = list(model.bundle.card.findings)
+    expected = model.bundle.predict(batch).probabilities
+    np.testing.assert_allclose(sample[[f"prob_{finding}" for finding in findings]], expected, atol=1e-5)
+    np.testing.assert_allclose(
+        sample["triage_score"], model.bundle.triage.score(expected, findings), atol=1e-5
+    )
+    assert list(sample["bucket"]) == model.bundle.triage.buckets(sample["triage_score"])
+
+    frame = pd.DataFrame(
+        {"image": [Path(images.loc[one, "path"]).read_bytes() for one in sample["image_id"]]}
+    )
+    packed = mlflow.pyfunc.load_model(f"models:/{model.name}@champion").predict(frame)
+    np.testing.assert_allclose(packed[findings], expected, atol=1e-5)
+
+
+def test_evaluation_carries_intervals_calibration_and_thresholds(finished: Chain) -> None:
+    report = json.loads(Path(finished.lake.uri("reports", "evaluate.json")).read_text())["facts"]["report"]
+    macro = report["macro"]["auroc"]
+    assert macro["low"] <= macro["value"] <= macro["high"]
+    assert set(report["findings"]) == set(finished.lake.snapshot().vocabulary)
+    card = Registry(finished.config.tracking, finished.lake).load("champion").bundle.card
+    assert len(card.calibration["slope"]) == len(card.findings) == len(card.thresholds)
+    assert any(threshold is not None for threshold in card.thresholds.values())
+    assert not all(card.calibration["fallback"])
+
+
+def test_a_second_run_finds_what_is_done(finished: Chain) -> None:
+    lake = finished.lake
+    stages = (phantom.run, etl.run, train.run, evaluate.run, score.run)
+    before = {name: lake.version(name) for name in (STATS, IMAGES, "scores/1")}
+    snapshot = lake.snapshot()
+    again = [go(stage, finished.config) for stage in stages]
+    assert lake.snapshot() == snapshot
+    assert {name: lake.version(name) for name in before} == before
+    for summary in (again[0], again[1], again[2], again[4]):
+        assert summary.facts["headline"].startswith("already"), summary
+    assert again[3].facts["version"] == 1
+    assert again[3].facts["report"] == finished.said["evaluate"].facts["report"]
+    registry = Registry(finished.config.tracking, lake)
+    assert len(registry.finished_runs({"chestai.stage": "train"})) == 1
+    assert len(registry.connect().search_model_versions(f"name = '{finished.config.tracking.model}'")) == 1
+
+
+def test_a_worse_candidate_does_not_become_champion(finished: Chain) -> None:
+    config = finished.config
+    # A network that has learnt nothing, and so ranks by chance.
+    idle = config.model_copy(update={"train": config.train.model_copy(update={"lr": 1e-12, "epochs": 1})})
+    go(train.run, idle)
+    verdict = go(evaluate.run, idle).facts["verdict"]
+    registry = Registry(config.tracking, finished.lake)
+    trained = float(finished.said["evaluate"].facts["report"]["macro"]["auroc"]["value"])
+    assert trained > 0.55, "the first model must have learnt something, or this proves nothing"
+    assert re.match(r"champion stays version 1: test macro-AUROC 0\.\d+, candidate 0\.\d+", verdict)
+    assert registry.champion() == 1
+    registry.promote(2)
+    better = go(
+        evaluate.run,
+        config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"model": "1"})}),
+    )
+    assert better.facts["verdict"] == "measured, nothing changed" and registry.champion() == 2
+    registry.promote(1)
+
+
+def test_an_image_that_vanished_is_answered_not_scored(finished: Chain, tmp_path: Path) -> None:
+    images = finished.lake.gold(finished.lake.snapshot(), IMAGES, ["image_id", "path"])
+    gone, cut = Path(images["path"][0].as_py()), Path(images["path"][1].as_py())
+    kept = {path: path.read_bytes() for path in (gone, cut)}
+    export = tmp_path / "scores.csv"
+    forced = finished.config.model_copy(
+        update={
+            "force": True,
+            "score": finished.config.score.model_copy(update={"csv": str(export), "model": "1"}),
+        }
+    )
+    try:
+        gone.unlink()
+        cut.write_bytes(kept[cut][:500])
+        summary = go(score.run, forced)
+    finally:
+        for path, data in kept.items():
+            path.write_bytes(data)
+    assert summary.facts["not_scored"] == {"file_missing": 1, "truncated": 1}
+    table = pd.read_csv(export)
+    assert len(table) == images.num_rows and table["image_id"].is_unique
+    assert table["not_scored"].notna().sum() == 2 and table["prob_Mass"].notna().sum() == len(table) - 2
+    scored = table["triage_score"].dropna()
+    assert scored.is_monotonic_decreasing
+
+
+def test_stages_without_their_input_say_what_makes_it(tmp_path: Path, ray_cluster: None) -> None:
+    empty = small(tmp_path)
+    for stage in (train.run, evaluate.run, score.run):
+        with pytest.raises(UserError, match=r"holds no build: run `python -m pipelines\.etl"):
+            go(stage, empty)
+    with pytest.raises(UserError, match=r"python -m pipelines\.phantom"):
+        go(etl.run, empty)
+
+
+def test_evaluation_and_scoring_need_a_model(built: Chain, tmp_path: Path) -> None:
+    elsewhere = built.config.model_copy(
+        update={
+            "tracking": built.config.tracking.model_copy(update={"uri": f"sqlite:///{tmp_path}/other.db"})
+        }
+    )
+    with pytest.raises(UserError, match=r"no trained model .* run `python -m pipelines\.train"):
+        go(evaluate.run, elsewhere)
+    with pytest.raises(UserError, match=r"no champion .* run `python -m pipelines\.train"):
+        go(score.run, elsewhere)
+
+
+def test_metadata_tells_nothing_about_the_labels(built: Chain) -> None:
+    """Name, follow-up, channels, size, age, sex and view, all at once, rank the findings by chance."""
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import GroupKFold, cross_val_predict
+
+    from chestai.phantom import plan
+
+    entries = plan(1500, 64, seed=3)
+    patients: dict[int, int] = {}
+    for entry in entries:
+        patients[entry.patient_id] = patients.get(entry.patient_id, 0) + 1
+    features = np.array(
+        [
+            [
+                entry.patient_id,
+                entry.follow_up,
+                patients[entry.patient_id],
+                entry.form == "rgba",
+                int(re.sub(r"\D", "", entry.age)),
+                entry.sex == "M",
+                entry.view == "AP",
+                entry.width,
+                entry.height,
+                float(entry.spacing),
+                entry.split == "test",
+            ]
+            for entry in entries
+        ],
+        float,
+    )
+    groups = np.array([entry.patient_id for entry in entries])
+    aurocs = []
+    for finding in ("Effusion", "Cardiomegaly", "Pneumothorax", "Mass", "Edema"):
+        labels = np.array([finding in entry.findings for entry in entries])
+        forest = RandomForestClassifier(100, min_samples_leaf=10, random_state=0)
+        guessed = cross_val_predict(
+            forest, features, labels, groups=groups, cv=GroupKFold(4), method="predict_proba"
+        )
+        aurocs.append(roc_auc_score(labels, guessed[:, 1]))
+    assert abs(np.mean(aurocs) - 0.5) < 0.05, aurocs
+
+
+def test_a_network_on_shuffled_labels_learns_nothing(finished: Chain, tmp_path: Path) -> None:
+    """The same images, names and sizes with labels dealt anew among the images: what is left to learn is a leak."""
+    lake, snapshot = finished.lake, finished.lake.snapshot()
+    labels = lake.gold(snapshot, "gold/labels")
+    dealt = np.random.default_rng(0).permutation(labels.num_rows)
+    shuffled = labels.set_column(1, "findings", labels["findings"].take(dealt))
+    shuffled = shuffled.set_column(2, "targets", labels["targets"].take(dealt))
+    config = small(tmp_path)
+    other = type(lake)(config.lake)
+    versions = {
+        IMAGES: other.write(IMAGES, lake.gold(snapshot, IMAGES)),
+        "gold/labels": other.write("gold/labels", shuffled),
+    }
+    other.publish(replace(snapshot, snapshot_id="shuffled", versions=versions))
+    go(train.run, config)
+    macro = go(evaluate.run, config).facts["report"]["macro"]["auroc"]["value"]
+    honest = finished.said["evaluate"].facts["report"]["macro"]["auroc"]["value"]
+    assert abs(macro - 0.5) < 0.1 < honest - macro + 0.1, (macro, honest)
