@@ -88,9 +88,7 @@ def quarantine(rows: DataFrame) -> DataFrame:
     return refused.select(item.alias("item"), F.lit("etl").alias("stage"), "reason", "detail")
 
 
-def account(
-    entries: int, files: int, matched: DataFrame, judged: DataFrame, placed: DataFrame
-) -> dict[str, int]:
+def account(entries: int, files: int, matched: DataFrame, judged: DataFrame, placed: DataFrame) -> dict[str, int]:
     """The counts behind "rows in = rows out".
 
     Args:

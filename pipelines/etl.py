@@ -129,14 +129,10 @@ def build(
     )
 
 
-def _summary(
-    lake: Lake, source: sources.Source, snapshot: Snapshot, started: float, prefix: str = ""
-) -> Summary:
+def _summary(lake: Lake, source: sources.Source, snapshot: Snapshot, started: float, prefix: str = "") -> Summary:
     """What a person should know of a build, saved as the stage's report."""
     reasons = lake.read(QUARANTINE, snapshot.versions[QUARANTINE], ["reason"])["reason"].to_pylist()
-    splits = {
-        name: f"{has['images']:,} of {has['patients']:,} patients" for name, has in snapshot.splits.items()
-    }
+    splits = {name: f"{has['images']:,} of {has['patients']:,} patients" for name, has in snapshot.splits.items()}
     facts: dict[str, Any] = {
         "headline": f"{prefix}snapshot {snapshot.snapshot_id}, {len(reasons)} quarantined",
         "snapshot": snapshot.snapshot_id,

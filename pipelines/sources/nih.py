@@ -151,9 +151,7 @@ class Nih:
 
         A source without the table has no rows.
         """
-        lines = read_lines(spark, [self.folder.location(table)] if table in self.tables else []).where(
-            "line > 1"
-        )
+        lines = read_lines(spark, [self.folder.location(table)] if table in self.tables else []).where("line > 1")
         columns = ", ".join(f"{field} string" for field in [*fields, "malformed"])
         csv = F.from_csv("text", columns, {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": "malformed"})
         rows = lines.select("line", "text", csv.alias("row"))
@@ -191,9 +189,7 @@ def check_lists(folder: Folder, names: Sequence[str]) -> None:
     lists = [set(folder.read(name).split()) for name in names]
     twice = set.intersection(*lists) if lists else set()
     if twice:
-        raise UserError(
-            f"{min(twice).decode()} is in both {' and '.join(names)} of {folder.uri}: remove it from one"
-        )
+        raise UserError(f"{min(twice).decode()} is in both {' and '.join(names)} of {folder.uri}: remove it from one")
 
 
 def read_years(text: str) -> float | None:

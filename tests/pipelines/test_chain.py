@@ -74,14 +74,10 @@ def test_scores_hold_every_image_once_and_equal_the_bundle(finished: Chain) -> N
     findings = list(model.bundle.card.findings)
     expected = model.bundle.predict(batch).probabilities
     np.testing.assert_allclose(sample[[f"prob_{finding}" for finding in findings]], expected, atol=1e-5)
-    np.testing.assert_allclose(
-        sample["triage_score"], model.bundle.triage.score(expected, findings), atol=1e-5
-    )
+    np.testing.assert_allclose(sample["triage_score"], model.bundle.triage.score(expected, findings), atol=1e-5)
     assert list(sample["bucket"]) == model.bundle.triage.buckets(sample["triage_score"])
 
-    frame = pd.DataFrame(
-        {"image": [Path(images.loc[one, "path"]).read_bytes() for one in sample["image_id"]]}
-    )
+    frame = pd.DataFrame({"image": [Path(images.loc[one, "path"]).read_bytes() for one in sample["image_id"]]})
     packed = mlflow.pyfunc.load_model(f"models:/{model.name}@champion").predict(frame)
     np.testing.assert_allclose(packed[findings], expected, atol=1e-5)
 
@@ -171,9 +167,7 @@ def test_stages_without_their_input_say_what_makes_it(tmp_path: Path, ray_cluste
 
 def test_evaluation_and_scoring_need_a_model(built: Chain, tmp_path: Path) -> None:
     elsewhere = built.config.model_copy(
-        update={
-            "tracking": built.config.tracking.model_copy(update={"uri": f"sqlite:///{tmp_path}/other.db"})
-        }
+        update={"tracking": built.config.tracking.model_copy(update={"uri": f"sqlite:///{tmp_path}/other.db"})}
     )
     with pytest.raises(UserError, match=r"no trained model .* run `python -m pipelines\.train"):
         go(evaluate.run, elsewhere)
@@ -217,9 +211,7 @@ def test_metadata_tells_nothing_about_the_labels(built: Chain) -> None:
     for finding in ("Effusion", "Cardiomegaly", "Pneumothorax", "Mass", "Edema"):
         labels = np.array([finding in entry.findings for entry in entries])
         forest = RandomForestClassifier(100, min_samples_leaf=10, random_state=0)
-        guessed = cross_val_predict(
-            forest, features, labels, groups=groups, cv=GroupKFold(4), method="predict_proba"
-        )
+        guessed = cross_val_predict(forest, features, labels, groups=groups, cv=GroupKFold(4), method="predict_proba")
         aurocs.append(roc_auc_score(labels, guessed[:, 1]))
     assert abs(np.mean(aurocs) - 0.5) < 0.05, aurocs
 

@@ -48,9 +48,7 @@ def test_a_label_gives_findings_and_targets_or_its_problem() -> None:
     assert read_label(None)[2] is not None
 
 
-@pytest.mark.parametrize(
-    ("header", "form"), [(ENTRY_HEADER + ",\r\n", "2017"), (ENTRY_HEADER + "\n", "2020")]
-)
+@pytest.mark.parametrize(("header", "form"), [(ENTRY_HEADER + ",\r\n", "2017"), (ENTRY_HEADER + "\n", "2020")])
 def test_both_headers_are_recognised(tmp_path: Path, header: str, form: str) -> None:
     found = Nih.find(corpus(tmp_path, Data_Entry_2017__csv=header))
     assert found.note == f"Data_Entry_2017.csv ({form} form)"
@@ -58,9 +56,7 @@ def test_both_headers_are_recognised(tmp_path: Path, header: str, form: str) -> 
 
 
 def test_the_first_issue_goes_before_the_second_and_the_note_says_so(tmp_path: Path) -> None:
-    config = corpus(
-        tmp_path, Data_Entry_2017_v2020__csv=ENTRY_HEADER, Data_Entry_2017__csv=ENTRY_HEADER + ","
-    )
+    config = corpus(tmp_path, Data_Entry_2017_v2020__csv=ENTRY_HEADER, Data_Entry_2017__csv=ENTRY_HEADER + ",")
     found = Nih.find(config)
     assert found.tables[0] == "Data_Entry_2017.csv"
     assert found.note == "Data_Entry_2017.csv (2017 form); not read: Data_Entry_2017_v2020.csv"

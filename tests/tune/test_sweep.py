@@ -1,0 +1,44 @@
+"""A sweep of two trials, and the cluster file."""
+
+from pathlib import Path
+
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+from chestai.registry import Registry
+from tests.conftest import ROOT
+from tests.pipelines.conftest import Chain, go
+from tune import sweep
+
+
+def test_two_trials_are_two_child_runs_of_one_sweep(built: Chain, tmp_path: Path) -> None:
+    settings = {"trials": 2, "epochs": 1, "max_concurrent": 1, "seed": 5}
+    config = built.config.model_copy(
+        update={
+            "tune": built.config.tune.model_copy(update=settings),
+            "tracking": built.config.tracking.model_copy(update={"uri": f"sqlite:///{tmp_path}/mlflow.db"}),
+        }
+    )
+    summary = go(sweep.run, config)
+    assert summary.rows == 2 and summary.facts["failed"] == 0
+    client = Registry(config.tracking, built.lake).connect()
+    experiment = client.get_experiment_by_name(config.tracking.experiment)
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    parent = next(run for run in runs if run.data.tags["chestai.stage"] == "sweep")
+    trials = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert len(trials) == 2 and {run.info.status for run in trials} == {"FINISHED"}
+    assert len({run.data.params["train.lr"] for run in trials}) == 2
+    best = max(run.data.metrics["val_macro_auroc"] for run in trials)
+    assert parent.data.metrics["best_val_macro_auroc"] == best
+    assert "train.lr=" in summary.facts["next"]
+
+
+def test_cluster_file_is_what_ray_s_launcher_takes() -> None:
+    config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    validate_config(config)
+    prepared = prepare_config(config)
+    assert prepared["available_node_types"]["head"]["resources"] == {"CPU": 0}
+    assert set(prepared["file_mounts"].values()) >= {"requirements.lock"}
+    starts = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
+    assert all("RAY_AUTH_MODE=token" in line for line in starts if "ray start" in line)
