@@ -27,27 +27,32 @@ class Progress:
     done: int = 0
     note: str = ""
     started: float = field(default_factory=time.monotonic)
+    _first: int = 0
     _bars: Bars | None = None
     _last_line: float = field(default_factory=time.monotonic)
 
     @property
     def rate(self) -> float:
-        """Units a second since the start."""
-        return self.done / max(time.monotonic() - self.started, 1e-9)
+        """Units a second since work was first seen to be done: engines take seconds to start."""
+        return (self.done - self._first) / max(time.monotonic() - self.started, 1e-9)
 
     def update(self, done: int, note: str = "", total: int | None = None) -> None:
         """Set how much is done, what to say beside it, and a better total where it is known by now."""
+        if self.done == 0 and done > 0:
+            self.started, self._first = time.monotonic(), done
         self.done, self.note, self.total = done, note or self.note, total or self.total
         if self._bars is not None:
             self._bars.update(self._bars.task_ids[0], completed=done, total=self.total, note=self._text())
         elif time.monotonic() - self._last_line >= LINE_EVERY_S:
             self._last_line = time.monotonic()
-            left = (self.total - done) / self.rate if self.rate else 0.0
-            share = 100 * done // max(self.total, 1)
-            self.screen.say(f"{self.what}  {done:,}/{self.total:,}  {share} %  {self._text()}  ETA {clock(left)}")
+            self.screen.say(f"{self.what}  {done:,}/{self.total:,} {self.unit}  {self._text()}{self._eta()}")
 
     def _text(self) -> str:
-        return f"{self.rate:,.0f} {self.unit}/s  {self.note}".rstrip()
+        speed = f"{self.rate:,.0f} {self.unit}/s  " if self.rate else ""
+        return (speed + (self.note or "starting" * (not self.done))).rstrip()
+
+    def _eta(self) -> str:
+        return f"  ETA {clock((self.total - self.done) / self.rate)}" if self.rate else ""
 
 
 @dataclass(frozen=True)

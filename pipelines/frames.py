@@ -46,8 +46,8 @@ def _lines(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 def to_delta(rows: DataFrame, count: int, lake: Lake, table: str) -> int:
     """Replace a table of the lake by the frame's rows and return the table's new version.
 
-    Executors hand their rows to Ray Data, whose tasks write the Parquet files; one Delta commit then shows
-    all of them or none. The driver sees file names only.
+    Executors hand their rows to Ray Data, whose tasks write the Parquet files; one Delta commit then shows all of them
+    or none. The driver sees file names only.
 
     Args:
         rows: has the columns of the table's contract.
@@ -60,9 +60,10 @@ def to_delta(rows: DataFrame, count: int, lake: Lake, table: str) -> int:
     if not count:  # `write_delta` knows no schema for a table without rows
         return lake.write(table, schema.empty_table())
     files = 1 + count // ROWS_A_FILE
-    exact = rows.select(*schema.names).coalesce(files).sortWithinPartitions(*schema.names[:3])
-    exact = exact.mapInArrow(_caster(schema), from_arrow_schema(schema))
-    dataset = ray.data.from_spark(exact, override_num_blocks=files)
+    sorted_rows = rows.select(*schema.names).coalesce(files).sortWithinPartitions(*schema.names[:3])
+    packed = sorted_rows.mapInArrow(_packer(schema), "packed binary")
+    dataset = ray.data.from_spark(packed, override_num_blocks=files)
+    dataset = dataset.map_batches(_unpack, batch_size=None, batch_format="pyarrow").materialize()
     if dataset.count() != count:
         raise RuntimeError(f"{table} would get {dataset.count():,} rows instead of {count:,}")
     dataset.write_delta(lake.uri(table), mode=SaveMode.OVERWRITE)
@@ -71,11 +72,23 @@ def to_delta(rows: DataFrame, count: int, lake: Lake, table: str) -> int:
     return version
 
 
-def _caster(schema: pa.Schema) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """To the contract's types. All columns come out nullable, as the contract has them."""
+def _packer(schema: pa.Schema) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """Rows as one value of Arrow IPC bytes a batch, with the contract's types, whatever Spark deduced.
 
-    def cast(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    Passed as they are, the rows would go through Java's Arrow, which gives a column of empty lists no offsets, and Ray
+    cannot serialise it.
+    """
+
+    def pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            yield from pa.Table.from_batches([batch]).cast(schema).to_batches()
+            rows = pa.Table.from_batches([batch]).cast(schema)
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, schema) as stream:
+                stream.write_table(rows)
+            yield pa.RecordBatch.from_arrays([pa.array([sink.getvalue().to_pybytes()], pa.binary())], ["packed"])
 
-    return cast
+    return pack
+
+
+def _unpack(packed: pa.Table) -> pa.Table:
+    return pa.concat_tables(pa.ipc.open_stream(value.as_buffer()).read_all() for value in packed["packed"])

@@ -37,13 +37,18 @@ def split_of(patient_id: str, listed: str | None, split: Split) -> str:
     return VAL if place < split.val_fraction else TRAIN
 
 
+def splits_of(patients: pd.Series, listed: pd.Series, split: Split) -> pd.Series:
+    """`split_of` for two columns, once for each patient; a missing `listed` is None or NaN."""
+    pairs = list(zip(patients, listed.astype(object).where(listed.notna(), None), strict=True))
+    known = {pair: split_of(*pair, split) for pair in set(pairs)}
+    return pd.Series([known[pair] for pair in pairs], dtype=object)
+
+
 def split_column(split: Split) -> Callable[[str, str], Column]:
-    """`split_of` over the columns that hold the patient and the official list."""
+    """`splits_of` as a Spark function of the names of the two columns."""
 
     def splits(patients: pd.Series, listed: pd.Series) -> pd.Series:
-        pairs = list(zip(patients, listed.where(listed.notna(), None), strict=True))
-        known = {pair: split_of(*pair, split) for pair in set(pairs)}
-        return pd.Series([known[pair] for pair in pairs], dtype=object)
+        return splits_of(patients, listed, split)
 
     return F.pandas_udf(splits, "string")  # type: ignore[call-overload]
 

@@ -35,12 +35,11 @@ from pipelines.splits import split_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
-# Label rows: name, findings, patient, age, sex, view.
+# Label rows as far as the view position; what follows it is the same in all.
 ROWS = [
     "00000001_000.png,Cardiomegaly,000,00000001,058Y,M,PA",
     "00000001_001.png,Cardiomegaly|Emphysema,001,00000001,058Y,M,PA",
-    "00000002_000.png,No",
-    "Finding,000,00000002,414Y,F,AP",
+    "00000002_000.png,No Finding,000,00000002,414Y,F,AP",
     "00000003_000.png,Infiltration,000,00000003,013M,F,AP",
     "00000004_000.png,Mass,000,00000004,040Y,M,PA",
     "00000004_001.png,Mass,001,00000004,040Y,M,PA",
@@ -322,6 +321,27 @@ def test_a_patient_in_two_splits_fails_the_build(ray_cluster: None, tmp_path: Pa
     with pytest.raises(UserError, match=r"patient 00000001 .* test"):
         run(configure(tmp_path / "corpus", tmp_path / "lake"))
     assert Lake(str(tmp_path / "lake")).history() == []
+
+
+def test_the_form_of_2020_without_lists_and_boxes_is_split_by_hash(ray_cluster: None, tmp_path: Path) -> None:
+    root = tmp_path / "corpus"
+    root.mkdir()
+    patients = range(1, 41)
+    rows = [f"{patient:08d}_003.png,No Finding,0,{patient},57,F,PA,2500,2048,0.1,0.1" for patient in patients]
+    (root / "Data_Entry_2017_v2020.csv").write_text("\n".join([ENTRY_HEADER, *rows]))
+    for patient in patients:
+        (root / f"{patient:08d}_003.png").write_bytes(png(grey(patient, 32, 32)))
+    config = configure(root, tmp_path / "lake")
+    run(config)
+    lake = Lake(config.lake)
+    images = lake.gold(lake.snapshot(), IMAGES).to_pylist()
+    assert {row["patient_id"]: row["split"] for row in images} == {
+        f"{patient:08d}": split_of(f"{patient:08d}", None, config.split) for patient in patients
+    }
+    assert {row["split"] for row in images} == {"train", "val", "test"}
+    assert {(row["age_years"], row["study_id"][8:]) for row in images} == {(57.0, "_003")}
+    assert lake.gold(lake.snapshot(), BOXES).num_rows == lake.gold(lake.snapshot(), QUARANTINE).num_rows == 0
+    assert lake.snapshot().pos_weight == (1.0,) * 14
 
 
 def test_a_corpus_without_images_is_refused_before_spark(tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from collections import Counter
 
+import pandas as pd
+import pytest
+
 from chestai.config import Split
-from pipelines.splits import split_of, uniform
+from pipelines.splits import split_of, splits_of, uniform
 
 SPLIT = Split(val_fraction=0.15, test_fraction=0.2, salt="chestai")
 PATIENTS = [f"{number:08d}" for number in range(5000)]
@@ -29,3 +32,10 @@ def test_the_salt_moves_patients() -> None:
     other = SPLIT.model_copy(update={"salt": "other"})
     moved = sum(split_of(patient, None, SPLIT) != split_of(patient, None, other) for patient in PATIENTS)
     assert moved > 1000
+
+
+@pytest.mark.parametrize("kind", ["str", "object"])
+def test_columns_are_split_as_single_patients_are(kind: str) -> None:
+    listed = ["test", "train_val", None] * 1000
+    found = splits_of(pd.Series(PATIENTS[:3000]), pd.Series(listed, dtype=kind), SPLIT)
+    assert found.tolist() == [split_of(*pair, SPLIT) for pair in zip(PATIENTS[:3000], listed, strict=True)]
