@@ -24,7 +24,7 @@ ENTRY, FILE, IMAGE = "entry", "file", "image"
 
 
 def match(entries: DataFrame, files: DataFrame, has_lists: bool) -> DataFrame:
-    """Entries (`pipelines.sources.ENTRY`) and files (path, name) joined by file name, none left out.
+    """Entries (`Source.entries`) and files (path, name) joined by file name, none left out.
 
     Each row has a `kind`: an image is a good entry with its file. A `reason` sends it to quarantine; entries
     with neither file nor reason are normal, for a corpus is often a part of what its table names.
@@ -74,7 +74,7 @@ def judge_content(inspected: DataFrame) -> DataFrame:
 
 
 def place_boxes(boxes: DataFrame, gold: DataFrame) -> DataFrame:
-    """Boxes (`pipelines.sources.BOX`) with `in_gold`: whether a box is good and on an image in gold."""
+    """Boxes (`Source.boxes`) with `in_gold`: whether a box is good and on an image in gold."""
     images = gold.select("image_id", F.lit(True).alias("has_image"))
     in_gold = F.col("reason").isNull() & F.col("has_image").isNotNull()
     joined = boxes.join(images, "image_id", "left")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pyarrow as pa
 import ray
-from pyarrow import fs
+from pyarrow import fs, parquet
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from ray.data import SaveMode
@@ -73,22 +73,20 @@ def to_delta(rows: DataFrame, count: int, lake: Lake, table: str) -> int:
 
 
 def _packer(schema: pa.Schema) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Rows as one value of Arrow IPC bytes a batch, with the contract's types, whatever Spark deduced.
+    """Each batch as one value, Parquet bytes, with the contract's types and nullability whatever Spark deduced.
 
-    Passed as they are, the rows would go through Java's Arrow, which gives a column of empty lists no offsets, and Ray
-    cannot serialise it.
+    As they are, rows would reach Ray in Java's Arrow, which gives a column of nothing but empty lists no offsets: Ray
+    cannot serialise that. What is read from Parquet is always whole.
     """
 
     def pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            rows = pa.Table.from_batches([batch]).cast(schema)
             sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, schema) as stream:
-                stream.write_table(rows)
+            parquet.write_table(pa.Table.from_batches([batch]).cast(schema), sink)
             yield pa.RecordBatch.from_arrays([pa.array([sink.getvalue().to_pybytes()], pa.binary())], ["packed"])
 
     return pack
 
 
 def _unpack(packed: pa.Table) -> pa.Table:
-    return pa.concat_tables(pa.ipc.open_stream(value.as_buffer()).read_all() for value in packed["packed"])
+    return pa.concat_tables(parquet.read_table(pa.BufferReader(value.as_py())) for value in packed["packed"])

@@ -18,9 +18,8 @@ EXACT = "decimal(18,15)"
 
 @dataclass(frozen=True)
 class Statistics:
-    """See `chestai.lake.Snapshot`, whose fields these are. `images` is the number of gold images."""
+    """See `chestai.lake.Snapshot`, whose fields these are."""
 
-    images: int
     splits: dict[str, dict[str, Any]]
     pos_weight: tuple[float, ...]
     cooccurrence: tuple[tuple[int, ...], ...]
@@ -51,7 +50,6 @@ def measure(gold: DataFrame, vocabulary: Sequence[str]) -> Statistics:
     mean = float(sum(row["mean"] for row in lit)) / images
     mean_square = float(sum(row["mean_square"] for row in lit)) / images
     return Statistics(
-        images=sum(int(row["images"]) for row in found.values()),
         splits={split: _counts(found.get(split), vocabulary) for split in SPLITS},
         pos_weight=tuple(_pos_weight(train, index) for index in range(len(vocabulary))),
         cooccurrence=_cooccurrence(gold, len(vocabulary)),

@@ -8,21 +8,6 @@ from chestai import config as conf
 from pipelines.folder import Folder
 from pipelines.sources.nih import Nih
 
-# What `Source.entries` gives. `line` and `text` are the source row as it stands; `listed` is the official
-# split (train_val or test; null: in no list); `reason` and `detail` say why a row is refused, and are null in
-# a good one; `impossible_age` says that the row gives an age that cannot be, and `age_years` is null then.
-ENTRY = """
-    line int, text string, file string, image_id string, patient_id string, study_id string, age_years float,
-    impossible_age boolean, sex string, view string, findings array<string>, targets array<float>,
-    listed string, reason string, detail string
-"""
-
-# What `Source.boxes` gives: pixels of the image file, from its top left corner.
-BOX = """
-    line int, text string, image_id string, finding string, x float, y float, w float, h float,
-    reason string, detail string
-"""
-
 
 class Source(Protocol):
     """A labelled folder of images, found whole and of the right form."""
@@ -48,10 +33,21 @@ class Source(Protocol):
         """What a person should know of how it was read."""
 
     def entries(self, spark: SparkSession) -> DataFrame:
-        """Its label rows as `ENTRY`."""
+        """Its label rows.
+
+        Columns: line int, text string (the row as it stands), file string (the image file's name), image_id string,
+        patient_id string, study_id string, age_years float, impossible_age boolean (the row gives an age that cannot
+        be; age_years is null then), sex string, view string, findings array<string>, targets array<float>, listed
+        string (the official split, train_val or test; null: in no list), reason string, detail string (why the row is
+        refused; null in a good one).
+        """
 
     def boxes(self, spark: SparkSession) -> DataFrame:
-        """Its drawn boxes as `BOX`, of any image."""
+        """Its drawn boxes, of any image.
+
+        Columns: line int, text string (the row as it stands), image_id string, finding string, x, y, w, h float (pixels
+        of the image file, from its top left corner), reason string, detail string (why the row is refused; or null).
+        """
 
 
 def find(source: conf.Source) -> Source:

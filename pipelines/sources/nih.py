@@ -92,7 +92,7 @@ class Nih:
         return LISTS[TEST] in self.tables
 
     def entries(self, spark: SparkSession) -> DataFrame:
-        """The label table as `pipelines.sources.ENTRY`."""
+        """The label table, as `pipelines.sources.Source` describes it."""
         number, follow_up = (F.regexp_extract("file", FILE, group) for group in (1, 2))
         patient = F.col("patient").cast("long")
         patient_id = F.lpad(number.cast("long").cast("string"), 8, "0")
@@ -126,7 +126,7 @@ class Nih:
         )
 
     def boxes(self, spark: SparkSession) -> DataFrame:
-        """The box list as `pipelines.sources.BOX`, empty where there is none."""
+        """The box list, as `pipelines.sources.Source` describes it, empty where there is none."""
         is_box = (F.col("x") >= 0) & (F.col("y") >= 0) & (F.col("w") > 0) & (F.col("h") > 0)
         malformed = (
             F.when(F.col("malformed").isNotNull(), f"not {len(BOX_FIELDS)} fields")

@@ -15,6 +15,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 from deltalake import DeltaTable
 from rich.console import Console
@@ -398,10 +399,13 @@ def test_an_interrupt_leaves_no_build_and_no_process(tmp_path: Path) -> None:
     assert process.stdout is not None
     log = tmp_path / "lake" / "logs" / "etl.log"
     wait_for(lambda: log.exists() and "gold" in os.listdir(tmp_path / "lake"), 240)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 130, output
     assert Lake(str(tmp_path / "lake")).history() == []
+    assert psutil.wait_procs(children, timeout=20)[1] == []
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> None:
