@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,9 +15,9 @@ from deltalake.schema import ArrayType, PrimitiveType
 from deltalake.transaction import AddAction, create_table_with_add_actions
 from pyarrow import fs
 
-from chestai import pixels
-from chestai.lake import Lake, Snapshot, now, read_bytes
+from chestai.lake import Lake, Snapshot, now
 from chestai.screen import Screen
+from pipelines.decoding import decode
 
 SHARD_ROWS = 256  # few large blocks: each costs Ray Data a task
 
@@ -100,21 +99,21 @@ def pixel_cache(lake: Lake, snapshot: Snapshot, size: int, screen: Screen) -> Pi
 @ray.remote(num_cpus=1)
 def _write_shard(chunk: pa.Table, lake: Lake, table: str, size: int) -> dict[str, Any]:
     """Decode a chunk of one split into one Parquet file; give its place, size and row count."""
-    cv2.setNumThreads(1)
-    read, unread, images = [], [], []
-    for index, path in enumerate(chunk["path"].to_pylist()):
-        try:
-            images.append(pixels.load(read_bytes(path), size).tobytes())
-            read.append(index)
-        except (pixels.Unreadable, OSError) as error:
-            print(f"unread {path}: {error}")
-            unread.append(chunk["image_id"][index].as_py())
+    images, reasons = decode(chunk["path"].to_pylist(), size)
+    read = [index for index, image in enumerate(images) if image is not None]
+    unread = [chunk["image_id"][index].as_py() for index, reason in enumerate(reasons) if reason is not None]
     split = chunk["split"][0].as_py()
     shard = {"unread": unread, "rows": len(read), "split": split}
     if not read:
         return shard
     kept = chunk.take(read)
-    rows = pa.table({"image_id": kept["image_id"], "targets": kept["targets"], "pixels": pa.array(images, pa.binary())})
+    rows = pa.table(
+        {
+            "image_id": kept["image_id"],
+            "targets": kept["targets"],
+            "pixels": pa.array([images[index] for index in read], pa.binary()),
+        }
+    )
     name = f"split={split}/{uuid.uuid4().hex}.parquet"
     filesystem, root = lake.filesystem(table)
     filesystem.create_dir(f"{root}/split={split}", recursive=True)

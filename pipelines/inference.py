@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import ray
@@ -13,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy
 
-from chestai import pixels
 from chestai.bundle import Bundle, Card, forward
-from chestai.lake import read_bytes
 from chestai.network import Classifier
 from chestai.screen import Screen
+from pipelines.cluster import FORWARD_ENV
+from pipelines.decoding import decode_rows
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def infer(bundle: Bundle, images: pa.Table, batch_size: int, screen: Screen, sta
     decoded = (
         ray.data.from_arrow(images)
         .repartition(blocks)
-        .map_batches(partial(_decode, size=size), batch_size=batch_size, batch_format="pyarrow", num_cpus=1)
+        .map_batches(partial(decode_rows, size=size), batch_size=batch_size, batch_format="pyarrow", num_cpus=1)
     )
     answered = decoded.map_batches(
         _Forward,
@@ -56,6 +55,7 @@ def infer(bundle: Bundle, images: pa.Table, batch_size: int, screen: Screen, sta
         num_cpus=2,  # unlike the decode tasks', or Ray Data would fuse the two and decode in this one actor
         num_gpus=1 if ray.cluster_resources().get("GPU", 0) else 0,
         compute=ActorPoolStrategy(size=1),
+        runtime_env={"env_vars": FORWARD_ENV},
     )
     ids: list[str] = []
     logits: list[list[float]] = []
@@ -72,30 +72,6 @@ def infer(bundle: Bundle, images: pa.Table, batch_size: int, screen: Screen, sta
             progress.update(len(ids) + len(unread))
     assert len(set(ids)) + len(unread) == images.num_rows, "an image was answered twice or not at all"
     return Scored(ids, np.array(logits, np.float32).reshape(len(ids), len(bundle.card.findings)), unread)
-
-
-def _decode(batch: pa.Table, size: int) -> pa.Table:
-    """image_id, path -> image_id, pixels (binary; null where unreadable), not_scored (why)."""
-    cv2.setNumThreads(1)
-    images: list[bytes | None] = []
-    reasons: list[str | None] = []
-    for path in batch["path"].to_pylist():
-        try:
-            images.append(pixels.load(read_bytes(path), size).tobytes())
-            reasons.append(None)
-        except pixels.Unreadable as error:
-            images.append(None)
-            reasons.append(error.reason)
-        except OSError:
-            images.append(None)
-            reasons.append("file_missing")
-    return pa.table(
-        {
-            "image_id": batch["image_id"],
-            "pixels": pa.array(images, pa.binary()),
-            "not_scored": pa.array(reasons, pa.string()),
-        }
-    )
 
 
 class _Forward:

@@ -41,7 +41,7 @@ from chestai.lake import IMAGES, Lake, Snapshot
 from chestai.network import Classifier
 from chestai.registry import BUNDLE, Registry
 from chestai.screen import Screen
-from pipelines.cluster import connected
+from pipelines.cluster import FORWARD_ENV, connected
 from pipelines.feed import PixelCache, pixel_cache
 from pipelines.trainloop import STATE, Board, train_loop
 
@@ -168,6 +168,7 @@ def build_trainer(
             storage_path=cache.lake.uri("runs"),
             failure_config=FailureConfig(max_failures=RETRIES),
             checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="selection"),
+            worker_runtime_env={"env_vars": FORWARD_ENV},  # type: ignore[call-arg]
             callbacks=[_MlflowCallback(registry, run_id), *callbacks],  # type: ignore[list-item]
         ),
     )
