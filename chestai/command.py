@@ -57,6 +57,7 @@ def main(name: str, run: Callable[[conf.Config, Screen], object], argv: Sequence
     except UserError as error:
         sys.exit(_refuse(name, str(error)))
     signal.signal(signal.SIGTERM, _as_interrupt)
+    interrupted = _interrupts()
     lake = Lake(config.lake)
     folder = Path(lake.uri("logs")) if lake.local else Path("logs")
     log = folder / f"{name.rsplit('.', 1)[-1]}.log"
@@ -76,6 +77,9 @@ def main(name: str, run: Callable[[conf.Config, Screen], object], argv: Sequence
         print(f"{name}: stopped", file=sys.stderr)
         status = 130
     except Exception as error:
+        if interrupted():  # Ctrl-C reaches the engines too, and their dying may be seen first
+            print(f"{name}: stopped", file=sys.stderr)
+            sys.exit(130)
         print(f"{name}: failed: {_last_line(error)[:300]}\n  the full story is in {log}", file=sys.stderr)
         status = 1
     sys.stdout.flush()
@@ -139,6 +143,22 @@ def _text(value: object) -> str:
 def _refuse(name: str, message: str) -> int:
     print(f"{name}: {message}", file=sys.stderr)
     return 2
+
+
+def _interrupts() -> Callable[[], bool]:
+    """A function that tells whether an interrupt arrived since, whoever's handler it went to."""
+    heard, told = os.pipe()
+    os.set_blocking(heard, False)
+    os.set_blocking(told, False)
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+
+    def interrupted() -> bool:
+        try:
+            return bool({signal.SIGINT, signal.SIGTERM} & set(os.read(heard, 65536)))
+        except BlockingIOError:
+            return False
+
+    return interrupted
 
 
 def _last_line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from chestai.errors import UserError
 from chestai.triage import TriageRule
@@ -21,6 +21,7 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
+ModelName = Annotated[str, BeforeValidator(str)]  # a version number reads as an int
 
 
 class Section(BaseModel):
@@ -61,27 +62,17 @@ class Train(Section):
 
 
 class Evaluate(Section):
-    model: str
+    model: ModelName
     split: Literal["train", "val", "test"]
     batch_size: Positive
     resamples: Annotated[int, Field(ge=100)]
     seed: int
 
-    @field_validator("model", mode="before")
-    @classmethod
-    def _text(cls, value: object) -> str:
-        return str(value)
-
 
 class Score(Section):
-    model: str
+    model: ModelName
     batch_size: Positive
     csv: str | None
-
-    @field_validator("model", mode="before")
-    @classmethod
-    def _text(cls, value: object) -> str:
-        return str(value)
 
 
 class Serve(Section):

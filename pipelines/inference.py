@@ -12,10 +12,9 @@ import torch
 from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy
 
-from chestai.bundle import Bundle, Card, forward
+from chestai.bundle import FORWARD_ENV, Bundle, Card, forward
 from chestai.network import Classifier
 from chestai.screen import Screen
-from pipelines.cluster import FORWARD_ENV
 from pipelines.decoding import decode_rows
 
 

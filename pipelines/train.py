@@ -32,7 +32,7 @@ from pyarrow import fs
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, Result, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer
 
-from chestai.bundle import Bundle, Card
+from chestai.bundle import FORWARD_ENV, Bundle, Card
 from chestai.calibration import Calibration
 from chestai.command import Summary, as_command
 from chestai.config import Config
@@ -41,7 +41,7 @@ from chestai.lake import IMAGES, Lake, Snapshot
 from chestai.network import Classifier
 from chestai.registry import BUNDLE, Registry
 from chestai.screen import Screen
-from pipelines.cluster import FORWARD_ENV, connected
+from pipelines.cluster import connected
 from pipelines.feed import PixelCache, pixel_cache
 from pipelines.trainloop import STATE, Board, train_loop
 
@@ -111,26 +111,27 @@ def _tracked(
     """Train inside one MLflow run, which ends FINISHED, FAILED or KILLED, never left RUNNING."""
     client = registry.connect()
     tags = {"chestai.recipe": recipe, "chestai.snapshot": snapshot.snapshot_id, "chestai.stage": "train"}
-    with mlflow.start_run(run_name=f"train-{recipe}", tags=tags) as active:
-        run_id = active.info.run_id
-        mlflow.log_params(_parameters(config, snapshot))
-        source = DeltaDatasetSource(path=cache.lake.uri(IMAGES), delta_table_version=snapshot.versions[IMAGES])
-        dataset = MetaDataset(source, name=snapshot.source, digest=snapshot.snapshot_id)  # type: ignore[abstract]
-        mlflow.log_input(dataset, context="training")
-        board: Any = ray.remote(num_cpus=0)(Board).remote()
-        trainer = build_trainer(config, registry, snapshot, cache, run_id, board=board)
-        try:
+    run_id = ""
+    try:
+        with mlflow.start_run(run_name=f"train-{recipe}", tags=tags) as active:
+            run_id = active.info.run_id
+            mlflow.log_params(_parameters(config, snapshot))
+            source = DeltaDatasetSource(path=cache.lake.uri(IMAGES), delta_table_version=snapshot.versions[IMAGES])
+            dataset = MetaDataset(source, name=snapshot.source, digest=snapshot.snapshot_id)  # type: ignore[abstract]
+            mlflow.log_input(dataset, context="training")
+            mlflow.log_dict(config.plain(), "config.json")
+            board: Any = ray.remote(num_cpus=0)(Board).remote()
+            trainer = build_trainer(config, registry, snapshot, cache, run_id, board=board)
             result = _watched(trainer, board, screen, cache.rows("train") * config.train.epochs)
-            bundle = _best_bundle(config, snapshot, result, run_id)
             with tempfile.TemporaryDirectory() as folder:
-                bundle.save(Path(folder) / BUNDLE)
+                _best_bundle(config, snapshot, result, run_id).save(Path(folder) / BUNDLE)
                 mlflow.log_artifacts(str(Path(folder) / BUNDLE), BUNDLE)
-            client.log_dict(run_id, config.plain(), "config.json")
-        except KeyboardInterrupt:
-            client.set_terminated(run_id, "KILLED")
-            raise
-        finally:
-            forget(cache.lake, run_id)
+    except KeyboardInterrupt:
+        if run_id:
+            client.set_terminated(run_id, "KILLED")  # MLflow calls every exception a failure
+        raise
+    finally:
+        forget(cache.lake, run_id)
     return result, run_id
 
 
@@ -177,7 +178,7 @@ def build_trainer(
 def forget(lake: Lake, run_id: str) -> None:
     """Remove a run's checkpoints: its bundle holds what is worth keeping."""
     filesystem, folder = lake.filesystem("runs", run_id)
-    if filesystem.get_file_info(folder).type == fs.FileType.Directory:
+    if run_id and filesystem.get_file_info(folder).type == fs.FileType.Directory:
         filesystem.delete_dir(folder)
 
 

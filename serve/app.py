@@ -8,6 +8,7 @@ import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig
 
+from chestai.bundle import FORWARD_ENV
 from chestai.config import Cluster, Config
 from chestai.errors import UserError
 from chestai.lake import Lake
@@ -81,7 +82,7 @@ def listenable(host: str, port: int) -> int:
 def _application(config: Config, version: int) -> serve.Application:
     limits = config.serve
     model = serve.deployment(
-        ray_actor_options={"num_cpus": 1},
+        ray_actor_options={"num_cpus": 1, "runtime_env": {"env_vars": FORWARD_ENV}},
         max_ongoing_requests=limits.max_ongoing_requests,
         autoscaling_config=AutoscalingConfig(
             min_replicas=limits.min_replicas,

@@ -3,12 +3,11 @@
 from collections.abc import Awaitable, Callable
 
 import pyarrow.compute as pc
-from pyarrow import fs
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.types import Message
 
-from chestai.lake import IMAGES, Lake
+from chestai.lake import IMAGES, Lake, read_bytes
 from serve.answers import Problem
 
 
@@ -73,8 +72,6 @@ def stored(lake: Lake, image_id: str) -> bytes:
         detail = f"no image {image_id} in snapshot {builds[-1].snapshot_id}"
         raise Refused(404, "unknown_image", detail)
     try:
-        filesystem, path = fs.FileSystem.from_uri(rows["path"][0].as_py())
-        with filesystem.open_input_stream(path) as stream:
-            return bytes(stream.read())
+        return read_bytes(rows["path"][0].as_py())
     except FileNotFoundError as error:
         raise Refused(404, "image_file_missing", f"the file of image {image_id} is not there any more") from error

@@ -10,7 +10,9 @@ from rich.console import Console
 
 from chestai import config as conf
 from chestai.screen import Screen
+from pipelines import etl, evaluate, phantom, score, train
 from pipelines.cluster import connected
+from tests.chain import Chain, small
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,3 +37,18 @@ def nih_root() -> Path:
     if not (root / "Data_Entry_2017.csv").exists():
         pytest.skip(f"no NIH sample at {root}")
     return root
+
+
+@pytest.fixture(scope="session")
+def built(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """Phantoms and their gold tables."""
+    chain = Chain(small(tmp_path_factory.mktemp("chain")))
+    chain.run(("phantom", phantom.run), ("etl", etl.run))
+    return chain
+
+
+@pytest.fixture(scope="session")
+def finished(built: Chain) -> Chain:
+    """The chain to its end: trained, evaluated, scored."""
+    built.run(("train", train.run), ("evaluate", evaluate.run), ("score", score.run))
+    return built

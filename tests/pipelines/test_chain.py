@@ -16,13 +16,13 @@ from chestai.lake import IMAGES, QUARANTINE, STATS
 from chestai.registry import Registry
 from pipelines import etl, evaluate, phantom, score, train
 from pipelines.feed import PixelCache
-from tests.pipelines.conftest import Chain, go, small
+from tests.chain import Chain, go, small
 
 
 def test_every_input_is_accounted_for(built: Chain) -> None:
     snapshot = built.lake.snapshot()
-    assert snapshot.accounting["entries"] == 240
-    assert snapshot.accounting["gold"] + snapshot.accounting["quarantined_entries"] == 240
+    assert snapshot.accounting["entries"] == 480
+    assert snapshot.accounting["gold"] + snapshot.accounting["quarantined_entries"] == 480
     reasons = built.lake.read(QUARANTINE)["reason"].to_pylist()
     assert sorted(reasons) == ["duplicate_content", "not_an_image", "truncated"]
     assert snapshot.synthetic
@@ -57,7 +57,7 @@ def test_training_is_one_mlflow_run_that_names_its_data(finished: Chain) -> None
     assert run.inputs.dataset_inputs[0].dataset.digest == snapshot.snapshot_id
     for metric in ("train_loss", "val_loss", "val_macro_auroc", "images_per_s", "lr"):
         history = registry.connect().get_metric_history(run.info.run_id, metric)
-        assert [point.step for point in history] == [1, 2], metric
+        assert [point.step for point in history] == [1, 2, 3, 4, 5], metric
     assert "test_macro_auroc" in run.data.metrics
 
 
@@ -118,7 +118,7 @@ def test_a_worse_candidate_does_not_become_champion(finished: Chain) -> None:
     verdict = go(evaluate.run, idle).facts["verdict"]
     registry = Registry(config.tracking, finished.lake)
     trained = float(finished.said["evaluate"].facts["report"]["macro"]["auroc"]["value"])
-    assert trained > 0.55, "the first model must have learnt something, or this proves nothing"
+    assert trained > 0.6, "the first model must have learnt something, or this proves nothing"
     assert re.match(r"champion stays version 1: test macro-AUROC 0\.\d+, candidate 0\.\d+", verdict)
     assert registry.champion() == 1
     registry.promote(2)
@@ -233,4 +233,4 @@ def test_a_network_on_shuffled_labels_learns_nothing(finished: Chain, tmp_path: 
     go(train.run, config)
     macro = go(evaluate.run, config).facts["report"]["macro"]["auroc"]["value"]
     honest = finished.said["evaluate"].facts["report"]["macro"]["auroc"]["value"]
-    assert abs(macro - 0.5) < 0.1 < honest - macro + 0.1, (macro, honest)
+    assert abs(macro - 0.5) < 0.08 and honest > 0.6, (macro, honest)

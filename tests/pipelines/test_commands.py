@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from chestai.lake import STATS, Lake
+from tests.chain import SMALL, Chain
 from tests.conftest import ROOT
-from tests.pipelines.conftest import SMALL, Chain
 
 MARK = "CHESTAI_TEST_MARK"  # inherited by every process that a command starts, however it is re-parented
 

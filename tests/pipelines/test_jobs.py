@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from chestai.lake import Lake
+from tests.chain import SMALL, Chain
 from tests.conftest import ROOT
-from tests.pipelines.conftest import SMALL, Chain
 
 RAY = str(Path(sys.executable).parent / "ray")
 

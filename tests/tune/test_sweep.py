@@ -6,8 +6,8 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from chestai.registry import Registry
+from tests.chain import Chain, go
 from tests.conftest import ROOT
-from tests.pipelines.conftest import Chain, go
 from tune import sweep
 
 
@@ -36,8 +36,8 @@ def test_two_trials_are_two_child_runs_of_one_sweep(built: Chain, tmp_path: Path
 
 def test_cluster_file_is_what_ray_s_launcher_takes() -> None:
     config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
-    validate_config(config)
     prepared = prepare_config(config)
+    validate_config(prepared)
     assert prepared["available_node_types"]["head"]["resources"] == {"CPU": 0}
     assert set(prepared["file_mounts"].values()) >= {"requirements.lock"}
     starts = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]

@@ -1,9 +1,8 @@
-"""One small phantom corpus taken through every stage, once for all tests."""
+"""One small phantom corpus, and how to take it through the stages."""
 
 import io
 from pathlib import Path
 
-import pytest
 from rich.console import Console
 
 from chestai import config as conf
@@ -11,14 +10,14 @@ from chestai.command import Stage, Summary
 from chestai.config import Config
 from chestai.lake import Lake
 from chestai.screen import Screen
-from pipelines import etl, evaluate, phantom, score, train
 
 SMALL = (
     "+experiment=demo",
-    "phantom.count=240",
+    "phantom.count=480",
     "phantom.size=64",
     "network.size=64",
-    "train.epochs=2",
+    "train.epochs=5",
+    "train.batch_size=16",
     "evaluate.resamples=100",
     "serve.port=0",
 )
@@ -45,18 +44,3 @@ class Chain:
     def run(self, *stages: tuple[str, Stage]) -> None:
         for name, stage in stages:
             self.said[name] = go(stage, self.config)
-
-
-@pytest.fixture(scope="session")
-def built(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    """Phantoms and their gold tables."""
-    chain = Chain(small(tmp_path_factory.mktemp("chain")))
-    chain.run(("phantom", phantom.run), ("etl", etl.run))
-    return chain
-
-
-@pytest.fixture(scope="session")
-def finished(built: Chain) -> Chain:
-    """The chain to its end: trained, evaluated, scored."""
-    built.run(("train", train.run), ("evaluate", evaluate.run), ("score", score.run))
-    return built
