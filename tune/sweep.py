@@ -11,7 +11,6 @@ import time
 from typing import Any
 
 import mlflow
-import ray
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler
@@ -61,7 +60,11 @@ def run(config: Config, screen: Screen) -> Summary:
             ),
             run_config=tune.RunConfig(name=parent.info.run_id, storage_path=lake.uri("sweeps"), verbose=0),
         )
-        results = tuner.fit()
+        results = None
+        try:
+            results = tuner.fit()
+        finally:
+            _close(registry, lake, parent.info.run_id, results)
         best = results.get_best_result("selection", "max", scope="all")
         metrics, chosen = best.metrics or {}, best.config or {}
         mlflow.log_params({f"best.{name}": value for name, value in chosen.items()})
@@ -98,20 +101,27 @@ def _trial(
     }
     experiment = client.get_experiment_by_name(config.tracking.experiment)
     assert experiment is not None
-    name = tune.get_context().get_trial_id()
-    run_id = client.create_run(experiment.experiment_id, run_name=f"trial-{name}", tags=tags).info.run_id
+    trial = tune.get_context().get_trial_id()
+    tags["chestai.trial"] = trial
+    run_id = client.create_run(experiment.experiment_id, run_name=f"trial-{trial}", tags=tags).info.run_id
     for key, value in params.items():
         client.log_param(run_id, key, value)
-    status = "KILLED"  # a trial that ASHA stops does not come back from `fit`
-    try:
-        build_trainer(config, registry, snapshot, cache, run_id, callbacks=[TuneReportCallback()]).fit()
-        status = "FINISHED"
-    except ray.exceptions.RayError:
-        status = "FAILED"
-        raise
-    finally:
-        client.set_terminated(run_id, status)
-        forget(cache.lake, run_id)
+    build_trainer(config, registry, snapshot, cache, run_id, callbacks=[TuneReportCallback()]).fit()
+
+
+def _close(registry: Registry, lake: Lake, parent_id: str, results: tune.ResultGrid | None) -> None:
+    """End the child runs, from here: Tune ends a trial that reached its last epoch or was stopped, without a word."""
+    client = registry.connect()
+    experiment = client.get_experiment_by_name(registry.tracking.experiment)
+    assert experiment is not None
+    ended = [results[index] for index in range(len(results))] if results is not None else []
+    failed = [str(one.path) for one in ended if one.error is not None]
+    children = client.search_runs([experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{parent_id}'")
+    for run in children:
+        trial = run.data.tags["chestai.trial"]
+        broken = any(trial in path for path in failed)
+        client.set_terminated(run.info.run_id, "KILLED" if results is None else "FAILED" if broken else "FINISHED")
+        forget(lake, run.info.run_id)
 
 
 def _with(plain: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
