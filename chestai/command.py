@@ -1,11 +1,13 @@
 """How every command starts and ends: config in, a table out, one line for a user's mistake."""
 
+import contextlib
 import os
 import re
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -145,6 +147,17 @@ def _refuse(name: str, message: str) -> int:
     return 2
 
 
+@contextlib.contextmanager
+def own_signals() -> Iterator[None]:
+    """Keep SIGTERM's handler through a block that starts an engine: Ray takes it for crash reports, and dies of it."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
 def _interrupts() -> Callable[[], bool]:
     """A function that tells whether an interrupt arrived since, whoever's handler it went to."""
     heard, told = os.pipe()
@@ -170,4 +183,4 @@ def _last_line(error: BaseException) -> str:
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
     """SIGTERM (a job stopped by its cluster) unwinds like Ctrl-C, so that children are ended too."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.kill(os.getpid(), signal.SIGINT)
+    raise KeyboardInterrupt

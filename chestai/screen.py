@@ -81,7 +81,7 @@ class Screen:
             TextColumn("ETA"),
             TimeRemainingColumn(),
         )
-        with Bars(*columns, console=self.console, transient=True) as bars:
+        with Bars(*columns, console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False) as bars:
             bars.add_task(what, total=total, note="")
             yield Progress(self, what, total, unit, _bars=bars)
 

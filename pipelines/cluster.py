@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import ray
 from ray.data import DataContext
 
+from chestai.command import own_signals
 from chestai.config import Cluster
 
 
@@ -21,16 +22,17 @@ def connected(cluster: Cluster) -> Iterator[None]:
         yield
         return
     address = cluster.address or os.environ.get("RAY_ADDRESS")
-    if address:
-        ray.init(address=address, log_to_driver=False)
-    else:
-        ray.init(
-            address="local",
-            num_cpus=max(cluster.cpus, os.cpu_count() or 1),
-            object_store_memory=int(cluster.object_store_gb * 2**30),
-            include_dashboard=False,
-            log_to_driver=False,
-        )
+    with own_signals():
+        if address:
+            ray.init(address=address, log_to_driver=False)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=max(cluster.cpus, os.cpu_count() or 1),
+                object_store_memory=int(cluster.object_store_gb * 2**30),
+                include_dashboard=False,
+                log_to_driver=False,
+            )
     DataContext.get_current().enable_progress_bars = False  # the screen shows one display, ours
     try:
         yield

@@ -9,6 +9,7 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig
 
 from chestai.bundle import FORWARD_ENV
+from chestai.command import own_signals
 from chestai.config import Cluster, Config
 from chestai.errors import UserError
 from chestai.lake import Lake
@@ -48,16 +49,17 @@ def connect(cluster: Cluster) -> None:
     if ray.is_initialized():
         return
     address = cluster.address or os.environ.get("RAY_ADDRESS")
-    if address:
-        ray.init(address=address, log_to_driver=False)
-        return
-    ray.init(
-        address="local",
-        num_cpus=max(cluster.cpus, os.cpu_count() or 1),
-        object_store_memory=int(cluster.object_store_gb * 2**30),
-        include_dashboard=False,
-        log_to_driver=False,
-    )
+    with own_signals():
+        if address:
+            ray.init(address=address, log_to_driver=False)
+            return
+        ray.init(
+            address="local",
+            num_cpus=max(cluster.cpus, os.cpu_count() or 1),
+            object_store_memory=int(cluster.object_store_gb * 2**30),
+            include_dashboard=False,
+            log_to_driver=False,
+        )
 
 
 def listenable(host: str, port: int) -> int:

@@ -91,21 +91,25 @@ def wait_until(true: object, seconds: float, what: str) -> None:
         time.sleep(0.2)
 
 
-def interrupt(process: subprocess.Popen[str], mark: str) -> str:
-    """Ctrl-C: the terminal sends SIGINT to the whole foreground process group."""
-    os.killpg(process.pid, signal.SIGINT)
+def interrupt(process: subprocess.Popen[str], mark: str, how: str = "Ctrl-C") -> str:
+    """Ctrl-C: the terminal sends SIGINT to the whole foreground process group; a cluster ends a job by SIGTERM."""
+    if how == "Ctrl-C":
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.terminate()
     output, _ = process.communicate(timeout=60)
     wait_until(lambda: not family(mark), 30, f"ending {[one.cmdline()[:3] for one in family(mark)]}")
     return output
 
 
-def test_interrupted_in_the_etl(built: Chain, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM"])
+def test_interrupted_in_the_etl(built: Chain, tmp_path: Path, how: str) -> None:
     lake = Lake(str(tmp_path / "lake"))
     words = ("pipelines.etl", *SMALL, f"lake={lake.root}", f"phantom.root={built.config.phantom.root}")
     with started(*words) as (process, mark):
         wait_until(lambda: any("java" in one.name() for one in family(mark)), 90, "starting Spark")
         time.sleep(8)  # into the Spark jobs
-        output = interrupt(process, mark)
+        output = interrupt(process, mark, how)
     assert process.returncode == 130 and "pipelines.etl: stopped" in output
     assert lake.version(STATS) is None and lake.history() == []
 
