@@ -106,7 +106,7 @@ def fact_table(summary: Summary) -> Table:
     table.add_row(summary.unit, f"{summary.rows:,}")
     table.add_row("seconds", f"{summary.seconds:.1f}")
     for name, value in summary.facts.items():
-        if name == "report":
+        if name in ("report", "done"):
             continue  # the long form, for the file
         table.add_row(name.replace("_", " "), _text(value))
     return table

@@ -237,6 +237,13 @@ class Lake:
             stream.write(json.dumps(report, indent=2, default=str).encode())
         return self.uri("reports", f"{stage}.json")
 
+    def read_report(self, stage: str) -> dict[str, Any] | None:
+        """What a stage reported last, None where it has not run."""
+        try:
+            return dict(json.loads(read_bytes(self.uri("reports", f"{stage}.json"))))
+        except FileNotFoundError:
+            return None
+
 
 def read_bytes(path: str) -> bytes:
     """The bytes behind an absolute local path or a URI. Raises `OSError`."""

@@ -80,6 +80,11 @@ def _candidate(
         )
     run_id = runs[0].info.run_id
     known = registry.version_of(run_id)
+    last = lake.read_report("evaluate")
+    if last is not None and not config.force and last["facts"].get("done") == _done(config, snapshot, known, registry):
+        told = "already evaluated: " + last["facts"]["headline"].removeprefix("already evaluated: ")
+        facts = {**last["facts"], "headline": told}
+        return Summary("evaluate", 0, "images", time.monotonic() - started, facts)
     with connected(config.cluster):
         if known is not None and not config.force:
             model = registry.load(str(known))
@@ -91,7 +96,15 @@ def _candidate(
         report = _measure(config, model.bundle, answers)
         verdict = _gate(config, screen, lake, snapshot, registry, model, report)
     _log(registry, run_id, model, report, config.evaluate.split)
-    return _summary(config, snapshot, model, report, started, verdict)
+    summary = _summary(config, snapshot, model, report, started, verdict)
+    summary.facts["done"] = _done(config, snapshot, model.version, registry)
+    return summary
+
+
+def _done(config: Config, snapshot: Snapshot, version: int | None, registry: Registry) -> dict[str, Any]:
+    """What an evaluation and its verdict depend on: if it is the same, so is the answer."""
+    settings = {name: getattr(config.evaluate, name) for name in ("split", "resamples", "seed")}
+    return {**settings, "snapshot": snapshot.snapshot_id, "version": version, "champion": registry.champion()}
 
 
 def calibrated(bundle: Bundle, val: Answers) -> Bundle:
@@ -224,6 +237,7 @@ def _summary(
     interval = f"{macro.value:.3f} [{macro.low:.3f}, {macro.high:.3f}]"
     facts: dict[str, Any] = {
         "headline": f"{split} macro-AUROC {interval}; {verdict}",
+        "done": None,
         "model": f"{model.name} version {model.version}",
         "version": model.version,
         "verdict": verdict,
