@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ class Registry:
                 loader_module="chestai.pyfunc",
                 data_path=str(folder),
                 code_paths=[str(PACKAGE)],
-                pip_requirements=[f"{name}=={_installed(name)}" for name in SERVING_NEEDS],
+                pip_requirements=[f"{name}=={version(name)}" for name in SERVING_NEEDS],
                 signature=ModelSignature(Schema([ColSpec(DataType.binary, "image")]), findings),
             )
         registered = mlflow.register_model(
@@ -154,9 +155,3 @@ def _number(which: str) -> int:
     if not which.isdigit():
         raise UserError(f"model={which} is neither champion nor a version number")
     return int(which)
-
-
-def _installed(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)

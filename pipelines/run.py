@@ -68,6 +68,9 @@ def _tell(config: Config, screen: Screen, summaries: Sequence[Summary], url: str
     rows = scored.slice(0, MOST_URGENT).to_pylist()
     queue = [(row, _drivers(model.bundle, row)) for row in rows]
     screen.console.print(_queue(queue))
+    if not queue:
+        screen.say("No image could be scored; the score stage's report says why.")
+        return
     first, drivers = queue[0]
     image_id, label = first["image_id"], drivers[0][0]
     found = lake.read(IMAGES, lake.snapshot().versions[IMAGES], ["path"], pc.field("image_id") == image_id)

@@ -175,7 +175,7 @@ def test_evaluation_and_scoring_need_a_model(built: Chain, tmp_path: Path) -> No
         go(score.run, elsewhere)
 
 
-def test_metadata_tells_nothing_about_the_labels(built: Chain) -> None:
+def test_metadata_tells_nothing_about_the_labels() -> None:
     """Name, follow-up, channels, size, age, sex and view, all at once, rank the findings by chance."""
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.metrics import roc_auc_score
