@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from chestai.calibration import Calibration
 from chestai.errors import UserError
 from chestai.network import Classifier
+from chestai.notice import RESEARCH_USE
 from chestai.pixels import Grey
 from chestai.triage import TriageRule
 
@@ -30,8 +31,6 @@ FORWARD_ENV = {
     "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
     "MALLOC_TOP_PAD_": str(1 << 28),
 }
-
-RESEARCH_USE = "Research software, not a medical device: not for diagnosis or clinical decisions."
 
 
 class Card(BaseModel):

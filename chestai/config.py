@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -28,13 +28,53 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Source(Section):
+SourceName = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
+Images = Literal["required", "optional"]
+Policy = Literal["ignore", "ones", "zeros"]
+
+
+class Nih(Section):
     format: Literal["nih"]
+    name: SourceName
     root: str | None
-    synthetic: bool
+    images: Images
+    synthetic: bool = False
+
+
+class Chexpert(Section):
+    format: Literal["chexpert"]
+    name: SourceName
+    root: str | None
+    images: Images
+    uncertainty: Literal[Policy, "irvin2019", "yuan2021"]
+    uncertainty_of: dict[str, Policy]
+    synthetic: Literal[False] = False
+
+
+class Folders(Section):
+    format: Literal["folders"]
+    name: SourceName
+    root: str | None
+    labels: Literal["multiclass", "multilabel"]
+    classes: dict[str, str | None] | None
+    patient_pattern: str | None
+    synthetic: Literal[False] = False
+
+
+class Dicom(Section):
+    format: Literal["dicom"]
+    name: SourceName
+    root: str | None
+    labels: str
+    synthetic: Literal[False] = False
+
+
+FORMATS = ("nih", "chexpert", "folders", "dicom")
+Source = Annotated[Nih | Chexpert | Folders | Dicom, Field(discriminator="format")]
 
 
 class Split(Section):
+    by: Literal["auto", "official", "hash"]
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     test_fraction: Annotated[float, Field(gt=0, lt=1)]
     salt: Annotated[str, Field(min_length=1)]
@@ -134,6 +174,7 @@ class Config(Section):
     lake: str
     force: bool
     source: Source
+    also: dict[str, Source]
     split: Split
     network: Network
     train: Train
@@ -145,6 +186,11 @@ class Config(Section):
     tune: Tune
     phantom: Phantom
     cluster: Cluster
+
+    @property
+    def sources(self) -> list[Source]:
+        """All sources of a build, the main one first."""
+        return [self.source, *self.also.values()]
 
     def plain(self) -> dict[str, Any]:
         """As nested dicts of plain values, to be stored or sent to workers."""
@@ -182,12 +228,16 @@ def validate(values: Mapping[str, Any]) -> Config:
         config.triage.rule()
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = ".".join(str(part) for part in first["loc"] if part not in FORMATS)  # pydantic names the union's member
         if first["type"] == "extra_forbidden":
             raise UserError(f"unknown key {key}{_hint(key)}") from error
         raise UserError(f"{key}={first['input']!r} is wrong: {first['msg']}") from error
     except ValueError as error:
         raise UserError(f"triage: {error}") from error
+    names = [source.name for source in config.sources]
+    twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
+    if twice is not None:
+        raise UserError(f"two sources are called {twice}: give one of them another name, such as also.b.name={twice}2")
     if config.serve.max_replicas < config.serve.min_replicas:
         raise UserError(f"serve.max_replicas={config.serve.max_replicas} is below serve.min_replicas")
     return config
@@ -214,8 +264,9 @@ def _hint(key: str) -> str:
 
 def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from _keys(kind, f"{prefix}{name}.")
-        else:
+        kinds = get_args(field.annotation) or (field.annotation,)
+        sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        for inner in sections:
+            yield from _keys(inner, f"{prefix}{name}.")
+        if not sections:
             yield f"{prefix}{name}"

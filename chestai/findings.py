@@ -1,4 +1,8 @@
-"""Label vocabularies and the parsing of label strings into findings and targets."""
+"""Label vocabularies and the parsing of label strings into findings and targets.
+
+Sources spell findings their own way; here is the one spelling that a lake uses, so that what means the same in two
+sources is one finding.
+"""
 
 from collections.abc import Iterable, Sequence
 
@@ -20,16 +24,61 @@ NIH14: tuple[str, ...] = (
     "Hernia",
 )
 
+# Irvin et al., "CheXpert", AAAI 2019: its 14 observations without "No Finding", in our spelling.
+CHEXPERT13: tuple[str, ...] = (
+    "Enlarged_Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung_Opacity",
+    "Lung_Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Effusion",
+    "Pleural_Other",
+    "Fracture",
+    "Support_Devices",
+)
+
+# Common in sets of one folder a class.
+OTHERS: tuple[str, ...] = ("Tuberculosis", "COVID-19")
+
+# Every finding that we know by name, in the order in which a vocabulary lists its own.
+KNOWN: tuple[str, ...] = tuple(dict.fromkeys((*NIH14, *CHEXPERT13, *OTHERS)))
+
 NO_FINDING = "No Finding"
 
-# Other spellings of the same finding; the box list says "Infiltrate" where the labels say "Infiltration".
-SYNONYMS: dict[str, str] = {"Infiltrate": "Infiltration", "Pleural Thickening": "Pleural_Thickening"}
+# Other spellings of the same finding, in lower case with blanks for underscores.
+SYNONYMS: dict[str, str] = {
+    "infiltrate": "Infiltration",  # NIH's own box list says so
+    "pleural effusion": "Effusion",
+    "oedema": "Edema",
+    "airspace opacity": "Lung_Opacity",
+    "covid": "COVID-19",
+    "covid19": "COVID-19",
+    "tb": "Tuberculosis",
+    "normal": NO_FINDING,
+    "healthy": NO_FINDING,
+}
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").lower().split())
+
+
+_SPELLINGS = {**{_plain(name): name for name in (*KNOWN, NO_FINDING)}, **SYNONYMS}
 
 
 def canonical(name: str) -> str:
-    """The vocabulary's spelling of a finding, with surrounding blanks removed."""
-    stripped = name.strip()
-    return SYNONYMS.get(stripped, stripped)
+    """The lake's spelling of a finding; a name that we do not know keeps its own, with underscores for blanks."""
+    return _SPELLINGS.get(_plain(name)) or "_".join(name.split())
+
+
+def merged(vocabularies: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """One vocabulary of all findings of several: known ones in the order of `KNOWN`, then others by name."""
+    names = {name for vocabulary in vocabularies for name in vocabulary}
+    return (*(name for name in KNOWN if name in names), *sorted(names - set(KNOWN)))
 
 
 def parse_findings(label: str, vocabulary: Sequence[str] = NIH14) -> list[str]:

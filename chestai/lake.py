@@ -14,6 +14,7 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import TableNotFoundError
 from pyarrow import fs
 
+from chestai.demographics import LATERAL
 from chestai.errors import UserError
 
 IMAGES = "gold/images"
@@ -22,7 +23,11 @@ BOXES = "gold/boxes"
 QUARANTINE = "gold/quarantine"
 STATS = "gold/stats"
 
-# The data contracts (quarantine: `item` is the path or source row that was refused).
+FILE_MISSING = "file_missing"
+
+# The data contracts. images: pixel_mean and pixel_std are of the one image, in units of full scale; an image whose
+# file is absent (`source.images=optional`) has null for path and all that the file would tell. quarantine: `item` is
+# the path or source row that was refused.
 SCHEMAS: Mapping[str, pa.Schema] = {
     IMAGES: pa.schema(
         {
@@ -39,6 +44,8 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             "channels": pa.int32(),
             "bytes": pa.int64(),
             "sha256": pa.string(),
+            "pixel_mean": pa.float64(),
+            "pixel_std": pa.float64(),
             "split": pa.string(),
         }
     ),
@@ -92,9 +99,10 @@ class Snapshot:
     """One whole build: the row of `gold/stats` that makes it visible.
 
     versions: Delta version of each gold table. accounting: the counts behind "rows in = rows out". splits: per
-    split, the numbers of images and patients and, per finding, the number of positives. pos_weight: N_neg / N_pos
-    per finding on the train split. cooccurrence: (F, F) counts over all images. pixel_mean, pixel_std: of the train
-    split's pixels in units of full scale.
+    split, the numbers of frontal images, of those with a file, of patients and lateral images, and per finding the
+    positives and their share. pos_weight: N_neg / N_pos per finding on the train split. cooccurrence: (F, F) counts
+    over all frontal images. pixel_mean, pixel_std: of the train split's pixels in units of full scale; NaN where no
+    image has a file.
     """
 
     snapshot_id: str
@@ -229,13 +237,22 @@ class Lake:
             raise RuntimeError(f"{IMAGES} and {LABELS} of snapshot {snapshot.snapshot_id} name different images")
         return images.append_column("targets", labels["targets"])
 
+    def usable(self, snapshot: Snapshot, columns: Sequence[str]) -> pa.Table:
+        """`labelled`, without what a network can neither learn from nor be measured on: see `why_not`."""
+        rows = self.labelled(snapshot, ["path", "view", *columns])
+        return rows.filter(pc.is_null(why_not(rows)))
+
+    def write_bytes(self, content: bytes, *parts: str) -> str:
+        """Write a file below the root and return its location."""
+        filesystem, path = self.filesystem(*parts)
+        filesystem.create_dir(path.rsplit("/", 1)[0], recursive=True)
+        with filesystem.open_output_stream(path) as stream:
+            stream.write(content)
+        return self.uri(*parts)
+
     def write_report(self, stage: str, report: Mapping[str, Any]) -> str:
         """Write `reports/<stage>.json` and return its location."""
-        filesystem, folder = self.filesystem("reports")
-        filesystem.create_dir(folder, recursive=True)
-        with filesystem.open_output_stream(f"{folder}/{stage}.json") as stream:
-            stream.write(json.dumps(report, indent=2, default=str).encode())
-        return self.uri("reports", f"{stage}.json")
+        return self.write_bytes(json.dumps(report, indent=2, default=str).encode(), "reports", f"{stage}.json")
 
     def read_report(self, stage: str) -> dict[str, Any] | None:
         """What a stage reported last, None where it has not run."""
@@ -243,6 +260,13 @@ class Lake:
             return dict(json.loads(read_bytes(self.uri("reports", f"{stage}.json"))))
         except FileNotFoundError:
             return None
+
+
+def why_not(images: pa.Table) -> pa.Array:
+    """Per row of gold/images (path, view), why no network may see it, file_missing or lateral_view; null: it may."""
+    missing = pc.is_null(images["path"])
+    lateral = pc.fill_null(pc.equal(images["view"], LATERAL), False)
+    return pc.if_else(missing, FILE_MISSING, pc.if_else(lateral, "lateral_view", pa.scalar(None, pa.string())))
 
 
 def read_bytes(path: str) -> bytes:

@@ -12,32 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from chestai import dicom
+from chestai.unreadable import MAX_PIXELS, check_size
+from chestai.unreadable import REASONS as REASONS
+from chestai.unreadable import Unreadable as Unreadable
+
 Grey = NDArray[np.uint8]
 
 FORMATS = ("PNG", "JPEG")
 CHANNELS = {"1": 1, "L": 1, "I;16": 1, "LA": 2, "P": 1, "RGB": 3, "RGBA": 4}
-MIN_SIDE = 32
-MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 detector; more is a decompression bomb
-
-
-class Unreadable(Exception):
-    """An input that is not a usable image; `reason` is one of `REASONS`, `detail` is for a person."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
-
-
-REASONS = (
-    "empty_file",
-    "not_an_image",
-    "unsupported_format",
-    "truncated",
-    "too_large",
-    "too_small",
-    "undecodable",
-)
 
 
 @dataclass(frozen=True)
@@ -51,13 +34,17 @@ class Header:
 
 
 def read_header(data: bytes) -> Header:
-    """Parse and check the header of a PNG or JPEG file.
+    """Parse and check the header of a PNG, JPEG or DICOM file.
 
     Raises:
-        Unreadable: empty, not an image, of another format, or with an impossible size.
+        Unreadable: empty, not an image, of another format, or with an impossible size; and a DICOM file whose header
+            says that it is no frontal chest radiograph.
     """
     if not data:
         raise Unreadable("empty_file", "the file has 0 bytes")
+    if dicom.is_dicom(data):
+        facts = dicom.read_facts(data)
+        return Header("DICOM", facts.height, facts.width, 1)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
@@ -66,22 +53,23 @@ def read_header(data: bytes) -> Header:
     except Image.DecompressionBombError as error:
         raise Unreadable("too_large", f"more than {MAX_PIXELS} pixels") from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise Unreadable("not_an_image", f"no PNG or JPEG header in {len(data)} bytes") from error
+        raise Unreadable("not_an_image", f"no PNG, JPEG or DICOM header in {len(data)} bytes") from error
     if header.channels == 0:
         raise Unreadable("unsupported_format", f"colour mode {mode}")
-    if width * height > MAX_PIXELS:
-        raise Unreadable("too_large", f"{width} x {height} pixels; the limit is {MAX_PIXELS}")
-    if min(width, height) < MIN_SIDE:
-        raise Unreadable("too_small", f"{width} x {height} pixels; at least {MIN_SIDE} a side are needed")
+    check_size(height, width)
     return header
 
 
 def decode(data: bytes) -> Grey:
-    """Decode a PNG or JPEG file to `uint8` greyscale of shape (H, W); colour is averaged by luma, alpha dropped.
+    """Decode a PNG, JPEG or DICOM file to `uint8` greyscale of shape (H, W): 0 is black.
+
+    Colour is averaged by luma and alpha dropped; the grey scale of a DICOM file is that of `chestai.dicom_values`.
 
     Raises:
         Unreadable: for every input that is not a whole, valid image.
     """
+    if dicom.is_dicom(data):
+        return dicom.decode(data)
     header = read_header(data)
     _check_whole(data, header.format)
     grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)

@@ -1,7 +1,7 @@
 """The triage rule: from the probabilities of findings to how soon a study should be read."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -46,6 +46,16 @@ class TriageRule:
         for finding in self.weights:
             if finding not in findings:
                 raise ValueError(f"triage weight names {finding!r}, which is not one of {', '.join(findings)}")
+
+    def within(self, findings: Sequence[str]) -> "TriageRule":
+        """The rule for a model of this vocabulary: without the weights of findings that it cannot see.
+
+        Raises:
+            ValueError: no weighted finding is left.
+        """
+        return replace(
+            self, weights={finding: self.weights[finding] for finding in self.weights if finding in findings}
+        )
 
     def score(self, probabilities: ArrayLike, findings: Sequence[str]) -> NDArray[np.float64]:
         """(N, F) probabilities, columns in the order of `findings` -> (N,) float64 scores in [0, 1].

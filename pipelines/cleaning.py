@@ -1,9 +1,11 @@
 """From entries and files to gold and quarantine: every input ends in one of them, or is counted."""
 
+from functools import reduce
+
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from chestai.errors import UserError
+from pipelines.inspection import UNREADABLE
 
 # Why an input is in quarantine, besides `chestai.pixels.REASONS`: a closed set of words.
 REASONS = (
@@ -13,71 +15,89 @@ REASONS = (
     "duplicate_file",
     "image_without_entry",
     "not_in_split_lists",
-    "unreadable_file",
+    "no_patient",
+    UNREADABLE,
     "duplicate_content",
     "conflicting_duplicate",
     "box_unparsable",
 )
 
-# What a row stands for: a label row without a file, a file without a label row, both together.
-ENTRY, FILE, IMAGE = "entry", "file", "image"
+# What a row stands for: a label row without a file, a file without a label row, both together; a drawn box.
+ENTRY, FILE, IMAGE, BOX = "entry", "file", "image", "box"
+
+# What a label row may leave to the image file's header.
+ABOUT = ("image_id", "patient_id", "study_id", "age_years", "sex", "view")
 
 
-def match(entries: DataFrame, files: DataFrame, has_lists: bool) -> DataFrame:
-    """Entries (`Source.entries`) and files (path, name) joined by file name, none left out.
+def match(entries: DataFrame, files: DataFrame) -> DataFrame:
+    """Entries (`sources.tables.ENTRY`) and inspected files joined by source and key, none left out.
 
-    Each row has a `kind`: an image is a good entry with its file. A `reason` sends it to quarantine; entries
-    with neither file nor reason are normal, for a corpus is often a part of what its table names.
+    Each row has a `kind`. A `reason` sends it to quarantine. `whole`: it can go to gold, for it is a good image, or a
+    good entry without a file of a source that keeps those. What else has no reason is an entry without a file: that
+    is normal, for a corpus is often a part of what its table names.
 
     Args:
-        has_lists: the source has an official split, and an image that it does not name is refused.
+        entries: also source, its rank among the sources, official (it has a split, and refuses an image that this
+            does not name) and keeps_missing.
+        files: source, key, path and the columns of `inspection.FACTS`.
     """
-    files = files.withColumns({"reason": F.lit(None).cast("string"), "detail": F.lit(None).cast("string")})
-    entries = _first(entries, "image_id", "line", "duplicate_entry", "an earlier line names the same image")
-    files = _first(files, "name", "path", "duplicate_file", "another folder has a file of this name")
-    left = entries.withColumn("good", F.expr("if(reason is null, file, null)")).alias("entry")
-    right = files.withColumn("good", F.expr("if(reason is null, name, null)")).alias("file")
-    joined = left.join(right, F.col("entry.good") == F.col("file.good"), "full_outer")
-    kind = F.when(F.col("path").isNull(), ENTRY).when(F.col("line").isNull(), FILE).otherwise(IMAGE)
-    why = F.when(kind == FILE, "image_without_entry")
-    say = F.when(kind == FILE, "no good label row names it")
-    if has_lists:
-        unlisted = (kind == IMAGE) & F.col("listed").isNull()
-        why = why.when(unlisted, "not_in_split_lists")
-        say = say.when(unlisted, "neither split list names it")
-    return joined.select(
-        *[f"entry.{name}" for name in entries.columns if name not in ("reason", "detail")],
-        "path",
+    key, null = ["source", "key"], F.lit(None).cast("string")
+    entries = _first(entries, key, ["line"], "duplicate_entry", "an earlier line names the same image")
+    files = files.withColumns({"reason": null, "detail": null})
+    files = _first(files, key, ["path"], "duplicate_file", "another folder has a file of this name")
+    left = entries.withColumn("good", F.expr("if(reason is null, key, null)")).alias("entry")
+    right = files.withColumn("good", F.expr("if(reason is null, key, null)")).alias("file")
+    same = (F.col("entry.source") == F.col("file.source")) & (F.col("entry.good") == F.col("file.good"))
+    joined = left.join(right, same, "full_outer")
+    kind = F.when(F.col("path").isNull(), ENTRY).when(F.col("text").isNull(), FILE).otherwise(IMAGE)
+    about = {name: F.coalesce(f"entry.{name}", f"dicom_{name}") for name in ABOUT}
+    unlisted = (kind != FILE) & F.col("official") & F.col("listed").isNull()
+    why = F.when(kind == FILE, "image_without_entry").when(unlisted & (kind == IMAGE), "not_in_split_lists")
+    why = why.when((kind == IMAGE) & about["patient_id"].isNull(), "no_patient")
+    say = F.when(kind == FILE, "no good label row names it").when(unlisted, "neither split list names it")
+    say = say.when(about["patient_id"].isNull(), "neither its label row nor its header names the patient")
+    rows = joined.select(
+        F.coalesce("entry.source", "file.source").alias("source"),
+        *(column.alias(name) for name, column in about.items()),
+        *(f"entry.{name}" for name in entries.columns if name not in ("source", "key", "reason", "detail", *ABOUT)),
+        *(f"file.{name}" for name in files.columns if name not in ("source", "key", "reason", "detail")),
         kind.alias("kind"),
-        F.coalesce("entry.reason", "file.reason", why).alias("reason"),
-        F.coalesce("entry.detail", "file.detail", say).alias("detail"),
+        unlisted.alias("unlisted"),
+        F.coalesce("entry.reason", "file.reason", "file_reason", why).alias("reason"),
+        F.coalesce("entry.detail", "file.detail", "file_detail", say).alias("detail"),
     )
+    kept = (F.col("kind") == ENTRY) & F.col("keeps_missing") & ~F.col("unlisted")
+    whole = F.col("reason").isNull() & ((F.col("kind") == IMAGE) | kept)
+    return rows.withColumn("whole", F.coalesce(whole, F.lit(False))).drop("unlisted", "file_reason", "file_detail")
 
 
-def judge_content(inspected: DataFrame) -> DataFrame:
-    """Give a `reason` to inspected images whose file's content occurs more than once.
+def judge(whole: DataFrame) -> DataFrame:
+    """Give a `reason` to what `match` let through and what is still there more than once, by content or by name.
 
-    With the same patient and findings, all but the first image_id repeat it. Otherwise nobody can tell whose
-    image it is, and none of them stays.
+    Files of the same content in one source: with the same patient and findings, all but the first image_id repeat it.
+    Otherwise nobody can tell whose image it is, and none of them stays. In several sources: those of the first stay.
+    Of two images by the same name the first stays.
     """
-    same = Window.partitionBy("sha256", F.col("reason").isNull())
-    readings = F.size(F.collect_set(F.struct("patient_id", "findings")).over(same))
-    inspected = inspected.withColumns({"readings": readings, "first": F.min("image_id").over(same)})
-    good = F.col("reason").isNull()
-    conflict = good & (F.col("readings") > 1)
-    repeat = good & (F.col("image_id") != F.col("first"))
-    why = F.when(conflict, "conflicting_duplicate").when(repeat, "duplicate_content")
+    files, missing = whole.where("path is not null"), whole.where("path is null")
+    same, own = Window.partitionBy("sha256"), Window.partitionBy("sha256", "source")
+    readings = F.size(F.collect_set(F.struct("patient_id", "findings")).over(own))
+    seen = {"readings": readings, "first": F.min("image_id").over(own), "owner": F.min("rank").over(same)}
+    files = files.withColumns(seen)
+    conflict, repeat = F.col("readings") > 1, F.col("image_id") != F.col("first")
+    foreign = F.col("rank") > F.col("owner")
+    why = F.when(conflict, "conflicting_duplicate").when(foreign | repeat, "duplicate_content")
     say = F.when(conflict, "another patient or other findings with the same file content")
+    say = say.when(foreign, "the same file content as an image of an earlier source")
     say = say.when(repeat, F.concat(F.lit("the same file content as "), F.col("first")))
-    verdict = {"reason": F.coalesce("reason", why), "detail": F.coalesce("detail", say)}
-    return inspected.withColumns(verdict).drop("readings", "first")
+    judged = files.withColumns({"reason": why, "detail": say}).drop(*seen).unionByName(missing)
+    return _first(judged, ["image_id"], ["rank", "path"], "duplicate_entry", "an earlier image has this image_id")
 
 
 def place_boxes(boxes: DataFrame, gold: DataFrame) -> DataFrame:
-    """Boxes (`Source.boxes`) with `in_gold`: whether a box is good and on an image in gold."""
-    images = gold.select("image_id", F.lit(True).alias("has_image"))
+    """Boxes (`sources.tables.BOX`, and source) with `in_gold`: whether a box is good and on an image in gold."""
+    images = gold.select("source", "image_id", F.lit(True).alias("has_image"))
     in_gold = F.col("reason").isNull() & F.col("has_image").isNotNull()
-    joined = boxes.join(images, "image_id", "left")
+    joined = boxes.join(images, ["source", "image_id"], "left")
     return joined.withColumn("in_gold", in_gold).drop("has_image")
 
 
@@ -92,56 +112,60 @@ def account(entries: int, files: int, matched: DataFrame, judged: DataFrame, pla
     """The counts behind "rows in = rows out".
 
     Args:
-        entries, files: how many there are in the source.
-        matched, judged, placed: from `match`, `judge_content` and `place_boxes`.
+        entries, files: how many there are in the sources.
+        matched, judged, placed: from `match`, `judge` and `place_boxes`.
 
     Raises:
-        UserError: not one image is good.
         RuntimeError: an input is lost or doubled, which is a fault of this code.
     """
-    before, after = _tally(matched, "kind", "reason"), _tally(judged, "reason")
-    boxes = _tally(placed, "in_gold", "reason")
-    refused = {kind: sum(_refused(before, kind).values()) for kind in (ENTRY, FILE, IMAGE)}
-    bad = sum(_refused(after).values())
+    tally = _tally(matched, judged, placed)
+    refused = {kind: _sum(tally, kind, refused=True) for kind in (ENTRY, FILE, IMAGE, BOX)}
+    gold = {kind: _sum(tally, kind, True, refused=False) for kind in (ENTRY, IMAGE, BOX)}
+    boxes = _sum(tally, BOX, refused=True) + _sum(tally, BOX, refused=False)
     counts = {
         "entries": entries,
         "files": files,
-        "gold": after.get((None,), 0),
-        "quarantined_entries": refused[ENTRY] + refused[IMAGE] + bad,
-        "quarantined_files": refused[FILE] + refused[IMAGE] + bad,
-        "entries_without_file": before.get((ENTRY, None), 0),
+        "gold": gold[IMAGE] + gold[ENTRY],
+        "gold_without_file": gold[ENTRY],
+        "quarantined": sum(refused.values()),
+        "quarantined_entries": refused[ENTRY] + refused[IMAGE],
+        "quarantined_files": refused[FILE] + refused[IMAGE],
+        "entries_without_file": _sum(tally, ENTRY, False, refused=False),
         "impossible_ages": matched.where("impossible_age and reason is null").count(),
-        "boxes": sum(boxes.values()),
-        "gold_boxes": boxes.get((True, None), 0),
-        "quarantined_boxes": sum(_refused(boxes).values()),
-        "boxes_without_image": boxes.get((False, None), 0),
+        "boxes": boxes,
+        "gold_boxes": gold[BOX],
+        "quarantined_boxes": refused[BOX],
+        "boxes_without_image": _sum(tally, BOX, False, refused=False),
     }
     kept = counts["gold"] + counts["quarantined_entries"] + counts["entries_without_file"]
-    if entries != kept or files != counts["gold"] + counts["quarantined_files"]:
+    if entries != kept or files != gold[IMAGE] + counts["quarantined_files"]:
         raise RuntimeError(f"inputs are lost or doubled: {counts}")
-    if not counts["gold"]:
-        reasons = sorted({str(key[-1]) for key in (*_refused(before), *_refused(after))})
-        raise UserError(f"none of the {files:,} images is usable: {', '.join(reasons)}")
     return counts
 
 
 Tally = dict[tuple[object, ...], int]
 
 
-def _tally(rows: DataFrame, *keys: str) -> Tally:
-    found = rows.groupBy(*keys).count().collect()
-    return {tuple(row[key] for key in keys): int(row["count"]) for row in found}
+def _tally(matched: DataFrame, judged: DataFrame, placed: DataFrame) -> Tally:
+    """How many rows there are of each kind, in gold or not, and reason."""
+    parts = [
+        matched.where("not whole").select("kind", F.lit(False).alias("in_gold"), "reason"),
+        judged.select("kind", F.col("reason").isNull().alias("in_gold"), "reason"),
+        placed.select(F.lit(BOX).alias("kind"), "in_gold", "reason"),
+    ]
+    rows = reduce(DataFrame.unionByName, parts).groupBy("kind", "in_gold", "reason").count().collect()
+    return {(row["kind"], row["in_gold"], row["reason"]): int(row["count"]) for row in rows}
 
 
-def _refused(tally: Tally, *begin: str) -> Tally:
-    """The part of a tally with a reason (the last key) and with these first keys."""
-    return {key: count for key, count in tally.items() if key[-1] is not None and key[: len(begin)] == begin}
+def _sum(tally: Tally, *begin: object, refused: bool) -> int:
+    """How many of a tally have these first keys, and a reason (the last key) or none."""
+    return sum(n for key, n in tally.items() if (key[-1] is not None) == refused and key[: len(begin)] == begin)
 
 
-def _first(rows: DataFrame, key: str, order: str, reason: str, detail: str) -> DataFrame:
-    """Refuse all but the first of the good rows with the same key."""
-    good = F.col("reason").isNull()
-    place = F.row_number().over(Window.partitionBy(key, good).orderBy(order))
+def _first(rows: DataFrame, keys: list[str], order: list[str], reason: str, detail: str) -> DataFrame:
+    """Refuse all but the first of the good rows with the same keys; a null last key is no key."""
+    good = F.col("reason").isNull() & F.col(keys[-1]).isNotNull()
+    place = F.row_number().over(Window.partitionBy(*keys, good).orderBy(*order))
     rows = rows.withColumn("repeats", good & (place > 1))
     verdict = {
         "reason": F.when(F.col("repeats"), reason).otherwise(F.col("reason")),

@@ -6,9 +6,7 @@ import cv2
 import pyarrow as pa
 
 from chestai import pixels
-from chestai.lake import read_bytes
-
-MISSING = "file_missing"
+from chestai.lake import FILE_MISSING, read_bytes
 
 
 def decode(paths: Sequence[str], size: int) -> tuple[list[bytes | None], list[str | None]]:
@@ -16,7 +14,7 @@ def decode(paths: Sequence[str], size: int) -> tuple[list[bytes | None], list[st
 
     Returns:
         Per path, `size * size` bytes of `uint8` pixels or None; and None or why it could not be read: one of
-        `chestai.pixels.REASONS`, or `MISSING`.
+        `chestai.pixels.REASONS`, or `chestai.lake.FILE_MISSING`.
     """
     cv2.setNumThreads(1)  # Ray runs a task a core; OpenCV's own threads would only get in their way
     images: list[bytes | None] = []
@@ -28,7 +26,7 @@ def decode(paths: Sequence[str], size: int) -> tuple[list[bytes | None], list[st
         except pixels.Unreadable as error:
             reason = error.reason
         except OSError:
-            reason = MISSING
+            reason = FILE_MISSING
         images.append(image)
         reasons.append(reason)
     return images, reasons

@@ -66,8 +66,8 @@ def run(config: Config, screen: Screen) -> Summary:
 
 def _check(config: Config, snapshot: Snapshot) -> None:
     for split in ("val", config.evaluate.split):
-        if snapshot.splits.get(split, {}).get("images", 0) == 0:
-            raise UserError(f"snapshot {snapshot.snapshot_id} has no {split} images: nothing to evaluate on")
+        if snapshot.splits.get(split, {}).get("files", 0) == 0:
+            raise UserError(f"snapshot {snapshot.snapshot_id} has no frontal {split} image with a file to measure")
 
 
 def _candidate(
@@ -120,7 +120,7 @@ def calibrated(bundle: Bundle, val: Answers) -> Bundle:
 
 
 def _answers(config: Config, screen: Screen, lake: Lake, snapshot: Snapshot, bundle: Bundle, split: str) -> Answers:
-    rows = lake.labelled(snapshot, ["path", "patient_id", "split"])
+    rows = lake.usable(snapshot, ["path", "patient_id", "split"])
     chosen = rows.filter(np.equal(rows["split"].to_numpy(), split))
     scored = infer(bundle, chosen.select(["image_id", "path"]), config.evaluate.batch_size, screen, "evaluate")
     place = {image_id: index for index, image_id in enumerate(chosen["image_id"].to_pylist())}

@@ -1,32 +1,25 @@
 """From gold to batches: decode once into the pixel cache, then stream its shards."""
 
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
-from deltalake import DeltaTable, Field, Schema
-from deltalake.schema import ArrayType, PrimitiveType
-from deltalake.transaction import AddAction, create_table_with_add_actions
+from deltalake import DeltaTable
 from pyarrow import fs
 
-from chestai.lake import Lake, Snapshot, now
+from chestai.delta import Part, commit, write_part
+from chestai.lake import Lake, Snapshot
 from chestai.screen import Screen
 from pipelines.decoding import decode
 
 SHARD_ROWS = 256  # few large blocks: each costs Ray Data a task
 
-COLUMNS = (
-    Field("image_id", PrimitiveType("string"), nullable=False),
-    Field("targets", ArrayType(PrimitiveType("float"), contains_null=True), nullable=False),
-    Field("pixels", PrimitiveType("binary"), nullable=False),
-    Field("split", PrimitiveType("string"), nullable=False),
-)
+ROWS = pa.schema({"image_id": pa.string(), "targets": pa.list_(pa.float32()), "pixels": pa.binary()})
+SCHEMA = ROWS.append(pa.field("split", pa.string()))
 
 
 @dataclass(frozen=True)
@@ -75,61 +68,37 @@ def pixel_cache(lake: Lake, snapshot: Snapshot, size: int, screen: Screen) -> Pi
     cache = PixelCache(lake, snapshot, size)
     if lake.version(cache.table) is not None:
         return cache
-    rows = lake.labelled(snapshot, ["path", "split"])
+    rows = lake.usable(snapshot, ["path", "split"])
     splits = [rows.filter(pc.field("split") == split) for split in ("train", "val", "test")]
     chunks = [part.slice(at, SHARD_ROWS) for part in splits for at in range(0, part.num_rows, SHARD_ROWS)]
-    actions, unread, done = [], [], 0
+    parts, unread, done = [], [], 0
     pending = [_write_shard.remote(chunk, lake, cache.table, size) for chunk in chunks]
     with screen.progress("decode", rows.num_rows, "images") as progress:
         while pending:
             ready, pending = ray.wait(pending, num_returns=1)
-            shard = ray.get(ready[0])
-            unread += shard["unread"]
-            done += shard["rows"] + len(shard["unread"])
+            part, missing = ray.get(ready[0])
+            unread += missing
+            parts += [part] if part else []
+            done += (part.rows if part else 0) + len(missing)
             progress.update(done)
-            if shard["rows"]:
-                actions.append(_add_action(shard))
     assert done == rows.num_rows, f"{done} of {rows.num_rows} images reached the pixel cache"
-    create_table_with_add_actions(
-        lake.uri(cache.table), Schema(list(COLUMNS)), actions, mode="error", partition_by=["split"]
-    )
+    commit(lake, cache.table, SCHEMA, parts, partition_by=["split"])
     return PixelCache(lake, snapshot, size, tuple(unread))
 
 
 @ray.remote(num_cpus=1)
-def _write_shard(chunk: pa.Table, lake: Lake, table: str, size: int) -> dict[str, Any]:
-    """Decode a chunk of one split into one Parquet file; give its place, size and row count."""
+def _write_shard(chunk: pa.Table, lake: Lake, table: str, size: int) -> tuple[Part | None, list[str]]:
+    """Decode a chunk of one split into one Parquet file; give the file, and the images that could not be read."""
     images, reasons = decode(chunk["path"].to_pylist(), size)
     read = [index for index, image in enumerate(images) if image is not None]
     unread = [chunk["image_id"][index].as_py() for index, reason in enumerate(reasons) if reason is not None]
-    split = chunk["split"][0].as_py()
-    shard = {"unread": unread, "rows": len(read), "split": split}
     if not read:
-        return shard
+        return None, unread
     kept = chunk.take(read)
-    rows = pa.table(
-        {
-            "image_id": kept["image_id"],
-            "targets": kept["targets"],
-            "pixels": pa.array([images[index] for index in read], pa.binary()),
-        }
-    )
-    name = f"split={split}/{uuid.uuid4().hex}.parquet"
-    filesystem, root = lake.filesystem(table)
-    filesystem.create_dir(f"{root}/split={split}", recursive=True)
-    pq.write_table(rows, f"{root}/{name}", filesystem=filesystem, compression="none", use_dictionary=False)
-    return {**shard, "name": name, "bytes": filesystem.get_file_info(f"{root}/{name}").size}
-
-
-def _add_action(shard: Mapping[str, Any]) -> AddAction:
-    return AddAction(
-        path=shard["name"],
-        size=shard["bytes"],
-        partition_values={"split": shard["split"]},
-        modification_time=int(now().timestamp() * 1000),
-        data_change=True,
-        stats=f'{{"numRecords": {shard["rows"]}}}',
-    )
+    columns = [kept["image_id"], kept["targets"], pa.array([images[index] for index in read], pa.binary())]
+    rows = pa.table(columns, schema=ROWS).combine_chunks().to_batches()
+    split = {"split": chunk["split"][0].as_py()}
+    return write_part(lake, table, ROWS, rows, partition=split, compression="none"), unread
 
 
 def _read_shards(paths: Sequence[str], size: int) -> dict[str, np.ndarray]:

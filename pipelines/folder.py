@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -9,11 +10,18 @@ import pyarrow as pa
 from pyarrow import fs
 
 from chestai.errors import UserError
+from chestai.lake import read_bytes
 
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg"))
 
-# An image file: path relative to the folder, file name, size in bytes, last change in nanoseconds since 1970.
-LISTING = pa.schema({"path": pa.string(), "name": pa.string(), "size": pa.int64(), "changed_ns": pa.int64()})
+# An image file: path relative to the folder; key, by which a label row names it (null: only its content tells); size
+# in bytes; last change in nanoseconds since 1970.
+LISTING = pa.schema({"path": pa.string(), "key": pa.string(), "size": pa.int64(), "changed_ns": pa.int64()})
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is a PNG or JPEG by its name."""
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -46,8 +54,8 @@ class Folder:
         return filesystem, path
 
     def location(self, path: str) -> str:
-        """The absolute path or URI of a file below the folder."""
-        return f"{self.uri}/{path}"
+        """The absolute path or URI of a file below the folder; of one elsewhere, the path itself."""
+        return path if "://" in path or os.path.isabs(path) else f"{self.uri}/{path}"
 
     def files(self) -> list[str]:
         """Names of the files directly in the folder, sorted."""
@@ -56,25 +64,23 @@ class Folder:
         return sorted(info.base_name for info in infos if info.type == fs.FileType.File)
 
     def read(self, path: str) -> bytes:
-        """The content of a file below the folder. Raises `OSError`."""
-        filesystem, root = self.filesystem()
-        with filesystem.open_input_stream(f"{root}/{path}") as stream:
-            return bytes(stream.read())
+        """The content of a file at a `location`. Raises `OSError`."""
+        return read_bytes(self.location(path))
 
-    def images(self) -> pa.Table:
-        """Every image file anywhere below the folder, hidden ones apart, as `LISTING` in order of path."""
+    def images(self, is_image: Callable[[str], bool] = is_image) -> pa.Table:
+        """Every image file anywhere below the folder, hidden ones apart, as `LISTING` in order of path.
+
+        Args:
+            is_image: whether a file is one, by its name, which is its key.
+        """
         filesystem, root = self.filesystem()
         rows = [
             (info.path[len(root) :].lstrip("/"), info.base_name, info.size, info.mtime_ns)
             for info in filesystem.get_file_info(fs.FileSelector(root, recursive=True))
-            if info.type == fs.FileType.File and _is_image(info.base_name)
+            if info.type == fs.FileType.File and is_image(info.base_name) and not info.base_name.startswith(".")
         ]
         columns = zip(*sorted(rows), strict=True) if rows else [()] * len(LISTING)
         return pa.table([list(column) for column in columns], schema=LISTING)
-
-
-def _is_image(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
 def listing_digest(listing: pa.Table) -> str:

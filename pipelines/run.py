@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 from rich.table import Table
 
 import serve.app as endpoint
-from chestai.bundle import RESEARCH_USE, Bundle
+from chestai.bundle import Bundle
 from chestai.command import Stage, Summary, main, stage_table
 from chestai.config import Config
 from chestai.lake import IMAGES, Lake
+from chestai.notice import RESEARCH_USE
 from chestai.registry import Registry
 from chestai.screen import Screen
 from pipelines import etl, evaluate, phantom, score, train

@@ -8,16 +8,18 @@ Raises UserError: no build, no such model.
 """
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from chestai.bundle import Bundle
 from chestai.command import Summary, as_command
 from chestai.config import Config
-from chestai.lake import IMAGES, Lake, Snapshot, now
+from chestai.lake import IMAGES, Lake, Snapshot, now, why_not
 from chestai.registry import Registered, Registry
 from chestai.screen import Screen
 from pipelines.cluster import connected
@@ -37,9 +39,13 @@ def run(config: Config, screen: Screen) -> Summary:
     if found is not None and not config.force:
         scores, done = found, "already scored, "
     else:
-        images = lake.gold(snapshot, IMAGES, ["image_id", "path"])
+        images = lake.gold(snapshot, IMAGES, ["image_id", "path", "view"])
+        refused = why_not(images)
         with connected(config.cluster):
-            scored = infer(model.bundle, images, config.score.batch_size, screen, "score")
+            seen = images.filter(pc.is_null(refused))
+            scored = infer(model.bundle, seen, config.score.batch_size, screen, "score")
+        pairs = zip(images["image_id"].to_pylist(), refused.to_pylist(), strict=True)
+        scored = replace(scored, unread=scored.unread | {image_id: why for image_id, why in pairs if why})
         scores, done = score_table(model, snapshot, scored), ""
         lake.write(table, scores)
     if config.score.csv is not None:

@@ -53,8 +53,12 @@ GONE_S = 30.0
 def session(name: str, spark: Spark) -> Iterator[SparkSession]:
     """Start Spark on the connected Ray, and give its cores and memory back at the end.
 
-    A Ray Dataset made from a Spark frame may not outlive the session: write it to the lake inside.
+    Inside a session that is open already, this does nothing.
     """
+    running = SparkSession.getActiveSession()
+    if running is not None:
+        yield running
+        return
     _environment()
     interrupt = signal.getsignal(signal.SIGINT)
     opens = " ".join(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED)
@@ -74,6 +78,8 @@ def session(name: str, spark: Spark) -> Iterator[SparkSession]:
             "spark.ui.showConsoleProgress": "false",
             "spark.sql.session.timeZone": "UTC",
             "spark.sql.shuffle.partitions": str(4 * spark.executors * spark.cores),
+            # Planning each stage anew costs a small build a quarter of its time; partitions follow the cores anyway.
+            "spark.sql.adaptive.enabled": "false",
             "spark.sql.execution.arrow.pyspark.enabled": "true",
         },
     )

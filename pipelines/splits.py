@@ -64,5 +64,5 @@ def refuse_leak(images: DataFrame) -> None:
     if leak is not None:
         raise UserError(
             f"patient {leak.patient_id} has images in the splits {' and '.join(leak.splits)}: "
-            "a patient may be in one only; correct the lists train_val_list.txt and test_list.txt"
+            "a patient may be in one only; correct the source's split, or set split.by=hash"
         )

@@ -10,6 +10,7 @@ from typing import Any
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
+from chestai.demographics import LATERAL
 from pipelines.splits import SPLITS, TRAIN
 
 # Sums of decimals are exact, so that no order of addition shows in them; sums of floats are not.
@@ -28,33 +29,37 @@ class Statistics:
 
 
 def measure(gold: DataFrame, vocabulary: Sequence[str]) -> Statistics:
-    """Statistics of gold images: split, patient_id, targets, mean and mean_square of the pixels.
+    """Statistics of gold images: split, patient_id, view, path, targets, pixel_mean and pixel_std.
 
-    Every image weighs the same in the pixels' mean and deviation, which are those of the train split, of all
-    images where it is empty.
+    Lateral views are counted apart and in nothing else. Every image with a file weighs the same in the pixels' mean
+    and deviation, which are those of the train split, of all images where it has no file; NaN where none has.
     """
+    gold = gold.withColumn("lateral", F.col("view").eqNullSafe(LATERAL))
     known = [F.count(F.col("targets")[index]).alias(f"known{index}") for index in range(len(vocabulary))]
     positive = [F.sum(F.col("targets")[index]).alias(f"positive{index}") for index in range(len(vocabulary))]
-    rows = gold.groupBy("split").agg(
+    rows = gold.groupBy("split", "lateral").agg(
         F.count("*").alias("images"),
         F.countDistinct("patient_id").alias("patients"),
-        F.sum(F.col("mean").cast(EXACT)).alias("mean"),
-        F.sum(F.col("mean_square").cast(EXACT)).alias("mean_square"),
+        F.count("path").alias("files"),
+        F.sum(F.col("pixel_mean").cast(EXACT)).alias("mean"),
+        F.sum((F.col("pixel_mean") ** 2 + F.col("pixel_std") ** 2).cast(EXACT)).alias("mean_square"),
         *known,
         *positive,
     )
-    found = {row["split"]: row for row in rows.collect()}
+    counted = rows.collect()
+    laterals = {row["split"]: int(row["images"]) for row in counted if row["lateral"]}
+    found = {row["split"]: row for row in counted if not row["lateral"]}
     train = found.get(TRAIN)
-    lit = [train] if train else list(found.values())
-    images = sum(int(row["images"]) for row in lit)
-    mean = float(sum(row["mean"] for row in lit)) / images
-    mean_square = float(sum(row["mean_square"] for row in lit)) / images
+    lit = [train] if train and train["files"] else [row for row in found.values() if row["files"]]
+    files = sum(int(row["files"]) for row in lit)
+    mean = float(sum(row["mean"] for row in lit)) / files if files else math.nan
+    mean_square = float(sum(row["mean_square"] for row in lit)) / files if files else math.nan
     return Statistics(
-        splits={split: _counts(found.get(split), vocabulary) for split in SPLITS},
+        splits={split: _counts(found.get(split), laterals.get(split, 0), vocabulary) for split in SPLITS},
         pos_weight=tuple(_pos_weight(train, index) for index in range(len(vocabulary))),
-        cooccurrence=_cooccurrence(gold, len(vocabulary)),
+        cooccurrence=_cooccurrence(gold.where("not lateral"), len(vocabulary)),
         pixel_mean=mean,
-        pixel_std=math.sqrt(max(mean_square - mean**2, 0.0)),
+        pixel_std=math.sqrt(max(mean_square - mean**2, 0.0)) if files else math.nan,
     )
 
 
@@ -68,7 +73,8 @@ def content_id(gold: DataFrame, vocabulary: Sequence[str], form: int) -> str:
     Rows are hashed into 256 buckets, each bucket's sorted hashes into one, those here: nobody sees all rows.
     """
     targets = F.transform("targets", lambda target: F.coalesce(target.cast("string"), F.lit("null")))
-    row = F.sha2(F.concat_ws("|", "image_id", "sha256", "split", F.array_join(targets, ",")), 256)
+    sha256 = F.coalesce("sha256", F.lit("no file"))
+    row = F.sha2(F.concat_ws("|", "image_id", sha256, "split", F.array_join(targets, ",")), 256)
     hashes = gold.select(row.alias("row"), F.substring(row, 1, 2).alias("bucket"))
     bucket = F.sha2(F.array_join(F.sort_array(F.collect_list("row")), ""), 256)
     buckets = hashes.groupBy("bucket").agg(bucket.alias("digest")).collect()
@@ -76,13 +82,15 @@ def content_id(gold: DataFrame, vocabulary: Sequence[str], form: int) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
-def _counts(row: Row | None, vocabulary: Sequence[str]) -> dict[str, Any]:
-    """Images, patients and per finding the positives and their share of the images whose answer is known."""
+def _counts(row: Row | None, laterals: int, vocabulary: Sequence[str]) -> dict[str, Any]:
+    """Frontal images, those with a file, patients, laterals; per finding the positives and their share of the known."""
     positives = {name: int(row[f"positive{at}"] or 0) if row else 0 for at, name in enumerate(vocabulary)}
     known = {name: int(row[f"known{at}"]) if row else 0 for at, name in enumerate(vocabulary)}
     return {
         "images": int(row["images"]) if row else 0,
+        "files": int(row["files"]) if row else 0,
         "patients": int(row["patients"]) if row else 0,
+        "laterals": laterals,
         "positives": positives,
         "prevalence": {name: positives[name] / known[name] if known[name] else 0.0 for name in vocabulary},
     }

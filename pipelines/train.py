@@ -37,10 +37,12 @@ from chestai.calibration import Calibration
 from chestai.command import Summary, as_command
 from chestai.config import Config
 from chestai.errors import UserError
+from chestai.findings import KNOWN
 from chestai.lake import IMAGES, Lake, Snapshot
 from chestai.network import Classifier
 from chestai.registry import BUNDLE, Registry
 from chestai.screen import Screen
+from chestai.triage import TriageRule
 from pipelines.cluster import connected
 from pipelines.feed import PixelCache, pixel_cache
 from pipelines.trainloop import STATE, Board, train_loop
@@ -100,9 +102,28 @@ def recipe_id(config: Config, snapshot: Snapshot) -> str:
 def _check(config: Config, snapshot: Snapshot) -> None:
     if config.network.backbone not in timm.list_models():
         raise UserError(f"network.backbone={config.network.backbone} is not a timm model; densenet121 is the default")
+    triage_rule(config, snapshot.vocabulary)
     for split in ("train", "val"):
-        if snapshot.splits.get(split, {}).get("images", 0) == 0:
-            raise UserError(f"snapshot {snapshot.snapshot_id} has no {split} images: nothing to train on")
+        if snapshot.splits.get(split, {}).get("files", 0) == 0:
+            raise UserError(f"snapshot {snapshot.snapshot_id} has no frontal {split} image with a file to learn from")
+
+
+def triage_rule(config: Config, vocabulary: Sequence[str]) -> TriageRule:
+    """The configured rule for a network of this vocabulary.
+
+    Raises:
+        UserError: a weight names no finding that is known, or none of those that the network sees.
+    """
+    for finding in config.triage.weights:
+        if finding not in (*KNOWN, *vocabulary):
+            raise UserError(f"triage.weights.{finding} is no finding of the snapshot: it has {', '.join(vocabulary)}")
+    try:
+        return config.triage.rule().within(vocabulary)
+    except ValueError as error:
+        names = ", ".join(vocabulary)
+        raise UserError(
+            f"triage.weights has none of the snapshot's findings: add a weight for one of {names}"
+        ) from error
 
 
 def _tracked(
@@ -236,8 +257,7 @@ def _best_bundle(config: Config, snapshot: Snapshot, result: Result, run_id: str
     network = Classifier(config.network.backbone, len(findings), snapshot.pixel_mean, snapshot.pixel_std)
     network.load_state_dict(state["network"])
     weights = [min(weight, config.train.max_pos_weight) for weight in snapshot.pos_weight]
-    rule = config.triage.rule()
-    rule.check(findings)
+    rule = triage_rule(config, findings)
     card = Card(
         name=config.tracking.model,
         findings=findings,

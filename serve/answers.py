@@ -6,7 +6,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import JSONResponse, Response
 
-from chestai.bundle import RESEARCH_USE, Card
+from chestai.bundle import Card
+from chestai.notice import RESEARCH_USE
 from chestai.triage import Bucket
 
 

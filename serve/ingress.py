@@ -11,8 +11,9 @@ from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from chestai.bundle import RESEARCH_USE
+from chestai import pixels
 from chestai.lake import Lake
+from chestai.notice import RESEARCH_USE
 from serve.answers import Answer, Health, Problem, ServedCard, documented
 from serve.inputs import Refused, received, stored
 
@@ -97,8 +98,8 @@ class Ingress:
             **documented(413, "`upload_too_large`"),
             **documented(
                 422,
-                "Not scored: `empty_file`, `not_an_image`, `unsupported_format`, `truncated`, `too_large`, "
-                "`too_small`, `undecodable`; or `missing_file`, `unknown_finding`, `invalid_request`",
+                f"Not scored: {', '.join(f'`{reason}`' for reason in pixels.REASONS)}; "
+                "or `missing_file`, `unknown_finding`, `invalid_request`",
             ),
         },
     )
@@ -107,7 +108,7 @@ class Ingress:
         request: Request,
         explain: Annotated[str | None, Query(description="A finding: answer its Grad-CAM as a PNG.")] = None,
     ) -> Answer | Response:
-        """Probability of every finding and the triage bucket of one chest radiograph (PNG or JPEG)."""
+        """Probability of every finding and the triage bucket of one chest radiograph (PNG, JPEG or DICOM)."""
         data, file_name = await received(request, self.max_upload_mb * 2**20)
         if explain is not None:
             return _image(await self.model.overlay.remote(data, explain))

@@ -71,7 +71,10 @@ def stored(lake: Lake, image_id: str) -> bytes:
     if rows.num_rows == 0:
         detail = f"no image {image_id} in snapshot {builds[-1].snapshot_id}"
         raise Refused(404, "unknown_image", detail)
+    path = rows["path"][0].as_py()
+    if path is None:
+        raise Refused(404, "image_file_missing", f"snapshot {builds[-1].snapshot_id} has no file of image {image_id}")
     try:
-        return read_bytes(rows["path"][0].as_py())
+        return read_bytes(path)
     except FileNotFoundError as error:
         raise Refused(404, "image_file_missing", f"the file of image {image_id} is not there any more") from error

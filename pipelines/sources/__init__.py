@@ -1,11 +1,18 @@
-"""Where images and labels come from. A source knows the form of its files; all else is the same for all."""
+"""Where images and labels come from. A source knows the form of its files; all else is the same for all.
+
+One source a file: `nih`, `chexpert`, `folders`, `dicom`; `tables` is what they share.
+"""
 
 from typing import Protocol
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from chestai import config as conf
 from pipelines.folder import Folder
+from pipelines.sources.chexpert import Chexpert
+from pipelines.sources.dicom import Dicom
+from pipelines.sources.folders import Folders
 from pipelines.sources.nih import Nih
 
 
@@ -18,36 +25,35 @@ class Source(Protocol):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """The findings that its labels speak of, in the order of `targets`."""
+        """The findings that its labels speak of, spelt as `chestai.findings` does, in the order of `targets`."""
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """The files beside the images that a build is made from."""
+        """The files that a build is made from besides the images: relative to the folder, or absolute."""
 
     @property
     def has_lists(self) -> bool:
         """Whether it brings an official split."""
 
     @property
+    def keeps_missing(self) -> bool:
+        """Whether entries whose file is absent stay in gold."""
+
+    @property
     def note(self) -> str:
         """What a person should know of how it was read."""
 
-    def entries(self, spark: SparkSession) -> DataFrame:
-        """Its label rows.
+    def listing(self) -> pa.Table:
+        """Its image files, as `pipelines.folder.LISTING`."""
 
-        Columns: line int, text string (the row as it stands), file string (the image file's name), image_id string,
-        patient_id string, study_id string, age_years float, impossible_age boolean (the row gives an age that cannot
-        be; age_years is null then), sex string, view string, findings array<string>, targets array<float>, listed
-        string (the official split, train_val or test; null: in no list), reason string, detail string (why the row is
-        refused; null in a good one).
-        """
+    def entries(self, spark: SparkSession) -> DataFrame:
+        """Its label rows, in the columns of `tables.ENTRY`."""
 
     def boxes(self, spark: SparkSession) -> DataFrame:
-        """Its drawn boxes, of any image.
+        """Its drawn boxes, of any image, in the columns of `tables.BOX`."""
 
-        Columns: line int, text string (the row as it stands), image_id string, finding string, x, y, w, h float (pixels
-        of the image file, from its top left corner), reason string, detail string (why the row is refused; or null).
-        """
+
+FORMATS = {conf.Nih: Nih, conf.Chexpert: Chexpert, conf.Folders: Folders, conf.Dicom: Dicom}
 
 
 def find(source: conf.Source) -> Source:
@@ -56,9 +62,5 @@ def find(source: conf.Source) -> Source:
     Raises:
         UserError: what is missing or of the wrong form, and what to do.
     """
-    return Nih.find(source)
-
-
-def name(source: conf.Source) -> str:
-    """What `gold/images` calls the source."""
-    return "phantom" if source.synthetic else source.format
+    found: Source = FORMATS[type(source)].find(source)  # type: ignore[attr-defined]
+    return found

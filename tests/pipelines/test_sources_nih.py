@@ -4,18 +4,25 @@ from pathlib import Path
 
 import pytest
 
-from chestai.config import Source
+from chestai import config as conf
+from chestai.demographics import read_years
 from chestai.errors import UserError
+from chestai.findings import NIH14
 from pipelines import sources
 from pipelines.folder import Folder, listing_digest
-from pipelines.sources.nih import ENTRY_HEADER, Nih, read_label, read_years
+from pipelines.sources.nih import ENTRY_HEADER, SAMPLE_HEADER, Nih
+from pipelines.sources.tables import read_label
 
 
-def corpus(root: Path, **files: str) -> Source:
+def source(root: str | None, synthetic: bool = False) -> conf.Nih:
+    return conf.Nih(format="nih", name="nih", root=root, images="required", synthetic=synthetic)
+
+
+def corpus(root: Path, **files: str) -> conf.Nih:
     """A folder with these files (`_` for `.`) and the configuration of a source there."""
     for name, text in files.items():
         (root / name.replace("__", ".")).write_text(text, newline="")
-    return Source(format="nih", root=str(root), synthetic=False)
+    return source(str(root))
 
 
 @pytest.mark.parametrize(
@@ -24,6 +31,7 @@ def corpus(root: Path, **files: str) -> Source:
         ("058Y", 58.0),
         ("58", 58.0),
         ("013M", 13 / 12),
+        ("006W", 6 / 52.18),
         ("001D", 1 / 365.25),
         ("000Y", 0.0),
         ("120Y", 120.0),
@@ -40,16 +48,19 @@ def test_an_age_is_in_years_or_none_where_it_cannot_be(text: str, years: float |
 
 
 def test_a_label_gives_findings_and_targets_or_its_problem() -> None:
-    findings, targets, problem = read_label("Emphysema|Infiltrate")
+    findings, targets, problem = read_label("Emphysema|Infiltrate", NIH14)
     assert findings == ["Infiltration", "Emphysema"] and problem is None
     assert targets is not None and sum(targets) == 2 and len(targets) == 14
-    assert read_label("No Finding") == ([], [0.0] * 14, None)
-    assert read_label("Mass|Gout") == (None, None, "unknown finding 'Gout'")
-    assert read_label(None)[2] is not None
+    assert read_label("No Finding", NIH14) == ([], [0.0] * 14, None)
+    assert read_label("Mass|Gout", NIH14) == (None, None, "unknown finding 'Gout'")
+    assert read_label(None, NIH14)[2] is not None
 
 
-@pytest.mark.parametrize(("header", "form"), [(ENTRY_HEADER + ",\r\n", "2017"), (ENTRY_HEADER + "\n", "2020")])
-def test_both_headers_are_recognised(tmp_path: Path, header: str, form: str) -> None:
+@pytest.mark.parametrize(
+    ("header", "form"),
+    [(ENTRY_HEADER + ",\r\n", "2017"), (ENTRY_HEADER + "\n", "2020"), (SAMPLE_HEADER + "\n", "sample")],
+)
+def test_all_headers_are_recognised(tmp_path: Path, header: str, form: str) -> None:
     found = Nih.find(corpus(tmp_path, Data_Entry_2017__csv=header))
     assert found.note == f"Data_Entry_2017.csv ({form} form)"
     assert found.tables == ("Data_Entry_2017.csv",) and not found.has_lists
@@ -92,14 +103,14 @@ def test_an_image_in_both_lists_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_folder_names_the_key_and_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"source\.root is not set"):
-        sources.find(Source(format="nih", root=None, synthetic=False))
+        sources.find(source(None))
     nowhere = str(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"source\.root=.*nowhere is no folder$"):
-        sources.find(Source(format="nih", root=nowhere, synthetic=False))
+        sources.find(source(nowhere))
     with pytest.raises(UserError, match=r"python -m pipelines\.phantom"):
-        sources.find(Source(format="nih", root=nowhere, synthetic=True))
-    with pytest.raises(UserError, match=r"holds no label table Data_Entry_2017\*\.csv"):
-        sources.find(Source(format="nih", root=str(tmp_path), synthetic=False))
+        sources.find(source(nowhere, synthetic=True))
+    with pytest.raises(UserError, match=r"holds no label table Data_Entry_2017\*\.csv or sample_labels\.csv"):
+        sources.find(source(str(tmp_path)))
 
 
 def test_images_are_found_at_any_depth_but_hidden_files_are_not(tmp_path: Path) -> None:
@@ -110,7 +121,7 @@ def test_images_are_found_at_any_depth_but_hidden_files_are_not(tmp_path: Path) 
     (tmp_path / "c.jpeg").write_bytes(b"xyz")
     listing = Folder.at(str(tmp_path)).images()
     assert listing["path"].to_pylist() == ["c.jpeg", "images_001/images/a.JPG", "images_001/images/b.png"]
-    assert listing["name"].to_pylist() == ["c.jpeg", "a.JPG", "b.png"]
+    assert listing["key"].to_pylist() == ["c.jpeg", "a.JPG", "b.png"]
     assert listing["size"].to_pylist() == [3, 1, 1]
 
 

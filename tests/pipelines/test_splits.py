@@ -8,7 +8,7 @@ import pytest
 from chestai.config import Split
 from pipelines.splits import split_of, splits_of, uniform
 
-SPLIT = Split(val_fraction=0.15, test_fraction=0.2, salt="chestai")
+SPLIT = Split(by="auto", val_fraction=0.15, test_fraction=0.2, salt="chestai")
 PATIENTS = [f"{number:08d}" for number in range(5000)]
 
 

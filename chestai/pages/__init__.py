@@ -1,0 +1,1 @@
+"""Reports as HTML pages that are one file each and load nothing."""

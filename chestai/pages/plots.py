@@ -1,0 +1,145 @@
+"""The plots of reports: drawn on white, in Okabe and Ito's palette, which the colour-blind can tell apart.
+
+Palette: Okabe and Ito, "Color Universal Design", 2008. Every function gives an SVG as a `data:` URI.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, StrMethodFormatter
+from numpy.typing import NDArray
+
+from chestai.pages.page import svg
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+MARKERS = ("o", "D", "s", "^", "v", "P")
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), "-.", ":", "--")
+INK, SOFT, LINE = "#1b2430", "#5a6675", "#dfe3e8"
+WIDTH = 5.8  # inches: half of a wide screen, a whole phone
+LABELLED_SIZES = 4
+LABEL_ROOM = np.array([0.4, 0.15])  # a label's width and height, of the longest side
+
+Array = NDArray[np.float64]
+
+
+def shares(values: Mapping[str, Sequence[float]], names: Sequence[str], label: str) -> str:
+    """A dot plot: one line for each of F names, most frequent on top, one dot for each series.
+
+    Args:
+        values: series -> F shares in [0, 1]; NaN draws no dot.
+    """
+    drawing, axes = _canvas(0.9 + 0.26 * len(names))
+    table = np.array(list(values.values()), float).reshape(len(values), len(names))
+    known = np.isfinite(table)
+    order = np.argsort(np.where(known, table, 0).max(axis=0, initial=0), kind="stable")
+    rows = np.arange(len(names))
+    axes.hlines(rows, 0, np.where(known, table, 0).max(axis=0, initial=0)[order], color=LINE, linewidth=1, zorder=1)
+    for at, (series, colour, marker) in enumerate(zip(values, cycle(COLOURS), cycle(MARKERS), strict=False)):
+        axes.plot(table[at][order], rows, marker, color=colour, markersize=5.5, alpha=0.85, label=series, clip_on=False)
+    # a dollar would begin a formula
+    axes.set_yticks(rows, [names[place].replace("$", r"\$") for place in order])
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0, pad=8)
+    axes.set_xlabel(label)
+    _key(axes)
+    return svg(drawing)
+
+
+def histogram(groups: Mapping[str, Array], label: str, edges: Array, relative: bool, mark: float = np.nan) -> str:
+    """Outlines of one histogram a group.
+
+    Args:
+        groups: name -> finite values.
+        edges: of the bins, ascending.
+        relative: heights are shares of the group, so that groups of different sizes compare; else counts.
+        mark: a value to point out; NaN for none.
+    """
+    drawing, axes = _canvas(2.9)
+    for (name, values), colour, dash in zip(groups.items(), cycle(COLOURS), cycle(DASHES), strict=False):
+        counts = np.histogram(values, edges)[0].astype(float)
+        heights = counts / max(len(values), 1) if relative else counts
+        axes.stairs(heights, edges, color=colour, linewidth=1.7, linestyle=dash, label=f"{name} ({len(values):,})")
+        if len(groups) == 1:
+            axes.stairs(heights, edges, color=colour, alpha=0.12, fill=True)
+    if np.isfinite(mark):
+        axes.axvline(mark, color=SOFT, linewidth=1)
+        axes.annotate(f" {mark:.3f}", (mark, 1), xycoords=("data", "axes fraction"), va="top", fontsize=8, color=SOFT)
+    per_cent = FuncFormatter(lambda share, _: f"{100 * share:g}%")
+    axes.yaxis.set_major_formatter(per_cent if relative else StrMethodFormatter("{x:,.0f}"))
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=not relative))
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0.01)
+    axes.set_xlabel(label)
+    axes.set_ylabel("share of images" if relative else "images")
+    if len(groups) > 1:
+        _key(axes)
+    return svg(drawing)
+
+
+def sizes(widths: Array, heights: Array) -> str:
+    """A bubble for each size that occurs, its area by how many images have it; the commonest are labelled."""
+    drawing, axes = _canvas(3.4)
+    pairs, counts = np.unique(np.stack([widths, heights], axis=1), axis=0, return_counts=True)
+    areas = 12 + 400 * counts / counts.max()
+    axes.scatter(pairs[:, 0], pairs[:, 1], areas, color=COLOURS[0], alpha=0.45, linewidths=0)
+    top = max(widths.max(), heights.max())
+    labelled: list[Array] = []
+    for place in np.argsort(-counts, kind="stable")[:LABELLED_SIZES]:
+        width, height = pairs[place]
+        if any((np.abs(pairs[place] - other) < top * LABEL_ROOM).all() for other in labelled):
+            continue
+        labelled.append(pairs[place])
+        text, above = f"{width:.0f} x {height:.0f}: {counts[place]:,}", (0, 4 + areas[place] ** 0.5 / 2)
+        axes.annotate(text, (width, height), above, textcoords="offset points", fontsize=8, ha="center", color=INK)
+    axes.set_xlim(0, 1.2 * top)
+    axes.set_ylim(0, 1.2 * top)
+    axes.set_xlabel("width, pixels")
+    axes.set_ylabel("height, pixels")
+    return svg(drawing)
+
+
+def edges(values: Array, most: int = 40) -> Array:
+    """The edges of equal bins over all values, the more the more values there are.
+
+    Args:
+        values: finite; may be empty or all the same.
+    """
+    if not values.size:
+        return np.array([0.0, 1.0])
+    low, high = float(values.min()), float(values.max())
+    if high - low < 1e-9:
+        low, high = low - 0.05, high + 0.05
+    return np.linspace(low, high, int(np.clip(round(values.size**0.5), 8, most)) + 1)
+
+
+def _canvas(height: float) -> tuple[Figure, Axes]:
+    drawing = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
+    axes = drawing.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(SOFT)
+    axes.tick_params(labelsize=9, colors=INK, color=SOFT)
+    axes.xaxis.label.set(size=9, color=SOFT)
+    axes.yaxis.label.set(size=9, color=SOFT)
+    return drawing, axes
+
+
+def _key(axes: Axes) -> None:
+    """The names of the series above the plot, each in its colour."""
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=3,
+        frameon=False,
+        fontsize=9,
+        labelcolor="linecolor",
+        handlelength=1.6,
+        handletextpad=0.5,
+        columnspacing=1.4,
+        borderaxespad=0.2,
+    )

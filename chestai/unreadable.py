@@ -1,0 +1,38 @@
+"""What is no usable image: the reasons, in a closed set of words, and the size limits that all formats share."""
+
+MIN_SIDE = 32
+MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 detector; more is a decompression bomb
+
+REASONS = (
+    "empty_file",
+    "not_an_image",
+    "unsupported_format",
+    "truncated",
+    "too_large",
+    "too_small",
+    "undecodable",
+    # of DICOM files only, whose header says it
+    "not_a_radiograph",
+    "not_a_chest",
+    "not_frontal",
+    "no_patient",
+    "colour",
+    "multi_frame",
+)
+
+
+class Unreadable(Exception):
+    """An input that is not a usable image; `reason` is one of `REASONS`, `detail` is for a person."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+def check_size(height: int, width: int) -> None:
+    """Raises `Unreadable` for an image of an impossible size in pixels."""
+    if width * height > MAX_PIXELS:
+        raise Unreadable("too_large", f"{width} x {height} pixels; the limit is {MAX_PIXELS}")
+    if min(width, height) < MIN_SIDE:
+        raise Unreadable("too_small", f"{width} x {height} pixels; at least {MIN_SIDE} a side are needed")
