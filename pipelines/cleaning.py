@@ -51,6 +51,8 @@ def match(entries: DataFrame, files: DataFrame) -> DataFrame:
     joined = left.join(right, same, "full_outer")
     kind = F.when(F.col("path").isNull(), ENTRY).when(F.col("text").isNull(), FILE).otherwise(IMAGE)
     about = {name: F.coalesce(f"entry.{name}", f"dicom_{name}") for name in ABOUT}
+    number = F.concat_ws(":", "file.source", "dicom_patient_id")  # another hospital's patient 1 is somebody else
+    about["patient_id"] = F.coalesce("entry.patient_id", F.when(F.col("dicom_patient_id").isNotNull(), number))
     unlisted = (kind != FILE) & F.col("official") & F.col("listed").isNull()
     why = F.when(kind == FILE, "image_without_entry").when(unlisted & (kind == IMAGE), "not_in_split_lists")
     why = why.when((kind == IMAGE) & about["patient_id"].isNull(), "no_patient")

@@ -99,7 +99,8 @@ class Dicom:
         malformed = malformed.when(F.coalesce(key, F.lit("")) == "", f"the column {self.key} is blank")
         if FINDINGS in self.columns:
             rows = rows.withColumn("parsed", labels(fields[self.columns.index(FINDINGS)], self.vocabulary))
-            targets, problem = F.col("parsed.targets"), F.col("parsed.problem")
+            targets = F.col("parsed.targets")
+            problem = F.when(F.col("parsed.problem").isNotNull(), "no finding, or one that is not known")
         else:
             named = [(name, field) for name, field in zip(self.columns, fields, strict=True) if name != self.key]
             targets, problem = F.array(*(_target(field) for _, field in named)), F.lit(None).cast("string")

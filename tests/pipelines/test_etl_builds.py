@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -198,8 +199,8 @@ def test_several_sources_are_one_build(tmp_path: Path) -> None:
     assert sum(counts["laterals"] for counts in snapshot.splits.values()) == 1
 
 
-def _labels(lake: Lake) -> list[dict[str, list[float]]]:
-    rows: list[dict[str, list[float]]] = lake.gold(lake.snapshot(), LABELS).to_pylist()
+def _labels(lake: Lake) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = lake.gold(lake.snapshot(), LABELS).to_pylist()
     return rows
 
 

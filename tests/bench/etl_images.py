@@ -1,0 +1,114 @@
+"""How fast the ETL reads images, against a bare loop that makes the same calls, and whether its memory grows.
+
+    python -m tests.bench.etl_images /data/nih/images
+
+Copies of 1024 px originals, each with other bytes at its end. Bare loops and readings by Spark take turns in one run;
+the medians are compared.
+"""
+
+import io
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import pyarrow as pa
+from pyspark.sql import SparkSession
+from rich.console import Console
+
+from chestai import config as conf
+from chestai.lake import Lake
+from chestai.screen import Screen
+from pipelines import spark
+from pipelines.cluster import connected
+from pipelines.folder import Folder
+from pipelines.frames import from_arrow
+from pipelines.inspection import inspect, inspect_file
+from tests.bench.record import memory, record
+
+IMAGES, ROUNDS, BARE, CORES = (1000, 4000), 3, 500, 2
+
+
+def copies(originals: list[Path], folder: Path, count: int) -> None:
+    folder.mkdir()
+    for number in range(count):
+        content = originals[number % len(originals)].read_bytes()
+        (folder / f"{number:08d}_000.png").write_bytes(content + f"{number:08d}".encode())
+
+
+def bare(folder: Path) -> float:
+    """Images a second of one process."""
+    cv2.setNumThreads(1)
+    paths = sorted(map(str, folder.iterdir()))[:BARE]
+    started = time.monotonic()
+    for path in paths:
+        assert inspect_file(path).get("file_reason") is None
+    return len(paths) / (time.monotonic() - started)
+
+
+def bare_on_all_cores(folder: Path) -> float:
+    """Images a second of as many such processes as there are cores, side by side: what the machine has to give."""
+    command = [sys.executable, "-m", "tests.bench.etl_images", "--bare", str(folder)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(CORES)]
+    return sum(float(process.communicate()[0]) for process in processes)
+
+
+def read_by_spark(session: SparkSession, folder: Path) -> tuple[float, float]:
+    """Images a second of the ETL's inspection, Spark being up, and the peak MiB of all processes."""
+    listing = Folder(str(folder)).images()
+    paths = pa.array([f"{folder}/{path}" for path in listing["path"].to_pylist()])
+    files = from_arrow(session, listing.set_column(0, "path", paths)).persist()
+    files.count()
+    screen = Screen(Console(file=io.StringIO()))
+    with tempfile.TemporaryDirectory() as lake, memory() as peak, screen.progress("read", 0, "images") as progress:
+        started = time.monotonic()
+        inspected, new = inspect(files, Lake(lake), progress)
+        seconds = time.monotonic() - started
+        assert new == inspected.where("file_reason is null").count() == listing.num_rows
+    inspected.unpersist()
+    return new / seconds, peak.mib
+
+
+def main(originals: Path) -> None:
+    config = conf.load().cluster
+    with tempfile.TemporaryDirectory() as temporary, connected(config), spark.session("bench", config.spark) as session:
+        folders = {count: Path(temporary) / str(count) for count in IMAGES}
+        for count, folder in folders.items():
+            copies(sorted(originals.glob("*.png")), folder, count)
+        read_by_spark(session, folders[IMAGES[0]])  # starts the Python workers
+        rows: list[dict[str, object]] = []
+        for turn in range(ROUNDS):
+            alone, together = bare(folders[IMAGES[0]]), bare_on_all_cores(folders[IMAGES[0]])
+            rows.append(_row(turn, "bare loop, one process", BARE, alone))
+            rows.append(_row(turn, "bare loop, every core", BARE, together))
+            for count, folder in folders.items():
+                rows.append(_row(turn, "Spark", count, *read_by_spark(session, folder)))
+    print(record("etl_images", rows))
+    medians = {
+        (what, images): statistics.median(
+            float(str(row["images_per_s"])) for row in rows if (row["what"], row["images"]) == (what, images)
+        )
+        for what, images in {(str(row["what"]), int(str(row["images"]))) for row in rows}
+    }
+    alone, together = medians["bare loop, one process", BARE], medians["bare loop, every core", BARE]
+    for count in IMAGES:
+        rate = medians["Spark", count]
+        print(
+            f"{count} images: {rate:.0f}/s, {rate / CORES:.0f} a core; {rate / alone / CORES:.2f} of one bare loop "
+            f"times {CORES} cores, {rate / together:.2f} of {CORES} bare loops side by side"
+        )
+
+
+def _row(turn: int, what: str, images: int, rate: float, mib: float | None = None) -> dict[str, object]:
+    memory_used = "" if mib is None else round(mib)
+    return {"turn": turn, "what": what, "images": images, "images_per_s": round(rate, 1), "peak_mib": memory_used}
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--bare":
+        print(bare(Path(sys.argv[2])))
+    else:
+        main(Path(sys.argv[1]))
