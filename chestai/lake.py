@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -157,9 +158,9 @@ class Lake:
         return filesystem, path
 
     def version(self, table: str) -> int | None:
-        """The newest version of a table, None where there is no such table."""
+        """The newest version of a table, None where there is no such table. Raises `UserError` like `open`."""
         try:
-            return DeltaTable(self.uri(table)).version()
+            return self._table(table).version()
         except TableNotFoundError:
             return None
 
@@ -167,12 +168,19 @@ class Lake:
         """A Delta table, as of a version (newest where None).
 
         Raises:
-            UserError: there is no such table.
+            UserError: there is no such table, or the root cannot be reached.
         """
         try:
-            return DeltaTable(self.uri(table), version=version)
+            return self._table(table, version)
         except TableNotFoundError as error:
             raise UserError(f"no table {table} in the lake {self.root}") from error
+
+    def _table(self, table: str, version: int | None = None) -> DeltaTable:
+        try:
+            self.filesystem()  # pyarrow knows fewer kinds of URI than deltalake, which would say that there is no table
+            return DeltaTable(self.uri(table), version=version)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise UserError(f"lake={self.root} cannot be opened: {_cause(error)}") from error
 
     def read(
         self,
@@ -267,6 +275,14 @@ def why_not(images: pa.Table) -> pa.Array:
     missing = pc.is_null(images["path"])
     lateral = pc.fill_null(pc.equal(images["view"], LATERAL), False)
     return pc.if_else(missing, FILE_MISSING, pc.if_else(lateral, "lateral_view", pa.scalar(None, pa.string())))
+
+
+def _cause(error: Exception) -> str:
+    """What went wrong, in a line: of a server's XML only code and message, for the rest may hold keys."""
+    told = re.search(r"<Code>(.*?)</Code>.*?<Message>(.*?)</Message>", str(error), re.DOTALL)
+    cause = ": ".join(told.groups()) if told else re.sub(r"\x1b\[\d*m", "", str(error)).split("↳")[-1].strip()
+    insecure = "; set AWS_ALLOW_HTTP=true if AWS_ENDPOINT_URL is http" if "scheme is not allowed" in cause else ""
+    return " ".join(cause.split()) + insecure
 
 
 def read_bytes(path: str) -> bytes:

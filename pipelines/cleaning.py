@@ -1,8 +1,9 @@
 """From entries and files to gold and quarantine: every input ends in one of them, or is counted."""
 
+from collections.abc import Sequence
 from functools import reduce
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from pipelines.inspection import UNREADABLE
@@ -13,6 +14,7 @@ REASONS = (
     "unknown_finding",
     "duplicate_entry",
     "duplicate_file",
+    "conflicting_file",
     "image_without_entry",
     "not_in_split_lists",
     "no_patient",
@@ -41,10 +43,11 @@ def match(entries: DataFrame, files: DataFrame) -> DataFrame:
             does not name) and keeps_missing.
         files: source, key, path and the columns of `inspection.FACTS`.
     """
-    key, null = ["source", "key"], F.lit(None).cast("string")
+    key = ["source", "key"]
     entries = _first(entries, key, ["line"], "duplicate_entry", "an earlier line names the same image")
-    files = files.withColumns({"reason": null, "detail": null})
-    files = _first(files, key, ["path"], "duplicate_file", "another folder has a file of this name")
+    files = _agreeing(files, key)
+    broken_last = [F.col("file_reason").isNotNull(), F.col("path")]
+    files = _first(files, key, broken_last, "duplicate_file", "another folder has a file of this name")
     left = entries.withColumn("good", F.expr("if(reason is null, key, null)")).alias("entry")
     right = files.withColumn("good", F.expr("if(reason is null, key, null)")).alias("file")
     same = (F.col("entry.source") == F.col("file.source")) & (F.col("entry.good") == F.col("file.good"))
@@ -164,7 +167,19 @@ def _sum(tally: Tally, *begin: object, refused: bool) -> int:
     return sum(n for key, n in tally.items() if (key[-1] is not None) == refused and key[: len(begin)] == begin)
 
 
-def _first(rows: DataFrame, keys: list[str], order: list[str], reason: str, detail: str) -> DataFrame:
+def _agreeing(files: DataFrame, key: list[str]) -> DataFrame:
+    """Refuse readable files of the same key and different content: nobody can tell which of them an entry means."""
+    readable = F.col("file_reason").isNull() & F.col("key").isNotNull()
+    contents = F.size(F.collect_set("sha256").over(Window.partitionBy(*key, readable)))
+    files = files.withColumn("conflict", readable & (contents > 1))
+    verdict = {
+        "reason": F.when(F.col("conflict"), "conflicting_file"),
+        "detail": F.when(F.col("conflict"), "files of this name have different contents"),
+    }
+    return files.withColumns(verdict).drop("conflict")
+
+
+def _first(rows: DataFrame, keys: list[str], order: Sequence[str | Column], reason: str, detail: str) -> DataFrame:
     """Refuse all but the first of the good rows with the same keys; a null last key is no key."""
     good = F.col("reason").isNull() & F.col(keys[-1]).isNotNull()
     place = F.row_number().over(Window.partitionBy(*keys, good).orderBy(*order))

@@ -14,6 +14,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from chestai.delta import Part, commit, write_part
 from chestai.lake import Lake
+from pipelines.workers import quick
 
 ROWS_A_FILE = 200_000  # a reader wants few, large files
 
@@ -26,7 +27,9 @@ def from_arrow(spark: SparkSession, rows: pa.Table) -> DataFrame:
 def read_lines(spark: SparkSession, locations: Sequence[str]) -> DataFrame:
     """The lines of text files that are not blank: location, line (from 1), text without its end (LF or CRLF)."""
     schema = "location string, line int, text string"
-    return _of_files(spark, locations).mapInArrow(_lines, schema).repartition(spark.sparkContext.defaultParallelism)
+    return (
+        _of_files(spark, locations).mapInArrow(quick(_lines), schema).repartition(spark.sparkContext.defaultParallelism)
+    )
 
 
 def _lines(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -46,7 +49,7 @@ def read_delta(spark: SparkSession, lake: Lake, table: str, schema: pa.Schema) -
     found = None if lake.version(table) is None else DeltaTable(lake.uri(table))
     fits = found is not None and [column.name for column in found.schema().fields] == schema.names
     locations = found.file_uris() if found is not None and fits else []
-    return _of_files(spark, locations).mapInArrow(_rows, from_arrow_schema(schema))
+    return _of_files(spark, locations).mapInArrow(quick(_rows), from_arrow_schema(schema))
 
 
 def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -77,7 +80,7 @@ def to_delta(rows: DataFrame, count: int, lake: Lake, table: str, schema: pa.Sch
 
 def _write_parts(rows: DataFrame, count: int, lake: Lake, table: str, schema: pa.Schema) -> list[Part]:
     gathered = rows.coalesce(1 + count // ROWS_A_FILE).sortWithinPartitions(*schema.names[:3])
-    written = gathered.mapInArrow(_writer(lake, table, schema), "name string, size long, rows long").collect()
+    written = gathered.mapInArrow(quick(_writer(lake, table, schema)), "name string, size long, rows long").collect()
     return [Part(part["name"], part["size"], part["rows"]) for part in written]
 
 

@@ -25,6 +25,7 @@ from chestai import dicom, pixels
 from chestai.lake import Lake
 from chestai.screen import Progress
 from pipelines.frames import read_delta, to_delta
+from pipelines.workers import quick
 
 KNOWN = "etl/inspected"
 FORM = 1  # of what follows: raise it when the same file gives other facts than before
@@ -128,7 +129,7 @@ def _read(files: DataFrame, count: int, columns: Sequence[str], seen: Accumulato
     a_task = min(max(count // TASKS, SMALLEST_TASK), LARGEST_TASK)
     fields = files.select(*columns).schema.fields
     schema = StructType([*fields, *from_arrow_schema(FACTS).fields])
-    return files.repartition(1 + count // a_task).mapInArrow(_inspector(columns, seen), schema)
+    return files.repartition(1 + count // a_task).mapInArrow(quick(_inspector(columns, seen)), schema)
 
 
 def _inspector(

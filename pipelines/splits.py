@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from chestai.config import Split
 from chestai.errors import UserError
+from pipelines.workers import quick
 
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS = (TRAIN, VAL, TEST)
@@ -50,7 +51,7 @@ def split_column(split: Split) -> Callable[[str, str], Column]:
     def splits(patients: pd.Series, listed: pd.Series) -> pd.Series:
         return splits_of(patients, listed, split)
 
-    return F.pandas_udf(splits, "string")  # type: ignore[call-overload]
+    return F.pandas_udf(quick(splits), "string")  # type: ignore[call-overload]
 
 
 def refuse_leak(images: DataFrame) -> None:

@@ -11,6 +11,7 @@ from chestai.errors import UserError
 from chestai.findings import parse_findings, targets
 from pipelines.folder import Folder
 from pipelines.frames import read_lines
+from pipelines.workers import quick
 
 # line: from 1. text: the row as it stands. key: what names the image file, as `key` of the listing does.
 # study_id to view: null where the row does not say; impossible_age: it gives an age that cannot be (age_years is null
@@ -69,7 +70,7 @@ def years(column: str) -> Column:
     def read(texts: pd.Series) -> pd.Series:
         return texts.map({text: read_years(text) for text in texts.dropna().unique()}).astype("float32")
 
-    return F.pandas_udf(read, "float")(column)  # type: ignore[call-overload]
+    return F.pandas_udf(quick(read), "float")(column)  # type: ignore[call-overload]
 
 
 def impossible(column: str, age: Column) -> Column:
@@ -95,7 +96,7 @@ def labels(column: str, vocabulary: Sequence[str]) -> Column:
         return pd.DataFrame([known[text] for text in texts], columns=["findings", "targets", "problem"])
 
     parsed = "findings array<string>, targets array<float>, problem string"
-    return F.pandas_udf(read, parsed)(column)  # type: ignore[call-overload]
+    return F.pandas_udf(quick(read), parsed)(column)  # type: ignore[call-overload]
 
 
 def one_of(column: str, words: Sequence[str]) -> Column:

@@ -87,7 +87,7 @@ def write_corpus(root: Path) -> None:
     }
     for name, data in files.items():
         (first / f"{name}.png").write_bytes(data)
-    (second / "00000001_000.png").write_bytes(png(grey(1)))
+    (second / "00000001_000.png").write_bytes(png(grey(10)))
 
 
 def configure(root: Path, lake: Path, *more: str) -> conf.Config:

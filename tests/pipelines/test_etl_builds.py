@@ -199,6 +199,34 @@ def test_several_sources_are_one_build(tmp_path: Path) -> None:
     assert sum(counts["laterals"] for counts in snapshot.splits.values()) == 1
 
 
+def test_files_of_one_name_are_one_image_only_if_they_agree(tmp_path: Path) -> None:
+    """A set with labels=multilabel: `a` lies in two classes, `b` is two images, of `c` one copy is cut."""
+    for folder in ("Normal", "Pneumonia", "Tuberculosis"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+    contents = {
+        "Pneumonia/a.png": png(grey(1)),
+        "Tuberculosis/a.png": png(grey(1)),
+        "Pneumonia/b.png": png(grey(2)),
+        "Tuberculosis/b.png": png(grey(3)),
+        "Pneumonia/c.png": png(grey(4))[:900],
+        "Tuberculosis/c.png": png(grey(4)),
+        "Normal/d.png": png(grey(5)),
+    }
+    for name, content in contents.items():
+        (tmp_path / "set" / name).write_bytes(content)
+    run(configure(tmp_path / "set", tmp_path / "lake", "source=folders", "source.labels=multilabel"))
+    lake = Lake(str(tmp_path / "lake"))
+    labels = {row["image_id"]: row["targets"] for row in _labels(lake)}
+    assert labels == {"folders:a.png": [1.0, 1.0], "folders:c.png": [1.0, 1.0], "folders:d.png": [0.0, 0.0]}
+    refused = lake.gold(lake.snapshot(), QUARANTINE).to_pylist()
+    assert {(row["item"].split("/set/")[1], row["reason"]) for row in refused} == {
+        ("Tuberculosis/a.png", "duplicate_file"),
+        ("Pneumonia/b.png", "conflicting_file"),
+        ("Tuberculosis/b.png", "conflicting_file"),
+        ("Pneumonia/c.png", "duplicate_file"),
+    }
+
+
 def _labels(lake: Lake) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = lake.gold(lake.snapshot(), LABELS).to_pylist()
     return rows

@@ -1,6 +1,7 @@
 """A hospital's DICOM files with a label table: what the header gives, what is refused, and whom nobody learns of."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from tests.pipelines.corpus import run
 SECRETS = ("Doe", "Secret", "19501224", "1950-12-24")
 
 
-def film(seed: int, **elements: object) -> bytes:
+def film(seed: int, **elements: Any) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 4096, (64, 72), np.uint16)
     about = {
         "PatientName": "Doe^Secret",
@@ -30,7 +31,7 @@ def film(seed: int, **elements: object) -> bytes:
     return a_file(pixels, **{**about, **elements})
 
 
-def instance(number: int, patient: str, **elements: object) -> dict[str, object]:
+def instance(number: int, patient: str, **elements: Any) -> dict[str, Any]:
     return {"SOPInstanceUID": f"1.2.{number}", "StudyInstanceUID": f"1.9.{number}", "PatientID": patient, **elements}
 
 
