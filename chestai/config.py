@@ -47,7 +47,7 @@ class Chexpert(Section):
     root: str | None
     images: Images
     uncertainty: Literal[Policy, "irvin2019", "yuan2021"]
-    uncertainty_of: dict[str, Policy]
+    uncertainty_of: dict[str, Policy] | None
     synthetic: Literal[False] = False
 
 

@@ -66,7 +66,7 @@ class Chexpert:
         Raises:
             UserError: there is no such folder, neither table, a table of another form, or a policy for no finding.
         """
-        chosen = policies(source.uncertainty, source.uncertainty_of)
+        chosen = policies(source.uncertainty, source.uncertainty_of or {})
         folder = folder_of(source.root, "/data/chexpert")
         present = folder.files()
         tables = tuple(table for table in LISTED if table in present)
@@ -79,7 +79,7 @@ class Chexpert:
             first = first_line(folder, table)
             if first != HEADER:
                 raise wrong_header(folder, table, first, "CheXpert's table: download it again")
-        exceptions = "".join(f", {finding} {policy}" for finding, policy in source.uncertainty_of.items())
+        exceptions = "".join(f", {finding} {policy}" for finding, policy in (source.uncertainty_of or {}).items())
         note = f"{' and '.join(tables)}; uncertain labels: {source.uncertainty}{exceptions}"
         return Chexpert(folder, tables, chosen, note, source.images == "optional")
 

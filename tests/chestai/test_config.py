@@ -20,6 +20,14 @@ def test_the_demo_is_an_experiment_over_the_defaults() -> None:
     assert config.source.synthetic and config.source.root == "/p" and config.network.size < 224
 
 
+def test_a_build_may_have_several_sources() -> None:
+    config = conf.load(["+source@also.b=chexpert", "also.b.root=/b", "also.b.uncertainty_of={Edema: ones}"])
+    nih, chexpert = config.sources
+    assert (nih.format, chexpert.format, chexpert.root) == ("nih", "chexpert", "/b")
+    assert isinstance(chexpert, conf.Chexpert) and chexpert.uncertainty_of == {"Edema": "ones"}
+    assert conf.validate(config.plain()) == config
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -30,7 +38,11 @@ def test_the_demo_is_an_experiment_over_the_defaults() -> None:
         ("train.epochs=0", "train.epochs=0 is wrong"),
         ("split.val_fraction=1.5", "split.val_fraction=1.5 is wrong"),
         ("train.precision=fp8", "train.precision='fp8' is wrong"),
-        ("source=chexprt", "there is no such source; choose one of nih, phantom"),
+        ("source=chexprt", "there is no such source; choose one of chexpert, dicom, folders, nih, phantom"),
+        ("source.rot=/data", "unknown key source.rot; did you mean source.root"),
+        ("source=chexpert source.uncertainty=maybe", "source.uncertainty='maybe' is wrong"),
+        ("source=dicom source.images=optional", "unknown key source.images"),
+        ("+source@also.b=nih", "two sources are called nih: give one of them another name"),
         ("cluster=moon", "there is no such cluster"),
         ("triage.soon=0.9", "triage"),
         ("triage.weights.Mass=2", "triage.weights.Mass=2 is wrong"),

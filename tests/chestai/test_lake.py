@@ -5,9 +5,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from chestai.delta import commit, write_part
 from chestai.errors import UserError
-from chestai.findings import NIH14, parse_findings, targets
-from chestai.lake import IMAGES, LABELS, SCHEMAS, STATS, Lake, Snapshot, now
+from chestai.findings import NIH14, targets
+from chestai.lake import FILE_MISSING, IMAGES, LABELS, SCHEMAS, STATS, Lake, Snapshot, now, why_not
 
 
 def images(*ids: str) -> pa.Table:
@@ -73,10 +74,25 @@ def test_labels_of_other_images_are_refused(tmp_path: Path) -> None:
         lake.labelled(mixed, ["path"])
 
 
-def test_parsing_of_label_strings() -> None:
-    assert parse_findings("No Finding") == []
-    assert parse_findings("Mass|Infiltrate|Atelectasis") == ["Atelectasis", "Infiltration", "Mass"]
-    assert sum(targets(["Mass", "Hernia"])) == 2 and len(targets([])) == 14
-    for wrong in ("", "Mas", "No Finding|Mass"):
-        with pytest.raises(ValueError, match="unknown finding"):
-            parse_findings(wrong)
+def test_only_frontal_images_with_a_file_are_usable(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    views = {"a": ("PA", "/a.png"), "b": ("lateral", "/b.png"), "c": (None, "/c.png"), "d": ("AP", None)}
+    rows = [{"image_id": name, "view": view, "path": path} for name, (view, path) in views.items()]
+    gold = pa.Table.from_pylist(rows, schema=SCHEMAS[IMAGES])
+    assert why_not(gold).to_pylist() == [None, "lateral_view", None, FILE_MISSING]
+    built = snapshot("x", {IMAGES: lake.write(IMAGES, gold), LABELS: lake.write(LABELS, labels("a", "b", "c", "d"))})
+    assert lake.usable(built, ["path"])["image_id"].to_pylist() == ["a", "c"]
+    assert lake.labelled(built, ["path"]).num_rows == 4
+
+
+def test_parts_become_a_table_in_one_commit(tmp_path: Path) -> None:
+    lake, schema = Lake(str(tmp_path / "lake")), SCHEMAS[LABELS]
+    parts = [write_part(lake, LABELS, schema, labels(*ids).to_batches()) for ids in ("ab", "c")]
+    lost = write_part(lake, LABELS, schema, labels("d").to_batches())
+    assert lake.version(LABELS) is None
+    first = commit(lake, LABELS, schema, parts)
+    assert sorted(lake.read(LABELS)["image_id"].to_pylist()) == ["a", "b", "c"]
+    assert [part.rows for part in parts] == [2, 1] and Path(lake.uri(LABELS, lost.name)).exists()
+    second = commit(lake, LABELS, schema, [])
+    assert lake.read(LABELS).schema == lake.read(LABELS, first).schema and lake.read(LABELS).num_rows == 0
+    assert lake.read(LABELS, first).num_rows == 3 and second > first

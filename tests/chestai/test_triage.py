@@ -98,6 +98,13 @@ def test_a_rule_that_cannot_be_is_refused(weights: dict[str, float], urgent: flo
         TriageRule(weights, urgent, soon)
 
 
+def test_a_rule_within_a_vocabulary_weighs_what_the_network_sees() -> None:
+    rule = TriageRule({"Mass": 0.9, "Fracture": 0.6})
+    assert rule.within(["Fracture", "Edema"]) == TriageRule({"Fracture": 0.6})
+    with pytest.raises(ValueError, match="empty"):
+        rule.within(["Edema"])
+
+
 def test_a_finding_outside_the_vocabulary_is_refused() -> None:
     rule = TriageRule({"Mass": 1.0, "Fracture": 1.0})
     for attempt in (

@@ -23,7 +23,7 @@ NAMED_OTHERWISE = {"Pleural Effusion": "Effusion"}
 
 
 def config(root: Path | None, **changes: Any) -> conf.Chexpert:
-    settings = {"uncertainty": "ignore", "uncertainty_of": {}, "images": "required", **changes}
+    settings = {"uncertainty": "ignore", "uncertainty_of": None, "images": "required", **changes}
     return conf.Chexpert(format="chexpert", name="chexpert", root=None if root is None else str(root), **settings)
 
 
