@@ -30,8 +30,8 @@ from pipelines.workers import quick
 KNOWN = "etl/inspected"
 FORM = 1  # of what follows: raise it when the same file gives other facts than before
 
-SMALLEST_TASK, LARGEST_TASK = 16, 256  # images
-TASKS = 64
+# Images a task: each task costs Spark some 50 ms beside their reading, and shows in the progress when it is done.
+SMALLEST_TASK, LARGEST_TASK = 64, 256
 
 UNREADABLE = "unreadable_file"
 
@@ -126,7 +126,8 @@ def inspect_file(location: str, known: Mapping[str, Any] | None = None) -> dict[
 
 def _read(files: DataFrame, count: int, columns: Sequence[str], seen: Accumulator[int]) -> DataFrame:
     """The facts about files that are new or have changed, found out in tasks of a few images."""
-    a_task = min(max(count // TASKS, SMALLEST_TASK), LARGEST_TASK)
+    a_core = count // files.sparkSession.sparkContext.defaultParallelism
+    a_task = min(max(a_core // 4, SMALLEST_TASK), LARGEST_TASK)
     fields = files.select(*columns).schema.fields
     schema = StructType([*fields, *from_arrow_schema(FACTS).fields])
     return files.repartition(1 + count // a_task).mapInArrow(quick(_inspector(columns, seen)), schema)
