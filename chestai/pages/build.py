@@ -80,7 +80,7 @@ def accounting(counts: Mapping[str, int]) -> list[Table]:
         whole = counts.get(next(iter(names)), 0)
         rows = [[names[name], number(counts[name]), percent(counts[name], whole)] for name in names if name in counts]
         tables.append(Table(title, ["", "count", "share"], rows))
-    known = {name for names in ACCOUNTS.values() for name in names}
+    known = {"quarantined"} | {name for names in ACCOUNTS.values() for name in names}  # it has its own section
     others = [[words(name), number(count), ""] for name, count in counts.items() if name not in known]
     tables.append(Table("Other counts", ["", "count", ""], others))
     return [table for table in tables if table.rows]
