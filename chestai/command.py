@@ -158,6 +158,33 @@ def own_signals() -> Iterator[None]:
             signal.signal(signal.SIGTERM, handler)
 
 
+@contextlib.contextmanager
+def postponed_interrupts() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM take effect at the block's end, a second one at once.
+
+    For the start of an engine that, interrupted in the middle of it, leaves processes behind.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[int] = []
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
+        if len(heard) > 1:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is hear:  # else the engine has put its own there
+                signal.signal(number, handler)
+    if heard:
+        raise KeyboardInterrupt
+
+
 def _interrupts() -> Callable[[], bool]:
     """A function that tells whether an interrupt arrived since, whoever's handler it went to."""
     heard, told = os.pipe()

@@ -18,6 +18,7 @@ import raydp
 from pyspark.sql import SparkSession
 from raydp.spark.ray_cluster_master import RAYDP_SPARK_MASTER_SUFFIX
 
+from chestai.command import postponed_interrupts
 from chestai.config import Spark
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,26 +65,27 @@ def session(name: str, spark: Spark) -> Iterator[SparkSession]:
     opens = " ".join(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED)
     # The heavy work is in Python workers: without Java's second compiler a small build costs a third less.
     java = f"{opens} -XX:TieredStopAtLevel=1"
-    session = raydp.init_spark(
-        name,
-        num_executors=spark.executors,
-        executor_cores=spark.cores,
-        executor_memory=spark.memory,
-        configs={
-            "spark.driver.extraJavaOptions": java,
-            "spark.executor.extraJavaOptions": java,
-            "spark.ray.raydp_app_master.extraJavaOptions": java,
-            "spark.driver.memory": spark.memory,
-            "spark.ui.enabled": "false",
-            "spark.ui.showConsoleProgress": "false",
-            "spark.sql.session.timeZone": "UTC",
-            "spark.sql.shuffle.partitions": str(4 * spark.executors * spark.cores),
-            # Planning each stage anew costs a small build a quarter of its time; partitions follow the cores anyway.
-            "spark.sql.adaptive.enabled": "false",
-            "spark.sql.execution.arrow.pyspark.enabled": "true",
-        },
-    )
     try:
+        with postponed_interrupts():  # interrupted in its start, Spark would leave its Java behind
+            session = raydp.init_spark(
+                name,
+                num_executors=spark.executors,
+                executor_cores=spark.cores,
+                executor_memory=spark.memory,
+                configs={
+                    "spark.driver.extraJavaOptions": java,
+                    "spark.executor.extraJavaOptions": java,
+                    "spark.ray.raydp_app_master.extraJavaOptions": java,
+                    "spark.driver.memory": spark.memory,
+                    "spark.ui.enabled": "false",
+                    "spark.ui.showConsoleProgress": "false",
+                    "spark.sql.session.timeZone": "UTC",
+                    "spark.sql.shuffle.partitions": str(4 * spark.executors * spark.cores),
+                    # Planning each stage anew costs a small build a quarter of its time.
+                    "spark.sql.adaptive.enabled": "false",
+                    "spark.sql.execution.arrow.pyspark.enabled": "true",
+                },
+            )
         with _library() as archive:
             session.sparkContext.addPyFile(str(archive))  # the executors' Python workers import it
             yield session

@@ -102,13 +102,14 @@ def interrupt(process: subprocess.Popen[str], mark: str, how: str = "Ctrl-C") ->
     return output
 
 
-@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM"])
-def test_interrupted_in_the_etl(built: Chain, tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize(("how", "after_s"), [("Ctrl-C", 0.5), ("Ctrl-C", 8), ("SIGTERM", 8)])
+def test_interrupted_in_the_etl(built: Chain, tmp_path: Path, how: str, after_s: float) -> None:
+    """While Spark starts, and in its jobs."""
     lake = Lake(str(tmp_path / "lake"))
     words = ("pipelines.etl", *SMALL, f"lake={lake.root}", f"phantom.root={built.config.phantom.root}")
     with started(*words) as (process, mark):
         wait_until(lambda: any("java" in one.name() for one in family(mark)), 90, "starting Spark")
-        time.sleep(8)  # into the Spark jobs
+        time.sleep(after_s)
         output = interrupt(process, mark, how)
     assert process.returncode == 130 and "pipelines.etl: stopped" in output
     assert lake.version(STATS) is None and lake.history() == []
