@@ -160,9 +160,10 @@ def own_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def postponed_interrupts() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM take effect at the block's end, a second one at once.
+    """Let Ctrl-C and SIGTERM take effect at the block's end, a second one at once; then handle them as before.
 
-    For the start of an engine that, interrupted in the middle of it, leaves processes behind.
+    For the start of an engine that, interrupted in the middle of it, leaves processes behind, or brings handlers of its
+    own.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -179,8 +180,7 @@ def postponed_interrupts() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            if signal.getsignal(number) is hear:  # else the engine has put its own there
-                signal.signal(number, handler)
+            signal.signal(number, handler)
     if heard:
         raise KeyboardInterrupt
 

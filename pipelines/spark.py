@@ -2,10 +2,8 @@
 
 import contextlib
 import os
-import signal
 import sys
 import tempfile
-import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -61,12 +59,13 @@ def session(name: str, spark: Spark) -> Iterator[SparkSession]:
         yield running
         return
     _environment()
-    interrupt = signal.getsignal(signal.SIGINT)
     opens = " ".join(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED)
     # The heavy work is in Python workers: without Java's second compiler a small build costs a third less.
     java = f"{opens} -XX:TieredStopAtLevel=1"
     try:
-        with postponed_interrupts():  # interrupted in its start, Spark would leave its Java behind
+        # Interrupted in its start, Spark would leave its Java behind. Its own handler of Ctrl-C calls Java in the
+        # middle of another call, whose error hides the interrupt.
+        with postponed_interrupts():
             session = raydp.init_spark(
                 name,
                 num_executors=spark.executors,
@@ -84,6 +83,7 @@ def session(name: str, spark: Spark) -> Iterator[SparkSession]:
                     # Planning each stage anew costs a small build a quarter of its time.
                     "spark.sql.adaptive.enabled": "false",
                     "spark.sql.execution.arrow.pyspark.enabled": "true",
+                    "spark.sql.execution.arrow.pyspark.fallback.enabled": "false",  # an error is to be seen
                 },
             )
         with _library() as archive:
@@ -92,8 +92,6 @@ def session(name: str, spark: Spark) -> Iterator[SparkSession]:
     finally:
         raydp.stop_spark()
         _wait_until_gone(name)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, interrupt)  # Spark put its own there, which needs a live Spark
 
 
 def _wait_until_gone(name: str) -> None:
