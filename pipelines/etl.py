@@ -9,7 +9,7 @@
 - A patient is in one split only; the build fails otherwise.
 - The last row written, in `gold/stats`, makes a build visible: interrupted before, it leaves nothing to read.
 - The same input gives the same snapshot, and is not built twice unless `force=true`.
-- A page, `reports/etl.html`, shows what was built; it is logged to MLflow.
+- A page, `reports/etl-<snapshot>.html`, shows what was built; it is logged to MLflow.
 
 Errors: `UserError` for inputs that are missing or of the wrong form, and for a patient in two splits.
 """

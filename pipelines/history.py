@@ -15,7 +15,7 @@ def run(config: Config, screen: Screen) -> None:
     """
     lake = Lake(config.lake)
     lake.snapshot()
-    table = Table("snapshot", "built (UTC)", "source", "images", "quarantined", "train / val / test", "versions")
+    table = Table("snapshot", "built (UTC)", "source", "images", "refused rows", "train / val / test", "versions")
     for build in lake.history():
         table.add_row(*_row(build))
     screen.console.print(table)
@@ -28,7 +28,7 @@ def _row(build: Snapshot) -> list[str]:
         build.built_at.strftime("%Y-%m-%d %H:%M"),
         build.source,
         f"{count['gold']:,}",
-        f"{count['quarantined']:,}",
+        f"{count['quarantined_entries']:,}",
         " / ".join(f"{has['images']:,}" for has in build.splits.values()),
         ", ".join(f"{table.removeprefix('gold/')} {version}" for table, version in build.versions.items()),
     ]
