@@ -4,12 +4,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -22,7 +22,7 @@ from chestai.triage import TriageRule
 
 WEIGHTS = "weights.safetensors"
 CARD = "card.json"
-FORMAT = 1
+FORMAT = 2
 
 # For workers that run a network: glibc gives big freed buffers back to the kernel at once, and keeping them makes eager
 # CPU training 1.4 times faster. Elsewhere it would only cost memory.
@@ -36,7 +36,8 @@ FORWARD_ENV = {
 class Card(BaseModel):
     """What belongs to weights is data beside the weights.
 
-    findings: outputs, in order. size: input pixels a side. mean, std: pixel normalisation in units of full scale.
+    findings: outputs, in order. size: input pixels a side. mean, std: pixel normalisation in units of full scale, a
+    value for each of the stem's channels (1 or 3; a card of format 1 holds one plain number and is read as format 2).
     calibration: per finding, logit -> probability. thresholds: per finding, the operating point (Youden's J on val;
     null where undefined). synthetic: learnt from phantoms. provenance: snapshot, run, commit, package versions.
     """
@@ -48,8 +49,8 @@ class Card(BaseModel):
     findings: tuple[str, ...]
     backbone: str
     size: int
-    mean: float
-    std: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     calibration: dict[str, Any]
     thresholds: dict[str, float | None]
     triage: dict[str, Any]
@@ -58,6 +59,23 @@ class Card(BaseModel):
     synthetic: bool
     provenance: dict[str, Any]
     notice: str = RESEARCH_USE
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_format_1(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("format") != 1:
+            return values
+        return {**values, "format": FORMAT, "mean": (values.get("mean"),), "std": (values.get("std"),)}
+
+    @model_validator(mode="after")
+    def _channels_agree(self) -> Self:
+        if len(self.mean) not in (1, 3) or len(self.std) != len(self.mean):
+            raise ValueError(f"mean and std have 1 or 3 channels each, not {len(self.mean)} and {len(self.std)}")
+        return self
+
+    def network(self) -> Classifier:
+        """The network that the card's weights belong to; its own are random."""
+        return Classifier(self.backbone, len(self.findings), self.size, self.mean, self.std)
 
 
 class Prediction(NamedTuple):
@@ -114,7 +132,7 @@ class Bundle:
             raise UserError(f"no usable model bundle in {folder}: {' '.join(str(error).split())}") from error
         if card.format != FORMAT:
             raise UserError(f"{folder / CARD} has format {card.format}, this version reads {FORMAT}")
-        network = Classifier(card.backbone, len(card.findings), card.mean, card.std).to(device)
+        network = card.network().to(device)
         try:
             network.load_state_dict(weights)
         except RuntimeError as error:

@@ -19,6 +19,8 @@ from chestai.triage import TriageRule
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 ModelName = Annotated[str, BeforeValidator(str)]  # a version number reads as an int
@@ -69,7 +71,6 @@ class Dicom(Section):
     synthetic: Literal[False] = False
 
 
-FORMATS = ("nih", "chexpert", "folders", "dicom")
 Source = Annotated[Nih | Chexpert | Folders | Dicom, Field(discriminator="format")]
 
 
@@ -83,22 +84,69 @@ class Split(Section):
 class Network(Section):
     backbone: str
     size: Annotated[int, Field(ge=32, le=2048)]
+    channels: Literal[1, 3]
+    normalisation: Literal["dataset", "imagenet"]
+    pretrained: str
     dropout: Fraction
+
+
+class Bce(Section):
+    name: Literal["bce"]
+    max_pos_weight: Annotated[float, Field(ge=1)]
+
+
+class Focal(Section):
+    name: Literal["focal"]
+    alpha: Annotated[float, Field(gt=0, lt=1)] | None
+    gamma: NonNegative
+
+
+class Asymmetric(Section):
+    name: Literal["asymmetric"]
+    gamma_positive: NonNegative
+    gamma_negative: NonNegative
+    clip: Fraction
+
+
+Loss = Annotated[Bce | Focal | Asymmetric, Field(discriminator="name")]
+
+
+class Augment(Section):
+    strength: Annotated[float, Field(ge=0, le=2)]
+    scale: Annotated[float, Field(ge=0, le=0.4)]
+    rotation: Annotated[float, Field(ge=0, le=45)]
+    shift: Annotated[float, Field(ge=0, le=0.4)]
+    brightness: Fraction
+    contrast: Fraction
+    clahe: Probability
+    denoise: Probability
+    flip: Probability
+
+
+class Feed(Section):
+    cache: Literal["pixels", "none"]
 
 
 class Train(Section):
     epochs: Positive
     batch_size: Positive
+    accumulate: Positive
     lr: Rate
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: NonNegative
     warmup: Fraction
     clip: Rate
-    max_pos_weight: Annotated[float, Field(ge=1)]
+    ema: Fraction
+    patience: Positive | None
+    balance: Annotated[float, Field(gt=0, le=1)] | None
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    compile: bool
     workers: Positive
     gpu: bool
-    precision: Literal["auto", "fp32", "bf16"]
-    augment: bool
-    seed: int
+    sync_batchnorm: bool
+    checkpoint_minutes: Rate
+    max_failures: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0)]
+    resume: str | None
 
 
 class Evaluate(Section):
@@ -177,6 +225,9 @@ class Config(Section):
     also: dict[str, Source]
     split: Split
     network: Network
+    loss: Loss
+    augment: Augment
+    feed: Feed
     train: Train
     evaluate: Evaluate
     score: Score
@@ -228,7 +279,7 @@ def validate(values: Mapping[str, Any]) -> Config:
         config.triage.rule()
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"] if part not in FORMATS)  # pydantic names the union's member
+        key = _spoken(first["loc"])
         if first["type"] == "extra_forbidden":
             raise UserError(f"unknown key {key}{_hint(key)}") from error
         raise UserError(f"{key}={first['input']!r} is wrong: {first['msg']}") from error
@@ -241,6 +292,12 @@ def validate(values: Mapping[str, Any]) -> Config:
     if config.serve.max_replicas < config.serve.min_replicas:
         raise UserError(f"serve.max_replicas={config.serve.max_replicas} is below serve.min_replicas")
     return config
+
+
+def _spoken(place: tuple[int | str, ...]) -> str:
+    """Where an error is, as a person writes the key: pydantic adds which member of a union it tried."""
+    tag = {"source": 1, "loss": 1, "also": 2}.get(str(place[0]))
+    return ".".join(str(part) for at, part in enumerate(place) if at != tag or len(place) == at + 1)
 
 
 def _explain(error: Exception, overrides: Sequence[str]) -> str:
@@ -258,7 +315,11 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
 
 
 def _hint(key: str) -> str:
-    near = difflib.get_close_matches(key, list(_keys(Config)), n=1)
+    keys = list(_keys(Config))
+    if key in keys:
+        section = key.split(".")[0]
+        return f": the chosen {section} has none, another {section}= has"
+    near = difflib.get_close_matches(key, keys, n=1)
     return f"; did you mean {near[0]}?" if near else "; conf/config.yaml lists all keys"
 
 

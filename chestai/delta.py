@@ -3,9 +3,11 @@
 A part that is never committed, because its task was repeated or its build died, is a file that no reader sees.
 """
 
+import json
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import pyarrow as pa
 from deltalake import Schema
@@ -17,12 +19,25 @@ from chestai.lake import Lake, now
 
 @dataclass(frozen=True)
 class Part:
-    """A file of a table: its path below the table, its size in bytes, its rows, the values that it is filed under."""
+    """A file of a table: its path below the table, its size in bytes, its rows, the values that it is filed under.
+
+    nulls: per column that is not nested, how many rows have none.
+    """
 
     name: str
     size: int
     rows: int
     partition: dict[str, str] = field(default_factory=dict)
+    nulls: dict[str, int] = field(default_factory=dict)
+
+    def row(self) -> dict[str, str]:
+        """As a row of a table, to be sent to who commits it."""
+        return {"part": json.dumps(asdict(self))}
+
+    @staticmethod
+    def from_row(row: Any) -> "Part":
+        """From anything that has the columns of `row`."""
+        return Part(**json.loads(row["part"]))
 
 
 def write_part(
@@ -44,6 +59,7 @@ def write_part(
     filesystem, root = lake.filesystem(table)
     filesystem.create_dir(f"{root}/{under}", recursive=True)
     name, rows = f"{under}{uuid.uuid4().hex}.parquet", 0
+    nulls = {one.name: 0 for one in schema if not pa.types.is_nested(one.type)}
     with (
         filesystem.open_output_stream(f"{root}/{name}") as sink,
         parquet.ParquetWriter(sink, schema, compression=compression, use_dictionary=compression != "none") as writer,
@@ -51,7 +67,9 @@ def write_part(
         for batch in batches:
             writer.write_table(pa.Table.from_batches([batch]).cast(schema))
             rows += batch.num_rows
-    return Part(name, filesystem.get_file_info(f"{root}/{name}").size, rows, partition or {})
+            for column in nulls:
+                nulls[column] += batch[column].null_count
+    return Part(name, filesystem.get_file_info(f"{root}/{name}").size, rows, partition or {}, nulls)
 
 
 def commit(lake: Lake, table: str, schema: pa.Schema, parts: Sequence[Part], partition_by: Sequence[str] = ()) -> int:
@@ -67,7 +85,7 @@ def commit(lake: Lake, table: str, schema: pa.Schema, parts: Sequence[Part], par
             partition_values=dict(part.partition),
             modification_time=int(now().timestamp() * 1000),
             data_change=True,
-            stats=f'{{"numRecords": {part.rows}}}',
+            stats=json.dumps({"numRecords": part.rows, "nullCount": part.nulls}),
         )
         for part in parts
     ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -16,6 +17,7 @@ from chestai.bundle import Bundle
 from chestai.config import Tracking
 from chestai.errors import UserError
 from chestai.lake import Lake
+from chestai.phantom import encode, plan
 
 CHAMPION = "champion"
 BUNDLE = "bundle"  # artifact folder of a training run, and of a registered model
@@ -88,32 +90,28 @@ class Registry:
             )
         )
 
-    def run_bundle(self, run_id: str) -> Bundle:
-        """The bundle that a training run logged."""
-        self.connect()
-        return Bundle.load(Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=BUNDLE)))
-
     def version_of(self, run_id: str) -> int | None:
         """The registered version that came from a run, None where there is none."""
         found = self.connect().search_model_versions(f"name = '{self.tracking.model}' and run_id = '{run_id}'")
         return max((int(version.version) for version in found), default=None)
 
-    def register(self, bundle: Bundle, folder: Path, run_id: str, tags: Mapping[str, Any]) -> int:
-        """Log the bundle saved in `folder` (its last part is `BUNDLE`) as a pyfunc model; return its new version.
+    def register(self, bundle: Bundle, folder: Path, tags: Mapping[str, Any]) -> int:
+        """Log the bundle saved in `folder` (its last part is `BUNDLE`) as a model of the active run; give its new version.
 
-        The model is its data and a loader module, so nothing is pickled.
+        The model is its data and a loader module, so nothing is pickled. Its input example is a synthetic image.
         """
-        self.connect()
+        phantom = next(image for image in plan(count=24, size=128, seed=0) if image.form == "grey")
+        example = pd.DataFrame({"image": [encode(phantom)]})
         findings = Schema([ColSpec(DataType.double, finding) for finding in bundle.card.findings])
-        with mlflow.start_run(run_id=run_id):
-            info = mlflow.pyfunc.log_model(
-                name="model",
-                loader_module="chestai.pyfunc",
-                data_path=str(folder),
-                code_paths=[str(PACKAGE)],
-                pip_requirements=[f"{name}=={version(name)}" for name in SERVING_NEEDS],
-                signature=ModelSignature(Schema([ColSpec(DataType.binary, "image")]), findings),
-            )
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            loader_module="chestai.pyfunc",
+            data_path=str(folder),
+            code_paths=[str(PACKAGE)],
+            pip_requirements=[f"{name}=={version(name)}" for name in SERVING_NEEDS],
+            signature=ModelSignature(Schema([ColSpec(DataType.binary, "image")]), findings),
+            input_example=example,
+        )
         registered = mlflow.register_model(
             info.model_uri, self.tracking.model, tags={name: str(value) for name, value in tags.items()}
         )

@@ -1,25 +1,22 @@
-"""Evaluate: calibrate and choose thresholds on val, measure on test, let only a better model through.
+"""Evaluate: measure on test, let only a better model through.
 
-Features: a training run's bundle is calibrated and given its operating points on val, measured on test with intervals
-from a patient-clustered bootstrap, and registered; the alias `champion` moves only if the candidate is better than the
-champion on the same test images. `evaluate.model=champion|VERSION` measures a registered model and changes nothing.
+Features: the model that training registered last is measured on test with intervals from a patient-clustered bootstrap;
+the alias `champion` moves only if this candidate is better than the champion on the same test images.
+`evaluate.model=champion|VERSION` measures a registered model and changes nothing.
 
 Raises UserError: no build, no trained model, an empty split.
 """
 
 import csv
 import io
-import tempfile
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import mlflow
 import numpy as np
 from numpy.typing import NDArray
 
-from chestai import calibration
 from chestai.bundle import Bundle
 from chestai.command import Summary, as_command
 from chestai.config import Config
@@ -27,8 +24,7 @@ from chestai.errors import UserError
 from chestai.lake import Lake, Snapshot
 from chestai.metrics.report import Report
 from chestai.metrics.report import evaluate as measure
-from chestai.metrics.thresholds import youden
-from chestai.registry import BUNDLE, CHAMPION, Registered, Registry
+from chestai.registry import CHAMPION, Registered, Registry
 from chestai.screen import Screen
 from pipelines.cluster import connected
 from pipelines.inference import infer
@@ -65,9 +61,9 @@ def run(config: Config, screen: Screen) -> Summary:
 
 
 def _check(config: Config, snapshot: Snapshot) -> None:
-    for split in ("val", config.evaluate.split):
-        if snapshot.splits.get(split, {}).get("files", 0) == 0:
-            raise UserError(f"snapshot {snapshot.snapshot_id} has no frontal {split} image with a file to measure")
+    split = config.evaluate.split
+    if snapshot.splits.get(split, {}).get("files", 0) == 0:
+        raise UserError(f"snapshot {snapshot.snapshot_id} has no frontal {split} image with a file to measure")
 
 
 def _candidate(
@@ -79,19 +75,20 @@ def _candidate(
             f"no trained model of snapshot {snapshot.snapshot_id}: run `python -m pipelines.train lake={config.lake}`"
         )
     run_id = runs[0].info.run_id
-    known = registry.version_of(run_id)
+    version = registry.version_of(run_id)
+    if version is None:
+        raise UserError(f"run {run_id} has no registered model: train again with force=true")
     last = lake.read_report("evaluate")
-    if last is not None and not config.force and last["facts"].get("done") == _done(config, snapshot, known, registry):
+    if (
+        last is not None
+        and not config.force
+        and last["facts"].get("done") == _done(config, snapshot, version, registry)
+    ):
         told = "already evaluated: " + last["facts"]["headline"].removeprefix("already evaluated: ")
         facts = {**last["facts"], "headline": told}
         return Summary("evaluate", 0, "images", time.monotonic() - started, facts)
     with connected(config.cluster):
-        if known is not None and not config.force:
-            model = registry.load(str(known))
-        else:
-            raw = registry.run_bundle(run_id)
-            val = _answers(config, screen, lake, snapshot, raw, "val")
-            model = _register(registry, calibrated(raw, val), run_id)
+        model = registry.load(str(version))
         answers = _answers(config, screen, lake, snapshot, model.bundle, config.evaluate.split)
         report = _measure(config, model.bundle, answers)
         verdict = _gate(config, screen, lake, snapshot, registry, model, report)
@@ -101,22 +98,10 @@ def _candidate(
     return summary
 
 
-def _done(config: Config, snapshot: Snapshot, version: int | None, registry: Registry) -> dict[str, Any]:
+def _done(config: Config, snapshot: Snapshot, version: int, registry: Registry) -> dict[str, Any]:
     """What an evaluation and its verdict depend on: if it is the same, so is the answer."""
     settings = {name: getattr(config.evaluate, name) for name in ("split", "resamples", "seed")}
     return {**settings, "snapshot": snapshot.snapshot_id, "version": version, "champion": registry.champion()}
-
-
-def calibrated(bundle: Bundle, val: Answers) -> Bundle:
-    """The bundle with calibration and thresholds (Youden's J) fitted on val."""
-    card = bundle.card
-    fitted = calibration.fit(val.logits, val.targets, card.provenance["pos_weight"])
-    probabilities = fitted.apply(val.logits)
-    points = {
-        finding: _number(youden(val.targets[:, column], probabilities[:, column]))
-        for column, finding in enumerate(card.findings)
-    }
-    return replace(bundle, card=card.model_copy(update={"calibration": fitted.to_dict(), "thresholds": points}))
 
 
 def _answers(config: Config, screen: Screen, lake: Lake, snapshot: Snapshot, bundle: Bundle, split: str) -> Answers:
@@ -143,15 +128,6 @@ def _measure(config: Config, bundle: Bundle, answers: Answers) -> Report:
         settings.resamples,
         settings.seed,
     )
-
-
-def _register(registry: Registry, bundle: Bundle, run_id: str) -> Registered:
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / BUNDLE
-        bundle.save(place)
-        tags = {"snapshot": bundle.card.snapshot, "synthetic": bundle.card.synthetic}
-        version = registry.register(bundle, place, run_id, tags)
-    return Registered(registry.tracking.model, version, bundle)
 
 
 def _gate(
@@ -255,10 +231,6 @@ def _summary(
         "report": report.to_dict(),
     }
     return Summary("evaluate", report.images, "images", time.monotonic() - started, facts)
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 if __name__ == "__main__":

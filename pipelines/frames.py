@@ -80,8 +80,8 @@ def to_delta(rows: DataFrame, count: int, lake: Lake, table: str, schema: pa.Sch
 
 def _write_parts(rows: DataFrame, count: int, lake: Lake, table: str, schema: pa.Schema) -> list[Part]:
     gathered = rows.coalesce(1 + count // ROWS_A_FILE).sortWithinPartitions(*schema.names[:3])
-    written = gathered.mapInArrow(quick(_writer(lake, table, schema)), "name string, size long, rows long").collect()
-    return [Part(part["name"], part["size"], part["rows"]) for part in written]
+    written = gathered.mapInArrow(quick(_writer(lake, table, schema)), "part string").collect()
+    return [Part.from_row(part) for part in written]
 
 
 def _writer(
@@ -90,7 +90,7 @@ def _writer(
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         part = write_part(lake, table, schema, batches)
         if part.rows:
-            yield pa.RecordBatch.from_pylist([{"name": part.name, "size": part.size, "rows": part.rows}])
+            yield pa.RecordBatch.from_pylist([part.row()])
 
     return write
 

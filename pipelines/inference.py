@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy
 
 from chestai.bundle import FORWARD_ENV, Bundle, Card, forward
-from chestai.network import Classifier
 from chestai.screen import Screen
 from pipelines.decoding import decode_rows
 
@@ -80,7 +79,7 @@ class _Forward:
         self.card = Card.model_validate(card)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         torch.set_num_threads(len(os.sched_getaffinity(0)))
-        network = Classifier(self.card.backbone, len(self.card.findings), self.card.mean, self.card.std)
+        network = self.card.network()
         network.load_state_dict(ray.get(weights))
         self.network = network.to(device).to(memory_format=torch.channels_last).eval()
 

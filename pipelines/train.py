@@ -1,66 +1,61 @@
 """Train the classifier on the newest snapshot, as one MLflow run.
 
 Features: decode once into a pixel cache; Ray Data streams it into a Ray Train `TorchTrainer` (DDP over
-`train.workers`); BCE with the ETL's pos_weight; bf16 where the hardware has it; metrics and a checkpoint each epoch; a
-lost worker resumes from the last one in the same run; the best epoch's weights are logged as a bundle.
+`train.workers`); any timm backbone, from random, ImageNet's or a file's weights; bf16 or fp16 where the hardware has
+it; metrics and a checkpoint each epoch and every few minutes; a lost worker or node goes on from the last one in the
+same run, a lost driver with `train.resume=RUN_ID`; the best epoch's network is calibrated on val and registered.
 
-Raises UserError: no lake, no build, no training images, an unknown backbone, too few GPUs.
+Raises UserError: no lake, no build, no training images, an unusable backbone or file of weights, a batch that the
+workers cannot share, nothing to resume.
 """
 
+import contextlib
 import hashlib
 import json
-import math
-import subprocess
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mlflow
+import numpy as np
 import ray
-import ray.train
-import timm
-import torch
-from mlflow.data.delta_dataset_source import DeltaDatasetSource
-from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import Metric
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 from pyarrow import fs
-from ray.train import CheckpointConfig, DataConfig, FailureConfig, Result, RunConfig, ScalingConfig, UserCallback
+from ray.train import CheckpointConfig, FailureConfig, Result, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer
 
-from chestai.bundle import FORWARD_ENV, Bundle, Card
-from chestai.calibration import Calibration
+from chestai import config as conf
+from chestai.bundle import FORWARD_ENV
 from chestai.command import Summary, as_command
 from chestai.config import Config
 from chestai.errors import UserError
-from chestai.findings import KNOWN
-from chestai.lake import IMAGES, Lake, Snapshot
-from chestai.network import Classifier
-from chestai.registry import BUNDLE, Registry
+from chestai.lake import Lake, Snapshot
+from chestai.pretrained import load_pretrained
+from chestai.registry import Registry
 from chestai.screen import Screen
-from chestai.triage import TriageRule
 from pipelines.cluster import connected
-from pipelines.feed import PixelCache, pixel_cache
-from pipelines.trainloop import STATE, Board, train_loop
-
-RETRIES = 3  # lost workers or nodes that a run survives
-
-PACKAGES = ("ray", "raydp", "pyspark", "torch", "timm", "mlflow", "pyarrow", "deltalake")
+from pipelines.feed import PixelCache, pixel_cache, store_of, stored
+from pipelines.order import lanes_for, repeat_factors
+from pipelines.packing import best_epoch, new_network, normalisation, register_best, triage_rule
+from pipelines.tracking import EpochMetrics, log_curves, log_inputs
+from pipelines.trainloop import Board, train_loop
 
 
 def run(config: Config, screen: Screen) -> Summary:
     """Train, or find that this very training has been done."""
     started = time.monotonic()
     lake = Lake(config.lake)
-    snapshot = lake.snapshot()
     registry = Registry(config.tracking, lake)
+    before = None
+    if config.train.resume is not None:
+        before = _lost_run(registry, config.train.resume)
+        config = _config_of(before, config)
+    snapshot = lake.snapshot(before.data.params["snapshot"] if before is not None else None)
     _check(config, snapshot)
     recipe = recipe_id(config, snapshot)
-    done = [] if config.force else registry.finished_runs({"chestai.recipe": recipe})
+    done = [] if config.force or before is not None else registry.finished_runs({"chestai.recipe": recipe})
     if done:
         facts = {
             "headline": f"already trained: run {done[0].info.run_id}",
@@ -71,22 +66,27 @@ def run(config: Config, screen: Screen) -> Summary:
         summary.save(lake)
         return summary
     with connected(config.cluster):
-        cache = pixel_cache(lake, snapshot, config.network.size, screen)
+        if config.feed.cache == "pixels":
+            pixel_cache(lake, snapshot, config.network.size, screen)
         decoded = time.monotonic()
-        result, run_id = _tracked(config, screen, registry, snapshot, cache, recipe)
-    metrics = result.metrics or {}
+        result, run_id, version = _tracked(config, screen, registry, snapshot, recipe, before)
+    metrics, best = result.metrics or {}, best_epoch(result)
     facts = {
-        "headline": f"val macro-AUROC {_best(result)['val_macro_auroc']:.3f}, run {run_id[:8]}",
+        "headline": f"val macro-AUROC {best['val_macro_auroc']:.3f}, run {run_id[:8]}",
         "run": run_id,
+        "model": f"{config.tracking.model} version {version}",
         "snapshot": snapshot.snapshot_id,
         "network": f"{config.network.backbone} at {config.network.size} px",
         "epochs": metrics["epoch"],
-        "best": _best(result),
-        "last": {name: metrics[name] for name in ("train_loss", "val_loss", "val_macro_auroc", "images_per_s")},
+        "best": best,
+        "last": {name: metrics[name] for name in ("train_loss", "val_loss", "val_macro_auroc")},
+        "speed": {name: metrics[name] for name in ("images_per_s", "wait_share")},
         "decode_seconds": round(decoded - started, 1),
-        "unread_images": len(cache.unread),
+        "unread_images": PixelCache(lake, snapshot, config.network.size).unread()
+        if config.feed.cache == "pixels"
+        else 0,
     }
-    rows = cache.rows("train") * config.train.epochs
+    rows = snapshot.splits["train"]["files"] * metrics["epoch"]
     summary = Summary("train", rows, "images", time.monotonic() - started, facts)
     summary.save(lake)
     return summary
@@ -94,104 +94,143 @@ def run(config: Config, screen: Screen) -> Summary:
 
 def recipe_id(config: Config, snapshot: Snapshot) -> str:
     """What a training depends on, in 12 hex digits: the same ID, the same network."""
-    parts = {"snapshot": snapshot.snapshot_id, **config.plain()}
-    chosen = {name: parts[name] for name in ("snapshot", "network", "train")}
+    plain = config.plain()
+    chosen = {
+        "snapshot": snapshot.snapshot_id,
+        **{name: plain[name] for name in ("network", "loss", "augment", "train")},
+    }
+    for survival in ("resume", "max_failures", "checkpoint_minutes"):
+        del chosen["train"][survival]
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _check(config: Config, snapshot: Snapshot) -> None:
-    if config.network.backbone not in timm.list_models():
-        raise UserError(f"network.backbone={config.network.backbone} is not a timm model; densenet121 is the default")
     triage_rule(config, snapshot.vocabulary)
     for split in ("train", "val"):
         if snapshot.splits.get(split, {}).get("files", 0) == 0:
             raise UserError(f"snapshot {snapshot.snapshot_id} has no frontal {split} image with a file to learn from")
-
-
-def triage_rule(config: Config, vocabulary: Sequence[str]) -> TriageRule:
-    """The configured rule for a network of this vocabulary.
-
-    Raises:
-        UserError: a weight names no finding that is known, or none of those that the network sees.
-    """
-    for finding in config.triage.weights:
-        if finding not in (*KNOWN, *vocabulary):
-            raise UserError(f"triage.weights.{finding} is no finding of the snapshot: it has {', '.join(vocabulary)}")
+    settings = config.train
     try:
-        return config.triage.rule().within(vocabulary)
+        lanes = lanes_for(settings.batch_size, settings.workers)
     except ValueError as error:
-        names = ", ".join(vocabulary)
-        raise UserError(
-            f"triage.weights has none of the snapshot's findings: add a weight for one of {names}"
-        ) from error
+        raise UserError(f"train.batch_size={settings.batch_size}: {error}") from error
+    if settings.workers > 1 and snapshot.splits["train"]["files"] < lanes:
+        raise UserError(f"train.workers={settings.workers} is too many for {snapshot.splits['train']['files']} images")
+    if settings.precision == "fp16" and not settings.gpu:
+        raise UserError("train.precision=fp16 needs train.gpu=true: on the CPU take bf16, fp32 or auto")
+
+
+def _lost_run(registry: Registry, run_id: str) -> Run:
+    """The run to go on with, which has a checkpoint and is not finished."""
+    try:
+        found = registry.connect().get_run(run_id)
+    except MlflowException as error:
+        raise UserError(f"train.resume={run_id}: {registry.uri} has no such run") from error
+    if found.data.tags.get("chestai.stage") != "train":
+        raise UserError(f"train.resume={run_id} is not a run of pipelines.train")
+    if found.info.status == "FINISHED":
+        raise UserError(f"train.resume={run_id} is finished: there is nothing to resume")
+    if not _has_checkpoint(registry.lake, run_id):
+        raise UserError(f"train.resume={run_id} left no checkpoint in {registry.lake.uri('runs', run_id)}: train anew")
+    return found
+
+
+def _config_of(run: Run, now: Config) -> Config:
+    """A lost run's own settings; where it runs and how it survives are as told now."""
+    before = conf.validate(mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/config.json"))
+    kept = {name: getattr(now.train, name) for name in ("resume", "max_failures", "checkpoint_minutes")}
+    places = {name: getattr(now, name) for name in ("lake", "tracking", "cluster", "force")}
+    return before.model_copy(update={**places, "train": before.train.model_copy(update=kept)})
 
 
 def _tracked(
-    config: Config, screen: Screen, registry: Registry, snapshot: Snapshot, cache: PixelCache, recipe: str
-) -> tuple[Result, str]:
+    config: Config, screen: Screen, registry: Registry, snapshot: Snapshot, recipe: str, before: Run | None
+) -> tuple[Result, str, int]:
     """Train inside one MLflow run, which ends FINISHED, FAILED or KILLED, never left RUNNING."""
+    with _mlflow_run(registry, screen, snapshot, recipe, before) as run_id:
+        if before is None:
+            log_inputs(config, snapshot, registry.lake)
+        board: Any = ray.remote(num_cpus=0)(Board).remote()
+        trainer = build_trainer(config, registry, snapshot, run_id, board=board, screen=screen)
+        result = _watched(trainer, board, screen, snapshot.splits["train"]["files"] * config.train.epochs)
+        log_curves(registry, run_id)
+        version = register_best(config, registry, snapshot, result, run_id)
+    forget(registry.lake, run_id)
+    return result, run_id, version
+
+
+@contextlib.contextmanager
+def _mlflow_run(
+    registry: Registry, screen: Screen, snapshot: Snapshot, recipe: str, before: Run | None
+) -> Iterator[str]:
+    """A run, new or gone on with; one that breaks off keeps its checkpoints, and says how to go on."""
     client = registry.connect()
     tags = {"chestai.recipe": recipe, "chestai.snapshot": snapshot.snapshot_id, "chestai.stage": "train"}
+    chosen = {"run_id": before.info.run_id} if before is not None else {"run_name": f"train-{recipe}", "tags": tags}
     run_id = ""
     try:
-        with mlflow.start_run(run_name=f"train-{recipe}", tags=tags) as active:
+        with mlflow.start_run(**chosen, log_system_metrics=True) as active:
             run_id = active.info.run_id
-            mlflow.log_params(_parameters(config, snapshot))
-            source = DeltaDatasetSource(path=cache.lake.uri(IMAGES), delta_table_version=snapshot.versions[IMAGES])
-            dataset = MetaDataset(source, name=snapshot.source, digest=snapshot.snapshot_id)  # type: ignore[abstract]
-            mlflow.log_input(dataset, context="training")
-            mlflow.log_dict(config.plain(), "config.json")
-            board: Any = ray.remote(num_cpus=0)(Board).remote()
-            trainer = build_trainer(config, registry, snapshot, cache, run_id, board=board)
-            result = _watched(trainer, board, screen, cache.rows("train") * config.train.epochs)
-            with tempfile.TemporaryDirectory() as folder:
-                _best_bundle(config, snapshot, result, run_id).save(Path(folder) / BUNDLE)
-                mlflow.log_artifacts(str(Path(folder) / BUNDLE), BUNDLE)
-    except KeyboardInterrupt:
-        if run_id:
+            yield run_id
+    except BaseException as error:
+        if run_id and isinstance(error, KeyboardInterrupt):
             client.set_terminated(run_id, "KILLED")  # MLflow calls every exception a failure
+        if _has_checkpoint(registry.lake, run_id):
+            screen.say(f"train: to go on from the last checkpoint: lake={registry.lake.root} train.resume={run_id}")
+        else:
+            forget(registry.lake, run_id)
         raise
-    finally:
-        forget(cache.lake, run_id)
-    return result, run_id
 
 
 def build_trainer(
     config: Config,
     registry: Registry,
     snapshot: Snapshot,
-    cache: PixelCache,
     run_id: str,
     callbacks: Sequence[UserCallback] = (),
     board: Any = None,
+    screen: Screen | None = None,
 ) -> TorchTrainer:
     """The training job of one MLflow run, for this stage and for the trials of a sweep.
 
-    Its files live in `runs/<run_id>` of the lake until `forget` removes them.
+    Its files live in `runs/<run_id>` of the lake until `forget` removes them; a job of the same run goes on from there.
     """
+    lake, settings = registry.lake, config.train
+    network = new_network(config, snapshot)
+    loaded = load_pretrained(network, config.network.pretrained)
+    if config.network.pretrained != "none" and screen is not None:
+        screen.say(f"train: initial weights from {loaded.line()}")
+        mlflow.log_dict(vars(loaded), "pretrained.json", run_id=run_id)
+    repeats = None
+    if settings.balance is not None:
+        targets = stored(lake, snapshot, "train")["targets"].to_pylist()
+        repeats = ray.put(repeat_factors(np.array(targets, np.float32), settings.balance))
+    cached = config.feed.cache == "pixels"
+    mean, std = normalisation(config, snapshot)
     job = {
         "config": config.plain(),
         "findings": len(snapshot.vocabulary),
         "pos_weight": list(snapshot.pos_weight),
-        "mean": snapshot.pixel_mean,
-        "std": snapshot.pixel_std,
-        "rows": cache.rows("train"),
+        "mean": mean,
+        "std": std,
+        "weights": ray.put(network.state_dict()),
+        "train": store_of(lake, snapshot, config.network.size, "train", cached),
+        "val": store_of(lake, snapshot, config.network.size, "val", cached),
+        "repeats": repeats,
         "board": board,
     }
     # Logical CPUs: one a worker leaves room for the tasks that feed it; torch takes the real cores by itself.
     return TorchTrainer(
         train_loop,
         train_loop_config=job,
-        datasets={"train": cache.stream("train"), "val": cache.stream("val")},
-        dataset_config=DataConfig(datasets_to_split=["train"]),
-        scaling_config=ScalingConfig(num_workers=config.train.workers, use_gpu=config.train.gpu),
+        scaling_config=ScalingConfig(num_workers=settings.workers, use_gpu=settings.gpu),
         run_config=RunConfig(
             name=run_id,
-            storage_path=cache.lake.uri("runs"),
-            failure_config=FailureConfig(max_failures=RETRIES),
+            storage_path=lake.uri("runs"),
+            failure_config=FailureConfig(max_failures=settings.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="selection"),
             worker_runtime_env={"env_vars": FORWARD_ENV},  # type: ignore[call-arg]
-            callbacks=[_MlflowCallback(registry, run_id), *callbacks],  # type: ignore[list-item]
+            callbacks=[EpochMetrics(registry, run_id), *callbacks],  # type: ignore[list-item]
         ),
     )
 
@@ -201,6 +240,12 @@ def forget(lake: Lake, run_id: str) -> None:
     filesystem, folder = lake.filesystem("runs", run_id)
     if run_id and filesystem.get_file_info(folder).type == fs.FileType.Directory:
         filesystem.delete_dir(folder)
+
+
+def _has_checkpoint(lake: Lake, run_id: str) -> bool:
+    filesystem, folder = lake.filesystem("runs", run_id)
+    names = [one.base_name for one in filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True))]
+    return bool(run_id) and any(name.startswith("checkpoint") for name in names)
 
 
 def _watched(trainer: TorchTrainer, board: Any, screen: Screen, total: int) -> Result:
@@ -221,90 +266,11 @@ def _watched(trainer: TorchTrainer, board: Any, screen: Screen, total: int) -> R
     with screen.progress("train", total, "images") as progress:
         while thread.is_alive():
             thread.join(timeout=0.5)
-            done, note = ray.get(board.read.remote())
-            progress.update(done, note)
+            share, note = ray.get(board.read.remote())
+            progress.update(round(share * total), note)
     if "error" in outcome:
         raise outcome["error"]
     return outcome["result"]
-
-
-class _MlflowCallback(UserCallback):
-    """Logs an epoch's metrics from the controller, which sits beside the driver: workers need no database."""
-
-    def __init__(self, registry: Registry, run_id: str) -> None:
-        self.registry, self.run_id = registry, run_id
-
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        now = int(time.time() * 1000)
-        values = [Metric(name, float(value), now, metrics[0]["epoch"]) for name, value in metrics[0].items()]
-        self.registry.connect().log_batch(self.run_id, metrics=values)
-
-
-def _best(result: Result) -> dict[str, Any]:
-    """The metrics of the epoch whose checkpoint was kept as the best."""
-    pairs = [(metrics, checkpoint) for checkpoint, metrics in result.best_checkpoints or []]
-    best = max(pairs, key=lambda pair: pair[0]["selection"])[0]
-    return {"epoch": best["epoch"], "val_macro_auroc": best["val_macro_auroc"], "val_loss": best["val_loss"]}
-
-
-def _best_bundle(config: Config, snapshot: Snapshot, result: Result, run_id: str) -> Bundle:
-    """The best epoch's network, calibrated by the prior correction alone until evaluation fits it on val."""
-    checkpoint = result.get_best_checkpoint("selection", "max")
-    assert checkpoint is not None
-    with checkpoint.as_directory() as folder:
-        state = torch.load(Path(folder) / STATE, map_location="cpu", weights_only=True)
-    findings = snapshot.vocabulary
-    network = Classifier(config.network.backbone, len(findings), snapshot.pixel_mean, snapshot.pixel_std)
-    network.load_state_dict(state["network"])
-    weights = [min(weight, config.train.max_pos_weight) for weight in snapshot.pos_weight]
-    rule = triage_rule(config, findings)
-    card = Card(
-        name=config.tracking.model,
-        findings=findings,
-        backbone=config.network.backbone,
-        size=config.network.size,
-        mean=snapshot.pixel_mean,
-        std=snapshot.pixel_std,
-        calibration=Calibration((1.0,) * len(weights), tuple(-math.log(one) for one in weights)).to_dict(),
-        thresholds=dict.fromkeys(findings),
-        triage=rule.to_dict(),
-        snapshot=snapshot.snapshot_id,
-        run_id=run_id,
-        synthetic=snapshot.synthetic,
-        provenance={
-            "source": snapshot.source,
-            "commit": _commit(),
-            "python": sys.version.split()[0],
-            "pos_weight": weights,
-            "packages": {name: version(name) for name in PACKAGES},
-        },
-    )
-    return Bundle(card, network.to(memory_format=torch.channels_last).eval())
-
-
-def _parameters(config: Config, snapshot: Snapshot) -> dict[str, Any]:
-    plain = config.plain()
-    flat = {f"{part}.{name}": value for part in ("network", "train", "split") for name, value in plain[part].items()}
-    packages = {f"package.{name}": version(name) for name in PACKAGES}
-    return {
-        **flat,
-        **packages,
-        "snapshot": snapshot.snapshot_id,
-        "source": snapshot.source,
-        "commit": _commit(),
-    }
-
-
-def _commit() -> str:
-    """The git commit of this code, with a + where files differ from it; empty outside a checkout."""
-    root = Path(__file__).resolve().parent.parent
-    found = subprocess.run(
-        ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """What every training worker runs; the sweep launches the very same function."""
 
-import math
 import os
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,165 +12,216 @@ import numpy as np
 import ray
 import ray.train
 import torch
-from ray.train.torch import get_device, prepare_model
+import torch.distributed as dist
+from ray.train.torch import get_device
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from chestai import config as conf
-from chestai.augment import augment
 from chestai.bundle import forward
-from chestai.loss import masked_bce
+from chestai.loss import make_loss, masked_mean
 from chestai.metrics.report import evaluate
 from chestai.network import Classifier
+from pipelines.feed import Store
+from pipelines.learner import Learner
+from pipelines.order import epoch_order
+from pipelines.stream import epoch, in_background, whole
 
 STATE = "state.pt"
-SHUFFLE_ROWS = 4096  # rows that a worker mixes among themselves; shards come in a new order each epoch besides
+SHOW_EVERY_S = 0.5
+ASK_EVERY = 10  # steps between looks at the clock on which workers must agree
+
+
+@dataclass
+class Progress:
+    """How far the training is, as a checkpoint keeps it.
+
+    epoch: epochs that are done. step: steps that are done of the next one. losses, labels: their sum so far in that
+    epoch. best, since: the best `selection` and how many epochs ago it was.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    losses: float = 0.0
+    labels: float = 0.0
+    best: float = -float("inf")
+    since: int = 0
+
+
+@dataclass
+class Clock:
+    """Times of one epoch, in seconds, and the images of all workers."""
+
+    started: float = field(default_factory=time.monotonic)
+    waited: float = 0.0
+    images: int = 0
+
+    def waiting(self, items: Iterator[Any]) -> Iterator[Any]:
+        """The items; the time until each comes counts as waited."""
+        while True:
+            asked = time.monotonic()
+            item = next(items, None)
+            self.waited += time.monotonic() - asked
+            if item is None:
+                return
+            yield item
+
+    def metrics(self) -> dict[str, float]:
+        seconds = time.monotonic() - self.started
+        return {"images_per_s": self.images / seconds, "wait_share": self.waited / seconds}
 
 
 def train_loop(job: dict[str, Any]) -> None:
     """Train one network, reporting metrics and a checkpoint each epoch.
 
     Args:
-        job: `config` (plain `Config`), `findings` (their number), `pos_weight` (F,), `mean`, `std`, `rows` (images
-            of the train split), `board` (an actor with `show`, or None).
+        job: `config` (plain `Config`), `findings` (their number), `pos_weight` (F,), `mean`, `std` (of the channels),
+            `weights` (reference to the network's first state dict), `train`, `val` (`Store`), `repeats` (reference to
+            float32 (N,) or None), `board` (an actor with `show`, or None).
 
-    Reports per epoch: train_loss, val_loss, val_macro_auroc (NaN where val has no finding with positives and
+    Reports per epoch: epoch, train_loss, val_loss, val_macro_auroc (NaN where val has no finding with positives and
     negatives), selection (what the best epoch is chosen by), images_per_s, wait_share (of the time, for data), lr.
+    Between epochs it reports a checkpoint every `train.checkpoint_minutes`, with epoch and step alone.
     """
     config = conf.validate(job["config"])
-    train, board = config.train, job["board"]
+    settings, board = config.train, job["board"]
+    store: Store = job["train"]
     context = ray.train.get_context()
     workers, rank = context.get_world_size(), context.get_world_rank()
-    _use_cores(context.get_local_world_size(), train.gpu)
-    torch.manual_seed(train.seed)
+    _use_cores(context.get_local_world_size(), settings.gpu)
+    torch.manual_seed(settings.seed)
+    repeats = ray.get(job["repeats"]) if job["repeats"] is not None else None
+
+    def order(number: int) -> Any:
+        return epoch_order(store.shards, store.size, settings.batch_size, workers, settings.seed, number, repeats)
 
     device = get_device()
-    raw = Classifier(config.network.backbone, job["findings"], job["mean"], job["std"], config.network.dropout)
-    model = prepare_model(raw.to(memory_format=torch.channels_last))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=train.lr, weight_decay=train.weight_decay)
-    batch_size = max(1, train.batch_size // workers)
-    steps = math.ceil(job["rows"] / (batch_size * workers))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: _rate(step, steps * train.epochs, train.warmup)
+    network = Classifier(
+        config.network.backbone, job["findings"], config.network.size, job["mean"], job["std"], config.network.dropout
     )
-    pos_weight = torch.tensor(job["pos_weight"], device=device).clamp(max=train.max_pos_weight)
-    dtype = autocast_dtype(train.precision, device)
-
-    first = _resume(unwrapped(model), optimizer, schedule, device)
-    shard = ray.train.get_dataset_shard("train")
-    for epoch in range(first, train.epochs):
-        draws = torch.Generator().manual_seed(train.seed + 1000 * epoch + rank)
-        model.train()
-        started, waited, seen, total = time.monotonic(), 0.0, 0, torch.zeros((), device=device)
-        batches = iter(
-            shard.iter_torch_batches(
-                batch_size=batch_size,
-                device=device,
-                prefetch_batches=2,
-                local_shuffle_buffer_size=min(SHUFFLE_ROWS, job["rows"] // workers + 1),
-                local_shuffle_seed=train.seed + epoch,
-            )
-        )
-        while True:
-            waits = time.monotonic()
-            batch = next(batches, None)
-            waited += time.monotonic() - waits
-            if batch is None:
-                break
-            pixels = augment(batch["pixels"], draws) if train.augment else batch["pixels"]
-            with torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
-                logits = model(pixels).logits
-            loss = masked_bce(logits.float(), batch["targets"], pos_weight)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), train.clip)
-            optimizer.step()
-            schedule.step()
-            seen += len(pixels)
-            total += loss.detach() * len(pixels)
-            if rank == 0 and board is not None:
-                board.show.remote(epoch * job["rows"] + seen * workers, f"epoch {epoch + 1}/{train.epochs}")
-        seconds = time.monotonic() - started
-        metrics = {
-            "epoch": epoch + 1,
-            "train_loss": float(total) / max(seen, 1),
-            "images_per_s": seen * workers / seconds,
-            "wait_share": waited / seconds,
-            "lr": schedule.get_last_lr()[0],
+    network.load_state_dict(ray.get(job["weights"]))
+    learner = Learner(config, network.to(device), torch.tensor(job["pos_weight"]), order(0).steps * settings.epochs)
+    progress = _resume(learner)
+    saved = time.monotonic()
+    while progress.epoch < settings.epochs and not (settings.patience and progress.since >= settings.patience):
+        now = order(progress.epoch)
+        clock, shown = Clock(), 0.0
+        totals = torch.tensor([progress.losses, progress.labels] if rank == 0 else [0.0, 0.0], device=device)
+        batches = _on_device(epoch(store, now, rank, workers, progress.step), device)
+        for batch, pixels, targets in clock.waiting(in_background(batches)):
+            totals += learner.step(pixels, targets, batch.share, progress.epoch)
+            progress.step = batch.share.step + 1
+            clock.images += batch.share.total
+            if rank == 0 and board is not None and time.monotonic() - shown > SHOW_EVERY_S:
+                shown = time.monotonic()
+                share = progress.epoch + progress.step / now.steps
+                note = f"epoch {progress.epoch + 1}/{settings.epochs}  loss {float(totals[0] / totals[1]):.3f}"
+                board.show.remote(share / settings.epochs, note, clock.waited / (shown - clock.started))
+            if not (progress.step % ASK_EVERY == 0 and progress.step < now.steps):
+                continue
+            if _agreed(time.monotonic() - saved > 60 * settings.checkpoint_minutes, device):
+                progress.losses, progress.labels = _summed(totals).tolist()
+                _report({"epoch": progress.epoch, "step": progress.step}, learner, progress)
+                saved = time.monotonic()
+        assert progress.step == now.steps, f"worker {rank} saw {progress.step} of {now.steps} steps"
+        losses, labels = _summed(totals).tolist()
+        metrics: dict[str, Any] = {
+            "epoch": progress.epoch + 1,
+            "train_loss": losses / max(labels, 1.0),
+            "lr": learner.schedule.get_last_lr()[0],
+            **clock.metrics(),
         }
-        if rank == 0:
-            metrics |= validate(unwrapped(model), pos_weight, batch_size)
-            _report(metrics, unwrapped(model), optimizer, schedule)
-        else:
-            ray.train.report(metrics)  # a barrier: workers wait here for the rank that validates
+        answers, truth = val_answers(learner.best, job["val"], config.evaluate.batch_size, rank, workers)
+        metrics |= val_metrics(answers, truth, make_loss(config.loss, torch.tensor(job["pos_weight"])))
+        better = metrics["selection"] > progress.best
+        progress = Progress(
+            progress.epoch + 1,
+            best=max(progress.best, metrics["selection"]),
+            since=0 if better else progress.since + 1,
+        )
+        if rank == 0 and board is not None:
+            board.val.remote(metrics["val_macro_auroc"])
+        _report(metrics, learner, progress, {"logits": torch.from_numpy(answers), "targets": torch.from_numpy(truth)})
+        saved = time.monotonic()
 
 
-def validate(network: Classifier, pos_weight: Tensor, batch_size: int) -> dict[str, float]:
-    """Loss and macro-AUROC over the whole val set, which is not split among the workers."""
+def val_answers(
+    network: Classifier, store: Store, batch_size: int, rank: int, workers: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and targets, float32 (N, F), of the whole val set in storage order, on every worker.
+
+    Each worker answers its share, in batches that are the same for any number of workers.
+    """
     network.eval()
-    logits, targets = [], []
-    for batch in ray.train.get_dataset_shard("val").iter_batches(batch_size=batch_size, batch_format="numpy"):
-        logits.append(forward(network, np.ascontiguousarray(batch["pixels"]))[0])
-        targets.append(batch["targets"])
-    if not logits:
-        return {"val_loss": math.nan, "val_macro_auroc": math.nan, "selection": 0.0}
-    scores, truth = np.concatenate(logits), np.concatenate(targets)
-    loss = float(masked_bce(torch.from_numpy(scores), torch.from_numpy(truth), pos_weight.cpu()))
-    columns = [str(column) for column in range(truth.shape[1])]
-    macro = evaluate(truth, scores, np.arange(len(truth)), columns, resamples=0).macro_auroc.value
-    return {"val_loss": loss, "val_macro_auroc": macro, "selection": -loss if math.isnan(macro) else macro}
+    findings = len(network.bias)
+    both = torch.zeros((2, sum(store.shards), findings))
+    for rows, pixels, targets in whole(store, batch_size, rank, workers):
+        both[0, rows] = torch.from_numpy(forward(network, np.ascontiguousarray(pixels))[0])
+        both[1, rows] = torch.from_numpy(targets.copy())
+    logits, truth = _summed(both.to(next(network.parameters()).device)).cpu().numpy()  # the others' rows are 0
+    return logits, truth
 
 
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """bfloat16 where asked for, or where `auto` finds hardware for it; None for fp32."""
-    if precision == "auto":
+def val_metrics(logits: np.ndarray, targets: np.ndarray, loss: Any) -> dict[str, float]:
+    """Loss and macro-AUROC of float32 (N, F) logits; and the number that the best epoch is chosen by."""
+    mean = float(masked_mean(loss(torch.from_numpy(logits), torch.from_numpy(targets)), torch.from_numpy(targets)))
+    columns = [str(column) for column in range(targets.shape[1])]
+    macro = evaluate(targets, logits, np.arange(len(targets)), columns, resamples=0).macro_auroc.value
+    return {"val_loss": mean, "val_macro_auroc": macro, "selection": -mean if np.isnan(macro) else macro}
+
+
+def _on_device(batches: Iterator[Any], device: torch.device) -> Iterator[Any]:
+    """Each batch with its pixels and targets as tensors on the device; copied while the last one is being used."""
+    for batch in batches:
+        pixels, targets = torch.from_numpy(batch.pixels), torch.from_numpy(batch.targets)
         if device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
-        return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else None
-    return torch.bfloat16 if precision == "bf16" else None
+            pixels, targets = pixels.pin_memory(), targets.pin_memory()
+        yield batch, pixels.to(device, non_blocking=True), targets.to(device, non_blocking=True)
 
 
-def unwrapped(model: torch.nn.Module) -> Classifier:
-    """The network itself, without its DDP wrapper."""
-    inner = model.module if isinstance(model, DistributedDataParallel) else model
-    assert isinstance(inner, Classifier)
-    return inner
+def _summed(values: Tensor) -> Tensor:
+    """The sum over workers."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        values = values.clone()
+        dist.all_reduce(values)
+    return values
+
+
+def _agreed(wish: bool, device: torch.device) -> bool:
+    """What rank 0 wishes, on every worker."""
+    if not (dist.is_initialized() and dist.get_world_size() > 1):
+        return wish
+    flag = torch.tensor([float(wish)], device=device)
+    dist.broadcast(flag, src=0)
+    return bool(flag.item())
 
 
 def _use_cores(local_workers: int, gpu: bool) -> None:
     """Share the machine's cores among its workers: Ray limits OpenMP to a worker's logical CPUs."""
-    if not gpu:
+    if gpu:
+        torch.backends.cudnn.benchmark = True
+    else:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_workers))
 
 
-def _rate(step: int, steps: int, warmup: float) -> float:
-    """Linear warm-up, then cosine to zero, as a factor of the learning rate."""
-    rise = max(1, int(steps * warmup))
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
-
-
-def _resume(network: Classifier, optimizer: Any, schedule: Any, device: torch.device) -> int:
-    """Load the newest checkpoint, if this is a restart; give the epoch to go on with."""
+def _resume(learner: Learner) -> Progress:
+    """Load the newest checkpoint, if this is a restart; tell how far it is."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
-        return 0
+        return Progress()
     with checkpoint.as_directory() as folder:
-        state = torch.load(Path(folder) / STATE, map_location=device, weights_only=True)
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    return int(state["epoch"])
+        state = torch.load(Path(folder) / STATE, map_location=learner.device, weights_only=True)
+    learner.load(state)
+    return Progress(**state["progress"])
 
 
-def _report(metrics: dict[str, Any], network: Classifier, optimizer: Any, schedule: Any) -> None:
-    state = {
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-        "epoch": metrics["epoch"],
-    }
+def _report(
+    metrics: dict[str, Any], learner: Learner, progress: Progress, val: dict[str, Tensor] | None = None
+) -> None:
+    """Report metrics, and from rank 0 a checkpoint: the learner, how far it is, and the best network's val answers."""
+    if ray.train.get_context().get_world_rank() != 0:
+        ray.train.report(metrics)  # a barrier
+        return
+    state = {**learner.state(), "progress": vars(progress), "best": learner.best.state_dict(), "val": val}
     with tempfile.TemporaryDirectory() as folder:
         torch.save(state, Path(folder) / STATE)
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
@@ -179,10 +231,19 @@ class Board:
     """Where rank 0 shows how far it is, for the screen of whoever started the run; lives in an actor."""
 
     def __init__(self) -> None:
-        self.shown = (0, "")
+        self.shown = (0.0, "", 0.0)
+        self.macro = float("nan")
 
-    def show(self, done: int, note: str) -> None:
-        self.shown = (done, note)
+    def show(self, share: float, note: str, waited: float) -> None:
+        """share: of the whole training that is done, 0 to 1. waited: share of this epoch's time, for data."""
+        self.shown = (share, note, waited)
 
-    def read(self) -> tuple[int, str]:
-        return self.shown
+    def val(self, macro: float) -> None:
+        """The val macro-AUROC of the last epoch."""
+        self.macro = macro
+
+    def read(self) -> tuple[float, str]:
+        """How much is done, 0 to 1, and a line about it."""
+        share, note, waited = self.shown
+        macro = "" if np.isnan(self.macro) else f"  val AUROC {self.macro:.3f}"
+        return share, f"{note}{macro}  waiting {waited:.0%}" if note else ""

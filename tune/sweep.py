@@ -7,6 +7,7 @@ Raises UserError: no build, no training images.
 """
 
 import math
+import sys
 import time
 from typing import Any
 
@@ -24,7 +25,7 @@ from chestai.lake import Lake, Snapshot
 from chestai.registry import Registry
 from chestai.screen import Screen
 from pipelines.cluster import connected
-from pipelines.feed import PixelCache, pixel_cache
+from pipelines.feed import pixel_cache
 from pipelines.train import build_trainer, forget
 
 SPACE: dict[str, Any] = {
@@ -45,11 +46,9 @@ def run(config: Config, screen: Screen) -> Summary:
     with connected(config.cluster), mlflow.start_run(run_name="sweep") as parent:
         mlflow.set_tags({"chestai.stage": "sweep", "chestai.snapshot": snapshot.snapshot_id})
         mlflow.log_params({f"tune.{name}": value for name, value in config.plain()["tune"].items()})
-        cache = pixel_cache(lake, snapshot, config.network.size, screen)
+        pixel_cache(lake, snapshot, config.network.size, screen)
         search = OptunaSearch(metric="selection", mode="max", seed=settings.seed)
-        trainable = tune.with_parameters(
-            _trial, plain=config.plain(), snapshot=snapshot, cache=cache, parent_id=parent.info.run_id
-        )
+        trainable = tune.with_parameters(_trial, plain=config.plain(), snapshot=snapshot, parent_id=parent.info.run_id)
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"CPU": 0.1}),  # the trial waits; its workers do the work
             param_space=SPACE,
@@ -87,12 +86,12 @@ def run(config: Config, screen: Screen) -> Summary:
     return summary
 
 
-def _trial(
-    params: dict[str, float], plain: dict[str, Any], snapshot: Snapshot, cache: PixelCache, parent_id: str
-) -> None:
+def _trial(params: dict[str, float], plain: dict[str, Any], snapshot: Snapshot, parent_id: str) -> None:
     """One trial: the training stage with the drawn settings, in a child run of its own."""
-    config = conf.validate(_with(plain, {**params, "train.epochs": plain["tune"]["epochs"]}))
-    registry = Registry(config.tracking, cache.lake)
+    # Tune takes each report for an epoch, so there must be none in between.
+    fixed = {"train.epochs": plain["tune"]["epochs"], "train.checkpoint_minutes": sys.float_info.max}
+    config = conf.validate(_with(plain, {**params, **fixed}))
+    registry = Registry(config.tracking, Lake(config.lake))
     client = registry.connect()
     tags = {
         "mlflow.parentRunId": parent_id,
@@ -106,7 +105,7 @@ def _trial(
     run_id = client.create_run(experiment.experiment_id, run_name=f"trial-{trial}", tags=tags).info.run_id
     for key, value in params.items():
         client.log_param(run_id, key, value)
-    build_trainer(config, registry, snapshot, cache, run_id, callbacks=[TuneReportCallback()]).fit()
+    build_trainer(config, registry, snapshot, run_id, callbacks=[TuneReportCallback()]).fit()
 
 
 def _close(registry: Registry, lake: Lake, parent_id: str, results: tune.ResultGrid | None) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("ray", "raydp", "pyspark", "pyarrow", "deltalake", "opencv-python-headless")
+PACKAGES = ("ray", "raydp", "pyspark", "pyarrow", "deltalake", "opencv-python-headless", "torch")
 
 
 def record(benchmark: str, rows: Sequence[Mapping[str, object]]) -> Path:

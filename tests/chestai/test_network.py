@@ -1,5 +1,6 @@
 """The classifier, its Grad-CAM, the bundle: one forward gives it all, and a file gives it back."""
 
+import json
 import math
 from pathlib import Path
 
@@ -18,11 +19,27 @@ from chestai.triage import TriageRule
 
 FINDINGS = ("Effusion", "Mass", "Pneumothorax")
 
+# One of each family, and the side of its grid of features at 64 pixels.
+FAMILIES = {
+    "densenet121": 2,
+    "resnet34": 2,
+    "resnet50": 2,
+    "efficientnet_b0": 2,
+    "mobilenetv3_small_050": 2,  # wider after its last convolution than timm's num_features
+    "regnety_002": 2,
+    "convnext_atto": 2,
+    "swin_tiny_patch4_window7_224": 2,  # channels last
+    "vit_tiny_patch16_224": 4,  # tokens, the class's first
+    "vit_small_patch16_dinov3": 4,  # and four registers
+    "mixer_s32_224": 2,  # tokens of patches only
+    "volo_d1_224": 4,  # a class token that timm does not count as a prefix
+}
+
 
 @pytest.fixture(scope="module")
 def network() -> Classifier:
     torch.manual_seed(0)
-    network = Classifier("densenet121", len(FINDINGS), mean=0.5, std=0.25).eval()
+    network = Classifier("densenet121", len(FINDINGS), 96, mean=(0.5,), std=(0.25,)).eval()
     with torch.no_grad():
         network.bias.copy_(torch.tensor([0.1, -0.2, 0.3]))
         # Heads at right angles to the mean feature, so that maps have both signs and Grad-CAM's ReLU has work to do.
@@ -45,8 +62,8 @@ def bundle(network: Classifier) -> Bundle:
         findings=FINDINGS,
         backbone="densenet121",
         size=96,
-        mean=0.5,
-        std=0.25,
+        mean=(0.5,),
+        std=(0.25,),
         calibration=Calibration((1.0, 2.0, 0.5), (0.0, -1.0, 0.3)).to_dict(),
         thresholds={"Effusion": 0.3, "Mass": None, "Pneumothorax": 0.5},
         triage=TriageRule({"Pneumothorax": 1.0, "Mass": 0.5}).to_dict(),
@@ -63,6 +80,76 @@ def test_logits_are_the_mean_of_the_evidence(network: Classifier, batch: np.ndar
         logits, evidence = network(torch.from_numpy(batch))
     assert logits.shape == (3, 3) and evidence.shape == (3, 3, 3, 3)
     torch.testing.assert_close(logits, evidence.mean(dim=(2, 3)) + network.bias)
+
+
+@pytest.mark.parametrize("backbone", FAMILIES)
+def test_every_family_has_a_grid_of_evidence(backbone: str) -> None:
+    torch.manual_seed(0)
+    network = Classifier(backbone, 3, 64, mean=(0.5,), std=(0.25,))
+    with torch.no_grad():
+        network.bias.normal_()
+    side = FAMILIES[backbone]
+    logits, evidence = network(torch.randint(0, 256, (2, 64, 64), dtype=torch.uint8))
+    assert logits.shape == (2, 3) and evidence.shape == (2, 3, side, side)
+    torch.testing.assert_close(logits, evidence.mean(dim=(2, 3)) + network.bias)
+    logits.square().sum().backward()
+    without = [name for name, one in network.named_parameters() if one.grad is None]
+    assert not without, "distributed training would wait for these"
+    first = next(one for one in network.backbone.parameters() if one.ndim == 4)
+    assert first.grad is not None and first.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("backbone", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "volo_d1_224"])
+def test_features_lie_where_their_patches_do(backbone: str) -> None:
+    torch.manual_seed(0)
+    network = Classifier(backbone, 3, 64, mean=(0.5,), std=(0.25,)).eval()
+    options = {"indices": 1, "norm": True, "output_fmt": "NCHW", "intermediates_only": True}
+    theirs: list[torch.Tensor] = []
+    network.features.register_forward_hook(lambda module, given, out: theirs.append(out))
+    pixels = torch.randint(0, 256, (1, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        network(pixels)
+        image = (pixels[:, None] / 255 - 0.5) / 0.25
+        expected = network.backbone.forward_intermediates(image, **options)[-1]  # type: ignore[operator]
+    torch.testing.assert_close(theirs[0], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", ["resnet34", "vit_tiny_patch16_224"])
+def test_a_stem_of_three_channels_sees_the_grey_image_three_times(backbone: str, batch: np.ndarray) -> None:
+    torch.manual_seed(0)
+    three = Classifier(backbone, 3, 96, mean=(0.5,) * 3, std=(0.25,) * 3).eval()
+    one = Classifier(backbone, 3, 96, mean=(0.5,), std=(0.25,)).eval()
+    weights = three.state_dict()
+    stem = next(name for name, shape in one.state_dict().items() if shape.shape != weights[name].shape)
+    weights[stem] = weights[stem].sum(dim=1, keepdim=True)
+    one.load_state_dict(weights)
+    with torch.no_grad():
+        ours, theirs = one(torch.from_numpy(batch)).logits, three(torch.from_numpy(batch)).logits
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_each_channel_has_its_own_normalisation(batch: np.ndarray) -> None:
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    network = Classifier("resnet10t", 3, 96, mean, std)
+    seen: list[torch.Tensor] = []
+    network.backbone.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    network(torch.from_numpy(batch))
+    expected = np.stack([(batch / 255 - mean[channel]) / std[channel] for channel in range(3)], axis=1)
+    np.testing.assert_allclose(seen[0].numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "reason"),
+    [
+        ("densenet12", 64, "Unknown model"),
+        ("crossvit_tiny_240", 64, "pooling"),
+        ("pit_ti_224", 64, "no grid"),  # gives its class token alone
+    ],
+)
+def test_an_unusable_backbone_is_refused_in_one_line(backbone: str, size: int, reason: str) -> None:
+    with pytest.raises(UserError, match=f"network.backbone={backbone} .*({reason})") as error:
+        Classifier(backbone, 3, size, mean=(0.5,), std=(0.25,))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("finding", range(len(FINDINGS)))
@@ -131,4 +218,24 @@ def test_damaged_bundles_are_refused_in_one_line(bundle: Bundle, tmp_path: Path)
     (tmp_path / CARD).write_text(card)
     (tmp_path / WEIGHTS).write_bytes(b"\x80\x04pickle")
     with pytest.raises(UserError, match="no usable model bundle"):
+        Bundle.load(tmp_path)
+
+
+def test_a_card_of_format_1_is_read_as_format_2(bundle: Bundle, batch: np.ndarray, tmp_path: Path) -> None:
+    bundle.save(tmp_path)
+    former = json.loads((tmp_path / CARD).read_text()) | {"format": 1, "mean": 0.5, "std": 0.25}
+    (tmp_path / CARD).write_text(json.dumps(former))
+    loaded = Bundle.load(tmp_path)
+    assert loaded.card == bundle.card
+    np.testing.assert_allclose(loaded.predict(batch).logits, bundle.predict(batch).logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("change", [{"mean": [0.5, 0.5]}, {"std": [0.2, 0.2, 0.2]}, {"mean": 0.5}, {"format": 3}])
+def test_a_card_with_other_channels_or_of_another_format_is_refused(
+    bundle: Bundle, tmp_path: Path, change: dict[str, object]
+) -> None:
+    bundle.save(tmp_path)
+    card = json.loads((tmp_path / CARD).read_text())
+    (tmp_path / CARD).write_text(json.dumps(card | change))
+    with pytest.raises(UserError, match=r"mean|format 3"):
         Bundle.load(tmp_path)

@@ -65,6 +65,17 @@ def test_broken_files_are_refused_by_reason(grey: np.ndarray, damage: object, re
     assert refused.value.reason in pixels.REASONS
 
 
+def test_a_png_that_is_cut_or_damaged_anywhere_is_called_so(grey: np.ndarray) -> None:
+    whole = png(grey)
+    start, end = whole.index(b"IDAT") + 4, whole.index(b"IEND") + 4
+    for length in [*range(1, end - 64, 7), *range(end - 64, end)]:
+        with pytest.raises(Unreadable, match="truncated" if length >= start else "not_an_image"):
+            pixels.decode(whole[:length])
+    for at in range(start, end - 8, 7):
+        with pytest.raises(Unreadable, match="truncated"):
+            pixels.decode(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+
+
 def test_cut_jpeg_and_other_formats_are_refused(grey: np.ndarray) -> None:
     jpeg = cv2.imencode(".jpg", grey)[1].tobytes()
     with pytest.raises(Unreadable, match="truncated"):

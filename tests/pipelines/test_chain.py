@@ -15,7 +15,6 @@ from chestai.errors import UserError
 from chestai.lake import IMAGES, QUARANTINE, STATS
 from chestai.registry import Registry
 from pipelines import etl, evaluate, phantom, score, train
-from pipelines.feed import PixelCache
 from tests.chain import Chain, go, small
 
 
@@ -26,24 +25,6 @@ def test_every_input_is_accounted_for(built: Chain) -> None:
     reasons = built.lake.read(QUARANTINE)["reason"].to_pylist()
     assert sorted(reasons) == ["duplicate_content", "not_an_image", "truncated"]
     assert snapshot.synthetic
-
-
-def test_the_feed_gives_each_image_once_as_preprocessed(finished: Chain) -> None:
-    lake, snapshot = finished.lake, finished.lake.snapshot()
-    cache = PixelCache(lake, snapshot, 64)
-    rows = lake.labelled(snapshot, ["path", "split"])
-    for split in ("train", "val", "test"):
-        mine = rows.filter(np.equal(rows["split"].to_numpy(), split))
-        batches = list(cache.stream(split).iter_batches(batch_size=50, batch_format="numpy"))
-        streamed = np.concatenate([batch["pixels"] for batch in batches])
-        targets = np.concatenate([batch["targets"] for batch in batches])
-        expected = {
-            pixels.load(Path(path).read_bytes(), 64).tobytes(): labels
-            for path, labels in zip(mine["path"].to_pylist(), mine["targets"].to_pylist(), strict=True)
-        }
-        assert len(streamed) == mine.num_rows == cache.rows(split) == len(expected)
-        for image, labels in zip(streamed, targets, strict=True):
-            assert expected.pop(image.tobytes()) == labels.tolist()
 
 
 def test_training_is_one_mlflow_run_that_names_its_data(finished: Chain) -> None:

@@ -1,0 +1,72 @@
+"""A lake for benchmarks: gold tables over any files, and a pixel cache of noise, without going through Spark."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from chestai.delta import commit, write_part
+from chestai.findings import NIH14
+from chestai.lake import BOXES, IMAGES, LABELS, QUARANTINE, SCHEMAS, Lake, Snapshot, now
+from pipelines.feed import GROUP_ROWS, ROWS, SCHEMA, SHARD_ROWS, PixelCache
+
+
+def lake_of(files: list[Path], root: Path, name: str) -> tuple[Lake, Snapshot]:
+    """A lake whose newest snapshot holds these files, all of them in train, with labels by chance."""
+    lake, random = Lake(str(root)), np.random.default_rng(0)
+    ids = [f"{number:08d}_000" for number in range(len(files))]
+    images = pa.table(
+        {
+            "image_id": ids,
+            "path": [str(file) for file in files],
+            "view": ["PA"] * len(files),
+            "sha256": [random.bytes(16).hex() for _ in files],
+            "split": ["train"] * len(files),
+        }
+    )
+    labels = (random.random((len(files), len(NIH14))) < 0.1).astype(np.float32)
+    tables = {
+        IMAGES: images,
+        LABELS: pa.table({"image_id": ids, "targets": pa.array(labels.tolist(), pa.list_(pa.float32()))}),
+        BOXES: SCHEMAS[BOXES].empty_table(),
+        QUARANTINE: SCHEMAS[QUARANTINE].empty_table(),
+    }
+    snapshot = Snapshot(
+        snapshot_id=name,
+        built_at=now(),
+        source="bench",
+        fingerprint=name,
+        vocabulary=tuple(NIH14),
+        versions={table: lake.write(table, rows) for table, rows in tables.items()},
+        accounting={},
+        splits={"train": {"files": len(files)}},
+        pos_weight=(9.0,) * len(NIH14),
+        cooccurrence=(),
+        pixel_mean=0.5,
+        pixel_std=0.25,
+        synthetic=True,
+    )
+    lake.publish(snapshot)
+    return lake, snapshot
+
+
+def noise_cache(lake: Lake, snapshot: Snapshot, size: int, count: int) -> PixelCache:
+    """A pixel cache of `count` images of noise in train: reading takes as long as of any others."""
+    cache, random = PixelCache(lake, snapshot, size), np.random.default_rng(0)
+    parts = []
+    for shard, at in enumerate(range(0, count, SHARD_ROWS)):
+        rows = min(SHARD_ROWS, count - at)
+        pixels = random.integers(0, 256, (rows, size * size), np.uint8)
+        targets = (random.random((rows, len(snapshot.vocabulary))) < 0.1).astype(np.float32)
+        columns = [
+            pa.array([str(at + row) for row in range(rows)]),
+            pa.array(targets.tolist(), pa.list_(pa.float32())),
+            pa.array([one.tobytes() for one in pixels], pa.binary()),
+            pa.nulls(rows, pa.string()),
+        ]
+        batch = pa.record_batch(columns, schema=ROWS)
+        groups = [batch.slice(start, GROUP_ROWS) for start in range(0, rows, GROUP_ROWS)]
+        place = {"split": "train", "shard": str(shard)}
+        parts.append(write_part(lake, cache.table, ROWS, groups, place, "none"))
+    commit(lake, cache.table, SCHEMA, parts, ["split", "shard"])
+    return cache

@@ -1,0 +1,113 @@
+"""How fast one core turns a file into a model input: our decoder and resize against the usual ones.
+
+    python -m tests.bench.decode /data/nih/images
+
+From bytes in memory, so that no disk is in it, in one process that may use one core and one thread. Every way gives
+greyscale `uint8` (S, S), but for the reference: it gives what published pipelines feed a network, `float32` (3, S, S).
+A ratio is to the reference of the same round and size.
+"""
+
+import io
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from chestai import pixels
+from tests.bench.record import record
+
+SIZES, IMAGES, ROUNDS = (224, 320, 512), 48, 5
+
+Way = Callable[[bytes, int], object]
+
+
+def pillow_rgb(data: bytes, size: int) -> object:
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    to_input = transforms.Compose([transforms.Resize((size, size), antialias=True), transforms.ToTensor()])
+    return to_input(image)
+
+
+def pillow_grey(data: bytes, size: int) -> object:
+    image = Image.open(io.BytesIO(data)).convert("L")
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))  # Pillow antialiases where it shrinks
+
+
+def unchecked(data: bytes, size: int) -> object:
+    return pixels.resize(_opencv(data), size)
+
+
+def opencv_area(data: bytes, size: int) -> object:
+    return cv2.resize(_opencv(data), (size, size), interpolation=cv2.INTER_AREA)
+
+
+def opencv_linear(data: bytes, size: int) -> object:
+    return cv2.resize(_opencv(data), (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def _opencv(data: bytes) -> pixels.Grey:
+    grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert grey is not None
+    return grey.astype(np.uint8, copy=False)
+
+
+REFERENCE = "Pillow RGB, torchvision Resize and ToTensor"
+WAYS: dict[str, Way] = {
+    REFERENCE: pillow_rgb,
+    "ours": pixels.load,
+    "ours, file not checked to be whole": unchecked,
+    "Pillow grey, antialiased bilinear": pillow_grey,
+    "OpenCV, one area step": opencv_area,
+    "OpenCV, bilinear (aliases)": opencv_linear,
+}
+
+
+def main(originals: Path) -> None:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    paths = sorted(originals.glob("*.png"))
+    files = [path.read_bytes() for path in paths[:: max(1, len(paths) // IMAGES)][:IMAGES]]
+    turn(files[:4])  # first calls load code and fill allocators
+    turns = [turn(files) for _ in range(ROUNDS)]
+    rows = [
+        _row(size, name, [rates[size, name] for rates in turns], [rates[size, REFERENCE] for rates in turns])
+        for size in SIZES
+        for name in WAYS
+    ]
+    print(record("decode", rows))
+
+
+def turn(files: list[bytes]) -> dict[tuple[int, str], float]:
+    """Images a second of every way at every size, which take turns file by file: a busy machine slows all alike."""
+    seconds = {(size, name): 0.0 for size in SIZES for name in WAYS}
+    for data in files:
+        for size, name in seconds:
+            started = time.perf_counter()
+            WAYS[name](data, size)
+            seconds[size, name] += time.perf_counter() - started
+    return {key: len(files) / total for key, total in seconds.items()}
+
+
+def _row(size: int, name: str, ours: list[float], reference: list[float]) -> dict[str, object]:
+    return {
+        "size": size,
+        "way": name,
+        "images": IMAGES,
+        "rounds": ROUNDS,
+        "images_per_s": round(statistics.median(ours), 1),
+        "slowest": round(min(ours), 1),
+        "fastest": round(max(ours), 1),
+        "times_reference": round(statistics.median(a / b for a, b in zip(ours, reference, strict=True)), 2),
+    }
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

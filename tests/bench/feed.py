@@ -1,0 +1,157 @@
+"""How fast training is fed, from the pixel cache and without it, against what one would take otherwise.
+
+    python -m tests.bench.feed /data/nih/images
+
+Copies of 1024 px originals, each with other bytes at its end, decoded to 224 px; the feed from the cache reads noise,
+which takes as long. All ways take turns in one run; the medians are compared. Files are in the page cache.
+"""
+
+import io
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import ray
+import torch
+from rich.console import Console
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from chestai import config as conf
+from chestai import pixels
+from chestai.screen import Screen
+from pipelines.cluster import connected
+from pipelines.feed import Shards, Store, pixel_cache, store_of
+from pipelines.order import epoch_order
+from pipelines.stream import epoch, in_background
+from tests.bench.corpus import lake_of, noise_cache
+from tests.bench.etl_images import copies
+from tests.bench.record import record
+
+SIZE, BATCH, CORES, ROUNDS = 224, 32, 2, 5
+FILES, CACHED, BARE = 1024, 24_576, 300
+
+
+def bare(folder: Path) -> float:
+    """Images a second of one process that decodes and resizes."""
+    cv2.setNumThreads(1)
+    paths = sorted(folder.iterdir())[:BARE]
+    started = time.monotonic()
+    for path in paths:
+        pixels.load(path.read_bytes(), SIZE)
+    return len(paths) / (time.monotonic() - started)
+
+
+def bare_on_all_cores(folder: Path) -> float:
+    """Images a second of as many such processes as there are cores, side by side: what the machine has to give."""
+    command = [sys.executable, "-m", "tests.bench.feed", "--bare", str(folder)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(CORES)]
+    return sum(float(process.communicate()[0]) for process in processes)
+
+
+def timed(batches: Iterator[torch.Tensor], count: int) -> tuple[float, float]:
+    """Images a second of a whole pass, its start included, and seconds to the first batch."""
+    started, first, seen = time.monotonic(), 0.0, 0
+    for batch in batches:
+        first = first or time.monotonic() - started
+        seen += len(batch)
+    assert seen == count, f"{seen} of {count} images"
+    return seen / (time.monotonic() - started), first
+
+
+def ours(store: Store, turn: int) -> Iterator[torch.Tensor]:
+    """An epoch as a training worker gets it."""
+    order = epoch_order(store.shards, SIZE, BATCH, 1, 17, turn)
+    for batch in in_background(epoch(store, order, 0, 1)):
+        yield torch.from_numpy(batch.pixels)
+
+
+class Loader(IterableDataset):
+    """The same shards for a plain DataLoader: each worker reads its share of them, and mixes each."""
+
+    def __init__(self, shards: Shards, turn: int) -> None:
+        self.uris, self.turn = shards.uris, turn
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        info = get_worker_info()
+        assert info is not None
+        random = np.random.default_rng(self.turn)
+        for uri in random.permutation(self.uris)[info.id :: info.num_workers]:
+            column = pq.read_table(uri.removeprefix("file://"), columns=["pixels"], partitioning=None)["pixels"]
+            images = np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(-1, SIZE, SIZE)
+            images = images[random.permutation(len(images))]
+            yield from (torch.from_numpy(images[at : at + BATCH]) for at in range(0, len(images), BATCH))
+
+
+def loader(shards: Shards, turn: int) -> Iterator[torch.Tensor]:
+    return iter(DataLoader(Loader(shards, turn), batch_size=None, num_workers=CORES))
+
+
+def read_images(folder: Path) -> Iterator[torch.Tensor]:
+    """Ray Data's own reader, as its documentation has it."""
+    images = ray.data.read_images(str(folder), size=(SIZE, SIZE), mode="RGB")
+    for batch in images.iter_torch_batches(batch_size=BATCH):
+        yield batch["image"]
+
+
+def build(files: list[Path], root: Path, name: str) -> float:
+    """Images a second of building the pixel cache, Ray being up."""
+    lake, snapshot = lake_of(files, root, name)
+    started = time.monotonic()
+    pixel_cache(lake, snapshot, SIZE, Screen(Console(file=io.StringIO())))
+    return len(files) / (time.monotonic() - started)
+
+
+def main(originals: Path) -> None:
+    with tempfile.TemporaryDirectory() as temporary, connected(conf.load().cluster):
+        root, folder = Path(temporary), Path(temporary) / "images"
+        copies(sorted(originals.glob("*.png")), folder, FILES)
+        files = sorted(folder.iterdir())
+        lake, snapshot = lake_of(files, root / "lake", "files")
+        without = store_of(lake, snapshot, SIZE, "train", cached=False)
+        lake, snapshot = lake_of(files, root / "noise", "noise")
+        shards = noise_cache(lake, snapshot, SIZE, CACHED).split("train")
+        ways: dict[str, Callable[[int], tuple[float, float]]] = {
+            "bare decode and resize, one process": lambda turn: (bare(folder), 0.0),
+            "bare decode and resize, every core": lambda turn: (bare_on_all_cores(folder), 0.0),
+            "cache build": lambda turn: (build(files, root / f"build{turn}", "build"), 0.0),
+            "feed without cache": lambda turn: timed(ours(without, turn), FILES),
+            "ray.data.read_images": lambda turn: timed(read_images(folder), FILES),
+            "feed from cache": lambda turn: timed(ours(shards, turn), CACHED),
+            "DataLoader from cache": lambda turn: timed(loader(shards, turn), CACHED),
+        }
+        for what in ("feed without cache", "feed from cache", "ray.data.read_images"):
+            ways[what](ROUNDS)  # starts Ray's workers
+        rows = []
+        for turn in range(ROUNDS):
+            for what, way in ways.items():
+                rate, first = way(turn)
+                rows.append(
+                    {"turn": turn, "what": what, "images_per_s": round(rate, 1), "first_batch_s": round(first, 3)}
+                )
+    print(record("feed", rows))
+    median = {
+        what: statistics.median(float(str(row["images_per_s"])) for row in rows if row["what"] == what) for what in ways
+    }
+    alone, together = median["bare decode and resize, one process"], median["bare decode and resize, every core"]
+    built, cached, plain = median["cache build"], median["feed from cache"], median["feed without cache"]
+    firsts = [float(str(row["first_batch_s"])) for row in rows if row["what"] == "feed from cache"]
+    print(f"cache build: {built / alone / CORES:.2f} of one bare loop x {CORES} cores")
+    print(f"cache build: {built / together:.2f} of {CORES} bare loops side by side")
+    print(f"feed from cache: {cached / median['DataLoader from cache']:.2f} of the DataLoader")
+    print(f"feed from cache: {cached / plain:.0f} x the feed without cache")
+    print(f"first batch from cache: {statistics.median(firsts):.2f} s, at most {max(firsts):.2f} s")
+    print(f"feed without cache: {plain / median['ray.data.read_images']:.2f} x ray.data.read_images")
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--bare":
+        print(bare(Path(sys.argv[2])))
+    else:
+        main(Path(sys.argv[1]))
