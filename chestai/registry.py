@@ -96,7 +96,7 @@ class Registry:
         return max((int(version.version) for version in found), default=None)
 
     def register(self, bundle: Bundle, folder: Path, tags: Mapping[str, Any]) -> int:
-        """Log the bundle saved in `folder` (its last part is `BUNDLE`) as a model of the active run; give its new version.
+        """Log the bundle saved in `folder` (its last part: `BUNDLE`) as a model of the active run; give its version.
 
         The model is its data and a loader module, so nothing is pickled. Its input example is a synthetic image.
         """
