@@ -50,12 +50,13 @@ def lake_of(files: list[Path], root: Path, name: str) -> tuple[Lake, Snapshot]:
     return lake, snapshot
 
 
-def noise_cache(lake: Lake, snapshot: Snapshot, size: int, count: int) -> PixelCache:
-    """A pixel cache of `count` images of noise in train: reading takes as long as of any others."""
+def noise_cache(lake: Lake, snapshot: Snapshot, size: int, counts: dict[str, int]) -> PixelCache:
+    """A pixel cache of noise, so many images a split: reading takes as long as of any others."""
     cache, random = PixelCache(lake, snapshot, size), np.random.default_rng(0)
     parts = []
-    for shard, at in enumerate(range(0, count, SHARD_ROWS)):
-        rows = min(SHARD_ROWS, count - at)
+    shards = [(split, at) for split, count in counts.items() for at in range(0, count, SHARD_ROWS)]
+    for split, at in shards:
+        rows = min(SHARD_ROWS, counts[split] - at)
         pixels = random.integers(0, 256, (rows, size * size), np.uint8)
         targets = (random.random((rows, len(snapshot.vocabulary))) < 0.1).astype(np.float32)
         columns = [
@@ -66,7 +67,7 @@ def noise_cache(lake: Lake, snapshot: Snapshot, size: int, count: int) -> PixelC
         ]
         batch = pa.record_batch(columns, schema=ROWS)
         groups = [batch.slice(start, GROUP_ROWS) for start in range(0, rows, GROUP_ROWS)]
-        place = {"split": "train", "shard": str(shard)}
+        place = {"split": split, "shard": str(at // SHARD_ROWS)}
         parts.append(write_part(lake, cache.table, ROWS, groups, place, "none"))
     commit(lake, cache.table, SCHEMA, parts, ["split", "shard"])
     return cache

@@ -116,7 +116,7 @@ def main(originals: Path) -> None:
         lake, snapshot = lake_of(files, root / "lake", "files")
         without = store_of(lake, snapshot, SIZE, "train", cached=False)
         lake, snapshot = lake_of(files, root / "noise", "noise")
-        shards = noise_cache(lake, snapshot, SIZE, CACHED).split("train")
+        shards = noise_cache(lake, snapshot, SIZE, {"train": CACHED}).split("train")
         ways: dict[str, Callable[[int], tuple[float, float]]] = {
             "bare decode and resize, one process": lambda turn: (bare(folder), 0.0),
             "bare decode and resize, every core": lambda turn: (bare_on_all_cores(folder), 0.0),

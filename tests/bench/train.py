@@ -1,0 +1,128 @@
+"""How fast training goes through Ray Data and Ray Train, against a bare PyTorch loop on a batch that stays where it is.
+
+    python -m tests.bench.train network.size=112 [train.gpu=true train.compile=true ...]
+
+Same network, precision, batch size and number of threads; noise for images, no augmentation. Both take turns; of each
+training the epochs after the first are taken, of the bare loop the steps after the first few.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import torch
+from torch.nn import functional
+
+from chestai import config as conf
+from chestai.bundle import FORWARD_ENV
+from chestai.config import Config
+from chestai.findings import NIH14
+from chestai.network import Classifier
+from chestai.registry import Registry
+from pipelines.cluster import connected
+from pipelines.learner import autocast_dtype
+from pipelines.train import build_trainer
+from tests.bench.corpus import lake_of, noise_cache
+from tests.bench.record import record
+
+ROUNDS, EPOCHS, STEPS, WARM_UP = 3, 3, 20, 5
+
+
+def bare(config: Config) -> float:
+    """Images a second of a plain loop: forward, loss, backward, clip, step."""
+    device = torch.device("cuda" if config.train.gpu else "cpu")
+    torch.backends.cudnn.benchmark = True
+    size, count, findings = config.network.size, config.train.batch_size, len(NIH14)
+    network = Classifier(config.network.backbone, findings, size, (0.5,), (0.25,), config.network.dropout)
+    network = network.to(device, memory_format=torch.channels_last).train()
+    model = torch.compile(network) if config.train.compile else network
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, weight_decay=1e-4)
+    random = np.random.default_rng(0)
+    pixels = torch.from_numpy(random.integers(0, 256, (count, size, size), np.uint8)).to(device)
+    targets = torch.from_numpy((random.random((count, findings)) < 0.1).astype(np.float32)).to(device)
+    dtype, started = autocast_dtype(config.train.precision, device), 0.0
+    for step in range(WARM_UP + STEPS):
+        if step == WARM_UP:
+            _wait(device)
+            started = time.monotonic()
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            logits = model(pixels).logits
+        loss = functional.binary_cross_entropy_with_logits(logits.float(), targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+    _wait(device)
+    return STEPS * count / (time.monotonic() - started)
+
+
+def trained(config: Config, root: Path) -> list[tuple[float, float]]:
+    """Images a second and share of time waiting for data of each epoch but the first, through Ray Train."""
+    lake, snapshot = lake_of([], root, "noise")
+    counts = {"train": STEPS * config.train.batch_size, "val": 16}
+    noise_cache(lake, snapshot, config.network.size, counts)
+    registry = Registry(config.tracking, lake)
+    client = registry.connect()
+    with mlflow.start_run() as run:
+        run_id = run.info.run_id
+        build_trainer(config, registry, snapshot, run_id).fit()
+    rates, waits = (client.get_metric_history(run_id, name)[1:] for name in ("images_per_s", "wait_share"))
+    return [(rate.value, wait.value) for rate, wait in zip(rates, waits, strict=True)]
+
+
+def main(overrides: list[str]) -> None:
+    rows: list[dict[str, object]] = []
+    for turn in range(ROUNDS):
+        command = [sys.executable, "-m", "tests.bench.train", "--bare", *overrides]
+        told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=_environment())
+        rows.append({"turn": turn, "what": "bare loop", "images_per_s": round(float(told.stdout), 2), "wait_share": ""})
+        with tempfile.TemporaryDirectory() as root:
+            config = settings([*overrides, f"lake={root}"])
+            with connected(config.cluster):
+                for rate, wait in trained(config, Path(root)):
+                    rows.append(
+                        {
+                            "turn": turn,
+                            "what": "Ray Train",
+                            "images_per_s": round(rate, 2),
+                            "wait_share": round(wait, 4),
+                        }
+                    )
+    where = "gpu" if settings(overrides).train.gpu else "cpu"
+    print(record(f"train_{where}", [{**row, "settings": " ".join(overrides)} for row in rows]))
+    alone, ours = (
+        statistics.median(float(str(row["images_per_s"])) for row in rows if row["what"] == what)
+        for what in ("bare loop", "Ray Train")
+    )
+    waits = statistics.median(float(str(row["wait_share"])) for row in rows if row["what"] == "Ray Train")
+    print(
+        f"Ray Train {ours:.1f} images/s, {ours / alone:.3f} of the bare loop's {alone:.1f}; waiting for data {waits:.1%}"
+    )
+
+
+def settings(overrides: list[str]) -> Config:
+    return conf.load(
+        [f"train.epochs={EPOCHS}", "augment.strength=0", "train.batch_size=16", "train.max_failures=0", *overrides]
+    )
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, **FORWARD_ENV}
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--bare"]:
+        print(bare(settings(sys.argv[2:])))
+    else:
+        main(sys.argv[1:])
