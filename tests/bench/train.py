@@ -40,7 +40,7 @@ def bare(config: Config) -> float:
     torch.backends.cudnn.benchmark = True
     size, count, findings = config.network.size, config.train.batch_size, len(NIH14)
     network = Classifier(config.network.backbone, findings, size, (0.5,), (0.25,), config.network.dropout)
-    network = network.to(device, memory_format=torch.channels_last).train()
+    network = network.to(device).train().to(memory_format=torch.channels_last)
     model = torch.compile(network) if config.train.compile else network
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, weight_decay=1e-4)
     random = np.random.default_rng(0)
@@ -86,14 +86,8 @@ def main(overrides: list[str]) -> None:
             config = settings([*overrides, f"lake={root}"])
             with connected(config.cluster):
                 for rate, wait in trained(config, Path(root)):
-                    rows.append(
-                        {
-                            "turn": turn,
-                            "what": "Ray Train",
-                            "images_per_s": round(rate, 2),
-                            "wait_share": round(wait, 4),
-                        }
-                    )
+                    told_rate = {"images_per_s": round(rate, 2), "wait_share": round(wait, 4)}
+                    rows.append({"turn": turn, "what": "Ray Train", **told_rate})
     where = "gpu" if settings(overrides).train.gpu else "cpu"
     print(record(f"train_{where}", [{**row, "settings": " ".join(overrides)} for row in rows]))
     alone, ours = (
@@ -101,9 +95,7 @@ def main(overrides: list[str]) -> None:
         for what in ("bare loop", "Ray Train")
     )
     waits = statistics.median(float(str(row["wait_share"])) for row in rows if row["what"] == "Ray Train")
-    print(
-        f"Ray Train {ours:.1f} images/s, {ours / alone:.3f} of the bare loop's {alone:.1f}; waiting for data {waits:.1%}"
-    )
+    print(f"Ray Train {ours:.1f} images/s, {ours / alone:.3f} of the bare loop's {alone:.1f}; waiting {waits:.1%}")
 
 
 def settings(overrides: list[str]) -> Config:
