@@ -9,6 +9,9 @@ from ray.data import DataContext
 
 from chestai.command import own_signals
 from chestai.config import Cluster
+from chestai.errors import UserError
+
+FEEDING = 2  # logical cores that are left for the tasks that feed training workers
 
 
 @contextlib.contextmanager
@@ -38,6 +41,24 @@ def connected(cluster: Cluster) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def check_room(cluster: Cluster, workers: int, gpu: bool) -> None:
+    """Refuse more training workers than an embedded Ray has room for: they would wait for ever. A cluster may grow.
+
+    Raises:
+        UserError: names the key that is too large.
+    """
+    if cluster.address or os.environ.get("RAY_ADDRESS"):
+        return
+    has = ray.cluster_resources()
+    if gpu and has.get("GPU", 0) < workers:
+        raise UserError(f"train.gpu=true with train.workers={workers}: this machine has {has.get('GPU', 0):.0f} GPUs")
+    if has["CPU"] < workers + FEEDING:
+        raise UserError(
+            f"train.workers={workers} and the tasks that feed them need {workers + FEEDING} logical cores: "
+            f"set cluster.cpus={workers + FEEDING}, it is {has['CPU']:.0f}"
+        )
 
 
 def log_folder() -> str:

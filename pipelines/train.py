@@ -6,7 +6,7 @@ it; metrics and a checkpoint each epoch and every few minutes; a lost worker or 
 same run, a lost driver with `train.resume=RUN_ID`; the best epoch's network is calibrated on val and registered.
 
 Raises UserError: no lake, no build, no training images, an unusable backbone or file of weights, a batch that the
-workers cannot share, nothing to resume.
+workers cannot share, more workers than there is room for, nothing to resume.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from chestai.lake import Lake, Snapshot
 from chestai.pretrained import load_pretrained
 from chestai.registry import Registry
 from chestai.screen import Screen
-from pipelines.cluster import connected
+from pipelines.cluster import check_room, connected
 from pipelines.feed import PixelCache, pixel_cache, store_of, stored
 from pipelines.order import lanes_for, repeat_factors
 from pipelines.packing import best_epoch, new_network, normalisation, register_best, triage_rule
@@ -66,6 +66,7 @@ def run(config: Config, screen: Screen) -> Summary:
         summary.save(lake)
         return summary
     with connected(config.cluster):
+        check_room(config.cluster, config.train.workers, config.train.gpu)
         if config.feed.cache == "pixels":
             pixel_cache(lake, snapshot, config.network.size, screen)
         decoded = time.monotonic()

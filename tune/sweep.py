@@ -24,7 +24,7 @@ from chestai.config import Config
 from chestai.lake import Lake, Snapshot
 from chestai.registry import Registry
 from chestai.screen import Screen
-from pipelines.cluster import connected
+from pipelines.cluster import check_room, connected
 from pipelines.feed import pixel_cache
 from pipelines.train import build_trainer, forget
 
@@ -46,6 +46,7 @@ def run(config: Config, screen: Screen) -> Summary:
     with connected(config.cluster), mlflow.start_run(run_name="sweep") as parent:
         mlflow.set_tags({"chestai.stage": "sweep", "chestai.snapshot": snapshot.snapshot_id})
         mlflow.log_params({f"tune.{name}": value for name, value in config.plain()["tune"].items()})
+        check_room(config.cluster, config.train.workers, config.train.gpu)
         pixel_cache(lake, snapshot, config.network.size, screen)
         search = OptunaSearch(metric="selection", mode="max", seed=settings.seed)
         trainable = tune.with_parameters(_trial, plain=config.plain(), snapshot=snapshot, parent_id=parent.info.run_id)

@@ -151,6 +151,8 @@ def test_a_file_of_weights_is_where_training_begins(finished: Chain, tmp_path: P
         (("train.precision=fp16",), "train.precision=fp16 needs train.gpu=true"),
         (("network.backbone=densenet",), "network.backbone=densenet is not a timm model"),
         (("network.pretrained=/nowhere/weights.pth",), "network.pretrained=/nowhere/weights.pth"),
+        (("train.gpu=true",), "train.gpu=true with train.workers=1: this machine has 0 GPUs"),
+        (("train.workers=8",), "train.workers=8 .* set cluster.cpus=10, it is 8"),
         (("train.resume=abc",), "train.resume=abc: .* has no such run"),
     ],
 )
