@@ -1,15 +1,13 @@
 """The ETL when processes die without warning, and on several nodes: real processes, killed by SIGKILL."""
 
 import contextlib
-import os
 import shutil
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import cv2
 import psutil
@@ -17,16 +15,14 @@ import pytest
 
 from chestai.lake import BOXES, IMAGES, LABELS, QUARANTINE, STATS, Lake
 from pipelines.inspection import KNOWN
-from tests.conftest import ROOT
 from tests.pipelines.corpus import grey, write_corpus
+from tests.pipelines.processes import FINISH_S, environment, finish, start, three_nodes
 from tests.pipelines.test_commands import MARK, family, wait_until
-from tests.pipelines.test_jobs import RAY, free_port
 
 pytestmark = pytest.mark.slow
 
 IMAGE_COUNT = 600
 SMALL = ("cluster.spark.executors=2", "cluster.spark.cores=1", "cluster.spark.memory=512m")
-BUILD_S = 240.0  # the longest that a build may take, on a machine that is busy with other things
 
 
 @dataclass(frozen=True)
@@ -55,39 +51,8 @@ def write_large(root: Path) -> int:
     return size
 
 
-@contextlib.contextmanager
-def environment(**more: str) -> Iterator[dict[str, str]]:
-    """An environment for processes; at the end, whatever still lives of those started in it is killed."""
-    env = {**os.environ, **more, MARK: uuid.uuid4().hex}
-
-    def gone() -> bool:
-        living = family(env[MARK])
-        for one in living:
-            with contextlib.suppress(psutil.Error):
-                one.kill()
-        return not living
-
-    try:
-        yield env
-    finally:
-        wait_until(gone, 30, "killing")
-
-
-def start(env: dict[str, str], *words: str, out: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        words, cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-
-
 def etl(env: dict[str, str], root: Path, lake: Lake, *more: str) -> subprocess.Popen[str]:
     return start(env, sys.executable, "-m", "pipelines.etl", f"source.root={root}", f"lake={lake.root}", *SMALL, *more)
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    """Wait for a process, which must succeed, and return what it printed."""
-    output, _ = process.communicate(timeout=BUILD_S)
-    assert process.returncode == 0, output
-    return output
 
 
 def content(lake: Lake) -> dict[str, Any]:
@@ -183,7 +148,7 @@ def test_a_killed_driver_leaves_the_last_build_and_the_next_is_whole(
     versions = {table: lake.version(table) for table in (KNOWN, IMAGES, STATS)}
     with environment() as env:
         process = etl(env, corpora.large, lake)
-        wait_until(moment(when, env[MARK], lake, corpora), BUILD_S, when)
+        wait_until(moment(when, env[MARK], lake, corpora), FINISH_S, when)
         process.kill()
         process.communicate(timeout=60)
         wait_until(lambda: not family(env[MARK]), 60, "the end of what the driver had started")
@@ -215,7 +180,7 @@ def test_a_build_outlives_an_executor(
     lake = Lake(str(tmp_path / "lake"))
     with environment() as env:
         process = etl(env, corpora.large, lake, f"cluster.spark.executors={count}")
-        wait_until(moment(when, env[MARK], lake, corpora), BUILD_S, when)
+        wait_until(moment(when, env[MARK], lake, corpora), FINISH_S, when)
         executors(env[MARK])[0].kill()
         finish(process)
     assert "Lost executor" in (Path(lake.root) / "logs" / "etl.log").read_text(), "it was killed while it mattered"
@@ -224,23 +189,9 @@ def test_a_build_outlives_an_executor(
 
 @pytest.fixture
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Three nodes of one cluster, guarded by a token, on this machine; gives the environment to reach it.
-
-    An executor of two cores does not fit into the head node, and only one into each of the others.
-    """
-    folder = tmp_path_factory.mktemp("n")
-    (folder / "token").write_text(os.urandom(32).hex())
-    port = free_port()
-    head = ("--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder / 'r'}", "--num-cpus=1")
-    other = (f"--address=127.0.0.1:{port}", "--num-cpus=2")
-    with environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(folder / "token")) as env:
-        for number, words in enumerate((head, other, other)):
-            log = folder / f"{number}.log"
-            common = ("--block", "--object-store-memory=200000000", "--disable-usage-stats")
-            with log.open("w") as out:
-                start(env, RAY, "start", *words, *common, out=out)
-            wait_until(lambda log=log: "Ray runtime started" in log.read_text(), 90, "starting a node")
-        yield {**env, "RAY_ADDRESS": f"127.0.0.1:{port}"}
+    """An executor of two cores does not fit into the head node, and only one into each of the others."""
+    with three_nodes(tmp_path_factory.mktemp("n")) as env:
+        yield env
 
 
 def test_executors_on_two_nodes_build_the_same(
@@ -253,6 +204,6 @@ def test_executors_on_two_nodes_build_the_same(
         assert process.poll() is None, process.communicate()
         return len({one.ppid() for one in executors(nodes[MARK])}) == 2  # a worker's parent is its node's raylet
 
-    wait_until(spread, BUILD_S, "work on two nodes")
+    wait_until(spread, FINISH_S, "work on two nodes")
     finish(process)
     assert content(lake) == undisturbed
