@@ -4,6 +4,7 @@ Both hold a split in the same random order of images, in shards of the same rows
 does not depend on which of them it is fed from.
 """
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -42,7 +43,8 @@ Targets = NDArray[np.float32]
 class Store(Protocol):
     """A split in storage order.
 
-    size: pixels a side. shards: rows of each shard, in order. cpus: of a task that reads.
+    size: pixels a side. shards: rows of each shard, in order. cpus: of a task that reads. at_once: tasks at a time that
+    one stream keeps busy; None: as many as there is room for.
     """
 
     @property
@@ -53,6 +55,9 @@ class Store(Protocol):
 
     @property
     def cpus(self) -> float: ...
+
+    @property
+    def at_once(self) -> int | None: ...
 
     def read(self, rows: NDArray[np.int64]) -> tuple[Pixels, Targets]:
         """Any rows, in any order: pixels uint8 (n, S, S), targets float32 (n, F) with NaN = not known."""
@@ -81,6 +86,7 @@ class Files:
     count: int
     size: int
     cpus: float = 1.0
+    at_once: int | None = None
 
     @property
     def shards(self) -> tuple[int, ...]:
@@ -104,6 +110,10 @@ class Shards:
     shards: tuple[int, ...]
     size: int
     cpus: float = 0.5
+
+    @property
+    def at_once(self) -> int:
+        return max(2, len(os.sched_getaffinity(0)))  # with more tasks than real cores, the next piece comes later
 
     def read(self, rows: NDArray[np.int64]) -> tuple[Pixels, Targets]:
         starts = np.concatenate([[0], np.cumsum(self.shards)])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LANES = 8
-POOL_BYTES = 128 * 2**20  # of pixels, mixed among themselves
+POOL_BYTES = 192 * 2**20  # of pixels, mixed among themselves
 POOL_ROWS = 8192  # and no more than this of small ones
 
 Rows = NDArray[np.int64]

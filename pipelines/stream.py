@@ -14,6 +14,8 @@ from pipelines.order import Order, Rows, Share
 
 T = TypeVar("T")
 
+PIECES = 512  # of a Ray Dataset: it takes a millisecond a piece before the first one comes
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -24,35 +26,41 @@ class Batch:
     targets: Targets
 
 
-def stream(store: Store, pieces: Sequence[Rows], ahead: int, workers: int = 1) -> Iterator[tuple[Pixels, Targets]]:
+def stream(store: Store, pieces: Sequence[Rows], workers: int = 1) -> Iterator[tuple[Pixels, Targets]]:
     """Read pieces of a split, each by one Ray task, and give them one after another.
 
     Args:
         pieces: rows of the split, in any order.
-        ahead: pieces to have ready besides the one that is given.
         workers: how many such streams share the cluster's object store.
 
     Raises:
         RuntimeError: a piece came with other rows than it was asked for.
     """
-    if not pieces:
-        return
+    for at in range(0, len(pieces), PIECES):
+        yield from _stream(store, pieces[at : at + PIECES], workers)
+
+
+def _stream(store: Store, pieces: Sequence[Rows], workers: int) -> Iterator[tuple[Pixels, Targets]]:
     bounds = np.cumsum([0, *map(len, pieces)])
     rows = ray.put(np.concatenate(pieces))
 
     def read(batch: Any) -> Any:
-        wanted = ray.get(rows)[bounds[batch["id"][0]] : bounds[batch["id"][0] + 1]]
+        number = batch["piece"][0]
+        wanted = ray.get(rows)[bounds[number] : bounds[number + 1]]
         pixels, targets = store.read(wanted)
         return {"row": wanted, "pixels": pixels, "targets": targets}
 
-    tasks = ray.data.range(len(pieces), override_num_blocks=len(pieces)).map_batches(
-        read, batch_size=None, num_cpus=store.cpus
+    numbers = [{"piece": number} for number in range(len(pieces))]
+    # Not `ray.data.range`, which takes twelve milliseconds a block before the first one comes.
+    tasks = ray.data.from_items(numbers, override_num_blocks=len(pieces)).map_batches(
+        read, batch_size=None, num_cpus=store.cpus, concurrency=store.at_once
     )
     options = tasks.context.execution_options
     options.preserve_order = True
     memory = ray.cluster_resources().get("object_store_memory", 0) / 2 / workers
     options.resource_limits = ExecutionResources.for_limits(object_store_memory=memory)
-    blocks: Any = iter(tasks.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=ahead))
+    # One ahead: the tasks run on by themselves, and the first block would wait for all that are to be ahead of it.
+    blocks: Any = iter(tasks.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1))
     for wanted in pieces:
         block: dict[str, Any] = next(blocks, {"row": np.arange(0)})
         while len(block["row"]) < len(wanted):  # Ray Data splits very large blocks
@@ -70,7 +78,7 @@ def epoch(store: Store, order: Order, worker: int, workers: int, first_step: int
     per = order.lanes // workers
     lanes = range(worker * per, (worker + 1) * per)
     turns = range(order.round_of(first_step) if first_step < order.steps else order.rounds, order.rounds)
-    pieces = stream(store, [order.piece(turn, lane) for turn in turns for lane in lanes], 2 * per, workers)
+    pieces = stream(store, [order.piece(turn, lane) for turn in turns for lane in lanes], workers)
     for turn in turns:
         round_pieces = [next(pieces) for _ in lanes]
         for share, cuts in order.shares(turn, lanes):
@@ -88,7 +96,7 @@ def whole(store: Store, batch_size: int, worker: int, workers: int) -> Iterator[
     """A worker's share of a split in storage order: every `workers`-th batch of what is cut alike for all."""
     rows = np.arange(sum(store.shards))
     batches = [rows[at : at + batch_size] for at in range(0, len(rows), batch_size)][worker::workers]
-    for mine, (pixels, targets) in zip(batches, stream(store, batches, 2, workers), strict=True):
+    for mine, (pixels, targets) in zip(batches, stream(store, batches, workers), strict=True):
         yield mine, pixels, targets
 
 

@@ -34,7 +34,7 @@ from tests.bench.corpus import lake_of, noise_cache
 from tests.bench.etl_images import copies
 from tests.bench.record import record
 
-SIZE, BATCH, CORES, ROUNDS = 224, 32, 2, 5
+SIZE, BATCH, CORES, ROUNDS = 224, 32, 2, 3
 FILES, CACHED, BARE = 1024, 24_576, 300
 
 

@@ -135,6 +135,7 @@ class Forgetful:
     size: int = 8
     shards: tuple[int, ...] = (40,)
     cpus: float = 1.0
+    at_once: int | None = None
 
     def read(self, rows: NDArray[np.int64]) -> tuple[Pixels, Targets]:
         return np.zeros((len(rows) - 1, 8, 8), np.uint8), np.zeros((len(rows) - 1, 2), np.float32)
@@ -142,4 +143,4 @@ class Forgetful:
 
 def test_a_lost_row_stops_the_feed(ray_cluster: None) -> None:
     with pytest.raises(Exception, match="same length"):
-        list(stream(Forgetful(), [np.arange(10)], ahead=1))
+        list(stream(Forgetful(), [np.arange(10)]))
