@@ -197,6 +197,7 @@ def test_metadata_tells_nothing_about_the_labels() -> None:
     assert abs(np.mean(aurocs) - 0.5) < 0.05, aurocs
 
 
+@pytest.mark.slow
 def test_a_network_on_shuffled_labels_learns_nothing(finished: Chain, tmp_path: Path) -> None:
     """The same images, names and sizes with labels dealt anew among the images: what is left to learn is a leak."""
     lake, snapshot = finished.lake, finished.lake.snapshot()

@@ -72,6 +72,7 @@ def few(chain: Chain, folder: Path, counts: dict[str, int]) -> Lake:
     return lake
 
 
+@pytest.mark.slow
 def test_two_workers_learn_what_one_learns(built: Chain, tmp_path: Path) -> None:
     """20 steps, each an epoch, of the same images in fp32, augmented, with BatchNorm over both workers.
 
