@@ -32,7 +32,7 @@ from pipelines.train import build_trainer
 from tests.bench.corpus import lake_of, noise_cache
 from tests.bench.record import record
 
-ROUNDS, EPOCHS, STEPS, WARM_UP = 3, 2, 60, 5
+ROUNDS, EPOCHS, STEPS, WARM_UP = 3, 3, 50, 5
 WAYS = ("bare loop", "bare loop, Ray idle beside it", "Ray Train")
 
 
