@@ -123,8 +123,6 @@ def test_training_stops_early_when_val_gets_no_better(built: Chain, tmp_path: Pa
     registry = Registry(config.tracking, built.lake)
     bundle = registry.load("1").bundle
     assert len(bundle.card.mean) == 3 and bundle.card.provenance["pos_weight"] == [1.0] * len(bundle.card.findings)
-    steps = registry.connect().get_metric_history(summary.facts["run"], "images_per_s")
-    assert len(steps) == len(aurocs)
 
 
 def test_a_file_of_weights_is_where_training_begins(finished: Chain, tmp_path: Path) -> None:
