@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from chestai.config import Augment
+from chestai.sections import Augment
 
 DRAWS = ("scale", "rotation", "shift x", "shift y", "contrast", "brightness", "clahe", "denoise", "flip")
 

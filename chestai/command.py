@@ -19,6 +19,7 @@ from chestai import config as conf
 from chestai.errors import UserError
 from chestai.lake import Lake
 from chestai.screen import Screen, quiet
+from chestai.sections import Config
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,10 @@ class Summary:
         return lake.write_report(self.stage, asdict(self))
 
 
-Stage = Callable[[conf.Config, Screen], Summary]
+Stage = Callable[[Config, Screen], Summary]
 
 
-def main(name: str, run: Callable[[conf.Config, Screen], object], argv: Sequence[str] | None = None) -> None:
+def main(name: str, run: Callable[[Config, Screen], object], argv: Sequence[str] | None = None) -> None:
     """Run a command with the overrides of its command line, and exit.
 
     Exit status: 0 done; 1 failed, the log file holds the traceback; 2 a user's mistake, told in one line;
@@ -55,7 +56,7 @@ def main(name: str, run: Callable[[conf.Config, Screen], object], argv: Sequence
         print(f"usage: python -m {name} [key=value ...]\n\n{(conf.CONF / 'config.yaml').read_text()}")
         sys.exit(0)
     try:
-        config = conf.load(overrides)
+        config = conf.load(overrides, name.rsplit(".", 1)[-1])
     except UserError as error:
         sys.exit(_refuse(name, str(error)))
     signal.signal(signal.SIGTERM, _as_interrupt)
@@ -92,7 +93,7 @@ def main(name: str, run: Callable[[conf.Config, Screen], object], argv: Sequence
 def as_command(name: str, stage: Stage) -> None:
     """`main` for a single stage: run it and print its summary as a table."""
 
-    def run(config: conf.Config, screen: Screen) -> None:
+    def run(config: Config, screen: Screen) -> None:
         summary = stage(config, screen)
         screen.console.print(fact_table(summary))
         screen.say(f"report: {Lake(config.lake).uri('reports', summary.stage + '.json')}   log: {screen.log}")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from chestai.config import Asymmetric, Bce, Focal, Loss
+from chestai.sections import Asymmetric, Bce, Focal, Loss
 
 
 def make_loss(settings: Loss, pos_weight: Tensor) -> Callable[[Tensor, Tensor], Tensor]:

@@ -20,14 +20,17 @@ class TriageRule:
         weights: finding -> w in (0, 1]; a finding that is not named never drives the score.
         urgent: score from which a study is urgent.
         soon: score from which it is read soon; below, it is routine. 0 < soon < urgent <= 1.
+        urgent_findings: those whose presence makes a study truly urgent, each of them weighted; empty for the
+            default, see `emergencies`.
 
     Raises:
-        ValueError: no weights, or a value outside its range.
+        ValueError: no weights, a value outside its range, or an urgent finding without a weight.
     """
 
     weights: Mapping[str, float]
     urgent: float = 0.8
     soon: float = 0.5
+    urgent_findings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.weights:
@@ -37,6 +40,20 @@ class TriageRule:
                 raise ValueError(f"triage weight {weight} of {finding} must be in (0, 1]")
         if not 0 < self.soon < self.urgent <= 1:
             raise ValueError(f"triage soon = {self.soon} and urgent = {self.urgent} must be 0 < soon < urgent <= 1")
+        for finding in self.urgent_findings:
+            if finding not in self.weights:
+                raise ValueError(f"triage urgent finding {finding!r} has no weight: the score could not see it")
+
+    @property
+    def emergencies(self) -> tuple[str, ...]:
+        """The findings whose presence makes a study truly urgent: the truth that the score is measured against.
+
+        Those of `urgent_findings`; without any, those whose weight reaches the `urgent` bound, so what the rule would
+        call urgent if it knew the labels. Empty where no weight does: then no study is urgent.
+        """
+        if self.urgent_findings:
+            return self.urgent_findings
+        return tuple(finding for finding, weight in self.weights.items() if weight >= self.urgent)
 
     def check(self, findings: Sequence[str]) -> None:
         """Raise ValueError where a weighted finding is not in the model's vocabulary.
@@ -48,14 +65,17 @@ class TriageRule:
                 raise ValueError(f"triage weight names {finding!r}, which is not one of {', '.join(findings)}")
 
     def within(self, findings: Sequence[str]) -> "TriageRule":
-        """The rule for a model of this vocabulary: without the weights of findings that it cannot see.
+        """The rule for a model of this vocabulary: without the findings that it cannot see.
 
         Raises:
-            ValueError: no weighted finding is left.
+            ValueError: no weighted finding is left, or none of the urgent findings that were named.
         """
-        return replace(
-            self, weights={finding: self.weights[finding] for finding in self.weights if finding in findings}
-        )
+        kept = tuple(finding for finding in self.urgent_findings if finding in findings)
+        if self.urgent_findings and not kept:
+            # An empty tuple would stand for the default: other findings than those that were named.
+            raise ValueError(f"triage urgent findings {', '.join(self.urgent_findings)} are none of the model's")
+        weights = {finding: weight for finding, weight in self.weights.items() if finding in findings}
+        return replace(self, weights=weights, urgent_findings=kept)
 
     def score(self, probabilities: ArrayLike, findings: Sequence[str]) -> NDArray[np.float64]:
         """(N, F) probabilities, columns in the order of `findings` -> (N,) float64 scores in [0, 1].
@@ -93,12 +113,18 @@ class TriageRule:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return {"weights": dict(self.weights), "urgent": self.urgent, "soon": self.soon}
+        return {
+            "weights": dict(self.weights),
+            "urgent": self.urgent,
+            "soon": self.soon,
+            "urgent_findings": list(self.urgent_findings),
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TriageRule":
-        """The inverse of `to_dict`; raises as the constructor."""
-        return cls(dict(values["weights"]), values["urgent"], values["soon"])
+        """The inverse of `to_dict`; also of older ones, which name no urgent findings. Raises as the constructor."""
+        urgent_findings = tuple(values.get("urgent_findings", ()))
+        return cls(dict(values["weights"]), values["urgent"], values["soon"], urgent_findings)
 
     def _weighted(self, probabilities: ArrayLike, findings: Sequence[str]) -> NDArray[np.float64]:
         """(N, W) w * p, columns in the order of `weights`."""

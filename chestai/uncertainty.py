@@ -6,9 +6,9 @@ Comparison", AAAI 2019, there called U-Ignore, U-Ones and U-Zeros.
 
 from collections.abc import Mapping
 
-from chestai.config import Policy
 from chestai.errors import UserError
 from chestai.findings import CHEXPERT13, canonical
+from chestai.sections import Policy
 
 # The target of an uncertain label; None: not known, so that it counts in no loss and no metric.
 TARGETS: Mapping[Policy, float | None] = {"ignore": None, "ones": 1.0, "zeros": 0.0}

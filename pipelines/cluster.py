@@ -8,8 +8,8 @@ import ray
 from ray.data import DataContext
 
 from chestai.command import own_signals
-from chestai.config import Cluster
 from chestai.errors import UserError
+from chestai.sections import Cluster
 
 FEEDING = 2  # logical cores that are left for the tasks that feed training workers
 

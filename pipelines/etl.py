@@ -27,10 +27,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from chestai.command import Summary, as_command, main
-from chestai.config import Config
 from chestai.findings import merged
 from chestai.lake import BOXES, IMAGES, LABELS, QUARANTINE, SCHEMAS, Lake, Snapshot, now
 from chestai.screen import Progress, Screen
+from chestai.sections import Config
 from pipelines import cluster, history, spark
 from pipelines.cleaning import account, judge, match, place_boxes, quarantine
 from pipelines.folder import listing_digest

@@ -8,8 +8,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from chestai.config import Config
 from chestai.errors import UserError
+from chestai.sections import Config
 from pipelines import sources
 from pipelines.frames import from_arrow
 

@@ -2,9 +2,9 @@
 
 from rich.table import Table
 
-from chestai.config import Config
 from chestai.lake import Lake, Snapshot
 from chestai.screen import Screen
+from chestai.sections import Config
 
 
 def run(config: Config, screen: Screen) -> None:

@@ -13,9 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from chestai.augment import augment, draw
-from chestai.config import Config
 from chestai.loss import known, make_loss
 from chestai.network import Classifier
+from chestai.sections import Config
 from chestai.syncnorm import synchronise
 from pipelines.order import Share
 

@@ -14,11 +14,11 @@ from rich.table import Table
 import serve.app as endpoint
 from chestai.bundle import Bundle
 from chestai.command import Stage, Summary, main, stage_table
-from chestai.config import Config
 from chestai.lake import IMAGES, Lake
 from chestai.notice import RESEARCH_USE
 from chestai.registry import Registry
 from chestai.screen import Screen
+from chestai.sections import Config
 from pipelines import etl, evaluate, phantom, score, train
 from pipelines.cluster import connected, log_folder
 from pipelines.score import ORDER as SCORE_ORDER

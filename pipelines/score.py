@@ -18,10 +18,10 @@ import pyarrow.csv as pacsv
 
 from chestai.bundle import Bundle
 from chestai.command import Summary, as_command
-from chestai.config import Config
 from chestai.lake import IMAGES, Lake, Snapshot, now, why_not
 from chestai.registry import Registered, Registry
 from chestai.screen import Screen
+from chestai.sections import Config
 from pipelines.cluster import connected
 from pipelines.inference import Scored, infer
 

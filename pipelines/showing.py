@@ -2,8 +2,8 @@
 
 from pyarrow import fs
 
-from chestai.config import Config
 from chestai.lake import IMAGES, Lake, Snapshot
+from chestai.sections import Config
 
 
 def show(config: Config, lake: Lake, snapshot: Snapshot) -> str:

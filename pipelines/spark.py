@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from raydp.spark.ray_cluster_master import RAYDP_SPARK_MASTER_SUFFIX
 
 from chestai.command import postponed_interrupts
-from chestai.config import Spark
+from chestai.sections import Spark
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -7,8 +7,8 @@ import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from chestai.config import Split
 from chestai.errors import UserError
+from chestai.sections import Split
 from pipelines.workers import quick
 
 TRAIN, VAL, TEST = "train", "val", "test"

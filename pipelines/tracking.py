@@ -12,10 +12,10 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric
 from ray.train import UserCallback
 
-from chestai.config import Config
 from chestai.lake import IMAGES, Lake, Snapshot
 from chestai.pages.curves import training_curves
 from chestai.registry import Registry
+from chestai.sections import Config
 
 PACKAGES = ("ray", "raydp", "pyspark", "torch", "timm", "mlflow", "pyarrow", "deltalake")
 CURVES = ("train_loss", "val_loss", "val_macro_auroc", "lr", "images_per_s", "wait_share")

@@ -29,12 +29,12 @@ from ray.train.torch import TorchTrainer
 from chestai import config as conf
 from chestai.bundle import FORWARD_ENV
 from chestai.command import Summary, as_command
-from chestai.config import Config
 from chestai.errors import UserError
 from chestai.lake import Lake, Snapshot
 from chestai.pretrained import load_pretrained
 from chestai.registry import Registry
 from chestai.screen import Screen
+from chestai.sections import Config
 from pipelines.cluster import check_room, connected
 from pipelines.feed import PixelCache, pixel_cache, store_of, stored
 from pipelines.order import lanes_for, repeat_factors

@@ -8,8 +8,8 @@ import ray
 
 from chestai.bundle import RESEARCH_USE
 from chestai.command import main
-from chestai.config import Config
 from chestai.screen import Screen
+from chestai.sections import Config
 from serve.app import deploy, stop
 
 

@@ -10,10 +10,10 @@ from ray.serve.config import AutoscalingConfig
 
 from chestai.bundle import FORWARD_ENV
 from chestai.command import own_signals
-from chestai.config import Cluster, Config
 from chestai.errors import UserError
 from chestai.lake import Lake
 from chestai.registry import CHAMPION, Registry
+from chestai.sections import Cluster, Config
 from serve.ingress import Ingress
 from serve.model import Model
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from ray import serve
 
 from chestai import explain, pixels
-from chestai.config import Config
 from chestai.lake import Lake
 from chestai.pixels import Grey
 from chestai.registry import Registry
+from chestai.sections import Config
 from serve.answers import Answer, Driver, Problem, Served, ServedCard, Timings, Triage
 
 MAX_BATCH = 8

@@ -20,10 +20,10 @@ from ray.tune.search.optuna import OptunaSearch
 
 from chestai import config as conf
 from chestai.command import Summary, as_command
-from chestai.config import Config
 from chestai.lake import Lake, Snapshot
 from chestai.registry import Registry
 from chestai.screen import Screen
+from chestai.sections import Config
 from pipelines.cluster import check_room, connected
 from pipelines.feed import pixel_cache
 from pipelines.train import build_trainer, forget

@@ -4,25 +4,37 @@ Targets are 1 (present), 0 (absent) or NaN (not known); unknown targets are mask
 cannot define (say, an AUROC without positives) is NaN, never a guess.
 """
 
-from chestai.metrics.bootstrap import Estimate, clustered_weights, percentile_interval
+from chestai.metrics.bootstrap import Estimate, clustered_weights, percentile_interval, point_and_replicates
+from chestai.metrics.comparison import Comparison, compare
+from chestai.metrics.operating import POINTS, PointReport, at_points, choose
 from chestai.metrics.ranking import Ranking, auroc, average_precision
 from chestai.metrics.reliability import brier, expected_calibration_error
 from chestai.metrics.report import FindingReport, Report, evaluate
-from chestai.metrics.thresholds import Confusion, confusion, youden
+from chestai.metrics.thresholds import Confusion, at_sensitivity, at_specificity, best_f1, confusion, youden
 
 __all__ = [
+    "POINTS",
+    "Comparison",
     "Confusion",
     "Estimate",
     "FindingReport",
+    "PointReport",
     "Ranking",
     "Report",
+    "at_points",
+    "at_sensitivity",
+    "at_specificity",
     "auroc",
     "average_precision",
+    "best_f1",
     "brier",
+    "choose",
     "clustered_weights",
+    "compare",
     "confusion",
     "evaluate",
     "expected_calibration_error",
     "percentile_interval",
+    "point_and_replicates",
     "youden",
 ]

@@ -6,6 +6,7 @@ patients are drawn instead (the cluster bootstrap; Field & Welsh, "Bootstrapping
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +28,11 @@ class Estimate:
     def of(cls, value: float, replicates: NDArray[np.float64]) -> "Estimate":
         """A point estimate with the percentile interval of its (B,) bootstrap replicates."""
         return cls(float(value), *percentile_interval(replicates))
+
+    @classmethod
+    def of_rows(cls, values: NDArray[np.float64]) -> "Estimate":
+        """From (1 + B,) values measured under `point_and_replicates`: the point estimate, then the replicates."""
+        return cls.of(values[0], values[1:])
 
     def to_dict(self) -> dict[str, float | None]:
         """JSON-able; NaN becomes None."""
@@ -56,6 +62,26 @@ def clustered_weights(patients: ArrayLike, resamples: int, seed: int) -> Iterato
         cells = drawn + len(ids) * np.arange(replicates)[:, None]
         times = np.bincount(cells.ravel(), minlength=replicates * len(ids)).reshape(replicates, len(ids))
         yield np.take(times.astype(np.float64), patient_of_image, axis=1)
+
+
+def point_and_replicates(patients: ArrayLike, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """The weights of a measurement with intervals: a row of ones, the point estimate, then the bootstrap's.
+
+    With fewer than two patients no replicates follow: one patient resampled is always itself, and an interval
+    of no width would claim certainty.
+
+    Args, Yields: as `clustered_weights`; one row more in all.
+
+    Raises:
+        ValueError: patients are not of shape (N,) or resamples is negative.
+    """
+    ids = np.asarray(patients)
+    if ids.ndim != 1:
+        raise ValueError(f"patients {ids.shape} must be of shape (N,)")
+    if resamples < 0:
+        raise ValueError(f"resamples = {resamples} must be 0 or more")
+    replicates = resamples if len(np.unique(ids)) > 1 else 0
+    return chain([np.ones((1, len(ids)))], clustered_weights(ids, replicates, seed))
 
 
 def percentile_interval(replicates: NDArray[np.float64], level: float = LEVEL) -> tuple[float, float]:

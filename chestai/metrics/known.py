@@ -1,4 +1,4 @@
-"""Masking: which images have a known target for one finding."""
+"""What is known: which images have a known target, and how many of those are positive."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,3 +30,16 @@ def known(targets: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.intp], NDAr
     if np.isnan(known_scores).any():
         raise ValueError(f"the score of image {index[np.isnan(known_scores)][0]} is NaN")
     return index, known_targets == 1, known_scores
+
+
+def prevalence(targets: ArrayLike) -> NDArray[np.float64]:
+    """(F,) share of positives among the known targets (N, F); NaN without any."""
+    values = np.asarray(targets, dtype=np.float64)
+    count = (~np.isnan(values)).sum(axis=0)
+    return np.divide(np.nansum(values, axis=0), count, out=np.full(len(count), np.nan), where=count > 0)
+
+
+def with_odds(shares: ArrayLike) -> NDArray[np.float64]:
+    """Shares of which those that have no finite odds, 0 and 1, are NaN."""
+    values = np.asarray(shares, dtype=np.float64)
+    return np.where((values > 0) & (values < 1), values, np.nan)

@@ -3,8 +3,8 @@
 The point estimate is the replicate in which every image weighs 1, so one code gives both.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import overload
 
 import numpy as np
@@ -51,6 +51,18 @@ class Ranking:
         ends = np.flatnonzero(is_last)
         return cls(index[order], positive[order], ends, values[ends])
 
+    @classmethod
+    def pooled(cls, targets: ArrayLike, scores: ArrayLike) -> "Ranking":
+        """Rank all (image, finding) pairs of (N, F) targets and scores together.
+
+        `index` still holds images, once for each of their known findings, so weights remain those of images.
+        """
+        truth, values = np.asarray(targets), np.asarray(scores)
+        if truth.ndim != 2 or truth.shape != values.shape:
+            raise ValueError(f"targets {truth.shape} and scores {values.shape} must both be of shape (N, F)")
+        pairs = cls.of(truth.ravel(), values.ravel())
+        return replace(pairs, index=pairs.index // max(1, truth.shape[1]))
+
     def counts(self, weights: Floats) -> tuple[Floats, Floats]:
         """True and false positives by weight, if the images down to each distinct score are called positive.
 
@@ -67,6 +79,35 @@ class Ranking:
         totals = np.zeros((len(ordered), len(self.ends) + 1))
         totals[:, 1:] = np.take(np.cumsum(ordered, axis=1), self.ends, axis=1)
         return totals
+
+
+def measured(
+    areas: Sequence[Callable[[Floats, Floats], Floats]], rankings: Sequence[Ranking], weights: Floats
+) -> Floats:
+    """Each area (`area_under_roc`, `area_under_precision`) of each ranking under each row of weights.
+
+    Args:
+        areas: A functions of `Ranking.counts`.
+        rankings: R of them, over the same N images.
+        weights: (B, N) float64, not negative.
+
+    Returns:
+        (A, B, R) float64; NaN where undefined.
+    """
+    values = np.empty((len(areas), len(weights), len(rankings)))
+    for column, ranking in enumerate(rankings):
+        counts = ranking.counts(weights)
+        for row, area in enumerate(areas):
+            values[row, :, column] = area(*counts)
+    return values
+
+
+def mean_of_defined(values: Floats) -> Floats:
+    """(B, F) -> (B,) mean over the findings that are defined in each replicate; NaN where none is."""
+    defined = ~np.isnan(values)
+    count = defined.sum(axis=1)
+    total = np.where(defined, values, 0).sum(axis=1)
+    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
 
 
 def area_under_roc(true_positives: Floats, false_positives: Floats) -> Floats:

@@ -1,12 +1,118 @@
-"""How far probabilities are from the truth: calibration errors of one finding."""
+"""How far probabilities are from the truth: calibration errors of one finding and of all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from chestai.metrics.known import known
+from chestai.metrics.ranking import chunks
+
+BINS = 15
+
+# Label draws behind a floor: its standard error is then below a tenth of the spread of one ECE.
+_DRAWS = 100
 
 
-def expected_calibration_error(targets: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> float:
+@dataclass(frozen=True)
+class Curve:
+    """A reliability curve over `BINS` equal-width bins, lowest first; bins without images are left out.
+
+    Attributes:
+        predicted: mean probability of each bin's images.
+        observed: share of positives among them.
+        images: how many they are, 1 or more.
+    """
+
+    predicted: tuple[float, ...]
+    observed: tuple[float, ...]
+    images: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FindingCalibration:
+    """One finding's calibration; NaN and an empty curve where no target is known.
+
+    Attributes:
+        finding: its name.
+        ece: `expected_calibration_error` with `BINS` bins.
+        floor: the ECE that these probabilities would have on as many images if they were perfectly calibrated: the
+            mean over labels drawn from them. It is what chance alone does to an ECE, which is never below 0
+            (Bröcker & Smith, "Increasing the reliability of reliability diagrams", Weather and Forecasting 2007).
+        brier: `brier`.
+        curve: what the ECE adds up.
+    """
+
+    finding: str
+    ece: float
+    floor: float
+    brier: float
+    curve: Curve
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """How well one method's probabilities are calibrated on one set of images.
+
+    Attributes:
+        method: none, platt, temperature, isotonic or shifted.
+        findings: in column order.
+        macro_ece, macro_floor, macro_brier: means over the findings where they are defined; NaN where none is.
+        pooled: curve over the known pairs of image and finding, of all findings together.
+    """
+
+    method: str
+    findings: tuple[FindingCalibration, ...]
+    macro_ece: float
+    macro_floor: float
+    macro_brier: float
+    pooled: Curve
+
+
+def measure_calibration(
+    method: str, targets: ArrayLike, probabilities: ArrayLike, findings: Sequence[str], seed: int = 0
+) -> CalibrationReport:
+    """Measure probabilities against the targets.
+
+    Args:
+        method: how the probabilities were made; only passed on.
+        targets: (N, F) 1, 0, or NaN for not known.
+        probabilities: (N, F) in [0, 1]; anything where the target is not known.
+        findings: F names, in column order.
+        seed: of the labels drawn for the floors, 0 or more.
+
+    Raises:
+        ValueError: shapes do not fit, a target is neither 0 nor 1, or a known target's probability is NaN or outside
+            [0, 1].
+    """
+    truth, values = np.asarray(targets, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
+    if truth.ndim != 2 or truth.shape != values.shape or truth.shape[1] != len(findings):
+        raise ValueError(
+            f"targets {truth.shape} and probabilities {values.shape} must be of shape (N, {len(findings)})"
+        )
+    rows = tuple(
+        FindingCalibration(
+            finding,
+            ece=expected_calibration_error(truth[:, column], values[:, column]),
+            # A generator a finding: its floor does not depend on how many images the findings before it have.
+            floor=_floor(truth[:, column], values[:, column], np.random.default_rng([seed, column])),
+            brier=brier(truth[:, column], values[:, column]),
+            curve=_curve(truth[:, column], values[:, column]),
+        )
+        for column, finding in enumerate(findings)
+    )
+    return CalibrationReport(
+        method=method,
+        findings=rows,
+        macro_ece=_mean_of_defined([row.ece for row in rows]),
+        macro_floor=_mean_of_defined([row.floor for row in rows]),
+        macro_brier=_mean_of_defined([row.brier for row in rows]),
+        pooled=_curve(truth.ravel(), values.ravel()),
+    )
+
+
+def expected_calibration_error(targets: ArrayLike, probabilities: ArrayLike, bins: int = BINS) -> float:
     """Mean gap between probability and observed frequency, over equal-width bins weighted by their images.
 
     Naeini et al., "Obtaining well calibrated probabilities using Bayesian binning", AAAI 2015, binary form.
@@ -29,9 +135,8 @@ def expected_calibration_error(targets: ArrayLike, probabilities: ArrayLike, bin
     positive, values = _known_probabilities(targets, probabilities)
     if not values.size:
         return float("nan")
-    bin_of_image = np.minimum((values * bins).astype(int), bins - 1)
     # (mean probability - frequency) x images of a bin is a plain sum of differences.
-    gaps = np.bincount(bin_of_image, weights=values - positive, minlength=bins)
+    gaps = np.bincount(_bin_of_image(values, bins), weights=values - positive, minlength=bins)
     return float(np.abs(gaps).sum() / len(values))
 
 
@@ -42,6 +147,43 @@ def brier(targets: ArrayLike, probabilities: ArrayLike) -> float:
     """
     positive, values = _known_probabilities(targets, probabilities)
     return float(np.mean((values - positive) ** 2)) if values.size else float("nan")
+
+
+def _floor(targets: ArrayLike, probabilities: ArrayLike, generator: np.random.Generator) -> float:
+    """Mean ECE over `_DRAWS` sets of labels drawn from the probabilities of the known images; NaN without any."""
+    _, values = _known_probabilities(targets, probabilities)
+    if not values.size:
+        return float("nan")
+    # In order of the bins, so that each is one stretch of a draw's labels.
+    values = np.sort(values)
+    starts = np.unique(_bin_of_image(values, BINS), return_index=True)[1]
+    expected = np.add.reduceat(values, starts)
+    summed = 0.0
+    for chunk in chunks(_DRAWS, len(values)):
+        labels = generator.random((chunk.stop - chunk.start, len(values))) < values
+        positives = np.add.reduceat(labels, starts, axis=1, dtype=np.int64)
+        summed += float(np.abs(expected - positives).sum())
+    return summed / len(values) / _DRAWS
+
+
+def _curve(targets: ArrayLike, probabilities: ArrayLike) -> Curve:
+    positive, values = _known_probabilities(targets, probabilities)
+    bin_of_image = _bin_of_image(values, BINS)
+    images = np.bincount(bin_of_image, minlength=BINS)
+    held = images > 0
+    predicted, observed = (
+        np.bincount(bin_of_image, weights=each, minlength=BINS)[held] / images[held] for each in (values, positive)
+    )
+    return Curve(tuple(predicted.tolist()), tuple(observed.tolist()), tuple(images[held].tolist()))
+
+
+def _bin_of_image(values: NDArray[np.float64], bins: int) -> NDArray[np.intp]:
+    return np.minimum((values * bins).astype(np.intp), bins - 1)
+
+
+def _mean_of_defined(values: Sequence[float]) -> float:
+    defined = [value for value in values if not np.isnan(value)]
+    return float(np.mean(defined)) if defined else float("nan")
 
 
 def _known_probabilities(targets: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:

@@ -1,15 +1,14 @@
-"""The evaluation of a model: AUROC and AUPRC for each finding and their macro means, with intervals."""
+"""The evaluation of a model: AUROC and AUPRC for each finding, their macro means and micro, with intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from chestai.metrics.bootstrap import LEVEL, Estimate, clustered_weights
-from chestai.metrics.ranking import Ranking, area_under_precision, area_under_roc
+from chestai.metrics.bootstrap import LEVEL, Estimate, point_and_replicates
+from chestai.metrics.ranking import Ranking, area_under_precision, area_under_roc, mean_of_defined, measured
 
 
 @dataclass(frozen=True)
@@ -27,12 +26,15 @@ class FindingReport:
 class Report:
     """One model on one set of images.
 
-    The macro means run over the `defined` findings: those with a positive and a negative image.
+    The macro means run over the `defined` findings: those with a positive and a negative image. The micro values
+    pool all known (image, finding) pairs, those of undefined findings too, so common findings count most.
     """
 
     findings: tuple[FindingReport, ...]
     macro_auroc: Estimate
     macro_auprc: Estimate
+    micro_auroc: Estimate
+    micro_auprc: Estimate
     defined: int
     images: int
     patients: int
@@ -47,6 +49,7 @@ class Report:
                 "auprc": self.macro_auprc.to_dict(),
                 "findings_defined": self.defined,
             },
+            "micro": {"auroc": self.micro_auroc.to_dict(), "auprc": self.micro_auprc.to_dict()},
             "findings": {
                 row.finding: {
                     "positives": row.positives,
@@ -86,57 +89,38 @@ def evaluate(
         seed: of the bootstrap.
 
     Raises:
-        ValueError: shapes do not fit, a target is neither 0 nor 1, or a known target has a NaN probability.
+        ValueError: shapes do not fit, a target is neither 0 nor 1, a known target has a NaN probability, or
+            resamples is negative.
     """
     truth, scores = np.asarray(targets, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
     ids = np.asarray(patients)
     shape = (len(ids), len(findings))
     if truth.shape != shape or scores.shape != shape:
         raise ValueError(f"targets {truth.shape} and probabilities {scores.shape} must be of shape {shape}")
-    patient_count = len(np.unique(ids))
-    # One patient resampled is always itself: an interval of no width would claim certainty.
-    replicates = resamples if patient_count > 1 else 0
-
     rankings = [Ranking.of(truth[:, column], scores[:, column]) for column in range(len(findings))]
-    # Row 0 weighs each image 1 and is the point estimate; the bootstrap follows.
-    weights = chain([np.ones((1, len(ids)))], clustered_weights(ids, replicates, seed))
-    aurocs, auprcs = np.concatenate([_measure_all(rankings, rows) for rows in weights], axis=1)
+    pooled = Ranking.pooled(truth, scores)
+    weights = point_and_replicates(ids, resamples, seed)
+    parts = [measured([area_under_roc, area_under_precision], [*rankings, pooled], rows) for rows in weights]
+    aurocs, auprcs = np.concatenate(parts, axis=1)  # (1 + replicates, findings + 1) each: the last column is micro
     rows = tuple(
         FindingReport(
             finding,
             positives=int(ranking.positive.sum()),
             negatives=int((~ranking.positive).sum()),
-            auroc=Estimate.of(auroc[0], auroc[1:]),
-            auprc=Estimate.of(auprc[0], auprc[1:]),
+            auroc=Estimate.of_rows(auroc),
+            auprc=Estimate.of_rows(auprc),
         )
-        for finding, ranking, auroc, auprc in zip(findings, rankings, aurocs.T, auprcs.T, strict=True)
+        for finding, ranking, auroc, auprc in zip(findings, rankings, aurocs.T[:-1], auprcs.T[:-1], strict=True)
     )
-    macro_auroc, macro_auprc = _mean_of_defined(aurocs), _mean_of_defined(auprcs)
     return Report(
         findings=rows,
-        macro_auroc=Estimate.of(macro_auroc[0], macro_auroc[1:]),
-        macro_auprc=Estimate.of(macro_auprc[0], macro_auprc[1:]),
+        macro_auroc=Estimate.of_rows(mean_of_defined(aurocs[:, :-1])),
+        macro_auprc=Estimate.of_rows(mean_of_defined(auprcs[:, :-1])),
+        micro_auroc=Estimate.of_rows(aurocs[:, -1]),
+        micro_auprc=Estimate.of_rows(auprcs[:, -1]),
         defined=sum(row.positives > 0 and row.negatives > 0 for row in rows),
         images=len(ids),
-        patients=patient_count,
-        resamples=replicates,
+        patients=len(np.unique(ids)),
+        resamples=len(aurocs) - 1,
         seed=seed,
     )
-
-
-def _measure_all(rankings: list[Ranking], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(2, B, F): AUROC and average precision of each replicate and finding."""
-    measured = np.empty((2, len(weights), len(rankings)))
-    for column, ranking in enumerate(rankings):
-        counts = ranking.counts(weights)
-        measured[0, :, column] = area_under_roc(*counts)
-        measured[1, :, column] = area_under_precision(*counts)
-    return measured
-
-
-def _mean_of_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(B, F) -> (B,) mean over the findings that are defined in each replicate; NaN where none is."""
-    defined = ~np.isnan(values)
-    count = defined.sum(axis=1)
-    total = np.where(defined, values, 0).sum(axis=1)
-    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)

@@ -8,7 +8,7 @@ from typing import Protocol
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-from chestai import config as conf
+from chestai import sections
 from pipelines.folder import Folder
 from pipelines.sources.chexpert import Chexpert
 from pipelines.sources.dicom import Dicom
@@ -53,10 +53,10 @@ class Source(Protocol):
         """Its drawn boxes, of any image, in the columns of `tables.BOX`."""
 
 
-FORMATS = {conf.Nih: Nih, conf.Chexpert: Chexpert, conf.Folders: Folders, conf.Dicom: Dicom}
+FORMATS = {sections.Nih: Nih, sections.Chexpert: Chexpert, sections.Folders: Folders, sections.Dicom: Dicom}
 
 
-def find(source: conf.Source) -> Source:
+def find(source: sections.Source) -> Source:
     """The source that the configuration names, its inputs checked.
 
     Raises:

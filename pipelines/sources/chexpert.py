@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from chestai import config as conf
+from chestai import sections
 from chestai.demographics import AP, LATERAL, PA
 from chestai.errors import UserError
 from chestai.findings import CHEXPERT13, canonical
@@ -54,13 +54,13 @@ class Chexpert:
 
     folder: Folder
     tables: tuple[str, ...]
-    policies: Mapping[str, conf.Policy]
+    policies: Mapping[str, sections.Policy]
     note: str
     keeps_missing: bool
     vocabulary: tuple[str, ...] = CHEXPERT13
 
     @staticmethod
-    def find(source: conf.Chexpert) -> "Chexpert":
+    def find(source: sections.Chexpert) -> "Chexpert":
         """Look at the folder and at the headers of its tables.
 
         Raises:
@@ -164,7 +164,7 @@ def _not_a_label(observation: str) -> Column:
     return F.when(~is_label, f"{observation} is none of 1.0, 0.0, -1.0 and blank")
 
 
-def _target(pathology: str, policy: conf.Policy) -> Column:
+def _target(pathology: str, policy: sections.Policy) -> Column:
     """1, 0 or null = not known. Blank, a pathology that the report does not mention, is negative, as in the paper."""
     said = _trimmed(pathology)
     target = F.when(said.isin(*POSITIVE), 1.0).when(said.isin(*UNCERTAIN), TARGETS[policy])

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from chestai import config as conf
+from chestai import sections
 from chestai.errors import UserError
 from chestai.findings import KNOWN, canonical
 from pipelines.folder import LISTING, Folder
@@ -45,7 +45,7 @@ class Dicom:
     keeps_missing: bool = False
 
     @staticmethod
-    def find(source: conf.Dicom) -> "Dicom":
+    def find(source: sections.Dicom) -> "Dicom":
         """Look at the folder and at the label table's header.
 
         Raises:

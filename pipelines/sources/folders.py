@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-from chestai import config as conf
+from chestai import sections
 from chestai.errors import UserError
 from chestai.findings import NO_FINDING, canonical, merged, targets
 from pipelines.folder import Folder
@@ -61,7 +61,7 @@ class Folders:
     keeps_missing: bool = False
 
     @staticmethod
-    def find(source: conf.Folders) -> "Folders":
+    def find(source: sections.Folders) -> "Folders":
         """List the images and look at the folders that they are in.
 
         Raises:
@@ -161,7 +161,7 @@ def read_pattern(text: str | None) -> re.Pattern[str] | None:
     return pattern
 
 
-def read_classes(source: conf.Folders, found: Collection[str]) -> dict[str, str | None]:
+def read_classes(source: sections.Folders, found: Collection[str]) -> dict[str, str | None]:
     """The finding of each class folder, None for one without finding: `source.classes`, or all folders found.
 
     Raises:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from chestai import config as conf
+from chestai import sections
 from chestai.errors import UserError
 from chestai.findings import NIH14
 from pipelines.folder import Folder
@@ -77,7 +77,7 @@ class Nih:
     vocabulary: tuple[str, ...] = NIH14
 
     @staticmethod
-    def find(source: conf.Nih) -> "Nih":
+    def find(source: sections.Nih) -> "Nih":
         """Look at the folder and at the headers of its tables.
 
         Raises:

@@ -22,10 +22,10 @@ from torch.nn import functional
 
 from chestai import config as conf
 from chestai.bundle import FORWARD_ENV
-from chestai.config import Config
 from chestai.findings import NIH14
 from chestai.network import Classifier
 from chestai.registry import Registry
+from chestai.sections import Config
 from pipelines.cluster import connected
 from pipelines.learner import autocast_dtype
 from pipelines.train import build_trainer

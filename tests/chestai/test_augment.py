@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from chestai.augment import DRAWS, augment, draw
-from chestai.config import Augment
+from chestai.sections import Augment
 
 NONE = {
     "scale": 0.0,

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from chestai import config as conf
+from chestai import sections
 from chestai.errors import UserError
 
 
@@ -24,7 +25,7 @@ def test_a_build_may_have_several_sources() -> None:
     config = conf.load(["+source@also.b=chexpert", "also.b.root=/b", "also.b.uncertainty_of={Edema: ones}"])
     nih, chexpert = config.sources
     assert (nih.format, chexpert.format, chexpert.root) == ("nih", "chexpert", "/b")
-    assert isinstance(chexpert, conf.Chexpert) and chexpert.uncertainty_of == {"Edema": "ones"}
+    assert isinstance(chexpert, sections.Chexpert) and chexpert.uncertainty_of == {"Edema": "ones"}
     assert conf.validate(config.plain()) == config
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
 
-from chestai.config import Asymmetric, Bce, Focal
 from chestai.loss import asymmetric, bce, focal, known, make_loss, masked_mean
+from chestai.sections import Asymmetric, Bce, Focal
 
 NAN = math.nan
 POS_WEIGHT = torch.tensor([3.0, 5.0, 0.5])

@@ -1,13 +1,12 @@
-"""The metric code against scikit-learn, plain-Python references and a simulation of known truth."""
+"""AUROC, AUPRC, their intervals and calibration errors against scikit-learn and plain-Python references."""
 
 import json
-from itertools import pairwise
-from math import erf, isnan, nan
+from math import isnan, nan
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, brier_score_loss, confusion_matrix, roc_auc_score
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from chestai.metrics import (
     Estimate,
@@ -15,13 +14,12 @@ from chestai.metrics import (
     average_precision,
     brier,
     clustered_weights,
-    confusion,
     evaluate,
     expected_calibration_error,
     percentile_interval,
-    youden,
+    point_and_replicates,
 )
-from chestai.metrics.ranking import chunks
+from chestai.metrics.ranking import Ranking, chunks
 
 Floats = NDArray[np.float64]
 
@@ -137,6 +135,23 @@ class TestBootstrap:
         np.testing.assert_array_equal(first, again)
         assert (first != other).any()
 
+    def test_the_point_estimate_comes_first_and_the_same_draws_follow(self) -> None:
+        patients = np.arange(50) // 2
+        point, *replicates = np.concatenate(list(point_and_replicates(patients, 30, seed=5)))
+        np.testing.assert_array_equal(point, np.ones(50))
+        np.testing.assert_array_equal(replicates, np.concatenate(list(clustered_weights(patients, 30, seed=5))))
+        assert Estimate.of_rows(np.array([0.3, 0.1, 0.1])) == Estimate(0.3, 0.1, 0.1)
+
+    @pytest.mark.parametrize("patients", [[], ["a"], ["a", "a", "a"]])
+    def test_fewer_than_two_patients_have_no_replicates(self, patients: list[str]) -> None:
+        (rows,) = point_and_replicates(patients, 30, seed=5)
+        assert rows.shape == (1, len(patients))
+
+    @pytest.mark.parametrize(("patients", "resamples", "says"), [([[1], [2]], 5, "shape"), ([1, 2], -1, "-1")])
+    def test_bad_input_is_named(self, patients, resamples, says) -> None:  # type: ignore[no-untyped-def]
+        with pytest.raises(ValueError, match=says):
+            point_and_replicates(patients, resamples, seed=0)
+
     def test_percentile_interval(self) -> None:
         assert percentile_interval(np.arange(1001) / 1000) == pytest.approx((0.025, 0.975))
         assert percentile_interval(np.array([nan, 0.4, nan, 0.4])) == (0.4, 0.4)
@@ -144,15 +159,6 @@ class TestBootstrap:
 
     def test_estimate_to_dict(self) -> None:
         assert Estimate(0.5, nan, 1.0).to_dict() == {"value": 0.5, "low": None, "high": 1.0}
-
-
-def repeated_patients(seed: int) -> tuple[Floats, Floats, NDArray[np.int_]]:
-    """60 patients of 20 images: the label is the patient's, and so is most of the noise in the score."""
-    generator = np.random.default_rng(seed)
-    patients = np.repeat(np.arange(60), 20)
-    label = (np.arange(60) % 3 == 0).astype(np.float64)
-    score = label + generator.normal(scale=0.9, size=60)
-    return label[patients], score[patients] + generator.normal(scale=0.4, size=len(patients)), patients
 
 
 class TestEvaluate:
@@ -183,6 +189,29 @@ class TestEvaluate:
         assert report.macro_auroc.value == pytest.approx(mean, abs=1e-12)
         assert report.macro_auroc.low < mean < report.macro_auroc.high
 
+    @pytest.mark.parametrize("seed", range(20))
+    def test_micro_equals_scikit_learn_over_all_known_pairs(self, seed: int) -> None:
+        generator = np.random.default_rng(seed)
+        shape = int(generator.choice([1, 2, 5, 60])), int(generator.choice([1, 2, 6]))
+        targets = (generator.random(shape) < 0.4).astype(np.float64)
+        scores = generator.normal(size=shape) + generator.normal(size=shape[1])  # findings on scales of their own
+        scores = np.round(scores) if seed % 2 else scores
+        targets[generator.random(shape) < 0.2] = nan
+        scores[np.isnan(targets)] = nan
+        report = evaluate(targets, scores, np.arange(shape[0]), ["x"] * shape[1], resamples=0)
+        known = ~np.isnan(targets)
+        measured, expected = (report.micro_auroc.value, report.micro_auprc.value), (nan, nan)
+        if len(set(targets[known])) == 2:
+            pooled = targets[known], scores[known]
+            expected = roc_auc_score(*pooled), average_precision_score(*pooled)
+        assert measured == pytest.approx(expected, abs=1e-9, nan_ok=True)
+
+    def test_undefined_in_every_finding_may_be_defined_in_micro(self) -> None:
+        report = evaluate([[1, 0], [1, 0]], [[0.9, 0.1], [0.8, 0.85]], ["p", "q"], ["a", "b"], resamples=10)
+        assert isnan(report.macro_auroc.low) and report.defined == 0
+        assert report.micro_auroc.value == 0.75
+        assert report.to_dict()["macro"]["auprc"] == {"value": None, "low": None, "high": None}
+
     def test_intervals_equal_a_plain_bootstrap_of_the_same_draws(self) -> None:
         targets, probabilities, patients = self.data()
         report = evaluate(targets, probabilities, patients, ["a", "b", "c"], resamples=60, seed=7)
@@ -190,111 +219,45 @@ class TestEvaluate:
         replicates = []
         for times in draws:
             image = np.repeat(np.arange(300), times)
-            aurocs = []
-            for column in (0, 1):
-                known = image[~np.isnan(targets[image, column])]
-                aurocs.append(roc_auc_score(targets[known, column], probabilities[known, column]))
-            replicates.append([*aurocs, np.mean(aurocs)])
-        measured = report.findings[0].auroc, report.findings[1].auroc, report.macro_auroc
-        for estimate, (low, high) in zip(measured, np.quantile(replicates, [0.025, 0.975], axis=0).T, strict=True):
+            known = [image[~np.isnan(targets[image, column])] for column in range(3)]
+            pairs = [(targets[images, column], probabilities[images, column]) for column, images in enumerate(known)]
+            pooled = tuple(np.concatenate(part) for part in zip(*pairs, strict=True))
+            measured = []
+            for metric in (roc_auc_score, average_precision_score):
+                first, second = metric(*pairs[0]), metric(*pairs[1])  # the third finding is undefined
+                measured += [first, second, (first + second) / 2, metric(*pooled)]
+            replicates.append(measured)
+        a, b, _ = report.findings
+        estimates = [a.auroc, b.auroc, report.macro_auroc, report.micro_auroc]
+        estimates += [a.auprc, b.auprc, report.macro_auprc, report.micro_auprc]
+        for estimate, (low, high) in zip(estimates, np.quantile(replicates, [0.025, 0.975], axis=0).T, strict=True):
             assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=1e-9)
 
     def test_to_dict_is_strict_json_and_the_seed_reproduces_it(self) -> None:
         first, again = (evaluate(*self.data(), ["a", "b", "c"], resamples=20, seed=4).to_dict() for _ in "12")
         assert first == again
-        text = json.dumps(first, allow_nan=False)
-        assert json.loads(text)["findings"]["c"]["auroc"] == {"value": None, "low": None, "high": None}
+        again = json.loads(json.dumps(first, allow_nan=False))
+        assert again["findings"]["c"]["auroc"] == {"value": None, "low": None, "high": None}
         assert first["macro"]["findings_defined"] == 2
+        assert 0.5 < first["micro"]["auroc"]["low"] < first["micro"]["auroc"]["value"] < first["micro"]["auroc"]["high"]
         assert (first["images"], first["interval"]["resamples"]) == (300, 20)
 
     def test_without_a_second_patient_there_is_no_interval(self) -> None:
         targets, probabilities, _ = self.data()
         report = evaluate(targets, probabilities, np.zeros(300), ["a", "b", "c"], resamples=20)
-        assert report.macro_auroc.value > 0.5 and isnan(report.macro_auroc.low)
+        assert report.macro_auroc.value > 0.5 and isnan(report.macro_auroc.low) and isnan(report.micro_auprc.high)
         assert (report.patients, report.resamples) == (1, 0)
 
     def test_no_images(self) -> None:
         report = evaluate(np.empty((0, 2)), np.empty((0, 2)), [], ["a", "b"], resamples=5)
-        assert isnan(report.macro_auroc.value) and report.defined == 0
+        assert isnan(report.macro_auroc.value) and isnan(report.micro_auroc.value) and report.defined == 0
 
     @pytest.mark.parametrize("findings", [["a"], ["a", "b", "c", "d"]])
     def test_shapes_must_fit(self, findings: list[str]) -> None:
         with pytest.raises(ValueError, match="shape"):
             evaluate(*self.data(), findings)
-
-    def test_clustered_interval_is_wider_than_one_of_images(self) -> None:
-        targets, scores, patients = repeated_patients(seed=0)
-        width = {}
-        for unit, ids in (("patient", patients), ("image", np.arange(len(patients)))):
-            area = evaluate(targets[:, None], scores[:, None], ids, ["Mass"], resamples=300).findings[0].auroc
-            width[unit] = area.high - area.low
-        assert width["patient"] > 2.5 * width["image"]
-
-    def test_clustered_interval_covers_the_truth_and_one_of_images_does_not(self) -> None:
-        # Two images of different labels differ by 1 +- sqrt(2 (0.9^2 + 0.4^2)); AUROC = P(difference > 0).
-        truth = (1 + erf(1 / np.sqrt(2 * 2 * (0.9**2 + 0.4**2)))) / 2
-        covered = {"patient": 0, "image": 0}
-        for seed in range(60):
-            targets, scores, patients = repeated_patients(seed)
-            for unit, ids in (("patient", patients), ("image", np.arange(len(patients)))):
-                report = evaluate(targets[:, None], scores[:, None], ids, ["Mass"], resamples=100)
-                covered[unit] += report.macro_auroc.low <= truth <= report.macro_auroc.high
-        assert covered["patient"] >= 50  # of 60
-        assert covered["image"] <= 36
-
-
-class TestThresholds:
-    @pytest.mark.parametrize("seed", range(30))
-    def test_youden_equals_trying_every_midpoint(self, seed: int) -> None:
-        targets, scores = draw(seed)
-        distinct = sorted(set(scores.tolist()))
-        candidates = [distinct[0]] + [(a + b) / 2 for a, b in pairwise(distinct)]
-
-        def index(threshold: float) -> float:
-            called = scores >= threshold
-            return float(called[targets == 1].mean() - called[targets == 0].mean())
-
-        best = max(index(threshold) for threshold in candidates)
-        lowest = min(threshold for threshold in candidates if index(threshold) > best - 1e-12)
-        assert youden(targets, scores) == pytest.approx(lowest, abs=1e-12)
-
-    def test_youden_by_hand(self) -> None:
-        assert youden([0, 0, 1, 1], [0.1, 0.2, 0.6, 0.9]) == pytest.approx(0.4)
-        assert youden([0, 0, nan, 1], [0.1, 0.2, 0.3, 0.6]) == pytest.approx(0.4)
-        # 0.15 and 0.35 are equally good: the lower finds more positives.
-        assert youden([0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4]) == pytest.approx(0.15)
-        assert youden([0, 1], [0.5, 0.5]) == 0.5
-        assert youden([0, 1], [0.9, 0.1]) == 0.1
-        assert isnan(youden([1, 1, nan], [0.1, 0.2, 0.3]))
-        assert isnan(youden([], []))
-
-    def test_youden_between_adjacent_floats_still_separates(self) -> None:
-        low = 0.3
-        for _ in range(20):
-            high = float(np.nextafter(low, 1))
-            assert low < youden([0, 1], [low, high]) <= high
-            low = high
-
-    @pytest.mark.parametrize("seed", range(10))
-    def test_confusion_equals_scikit_learn(self, seed: int) -> None:
-        targets, scores = draw(seed)
-        threshold = float(np.median(scores))
-        result = confusion(np.append(targets, nan), np.append(scores, threshold), threshold)
-        tn, fp, fn, tp = confusion_matrix(targets, scores >= threshold, labels=[0, 1]).ravel()
-        assert (result.tp, result.fp, result.tn, result.fn) == (tp, fp, tn, fn)
-
-    def test_rates(self) -> None:
-        result = confusion([1, 1, 1, 0, 0], [0.9, 0.5, 0.1, 0.5, 0.2], threshold=0.5)
-        assert (result.sensitivity, result.specificity) == pytest.approx((2 / 3, 1 / 2))
-        assert (result.ppv, result.npv) == pytest.approx((2 / 3, 1 / 2))
-        assert confusion([0], [0.1], 0.5).to_dict() == {
-            **{"tp": 0, "fp": 0, "tn": 1, "fn": 0},
-            **{"sensitivity": None, "specificity": 1.0, "ppv": None, "npv": 1.0},
-        }
-
-    def test_no_threshold_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="threshold is NaN"):
-            confusion([1, 0], [0.9, 0.1], nan)
+        with pytest.raises(ValueError, match="shape"):
+            Ranking.pooled(np.zeros((2, len(findings))), np.zeros((3, 2)))
 
 
 class TestReliability:

@@ -1,10 +1,13 @@
 """The triage rule: scores, cuts, drivers, and what it refuses."""
 
 import json
+from dataclasses import replace
 from math import nan
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chestai.findings import NIH14
 from chestai.triage import TriageRule
@@ -76,7 +79,14 @@ def test_drivers_are_in_descending_order_and_the_first_is_the_score() -> None:
 
 def test_json_round_trip() -> None:
     rule = TriageRule({"Mass": 0.25, "Edema": 1.0}, urgent=0.7, soon=0.1)
-    assert TriageRule.from_dict(json.loads(json.dumps(rule.to_dict()))) == rule
+    for stored in (rule, replace(rule, urgent_findings=("Mass",))):
+        assert TriageRule.from_dict(json.loads(json.dumps(stored.to_dict()))) == stored
+
+
+def test_a_rule_stored_before_urgent_findings_were_named_has_the_default() -> None:
+    rule = TriageRule.from_dict({"weights": {"Mass": 0.25, "Edema": 1.0}, "urgent": 0.7, "soon": 0.1})
+    assert rule.urgent_findings == ()
+    assert rule.emergencies == ("Edema",)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +106,48 @@ def test_json_round_trip() -> None:
 def test_a_rule_that_cannot_be_is_refused(weights: dict[str, float], urgent: float, soon: float, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         TriageRule(weights, urgent, soon)
+
+
+def test_the_emergencies_are_what_the_rule_would_call_urgent_if_it_knew_the_labels() -> None:
+    rule = TriageRule({"Pneumothorax": 1.0, "Edema": 0.8, "Mass": float(np.nextafter(0.8, 0)), "Hernia": 0.1})
+    assert rule.emergencies == ("Pneumothorax", "Edema")
+    for finding in rule.weights:
+        alone = rule.score([row(**{finding: 1.0})], NIH14)[0]
+        assert (rule.bucket(alone) == "urgent") == (finding in rule.emergencies)
+    assert TriageRule({"Mass": 0.7}).emergencies == ()
+
+
+def test_named_urgent_findings_are_the_emergencies_whatever_their_weight() -> None:
+    rule = replace(RULE, urgent_findings=("Mass",))
+    assert rule.emergencies == ("Mass",)
+    assert replace(rule, weights={"Pneumothorax": 1.0, "Mass": 0.1}, urgent=0.3, soon=0.2).emergencies == ("Mass",)
+
+
+def test_an_urgent_finding_without_a_weight_is_refused() -> None:
+    with pytest.raises(ValueError, match="'Hernia' has no weight"):
+        replace(RULE, urgent_findings=("Mass", "Hernia"))
+
+
+@given(
+    weights=st.dictionaries(st.sampled_from(NIH14), st.sampled_from([0.2, 0.8, 1.0]), min_size=1),
+    seen=st.sets(st.sampled_from(NIH14)),
+    data=st.data(),
+)
+def test_within_a_vocabulary_the_emergencies_are_those_that_it_has(
+    weights: dict[str, float], seen: set[str], data: st.DataObject
+) -> None:
+    named = data.draw(st.lists(st.sampled_from(sorted(weights)), unique=True))
+    rule = TriageRule(weights, urgent_findings=tuple(named))
+    if not seen & set(weights) or (named and not seen & set(named)):
+        with pytest.raises(ValueError):
+            rule.within(sorted(seen))
+    else:
+        assert rule.within(sorted(seen)).emergencies == tuple(name for name in rule.emergencies if name in seen)
+
+
+def test_a_vocabulary_without_the_named_urgent_findings_does_not_fall_back_to_the_default() -> None:
+    with pytest.raises(ValueError, match="urgent findings Mass are none"):
+        replace(RULE, urgent_findings=("Mass",)).within(["Pneumothorax", "Edema"])
 
 
 def test_a_rule_within_a_vocabulary_weighs_what_the_network_sees() -> None:

@@ -4,14 +4,14 @@ import typing
 
 import pytest
 
-from chestai import config as conf
+from chestai import sections
 from chestai.errors import UserError
 from chestai.findings import CHEXPERT13
 from chestai.uncertainty import PRESETS, TARGETS, policies
 
 
 @pytest.mark.parametrize("policy", ["ignore", "ones", "zeros"])
-def test_a_plain_policy_is_that_of_every_finding(policy: conf.Policy) -> None:
+def test_a_plain_policy_is_that_of_every_finding(policy: sections.Policy) -> None:
     assert policies(policy, {}) == dict.fromkeys(CHEXPERT13, policy)
 
 
@@ -49,6 +49,6 @@ def test_an_exception_for_no_finding_of_chexpert_is_refused_by_its_name(finding:
 
 
 def test_the_configuration_offers_every_preset_and_no_other() -> None:
-    offered = conf.Chexpert.model_fields["uncertainty"].annotation
+    offered = sections.Chexpert.model_fields["uncertainty"].annotation
     assert set(typing.get_args(offered)) == set(PRESETS)
-    assert set(TARGETS) == set(typing.get_args(conf.Policy))
+    assert set(TARGETS) == set(typing.get_args(sections.Policy))

@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from chestai import config as conf
+from chestai import sections
 from chestai.command import Summary
 from chestai.lake import Lake, Snapshot
 from chestai.screen import Screen
@@ -90,11 +91,11 @@ def write_corpus(root: Path) -> None:
     (second / "00000001_000.png").write_bytes(png(grey(10)))
 
 
-def configure(root: Path, lake: Path, *more: str) -> conf.Config:
+def configure(root: Path, lake: Path, *more: str) -> sections.Config:
     return conf.load([f"source.root={root}", f"lake={lake}", "cluster.spark.memory=512m", *more])
 
 
-def run(config: conf.Config) -> Summary:
+def run(config: sections.Config) -> Summary:
     return etl.run(config, Screen(Console(file=io.StringIO(), width=120)))
 
 

@@ -8,6 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from chestai import config as conf
+from chestai import sections
 from chestai.errors import UserError
 from chestai.lake import IMAGES, LABELS, QUARANTINE, Lake
 from pipelines.sources.dicom import Dicom
@@ -35,7 +36,7 @@ def instance(number: int, patient: str, **elements: Any) -> dict[str, Any]:
     return {"SOPInstanceUID": f"1.2.{number}", "StudyInstanceUID": f"1.9.{number}", "PatientID": patient, **elements}
 
 
-def configure(root: Path, lake: Path, *more: str) -> conf.Config:
+def configure(root: Path, lake: Path, *more: str) -> sections.Config:
     return conf.load(["source=dicom", f"source.root={root}", f"lake={lake}", *more])
 
 
@@ -125,9 +126,9 @@ def test_nobody_s_name_or_birth_date_is_anywhere(corpus: Path, spark_session: Sp
 def test_a_table_of_another_form_is_refused_with_its_line(tmp_path: Path, table: str, answer: str) -> None:
     (tmp_path / "labels.csv").write_text(table)
     with pytest.raises(UserError, match=answer):
-        Dicom.find(conf.Dicom(format="dicom", name="dicom", root=str(tmp_path), labels="labels.csv"))
+        Dicom.find(sections.Dicom(format="dicom", name="dicom", root=str(tmp_path), labels="labels.csv"))
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"source\.labels=found\.csv: there is no label table .*found\.csv"):
-        Dicom.find(conf.Dicom(format="dicom", name="dicom", root=str(tmp_path), labels="found.csv"))
+        Dicom.find(sections.Dicom(format="dicom", name="dicom", root=str(tmp_path), labels="found.csv"))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from chestai import config as conf
+from chestai import sections
 from chestai.errors import UserError
 from chestai.findings import CHEXPERT13
 from chestai.uncertainty import policies
@@ -22,9 +22,9 @@ from pipelines.sources.tables import BOX, ENTRY
 NAMED_OTHERWISE = {"Pleural Effusion": "Effusion"}
 
 
-def config(root: Path | None, **changes: Any) -> conf.Chexpert:
+def config(root: Path | None, **changes: Any) -> sections.Chexpert:
     settings = {"uncertainty": "ignore", "uncertainty_of": None, "images": "required", **changes}
-    return conf.Chexpert(format="chexpert", name="chexpert", root=None if root is None else str(root), **settings)
+    return sections.Chexpert(format="chexpert", name="chexpert", root=None if root is None else str(root), **settings)
 
 
 def path_of(patient: int, view: str = "view1_frontal.jpg", split: str = "train") -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from chestai import config as conf
+from chestai import sections
 from chestai.errors import UserError
 from pipelines.folder import LISTING
 from pipelines.sources.folders import Folders, Place
@@ -22,9 +22,9 @@ def lay(root: Path, *paths: str) -> None:
         (root / path).write_bytes(b"x")
 
 
-def config(root: Path | None, **changes: Any) -> conf.Folders:
+def config(root: Path | None, **changes: Any) -> sections.Folders:
     settings = {"name": "set", "labels": "multiclass", "classes": None, "patient_pattern": None, **changes}
-    return conf.Folders(format="folders", root=None if root is None else str(root), **settings)
+    return sections.Folders(format="folders", root=None if root is None else str(root), **settings)
 
 
 def entries(source: Folders, spark_session: SparkSession) -> list[Row]:

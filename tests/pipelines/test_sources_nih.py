@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chestai import config as conf
+from chestai import sections
 from chestai.demographics import read_years
 from chestai.errors import UserError
 from chestai.findings import NIH14
@@ -14,11 +14,11 @@ from pipelines.sources.nih import ENTRY_HEADER, SAMPLE_HEADER, Nih
 from pipelines.sources.tables import read_label
 
 
-def source(root: str | None, synthetic: bool = False) -> conf.Nih:
-    return conf.Nih(format="nih", name="nih", root=root, images="required", synthetic=synthetic)
+def source(root: str | None, synthetic: bool = False) -> sections.Nih:
+    return sections.Nih(format="nih", name="nih", root=root, images="required", synthetic=synthetic)
 
 
-def corpus(root: Path, **files: str) -> conf.Nih:
+def corpus(root: Path, **files: str) -> sections.Nih:
     """A folder with these files (`_` for `.`) and the configuration of a source there."""
     for name, text in files.items():
         (root / name.replace("__", ".")).write_text(text, newline="")

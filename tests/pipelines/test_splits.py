@@ -5,7 +5,7 @@ from collections import Counter
 import pandas as pd
 import pytest
 
-from chestai.config import Split
+from chestai.sections import Split
 from pipelines.splits import split_of, splits_of, uniform
 
 SPLIT = Split(by="auto", val_fraction=0.15, test_fraction=0.2, salt="chestai")

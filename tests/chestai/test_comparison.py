@@ -1,0 +1,113 @@
+"""Paired comparisons against a plain bootstrap of the same draws and the two evaluations side by side."""
+
+from math import isnan, nan
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from chestai.metrics import Estimate, clustered_weights, compare, evaluate
+
+Floats = NDArray[np.float64]
+
+
+def data(seed: int, images: int = 250) -> tuple[Floats, Floats, Floats, NDArray[np.int_]]:
+    """Targets (N, 3), of which the last finding is never present; an answer, a somewhat worse one; patients."""
+    generator = np.random.default_rng(seed)
+    targets = (generator.random((images, 3)) < [0.3, 0.15, 0]).astype(np.float64)
+    targets[generator.random((images, 3)) < 0.1] = nan
+    baseline = np.round(generator.normal(size=(images, 3)) + 1.5 * np.nan_to_num(targets), 1)
+    worse = baseline + generator.normal(scale=0.7, size=(images, 3))
+    return targets, baseline, worse, generator.integers(0, images // 4, size=images)
+
+
+def plain_macro(targets: Floats, scores: Floats, image: NDArray[np.int_]) -> float:
+    """The mean AUROC over findings with both classes among these images; NaN without any."""
+    values = []
+    for column in range(targets.shape[1]):
+        known = image[~np.isnan(targets[image, column])]
+        if len(set(targets[known, column])) == 2:
+            values.append(roc_auc_score(targets[known, column], scores[known, column]))
+    return float(np.mean(values)) if values else nan
+
+
+@pytest.mark.parametrize(("seed", "images"), [(0, 100), (1, 100), (2, 12), (3, 8)])
+def test_equals_a_plain_bootstrap_of_the_same_draws(seed: int, images: int) -> None:
+    targets, baseline, worse, patients = data(seed, images)
+    (result,) = compare(targets, baseline, {"worse": worse}, patients, resamples=40, seed=5).values()
+    everything = np.arange(images)
+    values = [plain_macro(targets, scores, everything) for scores in (baseline, worse)]
+    assert [result.baseline, result.other] == pytest.approx(values, abs=1e-9)
+    assert result.difference.value == pytest.approx(values[1] - values[0], abs=1e-9)
+    differences = []
+    for times in np.concatenate(list(clustered_weights(patients, 40, seed=5))).astype(int):
+        image = np.repeat(everything, times)
+        differences.append(plain_macro(targets, worse, image) - plain_macro(targets, baseline, image))
+    if images < 20:
+        assert any(isnan(difference) for difference in differences)  # tiny: some draws define nothing
+    expected = np.nanquantile(differences, [0.025, 0.975])
+    assert (result.difference.low, result.difference.high) == pytest.approx(tuple(expected), abs=1e-9)
+
+
+def test_agrees_with_the_report_of_each_answer() -> None:
+    targets, baseline, worse, patients = data(0)
+    result = compare(targets, baseline, {"worse": worse}, patients, resamples=0)["worse"]
+    reports = [evaluate(targets, scores, patients, ["a", "b", "c"], 0) for scores in (baseline, worse)]
+    assert [result.baseline, result.other] == [report.macro_auroc.value for report in reports]
+
+
+def test_pairing_tells_apart_what_two_intervals_cannot() -> None:
+    targets, baseline, worse, patients = data(0)
+    difference = compare(targets, baseline, {"worse": worse}, patients, resamples=300)["worse"].difference
+    assert difference.high < 0
+    first, second = (
+        evaluate(targets, scores, patients, ["a", "b", "c"], 300).macro_auroc for scores in (baseline, worse)
+    )
+    assert second.high > first.low
+
+
+def test_others_do_not_disturb_each_other_and_keep_their_order() -> None:
+    targets, baseline, worse, patients = data(1)
+    better = baseline + np.nan_to_num(targets)
+    both = compare(targets, baseline, {"worse": worse, "better": better}, patients, resamples=30, seed=2)
+    assert list(both) == ["worse", "better"]
+    for name, answer in (("worse", worse), ("better", better)):
+        assert compare(targets, baseline, {name: answer}, patients, resamples=30, seed=2)[name] == both[name]
+    assert both["worse"].difference.high < both["better"].difference.low
+
+
+def test_the_same_ranking_differs_by_nothing() -> None:
+    targets, baseline, _, patients = data(2)
+    result = compare(targets, baseline, {"itself": np.exp(baseline)}, patients, resamples=30)["itself"]
+    assert result.baseline == result.other
+    assert result.difference == Estimate(0, 0, 0)
+
+
+def test_undefined_is_nan() -> None:
+    scores = np.array([[0.1], [0.2], [0.3]])
+    result = compare(np.zeros((3, 1)), scores, {"x": -scores}, ["p", "q", "r"], resamples=10)["x"]
+    numbers = result.baseline, result.other, result.difference.value, result.difference.low, result.difference.high
+    assert all(isnan(number) for number in numbers)
+    one_patient = compare([[1], [0], [0]], scores, {"x": -scores}, ["p", "p", "p"], resamples=10)["x"]
+    assert (one_patient.baseline, one_patient.other, one_patient.difference.value) == (0, 1, 1)
+    assert isnan(one_patient.difference.low)
+    nothing = compare(np.empty((0, 2)), np.empty((0, 2)), {"x": np.empty((0, 2))}, [], resamples=10)["x"]
+    assert isnan(nothing.baseline) and isnan(nothing.difference.high)
+    assert compare([[1], [0], [0]], scores, {}, ["p", "q", "r"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("targets", "baseline", "other", "patients", "says"),
+    [
+        ([1, 0], [[0.1], [0.2]], [[0.1], [0.2]], [1, 2], "targets"),
+        ([[1], [0]], [[0.1], [0.2]], [[0.1], [0.2]], [1, 2, 3], "patients"),
+        ([[1], [0]], [[0.1]], [[0.1], [0.2]], [1, 2], "baseline"),
+        ([[1], [0]], [[0.1], [0.2]], [[0.1, 0.2]], [1, 2], "of other"),
+        ([[2], [0]], [[0.1], [0.2]], [[0.1], [0.2]], [1, 2], "target 2"),
+        ([[1], [0]], [[0.1], [0.2]], [[0.1], [nan]], [1, 2], "image 1 is NaN"),
+    ],
+)
+def test_bad_input_is_named(targets, baseline, other, patients, says) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=says):
+        compare(targets, baseline, {"other": other}, patients)
