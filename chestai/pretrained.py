@@ -15,8 +15,10 @@ from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from chestai.bundle import CARD, WEIGHTS, read_about
 from chestai.errors import UserError
 from chestai.network import Classifier, input_size
+from chestai.patients import Seen
 
 HUB_FILE = "model.safetensors"
 GIVE_A_FILE = "give a file: network.pretrained=/path/to/weights.safetensors"
@@ -64,6 +66,27 @@ def load_pretrained(network: Classifier, which: str) -> Loaded:
         return Loaded("random", 0, len(_floating(network.backbone.state_dict())))
     source, found = _published(network) if which == "imagenet" else (which, _read(Path(which)))
     return _fill(network, source, _floating(found))
+
+
+def ancestry(which: str) -> tuple[bool, tuple[Seen, ...]]:
+    """Which patients initial weights learnt from: whether that is known, and each training behind them.
+
+    Known are those of no weights and of ImageNet (nobody), and those of a bundle's weights, as far as the bundle knows,
+    which lie beside its card. Of any other file nothing is known.
+
+    Args:
+        which: as for `load_pretrained`; that a file holds what its name says is not looked at.
+
+    Raises:
+        UserError: the card beside the weights, or its list of patients, is damaged or missing.
+    """
+    if which in ("none", "imagenet"):
+        return True, ()
+    path = Path(which)
+    if path.name != WEIGHTS or not (path.parent / CARD).is_file():
+        return False, ()
+    card, seen = read_about(path.parent)
+    return card.split_known, seen
 
 
 def _published(network: Classifier) -> tuple[str, Mapping[str, Tensor]]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from chestai.calibration import Calibration, fit
+from chestai.calibration import Calibration, fit, from_dict, uncalibrated
 from chestai.metrics import auroc, brier, expected_calibration_error
 
 Floats = NDArray[np.float64]
@@ -149,7 +149,23 @@ def test_a_row_alone_gets_the_probabilities_it_gets_in_a_batch() -> None:
 
 def test_json_round_trip() -> None:
     calibration = fit(*miscalibrated(100, seed=6), pos_weight=[2, 3])
-    assert Calibration.from_dict(json.loads(json.dumps(calibration.to_dict(), allow_nan=False))) == calibration
+    values = json.loads(json.dumps(calibration.to_dict(), allow_nan=False))
+    assert values["method"] == "platt"
+    assert Calibration.from_dict(values) == from_dict(values) == calibration
+
+
+def test_a_card_without_a_method_holds_platts() -> None:
+    values = {"slope": [2.0, 1.0], "intercept": [0.5, -1.0], "fallback": [False, True]}
+    expected = Calibration((2.0, 1.0), (0.5, -1.0), (False, True), "platt")
+    assert Calibration.from_dict(values) == from_dict(values) == expected
+
+
+def test_uncalibrated_is_the_plain_sigmoid() -> None:
+    logits = np.random.default_rng(0).normal(scale=5, size=(20, 3))
+    plain = uncalibrated(3)
+    assert plain.method == "none"
+    np.testing.assert_allclose(plain.apply(logits), sigmoid(logits), rtol=1e-15)
+    assert from_dict(json.loads(json.dumps(plain.to_dict(), allow_nan=False))) == plain
 
 
 @pytest.mark.parametrize(
@@ -185,6 +201,33 @@ def test_a_calibration_that_cannot_be_is_refused(
 def test_bad_input_is_named(logits, targets, pos_weight, says) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=says):
         fit(logits, targets, pos_weight)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"method": "beta"}, "method 'beta' must be one of none, platt, temperature, isotonic"),
+        ({"method": None}, "method None"),
+        ({"slope": [1.0], "fallback": []}, "lacks 'intercept'"),
+        ({"method": "isotonic", "logits": [], "probabilities": []}, "lacks 'offset'"),
+        ({"slope": 1.0, "intercept": [0.0], "fallback": []}, "wrong type"),
+        ({"slope": ["1"], "intercept": [0.0], "fallback": []}, "wrong type"),
+        ({"slope": [-1.0], "intercept": [0.0], "fallback": []}, "slope -1"),
+    ],
+)
+def test_a_damaged_card_is_refused_in_one_line(values, says) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=says) as caught:
+        from_dict(values)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_methods_are_refused() -> None:
+    with pytest.raises(ValueError, match="'beta' must be one of platt, temperature, isotonic"):
+        fit([[1.0], [2.0]], [[1.0], [0.0]], [1], "beta")
+    with pytest.raises(ValueError, match="'isotonic' must be one of none, platt, temperature"):
+        Calibration((1.0,), (0.0,), method="isotonic")
+    with pytest.raises(ValueError, match="'isotonic'"):
+        Calibration.from_dict(fit([[1.0], [2.0]], [[0.0], [1.0]], [1], "isotonic").to_dict())
 
 
 def test_apply_refuses_other_shapes() -> None:

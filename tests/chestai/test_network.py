@@ -1,8 +1,4 @@
-"""The classifier, its Grad-CAM, the bundle: one forward gives it all, and a file gives it back."""
-
-import json
-import math
-from pathlib import Path
+"""The classifier and its Grad-CAM: one forward gives it all."""
 
 import numpy as np
 import pytest
@@ -11,11 +7,8 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from chestai import explain
-from chestai.bundle import CARD, WEIGHTS, Bundle, Card
-from chestai.calibration import Calibration
 from chestai.errors import UserError
 from chestai.network import Classifier
-from chestai.triage import TriageRule
 
 FINDINGS = ("Effusion", "Mass", "Pneumothorax")
 
@@ -53,26 +46,6 @@ def network() -> Classifier:
 @pytest.fixture(scope="module")
 def batch() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (3, 96, 96), dtype=np.uint8)
-
-
-@pytest.fixture(scope="module")
-def bundle(network: Classifier) -> Bundle:
-    card = Card(
-        name="test",
-        findings=FINDINGS,
-        backbone="densenet121",
-        size=96,
-        mean=(0.5,),
-        std=(0.25,),
-        calibration=Calibration((1.0, 2.0, 0.5), (0.0, -1.0, 0.3)).to_dict(),
-        thresholds={"Effusion": 0.3, "Mass": None, "Pneumothorax": 0.5},
-        triage=TriageRule({"Pneumothorax": 1.0, "Mass": 0.5}).to_dict(),
-        snapshot="abc",
-        run_id="run",
-        synthetic=True,
-        provenance={},
-    )
-    return Bundle(card, network)
 
 
 def test_logits_are_the_mean_of_the_evidence(network: Classifier, batch: np.ndarray) -> None:
@@ -189,53 +162,3 @@ def test_overlay_leaves_the_image_alone_where_the_map_is_empty() -> None:
     png = explain.overlay(grey, np.zeros((64, 80), np.float32))
     decoded = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
     assert decoded is not None and np.array_equal(decoded[..., 1], grey)
-
-
-def test_a_bundle_survives_its_files(bundle: Bundle, batch: np.ndarray, tmp_path: Path) -> None:
-    bundle.save(tmp_path)
-    loaded = Bundle.load(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [CARD, WEIGHTS]
-    assert loaded.card == bundle.card
-    ours, theirs = bundle.predict(batch), loaded.predict(batch)
-    np.testing.assert_allclose(ours.logits, theirs.logits, atol=1e-5)
-    logit = float(ours.logits[0, 1])
-    assert ours.probabilities[0, 1] == pytest.approx(1 / (1 + math.exp(-(2 * logit - 1))))
-
-
-def test_an_answer_does_not_depend_on_the_batch(bundle: Bundle, batch: np.ndarray) -> None:
-    alone = np.concatenate([bundle.predict(batch[[index]]).probabilities for index in range(len(batch))])
-    np.testing.assert_allclose(bundle.predict(batch).probabilities, alone, atol=1e-6)
-
-
-def test_damaged_bundles_are_refused_in_one_line(bundle: Bundle, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no usable model bundle in"):
-        Bundle.load(tmp_path)
-    bundle.save(tmp_path)
-    card = (tmp_path / CARD).read_text()
-    (tmp_path / CARD).write_text(card.replace('"densenet121"', '"resnet18"'))
-    with pytest.raises(UserError, match="does not fit backbone resnet18"):
-        Bundle.load(tmp_path)
-    (tmp_path / CARD).write_text(card)
-    (tmp_path / WEIGHTS).write_bytes(b"\x80\x04pickle")
-    with pytest.raises(UserError, match="no usable model bundle"):
-        Bundle.load(tmp_path)
-
-
-def test_a_card_of_format_1_is_read_as_format_2(bundle: Bundle, batch: np.ndarray, tmp_path: Path) -> None:
-    bundle.save(tmp_path)
-    former = json.loads((tmp_path / CARD).read_text()) | {"format": 1, "mean": 0.5, "std": 0.25}
-    (tmp_path / CARD).write_text(json.dumps(former))
-    loaded = Bundle.load(tmp_path)
-    assert loaded.card == bundle.card
-    np.testing.assert_allclose(loaded.predict(batch).logits, bundle.predict(batch).logits, atol=1e-5)
-
-
-@pytest.mark.parametrize("change", [{"mean": [0.5, 0.5]}, {"std": [0.2, 0.2, 0.2]}, {"mean": 0.5}, {"format": 3}])
-def test_a_card_with_other_channels_or_of_another_format_is_refused(
-    bundle: Bundle, tmp_path: Path, change: dict[str, object]
-) -> None:
-    bundle.save(tmp_path)
-    card = json.loads((tmp_path / CARD).read_text())
-    (tmp_path / CARD).write_text(json.dumps(card | change))
-    with pytest.raises(UserError, match=r"mean|format 3"):
-        Bundle.load(tmp_path)

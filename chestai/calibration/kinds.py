@@ -1,0 +1,28 @@
+"""Every calibration there is, and reading any of them."""
+
+from typing import Any
+
+from chestai.calibration.isotonic import Isotonic
+from chestai.calibration.linear import LINEAR, Calibration
+
+AnyCalibration = Calibration | Isotonic
+
+# What `fit` can fit.
+METHODS = ("platt", "temperature", "isotonic")
+
+
+def from_dict(values: dict[str, Any]) -> AnyCalibration:
+    """The inverse of any calibration's `to_dict`; without "method", as cards once were, it is Platt's.
+
+    Raises:
+        ValueError: the method is unknown, or a value is missing, of a wrong type or out of its range.
+    """
+    method = values.get("method", "platt")
+    if method not in (*LINEAR, "isotonic"):
+        raise ValueError(f"calibration method {method!r} must be one of {', '.join((*LINEAR, 'isotonic'))}")
+    try:
+        return Isotonic.from_dict(values) if method == "isotonic" else Calibration.from_dict(values)
+    except KeyError as error:
+        raise ValueError(f"the calibration ({method}) lacks {error}") from None
+    except TypeError as error:
+        raise ValueError(f"the calibration ({method}) has a value of a wrong type: {error}") from None
