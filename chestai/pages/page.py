@@ -61,6 +61,7 @@ class Table:
     """Rows under a header; the first cell of a row is its heading.
 
     dense: a heat map; the headings of its columns stand upright, and cells without a shade are set apart.
+    prose: cells are sentences, that wrap.
     """
 
     kind: ClassVar[str] = "table"
@@ -68,6 +69,7 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[str | Cell]]
     dense: bool = False
+    prose: bool = False
 
 
 @dataclass(frozen=True)

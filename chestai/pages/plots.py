@@ -31,7 +31,7 @@ def shares(values: Mapping[str, Sequence[float]], names: Sequence[str], label: s
     Args:
         values: series -> F shares in [0, 1]; NaN draws no dot.
     """
-    drawing, axes = _canvas(0.9 + 0.26 * len(names))
+    drawing, axes = canvas(0.9 + 0.26 * len(names))
     table = np.array(list(values.values()), float).reshape(len(values), len(names))
     known = np.isfinite(table)
     order = np.argsort(np.where(known, table, 0).max(axis=0, initial=0), kind="stable")
@@ -47,7 +47,7 @@ def shares(values: Mapping[str, Sequence[float]], names: Sequence[str], label: s
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0, pad=8)
     axes.set_xlabel(label)
-    _key(axes)
+    key(axes)
     return svg(drawing)
 
 
@@ -60,7 +60,7 @@ def histogram(groups: Mapping[str, Array], label: str, edges: Array, relative: b
         relative: heights are shares of the group, so that groups of different sizes compare; else counts.
         mark: a value to point out; NaN for none.
     """
-    drawing, axes = _canvas(2.9)
+    drawing, axes = canvas(2.9)
     for (name, values), colour, dash in zip(groups.items(), cycle(COLOURS), cycle(DASHES), strict=False):
         counts = np.histogram(values, edges)[0].astype(float)
         heights = counts / max(len(values), 1) if relative else counts
@@ -78,13 +78,13 @@ def histogram(groups: Mapping[str, Array], label: str, edges: Array, relative: b
     axes.set_xlabel(label)
     axes.set_ylabel("share of images" if relative else "images")
     if len(groups) > 1:
-        _key(axes)
+        key(axes)
     return svg(drawing)
 
 
 def sizes(widths: Array, heights: Array) -> str:
     """A bubble for each size that occurs, its area by how many images have it; the commonest are labelled."""
-    drawing, axes = _canvas(3.4)
+    drawing, axes = canvas(3.4)
     pairs, counts = np.unique(np.stack([widths, heights], axis=1), axis=0, return_counts=True)
     areas = 12 + 400 * counts / counts.max()
     axes.scatter(pairs[:, 0], pairs[:, 1], areas, color=COLOURS[0], alpha=0.45, linewidths=0)
@@ -118,7 +118,8 @@ def edges(values: Array, most: int = 40) -> Array:
     return np.linspace(low, high, int(np.clip(round(values.size**0.5), 8, most)) + 1)
 
 
-def _canvas(height: float) -> tuple[Figure, Axes]:
+def canvas(height: float) -> tuple[Figure, Axes]:
+    """A drawing of `height` inches and its axes, in the style of all plots."""
     drawing = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
     axes = drawing.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
@@ -129,7 +130,7 @@ def _canvas(height: float) -> tuple[Figure, Axes]:
     return drawing, axes
 
 
-def _key(axes: Axes) -> None:
+def key(axes: Axes) -> None:
     """The names of the series above the plot, each in its colour."""
     axes.legend(
         loc="lower left",

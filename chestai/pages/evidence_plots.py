@@ -1,0 +1,125 @@
+"""The plots of a model card. Every function gives an SVG as a `data:` URI; what is undefined is not drawn."""
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
+
+from chestai.metrics.bootstrap import Estimate
+from chestai.pages.page import svg
+from chestai.pages.plots import COLOURS, DASHES, LINE, MARKERS, SOFT, canvas, key
+
+MINUTES = (0, 1, 10, 100, 1000, 10000)
+
+Line = tuple[Sequence[float], Sequence[float]]
+
+
+def whiskers(
+    names: Sequence[str],
+    series: Mapping[str, Sequence[Estimate]],
+    label: str,
+    mark: float = np.nan,
+    percent: bool = False,
+) -> str:
+    """A dot for each estimate with its interval as a line; one row a name, from the top.
+
+    Args:
+        series: name -> one estimate a row; drawn one below the other where there are several.
+        mark: a value to point out, such as 0; NaN for none.
+        percent: whether values are shares, in [0, 1].
+    """
+    drawing, axes = canvas(0.9 + len(names) * (0.12 + 0.14 * len(series)))
+    rows = np.arange(len(names), dtype=float)[::-1]
+    offsets = np.linspace(0.3, -0.3, len(series)) if len(series) > 1 else np.zeros(1)
+    for (name, estimates), offset, colour, marker in zip(
+        series.items(), offsets, cycle(COLOURS), cycle(MARKERS), strict=False
+    ):
+        values, lows, highs = np.array([(one.value, one.low, one.high) for one in estimates], float).reshape(-1, 3).T
+        certain = np.isfinite(lows) & np.isfinite(highs)
+        axes.hlines(rows[certain] + offset, lows[certain], highs[certain], color=colour, linewidth=1.5, alpha=0.7)
+        known = np.isfinite(values)
+        axes.plot(values[known], rows[known] + offset, marker, color=colour, markersize=5, label=name, clip_on=False)
+    if np.isfinite(mark):
+        axes.axvline(mark, color=SOFT, linewidth=1, zorder=0)
+    _name_rows(axes, names, rows)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    if percent:
+        axes.xaxis.set_major_formatter(_percent())
+    axes.set_xlabel(label)
+    if len(series) > 1:
+        key(axes)
+    return svg(drawing)
+
+
+def reliability(curves: Mapping[str, Line]) -> str:
+    """Observed share of positives over mean probability, a line each; the diagonal is perfect."""
+    drawing, axes = canvas(4.2)
+    axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1, zorder=0)
+    _draw(axes, curves)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("mean probability of a bin")
+    axes.set_ylabel("observed share of positives")
+    return svg(drawing)
+
+
+def overlaps(curves: Mapping[str, Line], label: str) -> str:
+    """Share of cases that reach a threshold of overlap, a line a kind of map."""
+    drawing, axes = canvas(3.2)
+    _draw(axes, curves)
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(_percent())
+    axes.set_xlabel(label)
+    axes.set_ylabel("share of cases")
+    return svg(drawing)
+
+
+def waits(names: Sequence[str], statistics: Mapping[str, Sequence[float]]) -> str:
+    """Minutes on a scale of powers of ten (linear below one minute), one row a name, one dot for each statistic."""
+    drawing, axes = canvas(0.9 + 0.26 * len(names))
+    rows = np.arange(len(names), dtype=float)[::-1]
+    table = np.array([list(values) for values in statistics.values()], float).reshape(len(statistics), len(names))
+    for row, minutes in zip(rows, table.T, strict=True):
+        known = minutes[np.isfinite(minutes)]
+        if known.size:
+            axes.hlines(row, known.min(), known.max(), color=LINE, linewidth=1.5, zorder=1)
+    for (name, values), colour, marker in zip(statistics.items(), cycle(COLOURS), cycle(MARKERS), strict=False):
+        axes.plot(values, rows, marker, color=colour, markersize=5.5, alpha=0.85, label=name, clip_on=False)
+    _name_rows(axes, names, rows)
+    axes.set_xscale("symlog", linthresh=1)
+    longest = np.max(table, initial=1, where=np.isfinite(table))
+    axes.set_xlim(0, 1.3 * longest)
+    ticks = [minutes for minutes in MINUTES if minutes <= 1.3 * longest]
+    axes.set_xticks(ticks, [f"{minutes:,}" for minutes in ticks])
+    axes.set_xlabel("minutes from arrival to reading")
+    key(axes)
+    return svg(drawing)
+
+
+def _draw(axes: Axes, curves: Mapping[str, Line]) -> None:
+    axes.grid(color=LINE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for (name, (across, up)), colour, marker, dash in zip(
+        curves.items(), cycle(COLOURS), cycle(MARKERS), cycle(DASHES), strict=False
+    ):
+        axes.plot(
+            across, up, color=colour, marker=marker, markersize=4.5, linestyle=dash, linewidth=1.5, label=name,
+            clip_on=False,
+        )  # fmt: skip
+    key(axes)
+
+
+def _name_rows(axes: Axes, names: Sequence[str], rows: NDArray[np.float64]) -> None:
+    axes.set_yticks(rows, [name.replace("$", r"\$") for name in names])  # a dollar would begin a formula
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0, pad=8)
+    axes.grid(axis="x", color=LINE, linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _percent() -> FuncFormatter:
+    return FuncFormatter(lambda share, _: f"{100 * share:g}%")

@@ -1,0 +1,44 @@
+"""The model card: what is known of a model, for whoever decides whether to trust it.
+
+After Mitchell et al., "Model cards for model reporting", FAT* 2019.
+"""
+
+from chestai.evidence import Evidence
+from chestai.pages import card_about, card_accuracy, card_behaviour, card_reading
+from chestai.pages import markdown as as_markdown
+from chestai.pages.page import Page, render
+
+
+def page(evidence: Evidence) -> Page:
+    """All sections in the order of reading. What was not measured is named with its reason, never left out."""
+    data = evidence.data
+    sections = [
+        card_about.use(evidence),
+        card_about.measured(evidence),
+        card_accuracy.ranking(evidence),
+        card_accuracy.points(evidence),
+        card_accuracy.calibration(evidence),
+        card_reading.triage(evidence),
+        card_reading.queue(evidence),
+        card_behaviour.subgroups(evidence),
+        card_behaviour.localisation(evidence),
+        card_behaviour.robustness(evidence),
+        card_behaviour.latency(evidence),
+        *card_about.missing(evidence),
+        card_about.limits(evidence),
+        card_about.provenance(evidence),
+        card_about.licences(evidence),
+    ]
+    title = f"Model card: {evidence.subject.title}"
+    subtitle = f"Measured on {data.source}, split {data.split}"
+    return Page(title, subtitle, card_about.facts(evidence), card_about.banner(evidence), sections)
+
+
+def html(evidence: Evidence) -> str:
+    """The card as one HTML text that loads nothing from elsewhere."""
+    return render(page(evidence))
+
+
+def markdown(evidence: Evidence) -> str:
+    """The same content as GitHub Markdown, plots in words."""
+    return as_markdown.markdown(page(evidence))
