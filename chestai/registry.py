@@ -1,6 +1,6 @@
 """Runs and the model registry: what is read from and written to MLflow, in one place."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,12 +14,15 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
 from chestai.bundle import Bundle
-from chestai.config import Tracking
 from chestai.errors import UserError
 from chestai.lake import Lake
 from chestai.phantom import encode, plan
+from chestai.sections import Tracking
 
 CHAMPION = "champion"
+CHAMPIONS = "champions"  # tag of the registered model: who was champion, oldest first
+ROLLED_BACK = "rolled_back"  # tag of a version
+GATE, PASSED = "gate", "passed"  # tag of a version: what the gate said
 BUNDLE = "bundle"  # artifact folder of a training run, and of a registered model
 
 PACKAGE = Path(__file__).resolve().parent
@@ -125,8 +128,67 @@ class Registry:
             return None
 
     def promote(self, version: int) -> None:
-        """Point the alias `champion` at a version."""
-        self.connect().set_registered_model_alias(self.tracking.model, CHAMPION, str(version))
+        """Point the alias `champion` at a version, and remember the one before it."""
+        client, past = self.connect(), self.champions()
+        client.set_registered_model_alias(self.tracking.model, CHAMPION, str(version))
+        self._remember([*(one for one in past if one != version), version])
+        client.delete_model_version_tag(self.tracking.model, str(version), ROLLED_BACK)
+
+    def champions(self) -> list[int]:
+        """The versions that were champion, the present one last; without those that were rolled back."""
+        model = self.connect().get_registered_model(self.tracking.model)
+        past, holder = [int(one) for one in model.tags.get(CHAMPIONS, "").split(",") if one], self.champion()
+        return past if holder is None else [*(one for one in past if one != holder), holder]
+
+    def rollback(self) -> tuple[int, int]:
+        """Point `champion` back at the version before the present one; give both, the present one first.
+
+        The gate will not promote the one that was rolled back again.
+
+        Raises:
+            UserError: there was no champion before this one.
+        """
+        past = self.champions()
+        if len(past) < 2:
+            raise UserError(
+                f"model {self.tracking.model} had no champion before this one: there is nothing to go back to"
+            )
+        *kept, left = past
+        client = self.connect()
+        client.set_registered_model_alias(self.tracking.model, CHAMPION, str(kept[-1]))
+        self._remember(kept)
+        client.set_model_version_tag(self.tracking.model, str(left), ROLLED_BACK, "true")
+        return left, kept[-1]
+
+    def rolled_back(self, version: int) -> bool:
+        """Whether somebody took the alias from this version by hand."""
+        return ROLLED_BACK in self._tags(version)
+
+    def note_gate(self, version: int, refused: str) -> None:
+        """Leave on the version what the gate said of it: why it was refused, empty for passed."""
+        self.connect().set_model_version_tag(self.tracking.model, str(version), GATE, refused or PASSED)
+
+    def gate(self, version: int) -> str | None:
+        """What the gate said of a version: `PASSED`, why not, or None where it was never asked.
+
+        Raises:
+            UserError: there is no such version.
+        """
+        return self._tags(version).get(GATE)
+
+    def _tags(self, version: int) -> dict[str, str]:
+        try:
+            return dict(self.connect().get_model_version(self.tracking.model, str(version)).tags)
+        except MlflowException as error:
+            raise UserError(f"model {self.tracking.model} has no version {version} in {self.uri}") from error
+
+    def _remember(self, versions: Sequence[int]) -> None:
+        text = ",".join(str(version) for version in versions)
+        self.connect().set_registered_model_tag(self.tracking.model, CHAMPIONS, text)
+
+    def load_all(self, which: str) -> list[Registered]:
+        """Several versions at once, such as `3+5` or `champion+7`; raises as `load`."""
+        return [self.load(part) for part in which.split("+")]
 
     def load(self, which: str) -> Registered:
         """A registered model by version number or as `champion`.

@@ -33,7 +33,7 @@ def decode(paths: Sequence[str], size: int) -> tuple[list[bytes | None], list[st
 
 
 def decode_rows(rows: pa.Table, size: int) -> pa.Table:
-    """image_id, path -> image_id, pixels (binary; null where unreadable), not_scored (why; null where readable)."""
+    """Rows with a `path` -> instead of it `pixels` (null where unreadable) and `not_scored` (why; null where read)."""
     images, reasons = decode(rows["path"].to_pylist(), size)
-    columns = {"pixels": pa.array(images, pa.binary()), "not_scored": pa.array(reasons, pa.string())}
-    return pa.table({"image_id": rows["image_id"], **columns})
+    decoded = rows.drop_columns("path").append_column("pixels", pa.array(images, pa.binary()))
+    return decoded.append_column("not_scored", pa.array(reasons, pa.string()))

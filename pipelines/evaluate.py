@@ -1,61 +1,60 @@
-"""Evaluate: measure on test, let only a better model through.
+"""Evaluate: the evidence for a model, and the gate that only a better one passes.
 
-Features: the model that training registered last is measured on test with intervals from a patient-clustered bootstrap;
-the alias `champion` moves only if this candidate is better than the champion on the same test images.
-`evaluate.model=champion|VERSION` measures a registered model and changes nothing.
+Features: any registered version, several at once (an ensemble), with test-time augmentation, or somebody else's
+predictions from a CSV, on any split; AUROC and AUPRC with patient-clustered intervals, operating points chosen on val,
+calibration, subgroups, heat maps against drawn boxes, corrupted images, triage and a simulated reading queue; a model
+card as HTML and Markdown with its tables and plots, in the lake, in MLflow and at the registry version. A model is
+never tested on patients that it was trained on. `model=candidate`, the default, is what was registered last: it becomes
+`champion` if the gate lets it.
 
-Raises UserError: no build, no trained model, an empty split.
+Raises UserError: no build, no such model, an empty split, patients in training and test, an unusable predictions file.
 """
 
-import csv
-import io
 import time
-from dataclasses import dataclass
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
-from numpy.typing import NDArray
 
-from chestai.bundle import Bundle
+from chestai import calibration
+from chestai.bundle import Bundle, assembled
 from chestai.command import Summary, as_command
-from chestai.config import Config
 from chestai.errors import UserError
+from chestai.evidence import Evidence, Subject
 from chestai.lake import Lake, Snapshot
-from chestai.metrics.report import Report
-from chestai.metrics.report import evaluate as measure
-from chestai.registry import CHAMPION, Registered, Registry
+from chestai.metrics.thresholds import youden
+from chestai.registry import Registered, Registry
 from chestai.screen import Screen
+from chestai.sections import Config
+from pipelines import guard, reporting
+from pipelines.answers import of_bundle
 from pipelines.cluster import connected
-from pipelines.inference import infer
+from pipelines.gating import Rivals, Verdict, against_champion, decide
+from pipelines.measuring import Measured, Probed, evidence_of
+from pipelines.packing import calibrated
+from pipelines.predictions import of_file
+from pipelines.probing import probe
 
 CANDIDATE = "candidate"
-
-
-@dataclass(frozen=True)
-class Answers:
-    """A network's answers over a split: logits (N, F), targets (N, F) with NaN, patient IDs (N,)."""
-
-    logits: NDArray[np.float32]
-    targets: NDArray[np.float32]
-    patients: NDArray[np.str_]
+STAGES = ("train", "derive")  # whose runs register models
 
 
 def run(config: Config, screen: Screen) -> Summary:
-    """Evaluate the candidate and gate it, or measure a registered version."""
+    """Evaluate the candidate and gate it, or measure something else and change nothing."""
     started = time.monotonic()
     lake = Lake(config.lake)
     snapshot = lake.snapshot()
     registry = Registry(config.tracking, lake)
-    _check(config, snapshot)
-    if config.evaluate.model == CANDIDATE:
-        summary = _candidate(config, screen, lake, snapshot, registry, started)
+    if config.evaluate.predictions is not None:
+        summary = _outside(config, lake, snapshot, registry, started)
     else:
-        model = registry.load(config.evaluate.model)
-        with connected(config.cluster):
-            answers = _answers(config, screen, lake, snapshot, model.bundle, config.evaluate.split)
-        report = _measure(config, model.bundle, answers)
-        summary = _summary(config, snapshot, model, report, started, "measured, nothing changed")
+        _check(config, snapshot)
+        if config.evaluate.model == CANDIDATE:
+            summary = _candidate(config, screen, lake, snapshot, registry, started)
+        else:
+            summary = _registered(config, screen, lake, snapshot, registry, started)
     summary.save(lake)
     return summary
 
@@ -69,165 +68,176 @@ def _check(config: Config, snapshot: Snapshot) -> None:
 def _candidate(
     config: Config, screen: Screen, lake: Lake, snapshot: Snapshot, registry: Registry, started: float
 ) -> Summary:
-    runs = registry.finished_runs({"chestai.stage": "train", "chestai.snapshot": snapshot.snapshot_id})
-    if not runs:
+    """What was registered last for this snapshot: measured, judged, and promoted if it may be."""
+    found = [
+        run
+        for stage in STAGES
+        for run in registry.finished_runs({"chestai.stage": stage, "chestai.snapshot": snapshot.snapshot_id})
+    ]
+    if not found:
         raise UserError(
             f"no trained model of snapshot {snapshot.snapshot_id}: run `python -m pipelines.train lake={config.lake}`"
         )
-    run_id = runs[0].info.run_id
+    run_id = max(found, key=lambda run: run.info.start_time).info.run_id
     version = registry.version_of(run_id)
     if version is None:
         raise UserError(f"run {run_id} has no registered model: train again with force=true")
     last = lake.read_report("evaluate")
-    if (
-        last is not None
-        and not config.force
-        and last["facts"].get("done") == _done(config, snapshot, version, registry)
-    ):
+    done = _done(config, snapshot, version, registry)
+    if last is not None and not config.force and last["facts"].get("done") == done:
         told = "already evaluated: " + last["facts"]["headline"].removeprefix("already evaluated: ")
-        facts = {**last["facts"], "headline": told}
-        return Summary("evaluate", 0, "images", time.monotonic() - started, facts)
-    with connected(config.cluster):
-        model = registry.load(str(version))
-        answers = _answers(config, screen, lake, snapshot, model.bundle, config.evaluate.split)
-        report = _measure(config, model.bundle, answers)
-        verdict = _gate(config, screen, lake, snapshot, registry, model, report)
-    _log(registry, run_id, model, report, config.evaluate.split)
-    summary = _summary(config, snapshot, model, report, started, verdict)
-    summary.facts["done"] = _done(config, snapshot, model.version, registry)
+        return Summary("evaluate", 0, "images", time.monotonic() - started, {**last["facts"], "headline": told})
+    model = registry.load(str(version))
+    evidence, rivals = _evidence(config, screen, lake, snapshot, model.bundle, [model], registry)
+    verdict = decide(config, registry, version, evidence, rivals)
+    made = reporting.files(evidence, verdict.checks)
+    page = reporting.save(lake, f"version-{version}-{evidence.data.split}", made)
+    reporting.log(registry, run_id, version, evidence, made)
+    summary = _summary(evidence, verdict, page, started)
+    summary.facts["done"] = _done(config, snapshot, version, registry)
     return summary
 
 
 def _done(config: Config, snapshot: Snapshot, version: int, registry: Registry) -> dict[str, Any]:
     """What an evaluation and its verdict depend on: if it is the same, so is the answer."""
-    settings = {name: getattr(config.evaluate, name) for name in ("split", "resamples", "seed")}
-    return {**settings, "snapshot": snapshot.snapshot_id, "version": version, "champion": registry.champion()}
+    plain = config.plain()
+    settings = {name: plain[name] for name in ("evaluate", "gate", "queue")}
+    rolled_back = registry.rolled_back(version)
+    facts = {"snapshot": snapshot.snapshot_id, "version": version, "champion": registry.champion()}
+    return {**settings, **facts, "rolled_back": rolled_back}
 
 
-def _answers(config: Config, screen: Screen, lake: Lake, snapshot: Snapshot, bundle: Bundle, split: str) -> Answers:
-    rows = lake.usable(snapshot, ["path", "patient_id", "split"])
-    chosen = rows.filter(np.equal(rows["split"].to_numpy(), split))
-    scored = infer(bundle, chosen.select(["image_id", "path"]), config.evaluate.batch_size, screen, "evaluate")
-    place = {image_id: index for index, image_id in enumerate(chosen["image_id"].to_pylist())}
-    order = [place[image_id] for image_id in scored.image_ids]
-    return Answers(
-        scored.logits,
-        np.array(chosen["targets"].to_pylist(), np.float32)[order],
-        np.array(chosen["patient_id"].to_pylist())[order],
-    )
+def _registered(
+    config: Config, screen: Screen, lake: Lake, snapshot: Snapshot, registry: Registry, started: float
+) -> Summary:
+    """Versions by number, alone or together: measured, nothing else."""
+    models = registry.load_all(config.evaluate.model)
+    bundle = assembled([model.bundle for model in models], config.evaluate.tta)
+    evidence, _ = _evidence(config, screen, lake, snapshot, bundle, models, None)
+    made = reporting.files(evidence, None)
+    alone = evidence.subject.version
+    names = ["version", "+".join(str(model.version) for model in models), *config.evaluate.tta, evidence.data.split]
+    page = reporting.save(lake, "-".join(names), made)
+    if alone is not None:
+        run_id = registry.connect().get_model_version(models[0].name, str(alone)).run_id
+        reporting.log(registry, str(run_id), alone, evidence, made)
+    else:
+        reporting.log(registry, _new_run(registry, evidence.subject.title, snapshot), None, evidence, made)
+    return _summary(evidence, Verdict("measured, nothing changed", ()), page, started)
 
 
-def _measure(config: Config, bundle: Bundle, answers: Answers) -> Report:
-    probabilities = bundle.calibration.apply(answers.logits)
-    settings = config.evaluate
-    return measure(
-        answers.targets,
-        probabilities,
-        answers.patients,
-        bundle.card.findings,
-        settings.resamples,
-        settings.seed,
-    )
-
-
-def _gate(
+def _evidence(
     config: Config,
     screen: Screen,
     lake: Lake,
     snapshot: Snapshot,
-    registry: Registry,
-    candidate: Registered,
-    report: Report,
-) -> str:
-    """Move `champion` to the candidate if it is better on the same images; say what was decided and why."""
-    holder = registry.champion()
-    if holder == candidate.version:
-        return f"version {holder} is the champion"
-    if holder is None:
-        registry.promote(candidate.version)
-        return f"version {candidate.version} is the first champion"
-    champion = registry.load(CHAMPION)
-    if champion.bundle.card.findings != candidate.bundle.card.findings:
-        return f"champion stays version {holder}: it answers other findings, so the two cannot be compared"
-    answers = _answers(config, screen, lake, snapshot, champion.bundle, config.evaluate.split)
-    ours = report.macro_auroc.value
-    theirs = _measure(config, champion.bundle, answers).macro_auroc.value
-    if not ours > theirs:
-        return f"champion stays version {holder}: test macro-AUROC {theirs:.4f}, candidate {ours:.4f}"
-    registry.promote(candidate.version)
-    return f"version {candidate.version} is the new champion: {ours:.4f} against {theirs:.4f} of version {holder}"
-
-
-def _log(registry: Registry, run_id: str, model: Registered, report: Report, split: str) -> None:
-    """The numbers go to the training run and the registry version, so that they travel with the model."""
-    client = registry.connect()
-    macro = report.macro_auroc
-    values = {"macro_auroc": macro.value, "macro_auprc": report.macro_auprc.value}
-    values |= {f"auroc_{row.finding}": row.auroc.value for row in report.findings}
-    with mlflow.start_run(run_id=run_id):
-        mlflow.log_metrics({f"{split}_{name}": value for name, value in values.items() if np.isfinite(value)})
-        mlflow.log_dict(report.to_dict(), f"evaluation/{split}.json")
-        mlflow.log_text(_per_finding_csv(model.bundle, report), f"evaluation/{split}.csv")
-    interval = f"{macro.value:.4f} [{macro.low:.4f}, {macro.high:.4f}]"
-    client.set_model_version_tag(model.name, str(model.version), f"{split}_macro_auroc", interval)
-
-
-def _per_finding_csv(bundle: Bundle, report: Report) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(
-        [
-            "finding",
-            "positives",
-            "negatives",
-            "auroc",
-            "auroc_low",
-            "auroc_high",
-            "auprc",
-            "auprc_low",
-            "auprc_high",
-            "threshold",
-        ]
+    bundle: Bundle,
+    models: list[Registered],
+    gate: Registry | None,
+) -> tuple[Evidence, Rivals]:
+    """Measure a bundle made of registered models; beside the champion where it is to be gated."""
+    settings, split = config.evaluate, config.evaluate.split
+    versions = "+".join(str(model.version) for model in models)
+    title = " with ".join([f"{models[0].name} version {versions}", *filter(None, [", ".join(settings.tta)])])
+    splits = sorted({split, "val"})
+    guard.refuse_seen(bundle, title, lake, snapshot, splits)
+    with connected(config.cluster):
+        answers = of_bundle(bundle, lake, snapshot, splits, settings.batch_size, screen)
+        val, measured = answers.of("val"), answers.of(split)
+        if len(models) > 1 or settings.tta:
+            bundle = calibrated(bundle, val.logits, val.targets)
+        rivals = Rivals(None)
+        if gate is not None:
+            rivals = against_champion(config, screen, lake, snapshot, gate, replace(models[0], bundle=bundle), measured)
+        probed = probe(config, screen, lake, snapshot, bundle, measured, rivals.compared)
+    card = bundle.card
+    subject = Subject(
+        title=title,
+        version=models[0].version if len(models) == 1 and not settings.tta else None,
+        findings=card.findings,
+        card=card.model_dump(mode="json"),
+        split_known=card.split_known,
+        notes=_notes(split),
     )
-    for row in report.findings:
-        numbers = [
-            row.auroc.value,
-            row.auroc.low,
-            row.auroc.high,
-            row.auprc.value,
-            row.auprc.low,
-            row.auprc.high,
-        ]
-        threshold = bundle.card.thresholds[row.finding]
-        writer.writerow(
-            [row.finding, row.positives, row.negatives, *(f"{number:.4f}" for number in numbers), threshold]
-        )
-    return text.getvalue()
+    points = [card.thresholds[finding] for finding in card.findings]
+    whole = Measured(
+        subject=subject,
+        in_force=bundle.calibration,
+        pos_weight=np.array(card.provenance.get("pos_weight", np.ones(len(card.findings))), np.float64),
+        rule=bundle.triage,
+        decision=np.array([np.nan if point is None else point for point in points], np.float64),
+        val=val,
+        split=measured,
+    )
+    screen.say("evaluate: measuring")
+    return evidence_of(config, snapshot, whole, probed), rivals
 
 
-def _summary(
-    config: Config, snapshot: Snapshot, model: Registered, report: Report, started: float, verdict: str
-) -> Summary:
+def _outside(config: Config, lake: Lake, snapshot: Snapshot, registry: Registry, started: float) -> Summary:
+    """Predictions from a file: measured like a model, but for what needs a network."""
+    settings, split = config.evaluate, config.evaluate.split
+    assert settings.predictions is not None
+    answers, notes = of_file(settings.predictions, settings.predictions_prefix, lake, snapshot)
+    val, measured = answers.of("val"), answers.of(split)
+    if not len(measured.targets):
+        raise UserError(f"{settings.predictions} has no prediction for a {split} image: split= names another")
+    in_force = calibration.uncalibrated(len(answers.findings))
+    own = in_force.apply(val.logits)
+    weighted = any(finding in config.triage.weights for finding in answers.findings)
+    name = Path(settings.predictions).name
+    whole = Measured(
+        subject=Subject(name, None, answers.findings, None, False, (*notes, *_notes(split))),
+        in_force=in_force,
+        pos_weight=np.ones(len(answers.findings)),
+        rule=config.triage.rule().within(answers.findings) if weighted else None,
+        decision=np.array([youden(val.targets[:, at], own[:, at]) for at in range(len(answers.findings))]),
+        val=val,
+        split=measured,
+    )
+    reason = "predictions from a file: there is no network to ask"
+    probed = Probed(None, None, None, None, dict.fromkeys(("localisation", "robustness", "latency"), reason))
+    evidence = evidence_of(config, snapshot, whole, probed)
+    made = reporting.files(evidence, None)
+    page = reporting.save(lake, f"predictions-{Path(name).stem}-{split}", made)
+    reporting.log(registry, _new_run(registry, f"evaluate {name}", snapshot), None, evidence, made)
+    return _summary(evidence, Verdict("measured, nothing changed", ()), page, started)
+
+
+def _notes(split: str) -> tuple[str, ...]:
+    """What limits what the numbers mean, by the split that they come from."""
+    if split == "val":
+        return ("Calibration, operating points and the best epoch were chosen on these very images.",)
+    if split == "train":
+        return ("These are the images that a model of this corpus learns from, so the numbers flatter it.",)
+    return ()
+
+
+def _new_run(registry: Registry, name: str, snapshot: Snapshot) -> str:
+    registry.connect()
+    with mlflow.start_run(run_name=name, tags={"chestai.stage": "evaluate", "chestai.snapshot": snapshot.snapshot_id}):
+        active = mlflow.active_run()
+        assert active is not None
+        return str(active.info.run_id)
+
+
+def _summary(evidence: Evidence, verdict: Verdict, page: str, started: float) -> Summary:
+    report, split = evidence.report, evidence.data.split
     macro = report.macro_auroc
-    split = config.evaluate.split
     interval = f"{macro.value:.3f} [{macro.low:.3f}, {macro.high:.3f}]"
     facts: dict[str, Any] = {
-        "headline": f"{split} macro-AUROC {interval}; {verdict}",
+        "headline": f"{split} macro-AUROC {interval}; {verdict.said}",
         "done": None,
-        "model": f"{model.name} version {model.version}",
-        "version": model.version,
-        "verdict": verdict,
-        "snapshot": snapshot.snapshot_id,
+        "model": evidence.subject.title,
+        "version": evidence.subject.version,
+        "verdict": verdict.said,
+        "gate": {check.name: check.said for check in verdict.checks},
+        "snapshot": evidence.data.snapshot,
         "split": split,
         "macro_auroc": interval,
         "auroc": {row.finding: row.auroc.value for row in report.findings},
-        "calibration_fallback": [
-            finding
-            for finding, fell_back in zip(
-                model.bundle.card.findings, model.bundle.card.calibration["fallback"], strict=False
-            )
-            if fell_back
-        ],
+        "notes": " ".join(evidence.subject.notes) or "none",
+        "split_known": evidence.subject.split_known,
+        "model_card": page,
         "report": report.to_dict(),
     }
     return Summary("evaluate", report.images, "images", time.monotonic() - started, facts)

@@ -1,9 +1,10 @@
-"""Distributed inference: paths -> bytes -> decoded pixels (CPU tasks) -> network (actor pool), on Ray Data."""
+"""Distributed inference: paths -> bytes -> decoded pixels (CPU tasks) -> a network's work (actor pool), on Ray Data."""
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +14,29 @@ from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy
 
 from chestai.bundle import FORWARD_ENV, Bundle, Card, forward
+from chestai.committee import Committee
+from chestai.network import Classifier
 from chestai.screen import Screen
 from pipelines.decoding import decode_rows
+
+
+class Work(Protocol):
+    """What an actor does with a batch, made there from the card and the network on its device."""
+
+    answer: pa.DataType
+
+    def __init__(self, card: Card, network: Classifier | Committee) -> None: ...
+
+    def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
+        """`uint8` (N, S, S) and the N rows that they belong to -> N values of the type `answer`."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """answers: image_id -> what the work gave. unread: image_id -> why the image could not be read."""
+
+    answers: dict[str, Any]
+    unread: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -30,24 +52,35 @@ class Scored:
 
 
 def infer(bundle: Bundle, images: pa.Table, batch_size: int, screen: Screen, stage: str) -> Scored:
-    """Run a bundle's network over files.
+    """The logits of a bundle's network over files; arguments as `answered`."""
+    done = answered(bundle, images, Logits, batch_size, screen, stage)
+    logits = np.array(list(done.answers.values()), np.float32).reshape(len(done.answers), len(bundle.card.findings))
+    return Scored(list(done.answers), logits, done.unread)
+
+
+def answered(
+    bundle: Bundle, images: pa.Table, work: type[Work], batch_size: int, screen: Screen, stage: str
+) -> Answered:
+    """Run a work over files.
 
     Args:
-        images: columns `image_id` and `path` (absolute path or URI); each row is answered exactly once.
+        images: columns `image_id`, `path` (absolute path or URI) and what else the work asks for; each row is answered
+            exactly once.
         batch_size: images a forward pass.
         stage: named by the progress display.
     """
-    size = bundle.card.size
     weights = ray.put(bundle.network.state_dict())
     blocks = max(1, min(images.num_rows // batch_size, 4 * (os.cpu_count() or 1)))
     decoded = (
         ray.data.from_arrow(images)
         .repartition(blocks)
-        .map_batches(partial(decode_rows, size=size), batch_size=batch_size, batch_format="pyarrow", num_cpus=1)
+        .map_batches(
+            partial(decode_rows, size=bundle.card.size), batch_size=batch_size, batch_format="pyarrow", num_cpus=1
+        )
     )
-    answered = decoded.map_batches(
+    results = decoded.map_batches(
         _Forward,
-        fn_constructor_args=(bundle.card.model_dump(), weights),
+        fn_constructor_args=(bundle.card.model_dump(), weights, work),
         batch_size=batch_size,
         batch_format="pyarrow",
         num_cpus=2,  # unlike the decode tasks', or Ray Data would fuse the two and decode in this one actor
@@ -55,48 +88,52 @@ def infer(bundle: Bundle, images: pa.Table, batch_size: int, screen: Screen, sta
         compute=ActorPoolStrategy(size=1),
         runtime_env={"env_vars": FORWARD_ENV},
     )
-    ids: list[str] = []
-    logits: list[list[float]] = []
-    unread: dict[str, str] = {}
+    done = Answered({}, {})
     with screen.progress(stage, images.num_rows, "images") as progress:
-        for batch in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for batch in results.iter_batches(batch_size=None, batch_format="pyarrow"):
             assert isinstance(batch, pa.Table)
             for row in batch.to_pylist():
                 if row["not_scored"] is None:
-                    ids.append(row["image_id"])
-                    logits.append(row["logits"])
+                    done.answers[row["image_id"]] = row["answer"]
                 else:
-                    unread[row["image_id"]] = row["not_scored"]
-            progress.update(len(ids) + len(unread))
-    assert len(set(ids)) + len(unread) == images.num_rows, "an image was answered twice or not at all"
-    return Scored(ids, np.array(logits, np.float32).reshape(len(ids), len(bundle.card.findings)), unread)
+                    done.unread[row["image_id"]] = row["not_scored"]
+            progress.update(len(done.answers) + len(done.unread))
+    assert len(done.answers) + len(done.unread) == images.num_rows, "an image was answered twice or not at all"
+    return done
+
+
+class Logits:
+    """The work of `infer`: a list of F logits an image."""
+
+    answer = pa.list_(pa.float32())
+
+    def __init__(self, card: Card, network: Classifier | Committee) -> None:
+        self.network = network
+
+    def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
+        return list(forward(self.network, pixels)[0].tolist())
 
 
 class _Forward:
-    """Holds the network in an actor; pixels -> logits."""
+    """Holds the network in an actor and does the work on each batch."""
 
-    def __init__(self, card: dict[str, object], weights: ray.ObjectRef) -> None:
+    def __init__(self, card: dict[str, object], weights: ray.ObjectRef, work: type[Work]) -> None:
         self.card = Card.model_validate(card)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         network = self.card.network()
         network.load_state_dict(ray.get(weights))
-        self.network = network.to(device).to(memory_format=torch.channels_last).eval()
+        self.work = work(self.card, network.to(device).to(memory_format=torch.channels_last).eval())
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         raw = batch["pixels"].to_pylist()
         read = [index for index, one in enumerate(raw) if one is not None]
-        logits: list[list[float] | None] = [None] * len(raw)
+        answers: list[Any] = [None] * len(raw)
         if read:
             size = self.card.size
             stacked = np.frombuffer(b"".join(raw[index] for index in read), np.uint8).reshape(-1, size, size)
-            answers, _ = forward(self.network, stacked.copy())
-            for index, answer in zip(read, answers.tolist(), strict=True):
-                logits[index] = answer
-        yield pa.table(
-            {
-                "image_id": batch["image_id"],
-                "logits": pa.array(logits, pa.list_(pa.float32())),
-                "not_scored": batch["not_scored"],
-            }
-        )
+            rows = batch.drop_columns("pixels").take(read).to_pylist()
+            for index, answer in zip(read, self.work(stacked.copy(), rows), strict=True):
+                answers[index] = answer
+        columns = {"image_id": batch["image_id"], "not_scored": batch["not_scored"]}
+        yield pa.table({**columns, "answer": pa.array(answers, self.work.answer)})

@@ -3,7 +3,7 @@
 import math
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 from ray.train import Result
 
 from chestai import calibration
-from chestai.bundle import Bundle, Card
-from chestai.config import Bce, Config
+from chestai.bundle import Bundle, Card, Member
 from chestai.errors import UserError
 from chestai.findings import KNOWN
-from chestai.lake import Snapshot
+from chestai.lake import Lake, Snapshot
+from chestai.metrics.known import prevalence, with_odds
 from chestai.metrics.thresholds import youden
 from chestai.network import Classifier
+from chestai.patients import Seen, key
+from chestai.pretrained import ancestry
 from chestai.registry import BUNDLE, Registry
+from chestai.sections import Bce, Config
 from chestai.triage import TriageRule
 from pipelines.tracking import git_commit, packages
 from pipelines.trainloop import STATE
@@ -83,19 +86,51 @@ def register_best(config: Config, registry: Registry, snapshot: Snapshot, result
         state = torch.load(Path(folder) / STATE, map_location="cpu", weights_only=True)
     network = new_network(config, snapshot)
     network.load_state_dict(state["best"])
-    card = _card(config, snapshot, run_id)
-    bundle = Bundle(card, network.to(memory_format=torch.channels_last).eval())
-    bundle = calibrated(bundle, state["val"]["logits"].numpy(), state["val"]["targets"].numpy())
+    known, seen = ancestry(config.network.pretrained)
+    card = _card(config, snapshot, run_id, known)
+    patients = (*seen, seen_in_training(registry.lake, snapshot))
+    bundle = Bundle(card, network.to(memory_format=torch.channels_last).eval(), patients)
+    val = state["val"]["logits"].numpy(), state["val"]["targets"].numpy()
+    return register(calibrated(bundle, *val, config.train.calibration), registry)
+
+
+def register(bundle: Bundle, registry: Registry) -> int:
+    """Log a bundle to the active run and register it; give its version."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / BUNDLE
         bundle.save(place)
-        return registry.register(bundle, place, {"snapshot": card.snapshot, "synthetic": card.synthetic})
+        return registry.register(bundle, place, {"snapshot": bundle.card.snapshot, "synthetic": bundle.card.synthetic})
 
 
-def calibrated(bundle: Bundle, logits: NDArray[np.float32], targets: NDArray[np.float32]) -> Bundle:
-    """The bundle with calibration and thresholds (Youden's J) fitted on val: logits, and targets with NaN, (N, F)."""
+def seen_in_training(lake: Lake, snapshot: Snapshot) -> Seen:
+    """The patients that a training on this snapshot learns from and chooses by."""
+    rows = lake.usable(snapshot, ["source", "patient_id", "split"])
+    patients: dict[str, set[str]] = {"train": set(), "val": set(), "test": set()}
+    for source, patient_id, split in zip(
+        *(rows[name].to_pylist() for name in ("source", "patient_id", "split")), strict=True
+    ):
+        patients[split].add(key(source, patient_id))
+    return Seen.of(patients["train"], patients["val"])
+
+
+def calibrated(
+    bundle: Bundle,
+    logits: NDArray[Any],
+    targets: NDArray[Any],
+    method: str = "platt",
+    site: Mapping[str, float] | None = None,
+) -> Bundle:
+    """The bundle with calibration and thresholds (Youden's J) fitted on val.
+
+    Args:
+        logits: (N, F) of the val images; targets: (N, F), NaN where not known.
+        method: one of `chestai.calibration.METHODS`.
+        site: finding -> prevalence where the model will be used, which the calibration is then moved to.
+    """
     card = bundle.card
-    fitted = calibration.fit(logits, targets, card.provenance["pos_weight"])
+    fitted = calibration.fit(logits, targets, card.provenance["pos_weight"], method)
+    if site:
+        fitted = moved(fitted, targets, np.array([site.get(finding, np.nan) for finding in card.findings]))
     probabilities = fitted.apply(logits)
     points = {
         finding: _number(youden(targets[:, column], probabilities[:, column]))
@@ -104,13 +139,26 @@ def calibrated(bundle: Bundle, logits: NDArray[np.float32], targets: NDArray[np.
     return replace(bundle, card=card.model_copy(update={"calibration": fitted.to_dict(), "thresholds": points}))
 
 
+def moved(
+    fitted: calibration.AnyCalibration, targets: NDArray[Any], site: NDArray[np.float64]
+) -> calibration.AnyCalibration:
+    """A calibration fitted on val, moved to a site's prevalence.
+
+    Args:
+        targets: (N, F) of val, NaN where not known.
+        site: (F,) prevalences; what has no odds, here or on val (NaN, 0 and 1), stays as it is.
+    """
+    here, there = with_odds(prevalence(targets)), with_odds(site)
+    return calibration.shift(fitted, here, np.where(np.isnan(here), np.nan, there))
+
+
 def _best(result: Result) -> tuple[dict[str, Any], Any]:
     """Metrics and checkpoint of the best epoch; checkpoints from within an epoch have no `selection`."""
     pairs = [(metrics, checkpoint) for checkpoint, metrics in result.best_checkpoints or []]
     return max((pair for pair in pairs if "selection" in pair[0]), key=lambda pair: pair[0]["selection"])
 
 
-def _card(config: Config, snapshot: Snapshot, run_id: str) -> Card:
+def _card(config: Config, snapshot: Snapshot, run_id: str, split_known: bool) -> Card:
     findings = snapshot.vocabulary
     mean, std = normalisation(config, snapshot)
     # By how much the loss weighed positives up, which calibration takes back where val cannot tell.
@@ -119,16 +167,15 @@ def _card(config: Config, snapshot: Snapshot, run_id: str) -> Card:
     return Card(
         name=config.tracking.model,
         findings=findings,
-        backbone=config.network.backbone,
         size=config.network.size,
-        mean=mean,
-        std=std,
+        members=(Member(backbone=config.network.backbone, mean=mean, std=std),),
         calibration=calibration.Calibration((1.0,) * len(weights), tuple(-math.log(one) for one in weights)).to_dict(),
         thresholds=dict.fromkeys(findings),
         triage=triage_rule(config, findings).to_dict(),
         snapshot=snapshot.snapshot_id,
         run_id=run_id,
         synthetic=snapshot.synthetic,
+        split_known=split_known,
         provenance={
             "source": snapshot.source,
             "commit": git_commit(),

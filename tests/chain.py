@@ -7,9 +7,9 @@ from rich.console import Console
 
 from chestai import config as conf
 from chestai.command import Stage, Summary
-from chestai.config import Config
 from chestai.lake import Lake
 from chestai.screen import Screen
+from chestai.sections import Config
 
 SMALL = (
     "+experiment=demo",
@@ -19,6 +19,8 @@ SMALL = (
     "train.epochs=5",
     "train.batch_size=16",
     "evaluate.resamples=100",
+    "evaluate.robustness_images=24",
+    "queue.runs=5",
     "serve.port=0",
 )
 

@@ -1,12 +1,18 @@
-"""One Spark session for the tests of this package."""
+"""One Spark session for the tests of this package, and NIH's whole label file as a lake."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
 from chestai import config as conf
+from chestai.lake import Lake
 from pipelines import spark
+from tests.pipelines.corpus import configure, run
+
+LISTS = ("train_val_list.txt", "test_list.txt")
 
 
 @pytest.fixture(scope="package")
@@ -14,3 +20,22 @@ def spark_session(ray_cluster: None) -> Iterator[SparkSession]:
     """Spark on the test run's Ray; a build inside uses it instead of starting its own."""
     with spark.session("chestai-tests", conf.load().cluster.spark) as session:
         yield session
+
+
+@pytest.fixture(scope="package")
+def whole_nih(
+    spark_session: SparkSession, nih_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Lake]:
+    """An issue of the label file -> its 112,120 rows built without images, once."""
+
+    @functools.cache
+    def build(issue: str) -> Lake:
+        folder = tmp_path_factory.mktemp("nih")
+        root = folder / "nih"
+        root.mkdir()
+        for name in (issue, *LISTS, "BBox_List_2017.csv"):
+            (root / name).symlink_to(nih_root / name)
+        run(configure(root, folder / "lake", "source.images=optional"))
+        return Lake(str(folder / "lake"))
+
+    return build

@@ -100,7 +100,9 @@ def test_a_worse_candidate_does_not_become_champion(finished: Chain) -> None:
     registry = Registry(config.tracking, finished.lake)
     trained = float(finished.said["evaluate"].facts["report"]["macro"]["auroc"]["value"])
     assert trained > 0.6, "the first model must have learnt something, or this proves nothing"
-    assert re.match(r"champion stays version 1: test macro-AUROC 0\.\d+, candidate 0\.\d+", verdict)
+    assert re.match(
+        r"champion stays version 1: version 2 is refused, better: macro-AUROC 0\.\d+, champion 0\.\d+", verdict
+    ), verdict
     assert registry.champion() == 1
     registry.promote(2)
     better = go(

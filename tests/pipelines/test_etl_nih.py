@@ -2,18 +2,18 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from chestai.findings import NIH14
 from chestai.lake import BOXES, IMAGES, LABELS, Lake
+from tests.pipelines.conftest import LISTS
 from tests.pipelines.corpus import configure, run
 
 pytestmark = pytest.mark.usefixtures("spark_session")
 
-LISTS = ("train_val_list.txt", "test_list.txt")
 SAMPLE_COLUMNS = (
     *("Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age", "Patient Gender", "View Position"),
     *("OriginalImageWidth", "OriginalImageHeight", "OriginalImagePixelSpacing_x", "OriginalImagePixelSpacing_y"),
@@ -33,13 +33,10 @@ def positives(table: Path) -> Counter[str]:
 
 
 @pytest.mark.parametrize(("issue", "impossible"), [("Data_Entry_2017.csv", 16), ("Data_Entry_2017_v2020.csv", 0)])
-def test_the_whole_label_file_without_images(nih_root: Path, tmp_path: Path, issue: str, impossible: int) -> None:
-    root = tmp_path / "nih"
-    root.mkdir()
-    for name in (issue, *LISTS, "BBox_List_2017.csv"):
-        (root / name).symlink_to(nih_root / name)
-    run(configure(root, tmp_path / "lake", "source.images=optional"))
-    lake = Lake(str(tmp_path / "lake"))
+def test_the_whole_label_file_without_images(
+    nih_root: Path, whole_nih: Callable[[str], Lake], issue: str, impossible: int
+) -> None:
+    lake = whole_nih(issue)
     snapshot = lake.snapshot()
     account, images = snapshot.accounting, lake.gold(snapshot, IMAGES)
     assert account["entries"] == account["gold"] == account["gold_without_file"] == images.num_rows == 112_120

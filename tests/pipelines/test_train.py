@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from chestai import config as conf
-from chestai.config import Config
 from chestai.errors import UserError
 from chestai.lake import IMAGES, LABELS, Lake
 from chestai.network import Classifier
 from chestai.registry import Registry
+from chestai.sections import Config
 from pipelines import train
 from pipelines.feed import store_of
 from pipelines.trainloop import val_answers, val_metrics
@@ -122,7 +122,8 @@ def test_training_stops_early_when_val_gets_no_better(built: Chain, tmp_path: Pa
     assert summary.facts["best"]["epoch"] == best + 1
     registry = Registry(config.tracking, built.lake)
     bundle = registry.load("1").bundle
-    assert len(bundle.card.mean) == 3 and bundle.card.provenance["pos_weight"] == [1.0] * len(bundle.card.findings)
+    assert [len(member.mean) for member in bundle.card.members] == [3]
+    assert bundle.card.provenance["pos_weight"] == [1.0] * len(bundle.card.findings)
 
 
 def test_a_file_of_weights_is_where_training_begins(finished: Chain, tmp_path: Path) -> None:

@@ -26,13 +26,13 @@ import torch
 
 from chestai import config as conf
 from chestai import explain, pixels
-from chestai.bundle import RESEARCH_USE, Bundle, Card
+from chestai.bundle import RESEARCH_USE, Bundle, Card, Member
 from chestai.calibration import Calibration
-from chestai.config import Config
 from chestai.errors import UserError
 from chestai.lake import IMAGES, SCHEMAS, Lake, Snapshot
 from chestai.network import Classifier
 from chestai.registry import BUNDLE, Registry
+from chestai.sections import Config
 from chestai.triage import TriageRule
 from serve.app import deploy, listenable, stop
 
@@ -85,16 +85,15 @@ def make_bundle() -> Bundle:
     card = Card(
         name="chestai",
         findings=FINDINGS,
-        backbone="resnet10t",
         size=SIZE,
-        mean=(0.5,),
-        std=(0.25,),
+        members=(Member(backbone="resnet10t", mean=(0.5,), std=(0.25,)),),
         calibration=Calibration((1.5, 0.7, 1.0), (0.1, -0.2, 0.0)).to_dict(),
         thresholds={"Effusion": 0.5, "Mass": 0.3, "Pneumothorax": None},
         triage=TriageRule({"Pneumothorax": 1.0, "Mass": 0.85}).to_dict(),
         snapshot="snap-1",
         run_id="run",
         synthetic=True,
+        split_known=True,
         provenance={"seed": 5},
     )
     return Bundle(card, network)

@@ -1,0 +1,84 @@
+"""Derive: a new registered version out of registered ones, without training.
+
+Features: several versions as one ensemble (`model=3+5`), test-time augmentation (`tta=[rotate,zoom]`), another
+calibration, one that is moved to a site's prevalence, triage weights and bounds tuned on val for a stated goal. The
+result is a model like any other: `pipelines.evaluate` judges it next, scoring and the endpoint take it.
+
+Raises UserError: no such version, members that do not go together, patients in training and val, a goal out of reach.
+"""
+
+import time
+from dataclasses import replace
+
+import mlflow
+
+from chestai.bundle import Bundle, assembled
+from chestai.command import Summary, as_command
+from chestai.errors import UserError
+from chestai.lake import Lake
+from chestai.registry import Registry
+from chestai.screen import Screen
+from chestai.sections import Config
+from chestai.triage_tuning import tune
+from pipelines import guard
+from pipelines.answers import Answers, of_bundle
+from pipelines.cluster import connected
+from pipelines.packing import calibrated, register
+
+
+def run(config: Config, screen: Screen) -> Summary:
+    """Assemble, calibrate and tune on val of the newest snapshot, register."""
+    started = time.monotonic()
+    lake = Lake(config.lake)
+    snapshot = lake.snapshot()
+    registry = Registry(config.tracking, lake)
+    settings = config.derive
+    models = registry.load_all(settings.model)
+    bundle = assembled([model.bundle for model in models], settings.tta)
+    made_of = "+".join(str(model.version) for model in models)
+    title = f"{config.tracking.model} version {made_of}"
+    unknown = sorted(set(settings.prevalence or {}) - set(bundle.card.findings))
+    if unknown:
+        raise UserError(f"derive.prevalence.{unknown[0]}: {title} has no such finding")
+    if snapshot.splits.get("val", {}).get("files", 0) == 0:
+        raise UserError(f"snapshot {snapshot.snapshot_id} has no frontal val image with a file to calibrate on")
+    guard.refuse_seen(bundle, title, lake, snapshot, ["val"])
+    with connected(config.cluster):
+        val = of_bundle(bundle, lake, snapshot, ["val"], config.evaluate.batch_size, screen)
+    bundle = calibrated(bundle, val.logits, val.targets, settings.calibration, settings.prevalence)
+    if settings.triage_goal is not None:
+        bundle = _tuned(config, bundle, val)
+    tags = {"chestai.stage": "derive", "chestai.snapshot": snapshot.snapshot_id}
+    registry.connect()
+    with mlflow.start_run(run_name=f"derive {made_of}", tags=tags) as active:
+        mlflow.log_params({f"derive.{name}": value for name, value in config.plain()["derive"].items()})
+        provenance = {**bundle.card.provenance, "derived_from": [model.version for model in models]}
+        update = {"run_id": active.info.run_id, "snapshot": snapshot.snapshot_id, "provenance": provenance}
+        version = register(replace(bundle, card=bundle.card.model_copy(update=update)), registry)
+    facts = {
+        "headline": f"{config.tracking.model} version {version} from {made_of}",
+        "version": version,
+        "networks": len(bundle.card.members),
+        "views": ", ".join(["plain", *bundle.card.tta]),
+        "calibration": settings.calibration + (" moved to the site's prevalence" if settings.prevalence else ""),
+        "triage": bundle.card.triage,
+        "next": f"python -m pipelines.evaluate lake={config.lake}",
+    }
+    summary = Summary("derive", len(val.targets), "images", time.monotonic() - started, facts)
+    summary.save(lake)
+    return summary
+
+
+def _tuned(config: Config, bundle: Bundle, val: Answers) -> Bundle:
+    """The bundle with its triage rule tuned on val."""
+    assert config.derive.triage_goal is not None
+    probabilities, goal = bundle.calibration.apply(val.logits), config.derive.triage_goal.goal()
+    try:
+        rule = tune(bundle.triage, probabilities, val.targets, bundle.card.findings, goal)
+    except ValueError as error:
+        raise UserError(f"derive.triage_goal: {error}") from error
+    return replace(bundle, card=bundle.card.model_copy(update={"triage": rule.to_dict()}))
+
+
+if __name__ == "__main__":
+    as_command("pipelines.derive", run)
