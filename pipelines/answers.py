@@ -1,5 +1,6 @@
 """A model's or a file's answers beside the truth: what every measurement starts from."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,17 +52,21 @@ class Answers:
         return Answers(self.findings, self.logits[places], self.targets[places], self.rows.take(places), self.unread)
 
 
+def rows_of(lake: Lake, snapshot: Snapshot, splits: Collection[str]) -> pa.Table:
+    """The images of some splits that a network can answer: `image_id`, `COLUMNS`, `targets`."""
+    usable = lake.usable(snapshot, list(COLUMNS))
+    return usable.filter(pc.is_in(usable["split"], pa.array(sorted(splits))))
+
+
 def of_bundle(
     bundle: Bundle, lake: Lake, snapshot: Snapshot, splits: Collection[str], batch_size: int, screen: Screen
 ) -> Answers:
     """Run a bundle over every readable image of some splits."""
-    usable = lake.usable(snapshot, list(COLUMNS))
-    chosen = usable.filter(pc.is_in(usable["split"], pa.array(sorted(splits))))
-    scored = infer(bundle, chosen.select(["image_id", "path"]), batch_size, screen, "evaluate")
-    unread: dict[str, int] = {}
-    for reason in scored.unread.values():
-        unread[reason] = unread.get(reason, 0) + 1
-    return matched(chosen, snapshot, bundle.card.findings, scored.image_ids, scored.logits, unread)
+    rows = rows_of(lake, snapshot, splits)
+    scored = infer(bundle, rows.select(["image_id", "path"]), batch_size, screen, "evaluate")
+    return matched(
+        rows, snapshot, bundle.card.findings, scored.image_ids, scored.logits, Counter(scored.unread.values())
+    )
 
 
 def matched(

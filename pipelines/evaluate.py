@@ -29,13 +29,12 @@ from chestai.registry import Registered, Registry
 from chestai.screen import Screen
 from chestai.sections import Config
 from pipelines import guard, reporting
-from pipelines.answers import of_bundle
 from pipelines.cluster import connected
 from pipelines.gating import Rivals, Verdict, against_champion, decide
 from pipelines.measuring import Measured, Probed, evidence_of
 from pipelines.packing import calibrated
 from pipelines.predictions import of_file
-from pipelines.probing import probe
+from pipelines.probing import examine, probe
 
 CANDIDATE = "candidate"
 STAGES = ("train", "derive")  # whose runs register models
@@ -69,6 +68,11 @@ def _candidate(
     config: Config, screen: Screen, lake: Lake, snapshot: Snapshot, registry: Registry, started: float
 ) -> Summary:
     """What was registered last for this snapshot: measured, judged, and promoted if it may be."""
+    if config.evaluate.tta:
+        raise UserError(
+            "tta= needs model=VERSION: a candidate is judged as it is registered; `python -m pipelines.derive` makes "
+            "one with these views"
+        )
     found = [
         run
         for stage in STAGES
@@ -142,14 +146,14 @@ def _evidence(
     splits = sorted({split, "val"})
     guard.refuse_seen(bundle, title, lake, snapshot, splits)
     with connected(config.cluster):
-        answers = of_bundle(bundle, lake, snapshot, splits, settings.batch_size, screen)
-        val, measured = answers.of("val"), answers.of(split)
+        examined = examine(config, screen, lake, snapshot, bundle, split, ["val"])
+        val, measured = examined.answers.of("val"), examined.answers.of(split)
         if len(models) > 1 or settings.tta:
             bundle = calibrated(bundle, val.logits, val.targets)
         rivals = Rivals(None)
         if gate is not None:
             rivals = against_champion(config, screen, lake, snapshot, gate, replace(models[0], bundle=bundle), measured)
-        probed = probe(config, screen, lake, snapshot, bundle, measured, rivals.compared)
+        probed = probe(config, bundle, examined, measured, rivals.compared)
     card = bundle.card
     subject = Subject(
         title=title,

@@ -69,7 +69,8 @@ def answered(
         batch_size: images a forward pass.
         stage: named by the progress display.
     """
-    weights = ray.put(bundle.network.state_dict())
+    weights, gpus = ray.put(bundle.network.state_dict()), int(ray.cluster_resources().get("GPU", 0))
+    actors = gpus or sum(node["Alive"] and node["Resources"].get("CPU", 0) > 1 for node in ray.nodes())
     blocks = max(1, min(images.num_rows // batch_size, 4 * (os.cpu_count() or 1)))
     decoded = (
         ray.data.from_arrow(images)
@@ -84,8 +85,8 @@ def answered(
         batch_size=batch_size,
         batch_format="pyarrow",
         num_cpus=2,  # unlike the decode tasks', or Ray Data would fuse the two and decode in this one actor
-        num_gpus=1 if ray.cluster_resources().get("GPU", 0) else 0,
-        compute=ActorPoolStrategy(size=1),
+        num_gpus=1 if gpus else 0,
+        compute=ActorPoolStrategy(min_size=1, max_size=max(1, actors)),  # one a GPU, or one a node with all its cores
         runtime_env={"env_vars": FORWARD_ENV},
     )
     done = Answered({}, {})

@@ -4,6 +4,7 @@ import os
 import platform
 import time
 import zlib
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -22,26 +23,34 @@ from chestai.network import Classifier
 
 CONDITIONS = tuple((name, severity) for name in CORRUPTIONS for severity in SEVERITIES)
 MODEL, RANDOM_MAP, CENTRE, RANDOM_WEIGHTS = MAPS = ("model", "random map", "centre prior", "random weights")
+BOX_LIST = pa.list_(pa.struct({"finding": pa.string(), **{side: pa.float32() for side in "xywh"}}))
 SEED = 17
 WARM_UP, TIMED = 5, 30
 
 
-class Maps:
-    """Grad-CAM of every boxed finding against its boxes, beside the three controls.
+class Examination:
+    """Logits of every image; of some also Grad-CAM against boxes, and logits under each of `CONDITIONS`.
 
-    Rows carry `height`, `width` and `boxes` (finding, x, y, w, h in original pixels) of findings that the network has.
+    Rows carry `height`, `width`, `boxes` (finding, x, y, w, h in original pixels, of findings that the network has;
+    null for none) and `corrupt` (whether to). Located: for each boxed finding a result a kind of `MAPS`.
     """
 
-    answer = pa.list_(
-        pa.struct(
-            {
-                "finding": pa.string(),
-                "maps": pa.string(),
-                "hit": pa.bool_(),
-                "iou": pa.float64(),
-                "iobb": pa.float64(),
-            }
-        )
+    answer = pa.struct(
+        {
+            "logits": pa.list_(pa.float32()),
+            "located": pa.list_(
+                pa.struct(
+                    {
+                        "finding": pa.string(),
+                        "maps": pa.string(),
+                        "hit": pa.bool_(),
+                        "iou": pa.float64(),
+                        "iobb": pa.float64(),
+                    }
+                )
+            ),
+            "corrupted": pa.list_(pa.list_(pa.float32())),
+        }
     )
 
     def __init__(self, card: Card, network: Classifier | Committee) -> None:
@@ -51,8 +60,18 @@ class Maps:
         self.untrained = card.network().to(device).to(memory_format=torch.channels_last).eval()
 
     def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
-        trained, untrained = (forward(network, pixels)[1] for network in (self.network, self.untrained))
-        return [self._located(*one) for one in zip(rows, trained, untrained, strict=True)]
+        logits, evidence = forward(self.network, pixels)
+        answers = [{"logits": own, "located": None, "corrupted": None} for own in logits.tolist()]
+        boxed = [at for at, row in enumerate(rows) if row["boxes"]]
+        if boxed:
+            untrained = forward(self.untrained, pixels[boxed])[1]
+            for at, control in zip(boxed, untrained, strict=True):
+                answers[at]["located"] = self._located(rows[at], evidence[at], control)
+        chosen = [at for at, row in enumerate(rows) if row["corrupt"]]
+        if chosen:
+            for at, corrupted in zip(chosen, self._corrupted(pixels[chosen], [rows[at] for at in chosen]), strict=True):
+                answers[at]["corrupted"] = corrupted
+        return answers
 
     def _located(self, row: dict[str, Any], trained: NDArray[np.float32], untrained: NDArray[np.float32]) -> list[Any]:
         height, width, located = row["height"], row["width"], []
@@ -67,22 +86,11 @@ class Maps:
                 RANDOM_WEIGHTS: explain.heatmap(untrained[place], height, width),
             }
             for name, cam in maps.items():
-                found = locate(cam, boxes)
-                located.append(
-                    {"finding": finding, "maps": name, "hit": found.hit, "iou": found.iou, "iobb": found.iobb}
-                )
+                located.append({"finding": finding, "maps": name, **asdict(locate(cam, boxes))})
         return located
 
-
-class Corrupted:
-    """Logits under each of `CONDITIONS`, in their order; the noise of an image is always the same."""
-
-    answer = pa.list_(pa.list_(pa.float32()))
-
-    def __init__(self, card: Card, network: Classifier | Committee) -> None:
-        self.network = network
-
-    def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
+    def _corrupted(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
+        """Per image a list of logits a condition; the noise of an image is always the same."""
         seeds = [zlib.crc32(row["image_id"].encode()) for row in rows]
         logits = [forward(self.network, corrupt(pixels, *condition, seeds))[0] for condition in CONDITIONS]
         return list(np.stack(logits, axis=1).tolist())

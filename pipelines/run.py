@@ -14,6 +14,7 @@ from rich.table import Table
 import serve.app as endpoint
 from chestai.bundle import Bundle
 from chestai.command import Stage, Summary, main, stage_table
+from chestai.errors import UserError
 from chestai.lake import IMAGES, Lake
 from chestai.notice import RESEARCH_USE
 from chestai.registry import Registry
@@ -43,6 +44,8 @@ def run(config: Config, screen: Screen) -> None:
             summaries.append(stage(config, screen))
             done = summaries[-1]
             screen.say(f"{name} {done.seconds:.1f} s: {done.facts['headline']}")
+            if name == "evaluate" and Registry(config.tracking, Lake(config.lake)).champion() is None:
+                raise UserError(f"the chain ends here, for want of a champion: {done.facts['verdict']}")
         started = time.monotonic()
         url = endpoint.deploy(config)
         try:

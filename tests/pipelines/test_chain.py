@@ -104,13 +104,6 @@ def test_a_worse_candidate_does_not_become_champion(finished: Chain) -> None:
         r"champion stays version 1: version 2 is refused, better: macro-AUROC 0\.\d+, champion 0\.\d+", verdict
     ), verdict
     assert registry.champion() == 1
-    registry.promote(2)
-    better = go(
-        evaluate.run,
-        config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"model": "1"})}),
-    )
-    assert better.facts["verdict"] == "measured, nothing changed" and registry.champion() == 2
-    registry.promote(1)
 
 
 def test_an_image_that_vanished_is_answered_not_scored(finished: Chain, tmp_path: Path) -> None:

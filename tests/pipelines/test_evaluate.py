@@ -25,7 +25,7 @@ from tests.chain import SMALL, Chain, go
 
 TABLES = {
     *("ranking.csv", "operating_points.csv", "calibration.csv", "reliability_curve.csv", "triage.csv", "queue.csv"),
-    *("subgroups.csv", "subgroup_gaps.csv", "localisation.csv", "robustness.csv"),
+    *("subgroups.csv", "localisation.csv", "robustness.csv"),  # and no gaps: too few of any group
 }
 
 
@@ -88,7 +88,7 @@ def test_the_tables_hold_what_the_model_says(finished: Chain) -> None:
 
 
 def test_predictions_from_a_file_are_measured_like_the_model_that_made_them(finished: Chain, tmp_path: Path) -> None:
-    export = finished.lake.read("scores/1").to_pandas()
+    export = finished.lake.read("scores/1").to_pandas().dropna(subset="triage_score")
     columns = ["image_id", *(name for name in export.columns if name.startswith("prob_"))]
     export = export[columns].drop(columns="prob_Hernia").rename(columns={"image_id": "Image Index"})
     export["Image Index"] += ".png"
@@ -154,17 +154,17 @@ def test_a_derived_version_is_scored_and_gated_like_any_other(finished: Chain, t
         *("score.model=2", f"score.csv={tmp_path / 'scores.csv'}", "force=true"),
         tracking=registry_uri,
     )
-    registry = Registry(config.tracking, finished.lake)
+    trained, registry = model(finished), Registry(config.tracking, finished.lake)
     registry.connect()
     with mlflow.start_run(tags={"chestai.stage": "train", "chestai.snapshot": finished.lake.snapshot().snapshot_id}):
-        assert register(model(finished), registry) == 1
+        assert register(trained, registry) == 1
     registry.promote(1)
     facts = go(derive.run, config).facts
     assert facts["version"] == 2 and facts["networks"] == 2 and facts["views"] == "plain, zoom"
     bundle = registry.load("2").bundle
-    assert bundle.calibration.method == "isotonic" and bundle.seen == model(finished).seen
-    assert bundle.card.triage != model(finished).card.triage
-    assert bundle.triage.emergencies == model(finished).triage.emergencies
+    assert bundle.calibration.method == "isotonic" and bundle.seen == trained.seen
+    assert bundle.card.triage != trained.card.triage
+    assert bundle.triage.emergencies == trained.triage.emergencies
 
     scored = go(score.run, config)
     assert scored.rows == finished.said["score"].rows
