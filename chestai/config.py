@@ -74,7 +74,7 @@ def _in_section(override: str, section: str) -> str:
     kind = Config.model_fields[section].annotation if section in Config.model_fields else None
     key = override.split("=", 1)[0]
     own = isinstance(kind, type) and issubclass(kind, BaseModel) and key in kind.model_fields
-    return f"{section}.{override}" if own and key not in Config.model_fields else override
+    return f"{section}.{override}" if own and not (CONF / key).is_dir() else override
 
 
 def _spoken(place: tuple[int | str, ...]) -> str:

@@ -118,7 +118,7 @@ def _registered(
     models = registry.load_all(config.evaluate.model)
     bundle = assembled([model.bundle for model in models], config.evaluate.tta)
     evidence, _ = _evidence(config, screen, lake, snapshot, bundle, models, None)
-    made = reporting.files(evidence, None)
+    made = reporting.files(evidence)
     alone = evidence.subject.version
     names = ["version", "+".join(str(model.version) for model in models), *config.evaluate.tta, evidence.data.split]
     page = reporting.save(lake, "-".join(names), made)
@@ -201,7 +201,7 @@ def _outside(config: Config, lake: Lake, snapshot: Snapshot, registry: Registry,
     reason = "predictions from a file: there is no network to ask"
     probed = Probed(None, None, None, None, dict.fromkeys(("localisation", "robustness", "latency"), reason))
     evidence = evidence_of(config, snapshot, whole, probed)
-    made = reporting.files(evidence, None)
+    made = reporting.files(evidence)
     page = reporting.save(lake, f"predictions-{Path(name).stem}-{split}", made)
     reporting.log(registry, _new_run(registry, f"evaluate {name}", snapshot), None, evidence, made)
     return _summary(evidence, Verdict("measured, nothing changed", ()), page, started)

@@ -14,22 +14,24 @@ from chestai.evidence import Evidence
 from chestai.gate import Check
 from chestai.lake import Lake
 from chestai.pages import model_card
-from chestai.pages.page import Figure
+from chestai.pages.markdown import markdown
+from chestai.pages.page import Figure, render
 from chestai.pages.tables import csvs
 from chestai.registry import Registry
 
 
-def files(evidence: Evidence, checks: Sequence[Check] | None) -> dict[str, bytes]:
+def files(evidence: Evidence, checks: Sequence[Check] = ()) -> dict[str, bytes]:
     """Everything that is kept of an evaluation, file name -> content; checks of the gate where it was asked."""
+    page = model_card.page(evidence, checks)
     made = {
-        "model_card.html": model_card.html(evidence).encode(),
-        "model_card.md": model_card.markdown(evidence).encode(),
+        "model_card.html": render(page).encode(),
+        "model_card.md": markdown(page).encode(),
         "report.json": json.dumps(evidence.report.to_dict(), indent=2).encode(),
         **{name: text.encode() for name, text in csvs(evidence).items()},
     }
-    if checks is not None:
+    if checks:
         made["gate.json"] = json.dumps([asdict(check) for check in checks], indent=2).encode()
-    for section in model_card.page(evidence).sections:
+    for section in page.sections:
         figures = [part for part in section.parts if isinstance(part, Figure)]
         for number, figure in enumerate(figures, start=1):
             made[f"plots/{section.anchor}-{number}.svg"] = base64.b64decode(figure.image.partition(",")[2])

@@ -75,8 +75,9 @@ class LocalisationReport:
 def locate(cam: NDArray[np.float32], boxes: ArrayLike) -> Located:
     """Judge one map against the boxes of one finding.
 
-    The peak is the middle (centroid) of the connected pixels that share the map's maximum; of several such plateaus
-    that of the first pixel, row by row: no place is better for being flat, and a constant map points at the middle.
+    The peak is, of the connected pixels that share the map's maximum, the one nearest to the image's middle: enlarging
+    a map holds the value of a cell at the border out to the edge, and the cell's own centre is the innermost pixel of
+    that plateau. Of several plateaus the first counts, row by row; a constant map points at the middle.
     The hot region is the connected pixels of at least half the maximum that hold it (8 neighbours). A map without a
     positive value is a miss without overlap.
 
@@ -103,7 +104,9 @@ def locate(cam: NDArray[np.float32], boxes: ArrayLike) -> Located:
         return Located(False, 0.0, 0.0)
     first = np.unravel_index(int(cam.argmax()), cam.shape)
     rows, columns = np.nonzero(_component(cam >= maximum * (1 - _ROUNDING), first))
-    peak = np.array([columns.mean() + 0.5, rows.mean() + 0.5])
+    top = np.stack([columns, rows], axis=1) + 0.5
+    away = np.hypot(*(top - np.array(cam.shape[::-1]) / 2).T)
+    peak = top[away <= away.min() + _ROUNDING].mean(axis=0)
     hit = bool(((corners[:, :2] <= peak) & (peak <= corners[:, 2:])).all(axis=1).any())
 
     rows, columns = np.nonzero(_component(cam >= maximum / 2, first))

@@ -3,18 +3,24 @@
 After Mitchell et al., "Model cards for model reporting", FAT* 2019.
 """
 
+from collections.abc import Sequence
+
 from chestai.evidence import Evidence
-from chestai.pages import card_about, card_accuracy, card_behaviour, card_reading
-from chestai.pages import markdown as as_markdown
-from chestai.pages.page import Page, render
+from chestai.gate import Check
+from chestai.pages import card_about, card_accuracy, card_behaviour, card_gate, card_reading
+from chestai.pages.page import Page
 
 
-def page(evidence: Evidence) -> Page:
-    """All sections in the order of reading. What was not measured is named with its reason, never left out."""
+def page(evidence: Evidence, checks: Sequence[Check] = ()) -> Page:
+    """All sections in the order of reading. What was not measured is named with its reason, never left out.
+
+    checks: of the gate, where it was asked.
+    """
     data = evidence.data
     sections = [
         card_about.use(evidence),
         card_about.measured(evidence),
+        *card_gate.gate(checks),
         card_accuracy.ranking(evidence),
         card_accuracy.points(evidence),
         card_accuracy.calibration(evidence),
@@ -32,13 +38,3 @@ def page(evidence: Evidence) -> Page:
     title = f"Model card: {evidence.subject.title}"
     subtitle = f"Measured on {data.source}, split {data.split}"
     return Page(title, subtitle, card_about.facts(evidence), card_about.banner(evidence), sections)
-
-
-def html(evidence: Evidence) -> str:
-    """The card as one HTML text that loads nothing from elsewhere."""
-    return render(page(evidence))
-
-
-def markdown(evidence: Evidence) -> str:
-    """The same content as GitHub Markdown, plots in words."""
-    return as_markdown.markdown(page(evidence))

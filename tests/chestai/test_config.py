@@ -57,3 +57,15 @@ def test_what_is_wrong_is_named(override: str, words: str) -> None:
         conf.load(override.split())
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_commands_own_keys_need_no_section() -> None:
+    config = conf.load(["model=3+5", "tta=[flip]", "split=val", "prevalence={Mass: 0.1}", "lake=/l"], "evaluate")
+    asked = config.evaluate
+    assert (asked.model, asked.tta, asked.split, asked.prevalence) == ("3+5", ("flip",), "val", {"Mass": 0.1})
+    assert config.lake == "/l" and config.split == conf.load().split
+    assert conf.load(["loss=focal", "epochs=3"], "train").train.epochs == 3
+    with pytest.raises(UserError, match="unknown key model"):
+        conf.load(["model=3"])
+    with pytest.raises(UserError, match=r"evaluate.prevalence.*is wrong"):
+        conf.load(["prevalence={Mass: 1.5}"], "evaluate")

@@ -100,13 +100,21 @@ class TestLocate:
         assert locate(cam, [[10, 10, 20, 20]]).hit
         assert locate(cam, [[50, 30, 20, 20]]) == Located(False, 0.0, 0.0)
 
-    def test_a_plateau_points_at_its_middle_and_of_two_the_first_counts(self) -> None:
+    def test_a_plateau_points_at_its_innermost_pixel_and_of_two_the_first_counts(self) -> None:
         cam = empty()
         cam[2:5, 3:8] = 1
         cam[12:15, 20:25] = 1
-        assert locate(cam, [[5, 3, 1, 1]]).hit
-        assert not locate(cam, [[3, 2, 1, 1]]).hit
+        assert locate(cam, [[7, 4, 1, 1]]).hit  # the image's middle is below, to the right
+        assert not locate(cam, [[3, 2, 3, 2]]).hit
         assert not locate(cam, [[20, 12, 5, 3]]).hit
+
+    @pytest.mark.parametrize(("row", "column"), [(0, 0), (0, 2), (1, 1), (2, 1), (2, 2)])
+    def test_a_coarse_map_points_at_the_middle_of_its_cell(self, row: int, column: int) -> None:
+        """At the border too, where enlarging holds the cell's value out to the edge."""
+        evidence = np.zeros((3, 3), np.float32)
+        evidence[row, column] = 1
+        x, y = 100 + 200 * column, 100 + 200 * row
+        assert locate(explain.heatmap(evidence, 600, 600), [[x - 2, y - 2, 4, 4]]).hit
 
     def test_flat_evidence_points_at_the_middle(self) -> None:
         cam = explain.heatmap(np.full((7, 7), 0.3, np.float32), 200, 301)

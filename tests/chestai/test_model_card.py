@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from chestai.evidence import Latency
+from chestai.gate import Check
 from chestai.pages import card_about, card_accuracy, card_behaviour, card_reading, model_card
 from chestai.pages.markdown import markdown
 from chestai.pages.page import Figure, Page, Section, Table, render
@@ -61,7 +62,7 @@ def test_figures_are_where_numbers_are_and_nowhere_else(page: Page) -> None:
     found = {one.anchor: sum(isinstance(part, Figure) for part in one.parts) for one in page.sections}
     assert {anchor: count for anchor, count in found.items() if count} == FIGURES
     for evidence in (made.bare(), made.undefined()):
-        assert "<img" not in model_card.html(evidence)
+        assert "<img" not in render(model_card.page(evidence))
 
 
 def test_the_numbers_are_on_the_page(html: str) -> None:
@@ -178,11 +179,11 @@ def test_an_overloaded_queue_is_said_to_be_one() -> None:
 
 
 def test_text_of_users_is_escaped_and_nothing_is_loaded(html: str) -> None:
-    bare = model_card.html(made.bare())
+    bare = render(model_card.page(made.bare()))
     assert f'<p class="banner" role="note">{UNKNOWN}</p>' in bare and 'banner" role' not in html
     assert "preds_&lt;i&gt;.csv" in bare and "3 rows | `of` none" in bare
     assert not re.search("<(i|b|script)>", bare)
-    assert r"3 rows \| \`of\` none" in model_card.markdown(made.bare())
+    assert r"3 rows \| \`of\` none" in markdown(model_card.page(made.bare()))
     for page in (html, bare):
         for forbidden in ("http://", "https://", "<script", "<link", "<iframe", "@import", "url("):
             assert forbidden not in page.lower()
@@ -190,7 +191,7 @@ def test_text_of_users_is_escaped_and_nothing_is_loaded(html: str) -> None:
 
 
 def test_the_same_evidence_gives_the_same_page(html: str) -> None:
-    assert model_card.html(made.evidence()) == html
+    assert render(model_card.page(made.evidence())) == html
 
 
 def test_the_markdown_has_every_table_row_and_figure(page: Page) -> None:
@@ -218,7 +219,7 @@ FRAME = """<script>addEventListener("message", event => { document.body.dataset.
 @pytest.mark.parametrize("make", [made.evidence, made.bare])
 def test_nothing_is_cut_off_on_a_phone(make: Any, tmp_path: Path) -> None:
     browser = Browser.find(tmp_path / "profile")
-    html = re.sub("<meta http-equiv[^>]*>", PROBE, model_card.html(make()))
+    html = re.sub("<meta http-equiv[^>]*>", PROBE, render(model_card.page(make())))
     too_wide = html.replace("</main>", '<div class="card" style="width:700px;max-width:none">x</div></main>')
     found = {}
     for name, text in (("card", html), ("too_wide", too_wide)):
@@ -241,3 +242,15 @@ def test_a_browser_has_no_complaints(html: str, tmp_path: Path) -> None:
     assert browser.console(page) == []
     page.write_text(html.replace("</main>", '<img alt="" src="/x.png"></main>'))
     assert browser.console(page), "the policy holds"
+
+
+def test_what_the_gate_asked_is_a_section_of_the_card() -> None:
+    checks = (
+        Check("better", True, "by <0.01>"),
+        Check("calibration", False, "ECE 0.2 breaks it"),
+        Check("maps", None, "-"),
+    )
+    told = render(model_card.page(made.evidence(), checks))
+    for cell in ("by &lt;0.01&gt;", "passed", "refused", "not judged", "ECE 0.2 breaks it"):
+        assert cell in told
+    assert 'id="gate"' in told and 'id="gate"' not in render(model_card.page(made.evidence()))
