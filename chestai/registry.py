@@ -20,6 +20,7 @@ from chestai.phantom import encode, plan
 from chestai.sections import Tracking
 
 CHAMPION = "champion"
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # how MLflow says: no such model, no such alias
 CHAMPIONS = "champions"  # tag of the registered model: who was champion, oldest first
 ROLLED_BACK = "rolled_back"  # tag of a version
 GATE, PASSED = "gate", "passed"  # tag of a version: what the gate said
@@ -121,11 +122,17 @@ class Registry:
         return int(registered.version)
 
     def champion(self) -> int | None:
-        """The version that the alias `champion` points to, None where there is none."""
+        """The version that the alias `champion` points to, None where there is none.
+
+        Raises:
+            MlflowException: the registry did not answer; that is no reason to make a new champion.
+        """
         try:
             return int(self.connect().get_model_version_by_alias(self.tracking.model, CHAMPION).version)
-        except MlflowException:
-            return None
+        except MlflowException as error:
+            if error.error_code in ABSENT:
+                return None
+            raise
 
     def promote(self, version: int) -> None:
         """Point the alias `champion` at a version, and remember the one before it."""

@@ -8,6 +8,8 @@ import mlflow
 import numpy as np
 import pyarrow as pa
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 
 from chestai import config as conf
 from chestai.calibration import uncalibrated
@@ -257,3 +259,17 @@ def test_maps_too_coarse_to_point_are_not_held_against_a_model(registry: Registr
     told = {check.name: check for check in verdict.checks}["localisation"]
     assert told.passed is None and told.said == "maps of 3 x 3 cells are too coarse to point"
     assert registry.champion() == 1
+
+
+def test_a_registry_that_does_not_answer_is_not_one_without_a_champion(
+    settings: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(settings.tracking, Lake(settings.lake))
+    assert registry.champion() is None  # there is not even a model of this name
+
+    def down(*_: object) -> None:
+        raise MlflowException("the database is gone", INTERNAL_ERROR)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "get_model_version_by_alias", down)
+    with pytest.raises(MlflowException, match="the database is gone"):
+        registry.champion()
