@@ -72,8 +72,9 @@ def run(config: Config, screen: Screen) -> Summary:
 def _tuned(config: Config, bundle: Bundle, val: Answers) -> Bundle:
     """The bundle with its triage rule tuned on val."""
     assert config.derive.triage_goal is not None
-    probabilities, goal = bundle.calibration.apply(val.logits), config.derive.triage_goal.goal()
+    probabilities = bundle.calibration.apply(val.logits)
     try:
+        goal = config.derive.triage_goal.goal()
         rule = tune(bundle.triage, probabilities, val.targets, bundle.card.findings, goal)
     except ValueError as error:
         raise UserError(f"derive.triage_goal: {error}") from error
