@@ -12,7 +12,7 @@ from chestai.sections import Gate
 CHAMPION = "champion"  # the key of `Evidence.against`
 # Crossings are reported, not judged: the widest gap among many small groups is wide by chance.
 AXES = ("age", "sex", "view")
-# Cells a side from which a map can point at a lesion. Of the demo's phantoms, DenseNet-121 points into 0.37 of the boxes
+# Cells a side from which a map can point at a lesion. In the demo's phantoms DenseNet-121 points into 0.37 of the boxes
 # with 3 x 3 cells (96 pixels) and into 0.69 with 5 x 5 (160 pixels); the centre prior into 0.33.
 FINE_ENOUGH = 5
 
