@@ -58,7 +58,7 @@ def test_the_report_holds_the_numbers_of_scikit_learn(
     assert {"age", "sex", "view", "age, sex", "age, view", "sex, view", "age, sex, view"} == {
         group["axis"] for group in groups
     }
-    by_sex = {group["name"]: int(group["images"]) for group in groups if group["axis"] == "sex"}
+    by_sex = {group["group"]: int(group["images"]) for group in groups if group["axis"] == "sex"}
     assert sum(by_sex.values()) == test.sum() and set(by_sex) == {"F", "M"}
     assert facts["split_known"] is False
     for section in ("Localisation", "Robustness"):
