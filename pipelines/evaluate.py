@@ -47,7 +47,7 @@ def run(config: Config, screen: Screen) -> Summary:
     snapshot = lake.snapshot()
     registry = Registry(config.tracking, lake)
     if config.evaluate.predictions is not None:
-        summary = _outside(config, lake, snapshot, registry, started)
+        summary = _outside(config, screen, lake, snapshot, registry, started)
     else:
         _check(config, snapshot)
         if config.evaluate.model == CANDIDATE:
@@ -173,11 +173,12 @@ def _evidence(
         val=val,
         split=measured,
     )
-    screen.say("evaluate: measuring")
-    return evidence_of(config, snapshot, whole, probed), rivals
+    return evidence_of(config, snapshot, whole, probed, screen), rivals
 
 
-def _outside(config: Config, lake: Lake, snapshot: Snapshot, registry: Registry, started: float) -> Summary:
+def _outside(
+    config: Config, screen: Screen, lake: Lake, snapshot: Snapshot, registry: Registry, started: float
+) -> Summary:
     """Predictions from a file: measured like a model, but for what needs a network."""
     settings, split = config.evaluate, config.evaluate.split
     assert settings.predictions is not None
@@ -200,7 +201,7 @@ def _outside(config: Config, lake: Lake, snapshot: Snapshot, registry: Registry,
     )
     reason = "predictions from a file: there is no network to ask"
     probed = Probed(None, None, None, None, dict.fromkeys(("localisation", "robustness", "latency"), reason))
-    evidence = evidence_of(config, snapshot, whole, probed)
+    evidence = evidence_of(config, snapshot, whole, probed, screen)
     made = reporting.files(evidence)
     page = reporting.save(lake, f"predictions-{Path(name).stem}-{split}", made)
     reporting.log(registry, _new_run(registry, f"evaluate {name}", snapshot), None, evidence, made)

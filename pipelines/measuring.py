@@ -16,9 +16,10 @@ from chestai.metrics.localisation import LocalisationReport
 from chestai.metrics.operating import POINTS, at_points, choose
 from chestai.metrics.reliability import CalibrationReport, measure_calibration
 from chestai.metrics.report import evaluate
-from chestai.metrics.subgroups import subgroups
+from chestai.metrics.subgroups import SubgroupReport, subgroups
 from chestai.metrics.urgency import truth, urgency
 from chestai.queueing import QueueReport
+from chestai.screen import Screen
 from chestai.sections import Config
 from chestai.triage import TriageRule
 from pipelines.answers import Answers
@@ -60,43 +61,37 @@ class Probed:
     missing: Mapping[str, str]
 
 
-def evidence_of(config: Config, snapshot: Snapshot, measured: Measured, probed: Probed) -> Evidence:
+def evidence_of(config: Config, snapshot: Snapshot, measured: Measured, probed: Probed, screen: Screen) -> Evidence:
     """Measure the split's answers and put all that is known together."""
-    settings, split, findings = config.evaluate, measured.split, measured.split.findings
-    draws = {"resamples": settings.resamples, "seed": settings.seed}
-    probabilities, patients, missing = measured.probabilities(), split.patients, dict(probed.missing)
-    val_targets, val_probabilities = measured.val.targets, measured.in_force.apply(measured.val.logits)
-    chosen = [choose(val_targets[:, at], val_probabilities[:, at]) for at in range(len(findings))]
-    thresholds = {point: [one[point] for one in chosen] for point in POINTS}
-    if not len(val_targets):
+    split, findings, missing = measured.split, measured.split.findings, dict(probed.missing)
+    whole = (split.targets, measured.probabilities(), split.patients)
+    draws = {"resamples": config.evaluate.resamples, "seed": config.evaluate.seed}
+    with screen.progress("measure", 5, "parts") as progress:
+        report = evaluate(*whole, findings, **draws)
+        progress.update(1, "operating points")
+        points = at_points(*whole, findings, _thresholds(measured), **draws)
+        progress.update(2, "calibration")
+        calibrations = _calibrations(config, measured)
+        progress.update(3, "subgroups")
+        groups = _subgroups(config, measured)
+        progress.update(4, "triage")
+        triage = queue = None
+        if measured.rule is not None:
+            triage = urgency(*whole, findings, measured.rule, **draws)
+            queue = _queue(config, measured.rule, split, measured.probabilities())
+        progress.update(5)
+    if not len(measured.val.targets):
         missing["points"] = "there are no answers for val images, on which operating points are chosen"
-
-    groups = subgroups(
-        split.targets,
-        probabilities,
-        patients,
-        measured.decision.tolist(),
-        findings,
-        np.array(split.column("age_years"), np.float64),
-        split.column("sex"),
-        split.column("view"),
-        settings.subgroup_images,
-        **draws,
-    )
-    triage = queue = None
-    if measured.rule is None:
+    if triage is None:
         missing["urgency"] = missing["queue"] = "the triage rule weighs none of these findings"
-    else:
-        triage = urgency(split.targets, probabilities, patients, findings, measured.rule, **draws)
-        queue = _queue(config, measured.rule, split, probabilities)
-        if queue is None:
-            missing["queue"] = "the split has no urgent study, or no other"
+    elif queue is None:
+        missing["queue"] = "the split has no urgent study, or no other"
     return Evidence(
         subject=measured.subject,
         data=_data(snapshot, measured),
-        report=evaluate(split.targets, probabilities, patients, findings, **draws),
-        points=at_points(split.targets, probabilities, patients, findings, thresholds, **draws),
-        calibration=_calibrations(config, measured),
+        report=report,
+        points=points,
+        calibration=calibrations,
         in_force=measured.in_force.method,
         urgency=triage,
         queue=queue,
@@ -106,6 +101,30 @@ def evidence_of(config: Config, snapshot: Snapshot, measured: Measured, probed: 
         latency=probed.latency,
         missing=missing,
         against=None if probed.against is None else dict(probed.against),
+    )
+
+
+def _thresholds(measured: Measured) -> dict[str, list[float]]:
+    """Operating point -> a threshold for each finding, chosen on val."""
+    targets, probabilities = measured.val.targets, measured.in_force.apply(measured.val.logits)
+    chosen = [choose(targets[:, at], probabilities[:, at]) for at in range(targets.shape[1])]
+    return {point: [one[point] for one in chosen] for point in POINTS}
+
+
+def _subgroups(config: Config, measured: Measured) -> SubgroupReport:
+    settings, split = config.evaluate, measured.split
+    return subgroups(
+        split.targets,
+        measured.probabilities(),
+        split.patients,
+        measured.decision.tolist(),
+        split.findings,
+        np.array(split.column("age_years"), np.float64),
+        split.column("sex"),
+        split.column("view"),
+        settings.subgroup_images,
+        settings.resamples,
+        settings.seed,
     )
 
 

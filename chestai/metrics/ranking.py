@@ -103,11 +103,10 @@ def measured(
 
 
 def mean_of_defined(values: Floats) -> Floats:
-    """(B, F) -> (B,) mean over the findings that are defined in each replicate; NaN where none is."""
-    defined = ~np.isnan(values)
-    count = defined.sum(axis=1)
-    total = np.where(defined, values, 0).sum(axis=1)
-    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+    """(..., F) -> (...): the mean over the findings that are defined, in each replicate say; NaN where none is."""
+    count = (~np.isnan(values)).sum(axis=-1)
+    total = np.nansum(values, axis=-1)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 def area_under_roc(true_positives: Floats, false_positives: Floats) -> Floats:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from chestai.metrics.bootstrap import Estimate, clustered_weights
-from chestai.metrics.ranking import Ranking, area_under_roc
+from chestai.metrics.ranking import Ranking, area_under_roc, mean_of_defined
 
 Floats = NDArray[np.float64]
 
@@ -221,7 +221,7 @@ def _measure(axis: _Axis, weights: Floats) -> Floats:
 
 def _group_reports(axis: _Axis, sizes: list[int], aurocs: Floats, fnrs: Floats) -> list[GroupReport]:
     """One report a group; sizes: patients of each; aurocs and fnrs (1 + R, G, C), row 0 the point estimate."""
-    macro_auroc, macro_fnr = _mean_of_defined(aurocs), _mean_of_defined(fnrs)
+    macro_auroc, macro_fnr = mean_of_defined(aurocs), mean_of_defined(fnrs)
     return [
         GroupReport(
             axis.title,
@@ -239,10 +239,10 @@ def _widest(axis: _Axis, sizes: list[int], metric: str, goodness: Floats, findin
     """The gap, if there is one; goodness (1 + R, G, C), row 0 the point estimate, higher is better."""
     if len(axis.names) < 2 or not findings:
         return []
-    order = np.argsort(_mean_of_defined(goodness[0]), kind="stable")
+    order = np.argsort(mean_of_defined(goodness[0]), kind="stable")
     worse, better = order[0], order[-1]
     # Finding by finding, so that a replicate compares both groups over the findings that it defines in both.
-    gap = _mean_of_defined(goodness[:, better] - goodness[:, worse])
+    gap = mean_of_defined(goodness[:, better] - goodness[:, worse])
     names = axis.names[better], axis.names[worse]
     fewest = min(sizes[better], sizes[worse])
     return [GapReport(axis.title, metric, *names, _estimate(gap, fewest), tuple(findings))]
@@ -251,10 +251,3 @@ def _widest(axis: _Axis, sizes: list[int], metric: str, goodness: Floats, findin
 def _estimate(values: Floats, patients: int) -> Estimate:
     """From (1 + R,); one patient resampled is always itself: an interval of no width would claim certainty."""
     return Estimate.of(values[0], values[1:] if patients > 1 else values[:0])
-
-
-def _mean_of_defined(values: Floats) -> Floats:
-    """(..., C) -> (...): mean over the findings that are defined; NaN where none is."""
-    defined = (~np.isnan(values)).sum(axis=-1)
-    total = np.nansum(values, axis=-1)
-    return np.divide(total, defined, out=np.full(total.shape, np.nan), where=defined > 0)

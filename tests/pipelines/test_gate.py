@@ -1,5 +1,6 @@
 """The gate: who may become champion, and what is said to those who may not. Real MLflow, made-up answers."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
+from rich.console import Console
 
 from chestai import config as conf
 from chestai.calibration import uncalibrated
@@ -21,6 +23,7 @@ from chestai.metrics.comparison import compare
 from chestai.metrics.localisation import Located, localisation
 from chestai.metrics.thresholds import youden
 from chestai.registry import PASSED, Registry
+from chestai.screen import Screen
 from chestai.sections import Config
 from chestai.triage import TriageRule
 from pipelines import promote
@@ -99,7 +102,8 @@ def measured(
     found = localisation(
         located, ["Mass"] * cases, [f"p{at}" for at in range(cases)], [True] * cases, "made", grid, 100
     )
-    return evidence_of(settings, SNAPSHOT, whole, Probed(found, None, Latency(ms, 2 * ms, "a bench"), compared, {}))
+    probed = Probed(found, None, Latency(ms, 2 * ms, "a bench"), compared, {})
+    return evidence_of(settings, SNAPSHOT, whole, probed, Screen(Console(file=io.StringIO())))
 
 
 @pytest.fixture(scope="module")

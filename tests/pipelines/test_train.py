@@ -134,8 +134,9 @@ def test_a_file_of_weights_is_where_training_begins(finished: Chain, tmp_path: P
     weights = f"network.pretrained={tmp_path / 'bundle' / 'weights.safetensors'}"
     config = told(finished, tmp_path, weights, "train.epochs=1", "train.lr=1e-12", "train.weight_decay=0")
     summary = go(train.run, config)
-    found = Registry(config.tracking, finished.lake).load("1").bundle.network.state_dict()
-    wanted = trained.network.state_dict()
+    bundle = Registry(config.tracking, finished.lake).load("1").bundle
+    assert bundle.card.split_known and len(bundle.seen) == 2, "its own patients, and those of the weights it began with"
+    found, wanted = bundle.network.state_dict(), trained.network.state_dict()
     convolutions = [name for name in wanted if name.startswith("backbone") and "conv" in name]
     assert len(convolutions) > 100
     for name in convolutions:
