@@ -70,6 +70,29 @@ def validate(values: Mapping[str, Any]) -> Config:
     return config
 
 
+def changed(config: Config, values: Mapping[str, Any]) -> Config:
+    """A config with other values at dotted keys; the name of a group takes the whole of its file: `loss: focal`.
+
+    Raises:
+        UserError: one line that names the wrong key or value.
+    """
+    plain = config.plain()
+    groups = {key: value for key, value in values.items() if (CONF / key).is_dir()}
+    for key, value in groups.items():
+        file = CONF / key / f"{value}.yaml"
+        if not file.exists():
+            raise UserError(f"{key}={value}: there is no such {key}")
+        plain[key] = OmegaConf.to_container(OmegaConf.load(file))
+    for key, value in values.items():
+        if key in groups:
+            continue
+        section, _, name = key.partition(".")
+        if not isinstance(plain.get(section), dict) or not name:
+            raise UserError(f"unknown key {key}{_hint(key)}")
+        plain[section] = {**plain[section], name: value}
+    return validate(plain)
+
+
 def _in_section(override: str, section: str) -> str:
     kind = Config.model_fields[section].annotation if section in Config.model_fields else None
     key = override.split("=", 1)[0]
@@ -79,7 +102,7 @@ def _in_section(override: str, section: str) -> str:
 
 def _spoken(place: tuple[int | str, ...]) -> str:
     """Where an error is, as a person writes the key: pydantic adds which member of a union it tried."""
-    tag = {"source": 1, "loss": 1, "also": 2}.get(str(place[0]))
+    tag = {"source": 1, "loss": 1, "also": 2, "tune": 3}.get(str(place[0]))
     return ".".join(str(part) for at, part in enumerate(place) if at != tag or len(place) == at + 1)
 
 

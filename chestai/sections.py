@@ -1,8 +1,8 @@
 """The sections of the conf/ tree as typed, validated, frozen objects; conf/config.yaml says what each key means."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from chestai.queueing import Scenario
 from chestai.triage import TriageRule
@@ -236,11 +236,42 @@ class Tracking(Section):
     model: str
 
 
+Plain = str | bool | int | float | None
+
+
+class Range(Section):
+    kind: Literal["float", "int"]
+    low: float
+    high: float
+    log: bool = False
+    when: dict[str, Plain] = {}
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"low={self.low:g} must be below high={self.high:g}, and above 0 where log is true")
+        return self
+
+
+class Choice(Section):
+    kind: Literal["choice"]
+    values: Annotated[tuple[Plain, ...], Field(min_length=1)]
+    when: dict[str, Plain] = {}
+
+
+Dimension = Annotated[Range | Choice, Field(discriminator="kind")]
+
+
 class Tune(Section):
     trials: Positive
     epochs: Positive
-    max_concurrent: Positive
+    max_concurrent: Positive | None
+    scheduler: Literal["asha", "none"]
+    storage: str | None
     seed: int
+    promote: bool
+    resume: str | None
+    space: Annotated[dict[str, Dimension], Field(min_length=1)]
 
 
 class Phantom(Section):

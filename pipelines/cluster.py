@@ -2,7 +2,9 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import ray
 from ray.data import DataContext
@@ -10,6 +12,8 @@ from ray.data import DataContext
 from chestai.command import own_signals
 from chestai.errors import UserError
 from chestai.sections import Cluster
+
+T = TypeVar("T")
 
 FEEDING = 2  # logical cores that are left for the tasks that feed training workers
 
@@ -59,6 +63,30 @@ def check_room(cluster: Cluster, workers: int, gpu: bool) -> None:
             f"train.workers={workers} and the tasks that feed them need {workers + FEEDING} logical cores: "
             f"set cluster.cpus={workers + FEEDING}, it is {has['CPU']:.0f}"
         )
+
+
+def aside(work: Callable[[], T], look: Callable[[], None], every: float = 0.5) -> T:
+    """Run `work` in a thread, while this one looks at how it goes, every so many seconds, and stays open to Ctrl-C.
+
+    In the main thread Ray Train would take over the interrupt signal and keep it after the training.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(timeout=every)
+        look()
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 def log_folder() -> str:

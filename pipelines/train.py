@@ -12,7 +12,6 @@ workers cannot share, more workers than there is room for, nothing to resume.
 import contextlib
 import hashlib
 import json
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -35,7 +34,7 @@ from chestai.pretrained import load_pretrained
 from chestai.registry import Registry
 from chestai.screen import Screen
 from chestai.sections import Config
-from pipelines.cluster import check_room, connected
+from pipelines.cluster import aside, check_room, connected
 from pipelines.feed import PixelCache, pixel_cache, store_of, stored
 from pipelines.order import lanes_for, repeat_factors
 from pipelines.packing import best_epoch, new_network, normalisation, register_best, triage_rule
@@ -250,28 +249,14 @@ def _has_checkpoint(lake: Lake, run_id: str) -> bool:
 
 
 def _watched(trainer: TorchTrainer, board: Any, screen: Screen, total: int) -> Result:
-    """`trainer.fit` in a thread, while this one shows progress and stays open to Ctrl-C.
-
-    In the main thread Ray Train would take over the interrupt signal and keep it after the training.
-    """
-    outcome: dict[str, Any] = {}
-
-    def fit() -> None:
-        try:
-            outcome["result"] = trainer.fit()
-        except BaseException as error:
-            outcome["error"] = error
-
-    thread = threading.Thread(target=fit, daemon=True)
-    thread.start()
+    """`trainer.fit`, with its progress on the screen."""
     with screen.progress("train", total, "images") as progress:
-        while thread.is_alive():
-            thread.join(timeout=0.5)
+
+        def look() -> None:
             share, note = ray.get(board.read.remote())
             progress.update(round(share * total), note)
-    if "error" in outcome:
-        raise outcome["error"]
-    return outcome["result"]
+
+        return aside(trainer.fit, look)
 
 
 if __name__ == "__main__":

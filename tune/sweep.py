@@ -1,136 +1,173 @@
 """Search for better training settings: Ray Tune + Optuna + ASHA, one MLflow child run a trial.
 
-Features: each trial launches the very training of `pipelines.train` through Ray Train; all share one pixel cache; ASHA
-stops the poor ones early; the best settings are printed as overrides for `python -m pipelines.train`.
+Features: each trial launches the very training of `pipelines.train` through Ray Train; all of one image size share one
+pixel cache; ASHA stops the poor ones early; the search space (`tune=basic`, `tune=wide`) is data, and may have settings
+that depend on others; the study is kept for `optuna-dashboard`; plots, and the best settings as an experiment file, at
+the sweep's run. `tune.resume=RUN_ID` goes on with a sweep whose driver was lost. `tune.promote=true` trains the best
+settings at full length and takes the model through the gate.
 
-Raises UserError: no build, no training images.
+Raises UserError: no build, no training images, an impossible space, nothing to resume.
 """
 
+import contextlib
 import math
-import sys
 import time
-from typing import Any
+from collections.abc import Iterator
 
 import mlflow
+import optuna
+import ray
+from mlflow.exceptions import MlflowException
 from ray import tune
-from ray.tune.integration.ray_train import TuneReportCallback
-from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import ConcurrencyLimiter
-from ray.tune.search.optuna import OptunaSearch
 
 from chestai import config as conf
 from chestai.command import Summary, as_command
+from chestai.errors import UserError
 from chestai.lake import Lake, Snapshot
 from chestai.registry import Registry
 from chestai.screen import Screen
 from chestai.sections import Config
-from pipelines.cluster import check_room, connected
+from pipelines import evaluate, train
+from pipelines.cluster import aside, check_room, connected
 from pipelines.feed import pixel_cache
-from pipelines.train import build_trainer, forget
+from tune.plots import log_plots
+from tune.search import METRIC, MODE, scheduler, searcher, storage
+from tune.space import as_experiment, check, values_of
+from tune.trial import end_trials, train_trial
+from tune.watch import watching
 
-SPACE: dict[str, Any] = {
-    "train.lr": tune.loguniform(1e-4, 5e-3),
-    "train.weight_decay": tune.loguniform(1e-6, 1e-2),
-    "network.dropout": tune.uniform(0.0, 0.4),
-}
+CONFIG = "config.json"
 
 
 def run(config: Config, screen: Screen) -> Summary:
-    """Run the sweep on the newest snapshot."""
+    """Run the sweep on the newest snapshot, or go on with one on its own."""
     started = time.monotonic()
-    lake = Lake(config.lake)
-    snapshot = lake.snapshot()
-    registry = Registry(config.tracking, lake)
-    registry.connect()
+    registry = Registry(config.tracking, Lake(config.lake))
+    registry.lake.snapshot()  # before anything else is asked for
+    if config.tune.resume is not None:
+        config = _config_of(config, registry)
     settings = config.tune
-    with connected(config.cluster), mlflow.start_run(run_name="sweep") as parent:
-        mlflow.set_tags({"chestai.stage": "sweep", "chestai.snapshot": snapshot.snapshot_id})
-        mlflow.log_params({f"tune.{name}": value for name, value in config.plain()["tune"].items()})
-        check_room(config.cluster, config.train.workers, config.train.gpu)
-        pixel_cache(lake, snapshot, config.network.size, screen)
-        search = OptunaSearch(metric="selection", mode="max", seed=settings.seed)
-        trainable = tune.with_parameters(_trial, plain=config.plain(), snapshot=snapshot, parent_id=parent.info.run_id)
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, {"CPU": 0.1}),  # the trial waits; its workers do the work
-            param_space=SPACE,
-            tune_config=tune.TuneConfig(
-                num_samples=settings.trials,
-                search_alg=ConcurrencyLimiter(search, max_concurrent=settings.max_concurrent),
-                scheduler=ASHAScheduler("epoch", metric="selection", mode="max", max_t=settings.epochs),
-            ),
-            run_config=tune.RunConfig(name=parent.info.run_id, storage_path=lake.uri("sweeps"), verbose=0),
-        )
-        results = None
-        try:
-            results = tuner.fit()
-        finally:
-            _close(registry, lake, parent.info.run_id, results)
-        best = results.get_best_result("selection", "max", scope="all")
+    check(settings.space)
+    with connected(config.cluster), _sweep_run(config, screen, registry) as parent_id:
+        tags = registry.connect().get_run(parent_id).data.tags
+        snapshot = registry.lake.snapshot(tags["chestai.snapshot"])
+        results = _searched(config, screen, registry, snapshot, parent_id)
+        best = results.get_best_result(METRIC, MODE, scope="all")
         metrics, chosen = best.metrics or {}, best.config or {}
         mlflow.log_params({f"best.{name}": value for name, value in chosen.items()})
+        mlflow.log_text(as_experiment(chosen), "best.yaml")
         mlflow.log_metric("best_val_macro_auroc", metrics.get("val_macro_auroc", math.nan))
-    overrides = " ".join(f"{name}={value:.4g}" for name, value in chosen.items())
-    summary = Summary(
-        "sweep",
-        len(results),
-        "trials",
-        time.monotonic() - started,
-        {
-            "headline": f"best val macro-AUROC {metrics.get('val_macro_auroc', math.nan):.3f}",
-            "failed": results.num_errors,
-            "best": overrides,
-            "run": parent.info.run_id,
-            "next": f"python -m pipelines.train {overrides}",
-        },
-    )
-    summary.save(lake)
+    overrides = " ".join(f"{name}={_text(value)}" for name, value in chosen.items())
+    facts = {
+        "headline": f"best val macro-AUROC {metrics.get('val_macro_auroc', math.nan):.3f}",
+        "failed": results.num_errors,
+        "epochs": sum((results[index].metrics or {}).get("epoch", 0) for index in range(len(results))),
+        "best": overrides,
+        "run": parent_id,
+        "next": f"python -m pipelines.train {overrides}",
+    }
+    if settings.promote:
+        with connected(config.cluster):
+            full = conf.changed(config, chosen)
+            train.run(full, screen)
+            facts["promote"] = evaluate.run(full, screen).facts["verdict"]
+    summary = Summary("sweep", len(results), "trials", time.monotonic() - started, facts)
+    summary.save(registry.lake)
     return summary
 
 
-def _trial(params: dict[str, float], plain: dict[str, Any], snapshot: Snapshot, parent_id: str) -> None:
-    """One trial: the training stage with the drawn settings, in a child run of its own."""
-    # Tune takes each report for an epoch, so there must be none in between.
-    fixed = {"train.epochs": plain["tune"]["epochs"], "train.checkpoint_minutes": sys.float_info.max}
-    config = conf.validate(_with(plain, {**params, **fixed}))
-    registry = Registry(config.tracking, Lake(config.lake))
+def room(config: Config) -> int:
+    """How many trials may train at a time without waiting for each other: by GPUs, or for want of any a node each."""
+    slots = ray.cluster_resources().get("GPU", 0) if config.train.gpu else sum(node["Alive"] for node in ray.nodes())
+    return max(1, int(slots) // config.train.workers)
+
+
+def _searched(
+    config: Config, screen: Screen, registry: Registry, snapshot: Snapshot, parent_id: str
+) -> tune.ResultGrid:
+    """Run the trials, or what is left of them, and end their runs, whatever happens."""
+    settings, lake = config.tune, registry.lake
+    check_room(config.cluster, config.train.workers, config.train.gpu)
+    for size in values_of(settings.space, "network.size", config.network.size):
+        pixel_cache(lake, snapshot, size, screen)
+    store = storage(settings, lake)
+    trainable = tune.with_resources(
+        tune.with_parameters(train_trial, plain=config.plain(), snapshot=snapshot, parent_id=parent_id),
+        {"CPU": 0.1},  # the trial waits; its workers do the work
+    )
+    if settings.resume is not None:
+        tuner = tune.Tuner.restore(lake.uri("sweeps", parent_id), trainable)
+    else:
+        search = searcher(settings, store, parent_id)
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                num_samples=settings.trials,
+                search_alg=ConcurrencyLimiter(search, max_concurrent=settings.max_concurrent or room(config)),
+                scheduler=scheduler(settings),
+            ),
+            run_config=tune.RunConfig(name=parent_id, storage_path=lake.uri("sweeps"), verbose=0),
+        )
+    study = optuna.load_study(study_name=parent_id, storage=store)
+    results = None
+    try:
+        with screen.progress("sweep", settings.trials * settings.epochs, "epochs") as progress:
+            look = watching(study, progress, settings.trials, settings.epochs)
+            results = aside(tuner.fit, look, every=2.0)
+    finally:
+        end_trials(registry, parent_id, results, settings.epochs)
+    log_plots(study)
+    return results
+
+
+@contextlib.contextmanager
+def _sweep_run(config: Config, screen: Screen, registry: Registry) -> Iterator[str]:
+    """The sweep's MLflow run, new or gone on with."""
     client = registry.connect()
-    tags = {
-        "mlflow.parentRunId": parent_id,
-        "chestai.stage": "trial",
-        "chestai.snapshot": snapshot.snapshot_id,
-    }
-    experiment = client.get_experiment_by_name(config.tracking.experiment)
-    assert experiment is not None
-    trial = tune.get_context().get_trial_id()
-    tags["chestai.trial"] = trial
-    run_id = client.create_run(experiment.experiment_id, run_name=f"trial-{trial}", tags=tags).info.run_id
-    for key, value in params.items():
-        client.log_param(run_id, key, value)
-    build_trainer(config, registry, snapshot, run_id, callbacks=[TuneReportCallback()]).fit()
+    if config.tune.resume is not None:
+        with mlflow.start_run(run_id=config.tune.resume):
+            yield config.tune.resume
+        return
+    tags = {"chestai.stage": "sweep", "chestai.snapshot": registry.lake.snapshot().snapshot_id}
+    run_id = ""
+    try:
+        with mlflow.start_run(run_name="sweep", tags=tags) as active:
+            run_id = active.info.run_id
+            plain = config.plain()
+            mlflow.log_dict(plain, CONFIG)
+            mlflow.log_params({f"tune.{name}": value for name, value in plain["tune"].items() if name != "space"})
+            yield run_id
+    except BaseException as error:
+        if run_id and isinstance(error, KeyboardInterrupt):
+            client.set_terminated(run_id, "KILLED")  # MLflow calls every exception a failure
+        if tune.Tuner.can_restore(registry.lake.uri("sweeps", run_id)):
+            screen.say(f"sweep: to go on with it: lake={registry.lake.root} tune.resume={run_id}")
+        raise
 
 
-def _close(registry: Registry, lake: Lake, parent_id: str, results: tune.ResultGrid | None) -> None:
-    """End the child runs, from here: Tune ends a trial that reached its last epoch or was stopped, without a word."""
-    client = registry.connect()
-    experiment = client.get_experiment_by_name(registry.tracking.experiment)
-    assert experiment is not None
-    ended = [results[index] for index in range(len(results))] if results is not None else []
-    failed = [str(one.path) for one in ended if one.error is not None]
-    children = client.search_runs([experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{parent_id}'")
-    for run in children:
-        trial = run.data.tags["chestai.trial"]
-        broken = any(trial in path for path in failed)
-        client.set_terminated(run.info.run_id, "KILLED" if results is None else "FAILED" if broken else "FINISHED")
-        forget(lake, run.info.run_id)
+def _config_of(now: Config, registry: Registry) -> Config:
+    """The settings of the sweep to go on with; where it runs is as told now."""
+    run_id = now.tune.resume
+    try:
+        found = registry.connect().get_run(str(run_id))
+    except MlflowException as error:
+        raise UserError(f"tune.resume={run_id}: {registry.uri} has no such run") from error
+    if found.data.tags.get("chestai.stage") != "sweep":
+        raise UserError(f"tune.resume={run_id} is not a run of tune.sweep")
+    if found.info.status == "FINISHED":
+        raise UserError(f"tune.resume={run_id} is finished: there is nothing to resume")
+    if not tune.Tuner.can_restore(registry.lake.uri("sweeps", str(run_id))):
+        raise UserError(f"tune.resume={run_id} left no state in {registry.lake.uri('sweeps')}: start it anew")
+    before = conf.validate(mlflow.artifacts.load_dict(f"{found.info.artifact_uri}/{CONFIG}"))
+    places = {name: getattr(now, name) for name in ("lake", "tracking", "cluster")}
+    told = {"resume": run_id, "promote": now.tune.promote}
+    return before.model_copy(update={**places, "tune": before.tune.model_copy(update=told)})
 
 
-def _with(plain: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """Nested settings with dotted keys replaced."""
-    changed = {name: dict(value) if isinstance(value, dict) else value for name, value in plain.items()}
-    for key, value in overrides.items():
-        section, name = key.split(".")
-        changed[section][name] = value
-    return changed
+def _text(value: object) -> str:
+    """A setting as a command line takes it."""
+    return f"{value:.4g}" if isinstance(value, float) else "null" if value is None else str(value)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,9 @@ def interrupt(process: subprocess.Popen[str], mark: str, how: str = "Ctrl-C") ->
     return output
 
 
-@pytest.mark.parametrize(("how", "after_s"), [("Ctrl-C", 0.5), ("Ctrl-C", 8), ("SIGTERM", 8)])
+@pytest.mark.parametrize(
+    ("how", "after_s"), [("Ctrl-C", 0.5), pytest.param("Ctrl-C", 8, marks=pytest.mark.slow), ("SIGTERM", 8)]
+)
 def test_interrupted_in_the_etl(built: Chain, tmp_path: Path, how: str, after_s: float) -> None:
     """While Spark starts, and in its jobs."""
     lake = Lake(str(tmp_path / "lake"))

@@ -49,16 +49,40 @@ by_patient = st.fixed_dictionaries({patient: st.booleans() for patient in range(
 lists = st.one_of(st.none(), by_patient, by_patient, st.dictionaries(names, st.booleans(), min_size=4))
 
 
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate], derandomize=True
-)
-@given(
+builds = given(
     table=st.lists(rows, min_size=30, max_size=80),
     found=files,
     listed=lists,
     optional=st.booleans(),
 )
+
+
+def examples(count: int) -> settings:
+    """The same ones every time; the first of many are the few."""
+    every = list(HealthCheck)
+    return settings(
+        max_examples=count, deadline=None, suppress_health_check=every, phases=[Phase.generate], derandomize=True
+    )
+
+
+@examples(5)
+@builds
 def test_nothing_is_lost(
+    table: list[str], found: dict[tuple[str, str], bytes], listed: dict[str, bool] | None, optional: bool
+) -> None:
+    build_and_check(table, found, listed, optional)
+
+
+@pytest.mark.slow
+@examples(20)
+@builds
+def test_nothing_is_lost_in_more_builds(
+    table: list[str], found: dict[tuple[str, str], bytes], listed: dict[str, bool] | None, optional: bool
+) -> None:
+    build_and_check(table, found, listed, optional)
+
+
+def build_and_check(
     table: list[str], found: dict[tuple[str, str], bytes], listed: dict[str, bool] | None, optional: bool
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:

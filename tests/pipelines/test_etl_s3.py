@@ -118,6 +118,7 @@ def test_the_same_objects_are_not_built_twice(etl: Call, lake: Lake) -> None:
     assert line.split("│")[4].strip() == "6"
 
 
+@pytest.mark.slow
 def test_a_new_object_is_read_alone(s3: S3, etl: Call, lake: Lake, tmp_path: Path) -> None:
     """`tracking.uri` is named here, and the page of this build is logged there."""
     key = "corpus/images_003/00000011_000.png"

@@ -1,18 +1,25 @@
 """A sweep of two trials, and the cluster file."""
 
+import shutil
 from pathlib import Path
 
+import mlflow
+import optuna
+import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from chestai import config as conf
 from chestai.registry import Registry
 from tests.chain import Chain, go
 from tests.conftest import ROOT
 from tune import sweep
 
 
-def test_two_trials_are_two_child_runs_of_one_sweep(built: Chain, tmp_path: Path) -> None:
-    settings = {"trials": 2, "epochs": 1, "max_concurrent": 1, "seed": 5}
+def test_two_trials_are_two_child_runs_of_one_sweep(
+    built: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"trials": 2, "epochs": 1, "max_concurrent": None, "seed": 5}
     config = built.config.model_copy(
         update={
             "tune": built.config.tune.model_copy(update=settings),
@@ -32,6 +39,18 @@ def test_two_trials_are_two_child_runs_of_one_sweep(built: Chain, tmp_path: Path
     best = max(run.data.metrics["val_macro_auroc"] for run in trials)
     assert parent.data.metrics["best_val_macro_auroc"] == best
     assert "train.lr=" in summary.facts["next"]
+    assert {run.data.tags["chestai.ended"] for run in trials} == {"ran to its end"}
+
+    found = mlflow.artifacts.load_text(f"runs:/{parent.info.run_id}/best.yaml")
+    shutil.copytree(conf.CONF, tmp_path / "conf")
+    (tmp_path / "conf" / "experiment" / "best.yaml").write_text(found)
+    monkeypatch.setattr(conf, "CONF", tmp_path / "conf")
+    chosen = next(run.data.params for run in trials if run.data.metrics["val_macro_auroc"] == best)
+    assert conf.load(["+experiment=best"]).train.lr == pytest.approx(float(chosen["train.lr"]))
+
+    study = optuna.load_study(study_name=parent.info.run_id, storage=f"sqlite:///{built.lake.uri('sweeps')}/optuna.db")
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 2
+    assert {f"{trial.params['train.lr']}" for trial in study.trials} == {run.data.params["train.lr"] for run in trials}
 
 
 def test_cluster_file_is_what_ray_s_launcher_takes() -> None:
