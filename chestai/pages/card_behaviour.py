@@ -41,9 +41,12 @@ def subgroups(evidence: Evidence) -> Section:
         ]
         parts.append(Table(f"By {words(axis)}", ["group", "images", "patients", "macro-AUROC", "FNR"], rows))
     if report.left_out:
-        few: list[list[str | Cell]] = [[words(axis), words(name), number(n)] for axis, name, n in report.left_out]
+        few: dict[str, list[str]] = {}
+        for axis, name, images in report.left_out:
+            few.setdefault(words(axis), []).append(f"{words(name)} ({number(images)})")
         caption = f"Not measured: groups of fewer than {number(report.min_images)} images"
-        parts.append(Table(caption, ["axis", "group", "images"], few))
+        rows = [[axis, "; ".join(names)] for axis, names in few.items()]
+        parts.append(Table(caption, ["axis", "groups, with their images"], rows, prose=True))
     return Section("subgroups", title, parts)
 
 

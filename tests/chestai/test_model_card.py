@@ -87,7 +87,7 @@ def test_the_numbers_are_on_the_page(html: str) -> None:
         "The load is 0.94",
         "60-79 4,003 903 0.770 [0.750, 0.790] 31.0% [29.0, 33.0]",
         "age FNR 0-19 60-79 6.0% [4.0, 8.0] 9",
-        "groups of fewer than 50 images axis group images age, sex 80+, M 31",
+        "groups of fewer than 50 images axis groups, with their images age, sex 80+, M (31)",
         "180 (18.3%) stay below their operating point",
         "untrained network 15.0% [10.0, 20.0] +46.0 [+40.0, +52.0] 25.0% [20.0, 30.0]",
         "closed form",
