@@ -67,6 +67,7 @@ def _tell(config: Config, screen: Screen, summaries: Sequence[Summary], url: str
     data = "SYNTHETIC phantoms" if config.source.synthetic else config.source.format
     screen.say(f"{evaluated['split']} macro-AUROC {evaluated['macro_auroc']} (95 %, patients resampled) on {data}")
     screen.say(f"registry: {evaluated['model']}; {evaluated['verdict']}")
+    screen.say(f"model card: {evaluated['model_card']}")
     model = Registry(config.tracking, lake).load(config.score.model)
     scored = lake.read(f"scores/{model.version}", where=pc.field("not_scored").is_null()).sort_by(SCORE_ORDER)
     rows = scored.slice(0, MOST_URGENT).to_pylist()

@@ -15,9 +15,10 @@ from chestai.errors import UserError
 from chestai.lake import IMAGES, LABELS, Lake
 from chestai.network import Classifier
 from chestai.registry import Registry
+from chestai.screen import Screen
 from chestai.sections import Config
 from pipelines import train
-from pipelines.feed import store_of
+from pipelines.feed import pixel_cache, store_of
 from pipelines.trainloop import val_answers, val_metrics
 from tests.chain import SMALL, Chain, go
 
@@ -94,9 +95,9 @@ def test_two_workers_learn_what_one_learns(built: Chain, tmp_path: Path) -> None
     np.testing.assert_allclose(losses[1], losses[0], atol=1e-3)
 
 
-def test_validation_does_not_depend_on_the_number_of_workers(built: Chain) -> None:
+def test_validation_does_not_depend_on_the_number_of_workers(built: Chain, screen: Screen) -> None:
     snapshot = built.lake.snapshot()
-    go(train.run, built.config.model_copy(update={"train": built.config.train.model_copy(update={"epochs": 1})}))
+    pixel_cache(built.lake, snapshot, 64, screen)
     store = store_of(built.lake, snapshot, 64, "val", cached=True)
     torch.manual_seed(0)
     network = Classifier("densenet121", len(snapshot.vocabulary), 64, (0.5,), (0.25,))
