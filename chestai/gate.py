@@ -87,11 +87,14 @@ def _localisation(evidence: Evidence, least: float | None) -> Check | None:
     if found.grid < FINE_ENOUGH:
         return Check("localisation", None, f"maps of {found.grid} x {found.grid} cells are too coarse to point")
     control = max(found.all_cases[1:], key=_pointing)
-    gain = found.gains[control.maps].value
+    gain = found.gains[control.maps]
     said = (
-        f"pointing {_pointing(found.all_cases[0]):.3f}, {control.maps} {_pointing(control):.3f} ({found.cases} cases)"
+        f"pointing {_pointing(found.all_cases[0]):.3f}, {control.maps} {_pointing(control):.3f} ({found.cases} boxes)"
     )
-    return _limit("localisation", bool(gain >= least), said, f"gate.min_pointing_gain={least:g}")
+    if np.isnan(gain.high):
+        return Check("localisation", None, f"{said}: too few to judge")
+    passed = bool(gain.high >= least)
+    return _limit("localisation", passed, f"{said}, {_gain(gain)}", f"gate.min_pointing_gain={least:g}")
 
 
 def _latency(evidence: Evidence, most: float | None) -> Check | None:

@@ -45,7 +45,8 @@ def run(config: Config, screen: Screen) -> None:
             done = summaries[-1]
             screen.say(f"{name} {done.seconds:.1f} s: {done.facts['headline']}")
             if name == "evaluate" and Registry(config.tracking, Lake(config.lake)).champion() is None:
-                raise UserError(f"the chain ends here, for want of a champion: {done.facts['verdict']}")
+                by_hand = f"`python -m pipelines.promote lake={config.lake} model={done.facts['version']} force=true`"
+                raise UserError(f"no champion to score with: {done.facts['verdict']}; by hand: {by_hand}")
         started = time.monotonic()
         url = endpoint.deploy(config)
         try:

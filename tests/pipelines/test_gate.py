@@ -169,7 +169,7 @@ def test_a_better_model_passes(registry: Registry, settings: Config) -> None:
         (answers(GOOD, temper=4), answers(1.0), {}, "calibration: ECE 0."),
         (answers(3.0, worse_for="F"), answers(0.5), {}, "subgroup gap in AUROC: sex: F against M, gap 0."),
         (answers(3.0, worse_for="M"), answers(0.5), {}, "subgroup gap in FNR: sex: M against F, gap 0."),
-        (answers(GOOD), answers(1.0), {"hits": 0.3}, "localisation: pointing 0.300, centre prior 0.500 (200 cases)"),
+        (answers(GOOD), answers(1.0), {"hits": 0.3}, "localisation: pointing 0.300, centre prior 0.500 (200 boxes)"),
         (
             answers(GOOD),
             answers(1.0),
@@ -277,3 +277,9 @@ def test_a_registry_that_does_not_answer_is_not_one_without_a_champion(
     monkeypatch.setattr(mlflow.MlflowClient, "get_model_version_by_alias", down)
     with pytest.raises(MlflowException, match="the database is gone"):
         registry.champion()
+
+
+def test_what_an_interval_leaves_open_is_not_held_against_a_model(registry: Registry, settings: Config) -> None:
+    verdict = judged(registry, settings, answers(GOOD), version=1, hits=0.47)
+    told = {check.name: check for check in verdict.checks}["localisation"]
+    assert told.passed and told.said.startswith("pointing 0.470, centre prior 0.500 (200 boxes), difference -0.0300 [")
