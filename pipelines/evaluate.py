@@ -73,6 +73,8 @@ def _candidate(
             "tta= needs model=VERSION: a candidate is judged as it is registered; `python -m pipelines.derive` makes "
             "one with these views"
         )
+    if config.evaluate.split != "test":
+        raise UserError(f"split={config.evaluate.split} needs model=VERSION: a candidate is judged on test alone")
     found = [
         run
         for stage in STAGES

@@ -132,6 +132,12 @@ def test_an_unusable_file_is_told_in_one_line(built: Chain, tmp_path: Path, cont
     assert line in str(refused.value) and "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_candidate_is_judged_on_test_alone(built: Chain, tmp_path: Path, split: str) -> None:
+    with pytest.raises(UserError, match=f"split={split} needs model=VERSION"):
+        go(evaluate.run, told(built, f"evaluate.split={split}", tracking=f"{tmp_path}/db"))
+
+
 def test_another_split_and_a_committee_are_measured_and_change_nothing(finished: Chain) -> None:
     config = told(finished, "evaluate.model=1", "evaluate.split=val", "evaluate.prevalence=measured", NO_CORRUPTION)
     facts = go(evaluate.run, config).facts
