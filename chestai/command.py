@@ -18,6 +18,7 @@ from rich.table import Table
 from chestai import config as conf
 from chestai.errors import UserError
 from chestai.lake import Lake
+from chestai.machine import Machine, this_machine, told
 from chestai.screen import Screen, quiet
 from chestai.sections import Config
 
@@ -53,10 +54,11 @@ def main(name: str, run: Callable[[Config, Screen], object], argv: Sequence[str]
     """
     overrides = list(sys.argv[1:] if argv is None else argv)
     if overrides in (["--help"], ["-h"]):
-        print(f"usage: python -m {name} [key=value ...]\n\n{(conf.CONF / 'config.yaml').read_text()}")
+        print(f"usage: python -m {name} [key=value ...]\n\nhere, unless named: cluster={told(this_machine())}\n")
+        print((conf.CONF / "config.yaml").read_text())
         sys.exit(0)
     try:
-        config = conf.load(overrides, name.rsplit(".", 1)[-1])
+        config, machine = conf.placed(overrides, name.rsplit(".", 1)[-1])
     except UserError as error:
         sys.exit(_refuse(name, str(error)))
     signal.signal(signal.SIGTERM, _as_interrupt)
@@ -66,6 +68,8 @@ def main(name: str, run: Callable[[Config, Screen], object], argv: Sequence[str]
     log = folder / f"{name.rsplit('.', 1)[-1]}.log"
     try:
         with quiet(log) as screen:
+            if machine is not None:
+                _tell_placement(machine, screen)
             try:
                 run(config, screen)
             except (UserError, KeyboardInterrupt):
@@ -145,6 +149,14 @@ def _text(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_text(item)}" for key, item in value.items()) or "none"
     return str(value)
+
+
+def _tell_placement(machine: Machine, screen: Screen) -> None:
+    """What this machine decided, for the log, and for a person at a terminal; elsewhere a mistake stays one line."""
+    line = f"cluster: {told(machine)}"
+    print(line, flush=True)
+    if screen.console.is_terminal:
+        screen.say(line)
 
 
 def _refuse(name: str, message: str) -> int:

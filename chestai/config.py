@@ -14,13 +14,21 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
 from chestai.errors import UserError
+from chestai.machine import Machine, placement, this_machine
 from chestai.sections import Config
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
 def load(overrides: Sequence[str] = (), section: str = "") -> Config:
+    """Compose conf/ with `key=value` overrides and validate the result; see `placed`."""
+    return placed(overrides, section)[0]
+
+
+def placed(overrides: Sequence[str] = (), section: str = "") -> tuple[Config, Machine | None]:
     """Compose conf/ with `key=value` overrides and validate the result.
+
+    Where neither an override nor an experiment names a `cluster`, this machine decides; it is told then.
 
     Args:
         section: the command's own, whose keys may be given without it: `model=3` to `pipelines.evaluate` means
@@ -37,6 +45,13 @@ def load(overrides: Sequence[str] = (), section: str = "") -> Config:
             OverridesParser.create().parse_override(override)
         except HydraException as error:
             raise UserError(f"{override!r} cannot be read: quote the value, such as 'key=\"a, b\"'") from error
+    seen: list[Machine] = []
+
+    def by_machine() -> str:
+        seen.append(this_machine())
+        return placement(seen[-1])
+
+    OmegaConf.register_new_resolver("placement", by_machine, replace=True)  # asked only where nothing else is named
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -45,7 +60,7 @@ def load(overrides: Sequence[str] = (), section: str = "") -> Config:
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error, overrides)) from error
     assert isinstance(values, dict)
-    return validate({str(key): value for key, value in values.items()})
+    return validate({str(key): value for key, value in values.items()}), seen[0] if seen else None
 
 
 def validate(values: Mapping[str, Any]) -> Config:
@@ -82,6 +97,8 @@ def changed(config: Config, values: Mapping[str, Any]) -> Config:
         file = CONF / key / f"{value}.yaml"
         if not file.exists():
             raise UserError(f"{key}={value}: there is no such {key}")
+        if file.read_text().startswith("# @package _global_"):
+            raise UserError(f"{key}={value} sets several sections: it can be named on the command line only")
         plain[key] = OmegaConf.to_container(OmegaConf.load(file))
     for key, value in values.items():
         if key in groups:

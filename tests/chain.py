@@ -13,6 +13,7 @@ from chestai.sections import Config
 
 SMALL = (
     "+experiment=demo",
+    "cluster=laptop",
     "phantom.count=480",
     "phantom.size=64",
     "network.size=64",

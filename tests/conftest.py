@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """A connected embedded Ray, as a laptop starts it."""
-    with connected(conf.load().cluster):
+    with connected(conf.load(["cluster=laptop"]).cluster):
         yield
 
 

@@ -18,7 +18,7 @@ LISTS = ("train_val_list.txt", "test_list.txt")
 @pytest.fixture(scope="package")
 def spark_session(ray_cluster: None) -> Iterator[SparkSession]:
     """Spark on the test run's Ray; a build inside uses it instead of starting its own."""
-    with spark.session("chestai-tests", conf.load().cluster.spark) as session:
+    with spark.session("chestai-tests", conf.load(["cluster=laptop"]).cluster.spark) as session:
         yield session
 
 

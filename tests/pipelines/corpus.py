@@ -92,7 +92,7 @@ def write_corpus(root: Path) -> None:
 
 
 def configure(root: Path, lake: Path, *more: str) -> sections.Config:
-    return conf.load([f"source.root={root}", f"lake={lake}", "cluster.spark.memory=512m", *more])
+    return conf.load(["cluster=laptop", f"source.root={root}", f"lake={lake}", "cluster.spark.memory=512m", *more])
 
 
 def run(config: sections.Config) -> Summary:

@@ -33,7 +33,7 @@ def told(whole_nih: Callable[[str], Lake], tmp_path: Path) -> tuple[Lake, pd.Dat
     table = predictions(lake)
     table.to_csv(tmp_path / "theirs.csv", index=False)
     words = [f"lake={lake.root}", f"evaluate.predictions={tmp_path / 'theirs.csv'}", "evaluate.predictions_prefix=p_"]
-    facts = go(evaluate.run, conf.load([*words, "evaluate.resamples=100", "queue.runs=10"])).facts
+    facts = go(evaluate.run, conf.load([*words, "cluster=laptop", "evaluate.resamples=100", "queue.runs=10"])).facts
     return lake, table, facts, Path(str(facts["model_card"])).parent
 
 

@@ -115,7 +115,9 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def settings(lake: Path, tmp_path: Path) -> Config:
     """Each test has a registered model of its own."""
-    return conf.load([f"lake={lake}", f"tracking.model={tmp_path.name}", "evaluate.resamples=300", "queue.runs=2"])
+    return conf.load(
+        ["cluster=laptop", f"lake={lake}", f"tracking.model={tmp_path.name}", "evaluate.resamples=300", "queue.runs=2"]
+    )
 
 
 @pytest.fixture

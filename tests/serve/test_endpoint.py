@@ -129,7 +129,7 @@ def champion(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Bundle]:
     """A lake with a build and a registered, promoted model."""
     folder = tmp_path_factory.mktemp("endpoint")
     lake = Lake(str(folder / "lake"))
-    config = conf.load([f"lake={lake.root}", "serve.port=0", "serve.max_upload_mb=1"])
+    config = conf.load(["cluster=laptop", f"lake={lake.root}", "serve.port=0", "serve.max_upload_mb=1"])
     fill(lake, folder)
     bundle = make_bundle()
     bundle.save(folder / BUNDLE)
