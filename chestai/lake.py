@@ -27,8 +27,9 @@ STATS = "gold/stats"
 FILE_MISSING = "file_missing"
 
 # The data contracts. images: pixel_mean and pixel_std are of the one image, in units of full scale; an image whose
-# file is absent (`source.images=optional`) has null for path and all that the file would tell. quarantine: `item` is
-# the path or source row that was refused.
+# file is absent (`source.images=optional`) has null for path and all that the file would tell. labels: `uncertain` are
+# the findings whose label the source calls uncertain, whatever the ETL made of it in `targets`; builds of a former
+# version have no such column. quarantine: `item` is the path or source row that was refused.
 SCHEMAS: Mapping[str, pa.Schema] = {
     IMAGES: pa.schema(
         {
@@ -55,6 +56,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             "image_id": pa.string(),
             "findings": pa.list_(pa.string()),
             "targets": pa.list_(pa.float32()),
+            "uncertain": pa.list_(pa.string()),
         }
     ),
     BOXES: pa.schema(

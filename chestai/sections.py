@@ -131,6 +131,7 @@ class Train(Section):
     ema: Fraction
     patience: Positive | None
     balance: Annotated[float, Field(gt=0, le=1)] | None
+    uncertainty: Literal[Policy, "irvin2019", "yuan2021"] | None = None  # a run of a former version has none
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     compile: bool
     calibration: CalibrationMethod

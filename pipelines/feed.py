@@ -97,7 +97,7 @@ class Files:
         images, reasons = decode(table["path"].to_pylist(), self.size)
         black = bytes(self.size**2)
         pixels = np.frombuffer(b"".join(image or black for image in images), np.uint8)
-        targets = _targets(table["targets"])
+        targets = as_targets(table["targets"])
         targets[[reason is not None for reason in reasons]] = np.nan
         return pixels.reshape(-1, self.size, self.size), targets
 
@@ -127,7 +127,7 @@ class Shards:
                     at = np.flatnonzero((shard == one) & (group == number))
                     table = file.read_row_group(int(number), columns=["pixels", "targets"], use_threads=False)
                     pixels[at] = _images(table["pixels"], self.size)[inside[at]]
-                    targets.append(_targets(table["targets"])[inside[at]])
+                    targets.append(as_targets(table["targets"])[inside[at]])
                     places.append(at)
         return pixels, np.concatenate(targets)[np.argsort(np.concatenate(places))]
 
@@ -147,7 +147,8 @@ def _images(column: pa.ChunkedArray, size: int) -> Pixels:
     return np.frombuffer(data, np.uint8, bounds[-1] - bounds[0], bounds[0]).reshape(len(chunk), size, size)
 
 
-def _targets(column: pa.ChunkedArray) -> Targets:
+def as_targets(column: pa.ChunkedArray) -> Targets:
+    """A column of lists as float32 (n, F), null as NaN; a copy."""
     lists = column.combine_chunks()
     return np.array(lists.flatten().to_numpy(zero_copy_only=False), np.float32).reshape(len(lists), -1)
 

@@ -27,6 +27,7 @@ from chestai.pretrained import ancestry
 from chestai.registry import BUNDLE, Registry
 from chestai.sections import Bce, Config
 from chestai.triage import TriageRule
+from pipelines.relabelling import pos_weight, train_targets
 from pipelines.tracking import git_commit, packages
 from pipelines.trainloop import STATE
 
@@ -87,7 +88,8 @@ def register_best(config: Config, registry: Registry, snapshot: Snapshot, result
     network = new_network(config, snapshot)
     network.load_state_dict(state["best"])
     known, seen = ancestry(config.network.pretrained)
-    card = _card(config, snapshot, run_id, known)
+    balance = pos_weight(snapshot, train_targets(registry.lake, snapshot, config.train.uncertainty))
+    card = _card(config, snapshot, run_id, known, balance)
     patients = (*seen, seen_in_training(registry.lake, snapshot))
     bundle = Bundle(card, network.to(memory_format=torch.channels_last).eval(), patients)
     val = state["val"]["logits"].numpy(), state["val"]["targets"].numpy()
@@ -158,12 +160,12 @@ def _best(result: Result) -> tuple[dict[str, Any], Any]:
     return max((pair for pair in pairs if "selection" in pair[0]), key=lambda pair: pair[0]["selection"])
 
 
-def _card(config: Config, snapshot: Snapshot, run_id: str, split_known: bool) -> Card:
+def _card(config: Config, snapshot: Snapshot, run_id: str, split_known: bool, balance: Sequence[float]) -> Card:
     findings = snapshot.vocabulary
     mean, std = normalisation(config, snapshot)
     # By how much the loss weighed positives up, which calibration takes back where val cannot tell.
     most = config.loss.max_pos_weight if isinstance(config.loss, Bce) else 1.0
-    weights = [min(one, most) for one in snapshot.pos_weight]
+    weights = [min(one, most) for one in balance]
     return Card(
         name=config.tracking.model,
         findings=findings,

@@ -10,6 +10,7 @@ from typing import Any
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
+from chestai.balance import pos_weight
 from chestai.demographics import LATERAL
 from pipelines.splits import SPLITS, TRAIN
 
@@ -67,14 +68,16 @@ def content_id(gold: DataFrame, vocabulary: Sequence[str], form: int) -> str:
     """12 hex digits that stand for the content of gold and for nothing else: not for paths, order or time.
 
     Args:
-        gold: image_id, sha256, targets, split.
+        gold: image_id, sha256, targets, split, uncertain.
         form: the number of the ETL's code.
 
     Rows are hashed into 256 buckets, each bucket's sorted hashes into one, those here: nobody sees all rows.
     """
     targets = F.transform("targets", lambda target: F.coalesce(target.cast("string"), F.lit("null")))
     sha256 = F.coalesce("sha256", F.lit("no file"))
-    row = F.sha2(F.concat_ws("|", "image_id", sha256, "split", F.array_join(targets, ",")), 256)
+    # Null, which concat_ws leaves out, where nothing is uncertain: what such rows are called is older than the column.
+    uncertain = F.when(F.size("uncertain") > 0, F.array_join(F.array_sort("uncertain"), ","))
+    row = F.sha2(F.concat_ws("|", "image_id", sha256, "split", F.array_join(targets, ","), uncertain), 256)
     hashes = gold.select(row.alias("row"), F.substring(row, 1, 2).alias("bucket"))
     bucket = F.sha2(F.array_join(F.sort_array(F.collect_list("row")), ""), 256)
     buckets = hashes.groupBy("bucket").agg(bucket.alias("digest")).collect()
@@ -97,12 +100,8 @@ def _counts(row: Row | None, laterals: int, vocabulary: Sequence[str]) -> dict[s
 
 
 def _pos_weight(train: Row | None, index: int) -> float:
-    """N_neg / N_pos; 1 where the train split lacks either, since there is no balance to restore then."""
-    if train is None:
-        return 1.0
-    positives = int(train[f"positive{index}"] or 0)
-    negatives = int(train[f"known{index}"]) - positives
-    return negatives / positives if positives and negatives else 1.0
+    """`chestai.balance.pos_weight` of the train split, which may have no row."""
+    return pos_weight(int(train[f"positive{index}"] or 0), int(train[f"known{index}"])) if train is not None else 1.0
 
 
 def _cooccurrence(gold: DataFrame, findings: int) -> tuple[tuple[int, ...], ...]:

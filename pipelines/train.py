@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mlflow
-import numpy as np
 import ray
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -35,9 +34,10 @@ from chestai.registry import Registry
 from chestai.screen import Screen
 from chestai.sections import Config
 from pipelines.cluster import aside, check_room, connected
-from pipelines.feed import PixelCache, pixel_cache, store_of, stored
+from pipelines.feed import PixelCache, as_targets, pixel_cache, store_of, stored
 from pipelines.order import lanes_for, repeat_factors
 from pipelines.packing import best_epoch, new_network, normalisation, register_best, triage_rule
+from pipelines.relabelling import check_uncertain, pos_weight, relabelled, train_targets
 from pipelines.tracking import EpochMetrics, log_curves, log_inputs
 from pipelines.trainloop import Board, train_loop
 
@@ -52,7 +52,7 @@ def run(config: Config, screen: Screen) -> Summary:
         before = _lost_run(registry, config.train.resume)
         config = _config_of(before, config)
     snapshot = lake.snapshot(before.data.params["snapshot"] if before is not None else None)
-    _check(config, snapshot)
+    check(config, lake, snapshot)
     recipe = recipe_id(config, snapshot)
     done = [] if config.force or before is not None else registry.finished_runs({"chestai.recipe": recipe})
     if done:
@@ -101,11 +101,15 @@ def recipe_id(config: Config, snapshot: Snapshot) -> str:
     }
     for survival in ("resume", "max_failures", "checkpoint_minutes"):
         del chosen["train"][survival]
+    if chosen["train"]["uncertainty"] is None:  # so that what was trained before there was this key stays found
+        del chosen["train"]["uncertainty"]
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _check(config: Config, snapshot: Snapshot) -> None:
+def check(config: Config, lake: Lake, snapshot: Snapshot) -> None:
+    """Raise `UserError` for what can be seen to be impossible before anything is started."""
     triage_rule(config, snapshot.vocabulary)
+    check_uncertain(lake, snapshot, config.train.uncertainty)
     for split in ("train", "val"):
         if snapshot.splits.get(split, {}).get("files", 0) == 0:
             raise UserError(f"snapshot {snapshot.snapshot_id} has no frontal {split} image with a file to learn from")
@@ -201,20 +205,20 @@ def build_trainer(
     if config.network.pretrained != "none" and screen is not None:
         screen.say(f"train: initial weights from {loaded.line()}")
         mlflow.log_dict(vars(loaded), "pretrained.json", run_id=run_id)
-    repeats = None
+    targets, repeats = train_targets(lake, snapshot, settings.uncertainty), None
     if settings.balance is not None:
-        targets = stored(lake, snapshot, "train")["targets"].to_pylist()
-        repeats = ray.put(repeat_factors(np.array(targets, np.float32), settings.balance))
+        known = as_targets(stored(lake, snapshot, "train")["targets"]) if targets is None else targets
+        repeats = ray.put(repeat_factors(known, settings.balance))
     cached = config.feed.cache == "pixels"
     mean, std = normalisation(config, snapshot)
     job = {
         "config": config.plain(),
         "findings": len(snapshot.vocabulary),
-        "pos_weight": list(snapshot.pos_weight),
+        "pos_weight": list(pos_weight(snapshot, targets)),
         "mean": mean,
         "std": std,
         "weights": ray.put(network.state_dict()),
-        "train": store_of(lake, snapshot, config.network.size, "train", cached),
+        "train": relabelled(store_of(lake, snapshot, config.network.size, "train", cached), targets),
         "val": store_of(lake, snapshot, config.network.size, "val", cached),
         "repeats": repeats,
         "board": board,

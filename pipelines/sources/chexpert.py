@@ -119,6 +119,7 @@ class Chexpert:
         problem = F.coalesce(malformed, unlabelled)
         targets = [_target(pathology, self.policies[canonical(pathology)]) for pathology in PATHOLOGIES]
         positive = [F.when(target == 1, name) for name, target in zip(CHEXPERT13, targets, strict=True)]
+        uncertain = [F.when(_is_uncertain(pathology), canonical(pathology)) for pathology in PATHOLOGIES]
         rows = read_rows(spark, self.folder.location(table), FIELDS).withColumn("age_years", years("Age"))
         return rows.select(
             "line",
@@ -133,6 +134,7 @@ class Chexpert:
             _view().alias("view"),
             F.array_compact(F.array(*positive)).alias("findings"),
             F.array(*targets).alias("targets"),
+            F.array_compact(F.array(*uncertain)).alias("uncertain"),
             F.lit(LISTED[table] if self.has_lists else None).cast("string").alias("listed"),
             F.when(problem.isNotNull(), "entry_unparsable").alias("reason"),
             at_line(table, problem).alias("detail"),
@@ -167,5 +169,9 @@ def _not_a_label(observation: str) -> Column:
 def _target(pathology: str, policy: sections.Policy) -> Column:
     """1, 0 or null = not known. Blank, a pathology that the report does not mention, is negative, as in the paper."""
     said = _trimmed(pathology)
-    target = F.when(said.isin(*POSITIVE), 1.0).when(said.isin(*UNCERTAIN), TARGETS[policy])
+    target = F.when(said.isin(*POSITIVE), 1.0).when(_is_uncertain(pathology), TARGETS[policy])
     return target.when(said.isin("", *NEGATIVE), 0.0).cast("float")
+
+
+def _is_uncertain(pathology: str) -> Column:
+    return _trimmed(pathology).isin(*UNCERTAIN)

@@ -20,11 +20,12 @@ from chestai import sections
 from chestai.errors import UserError
 from chestai.findings import KNOWN, canonical
 from pipelines.folder import LISTING, Folder
-from pipelines.sources.tables import at_line, folder_of, labels, no_boxes, read_rows, wrong_header
+from pipelines.sources.tables import at_line, folder_of, labels, no_boxes, none_uncertain, read_rows, wrong_header
 
 UID, FILE = "SOPInstanceUID", "file"
 KEYS = {"sopinstanceuid": UID, "file": FILE, "filename": FILE, "file_name": FILE}
 FINDINGS = "findings"
+UNCERTAIN = -1.0
 
 SUFFIX = r"(?i)\.(dcm|dicom|dic|ima)$"
 
@@ -99,11 +100,13 @@ class Dicom:
         malformed = malformed.when(F.coalesce(key, F.lit("")) == "", f"the column {self.key} is blank")
         if FINDINGS in self.columns:
             rows = rows.withColumn("parsed", labels(fields[self.columns.index(FINDINGS)], self.vocabulary))
-            targets = F.col("parsed.targets")
+            targets, uncertain = F.col("parsed.targets"), none_uncertain()
             problem = F.when(F.col("parsed.problem").isNotNull(), "no finding, or one that is not known")
         else:
             named = [(name, field) for name, field in zip(self.columns, fields, strict=True) if name != self.key]
             targets, problem = F.array(*(_target(field) for _, field in named)), F.lit(None).cast("string")
+            unsure = [F.when(_value(field) == UNCERTAIN, F.lit(name)) for name, field in named]
+            uncertain = F.array_compact(F.array(*unsure)).alias("uncertain")
             for name, field in named:
                 malformed = malformed.when(_is_no_label(field), f"the column {name} is not 1, 0, -1 or blank")
         present = [F.when(targets[at] == 1, F.lit(name)) for at, name in enumerate(self.vocabulary)]
@@ -118,6 +121,7 @@ class Dicom:
             *(F.lit(None).cast("string").alias(name) for name in ("sex", "view")),
             F.array_compact(F.array(*present)).alias("findings"),
             targets.alias("targets"),
+            uncertain,
             F.lit(None).cast("string").alias("listed"),
             reason.alias("reason"),
             at_line(os.path.basename(self.tables[0]), F.coalesce(malformed, problem)).alias("detail"),
@@ -141,11 +145,14 @@ def _may_be_dicom(name: str) -> bool:
 
 
 def _target(field: str) -> Column:
-    """1, 0, or null = not known."""
-    value = F.trim(field).cast("float")
-    return F.when(value.isin(0.0, 1.0), value)
+    """1, 0, or null = not known, as is what is uncertain."""
+    return F.when(_value(field).isin(0.0, 1.0), _value(field))
+
+
+def _value(field: str) -> Column:
+    return F.trim(field).cast("float")
 
 
 def _is_no_label(field: str) -> Column:
     text = F.coalesce(F.trim(field), F.lit(""))
-    return ~((text == "") | F.coalesce(text.cast("float").isin(-1.0, 0.0, 1.0), F.lit(False)))
+    return ~((text == "") | F.coalesce(text.cast("float").isin(UNCERTAIN, 0.0, 1.0), F.lit(False)))

@@ -134,6 +134,7 @@ class Folders:
             "impossible_age": False,
             "findings": findings,
             "targets": targets(findings, self.vocabulary),
+            "uncertain": [],
             "listed": next(iter(splits)) if len(splits) == 1 else None,
             "reason": "entry_unparsable" if problem else None,
             "detail": f"{path}: {problem}" if problem else None,

@@ -15,12 +15,13 @@ from pipelines.workers import quick
 
 # line: from 1. text: the row as it stands. key: what names the image file, as `key` of the listing does.
 # study_id to view: null where the row does not say; impossible_age: it gives an age that cannot be (age_years is null
-# then). targets: 1, 0, or null = not known, in the source's vocabulary. listed: the official split, train_val or test;
-# null in no list. reason, detail: why the row is refused; null in a good one.
+# then). targets: 1, 0, or null = not known, in the source's vocabulary. uncertain: the findings whose label the source
+# calls uncertain, whatever their target is. listed: the official split, train_val or test; null in no list. reason,
+# detail: why the row is refused; null in a good one.
 ENTRY = (
     "line int, text string, key string, image_id string, patient_id string, study_id string, age_years float, "
-    "impossible_age boolean, sex string, view string, findings array<string>, targets array<float>, listed string, "
-    "reason string, detail string"
+    "impossible_age boolean, sex string, view string, findings array<string>, targets array<float>, "
+    "uncertain array<string>, listed string, reason string, detail string"
 )
 
 # x, y, w, h: pixels of the image file, from its top left corner. The rest as in `ENTRY`.
@@ -102,6 +103,11 @@ def labels(column: str, vocabulary: Sequence[str]) -> Column:
 def one_of(column: str, words: Sequence[str]) -> Column:
     """Whether a field is blank or one of these words."""
     return F.coalesce(F.trim(column).isin("", *words), F.lit(True))
+
+
+def none_uncertain() -> Column:
+    """`uncertain` of a source whose labels are all certain."""
+    return F.array().cast("array<string>").alias("uncertain")
 
 
 def at_line(table: str, problem: Column) -> Column:

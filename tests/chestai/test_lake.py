@@ -17,7 +17,8 @@ def images(*ids: str) -> pa.Table:
 
 
 def labels(*ids: str) -> pa.Table:
-    rows = [{"image_id": image_id, "findings": ["Mass"], "targets": targets(["Mass"])} for image_id in ids]
+    mass = {"findings": ["Mass"], "targets": targets(["Mass"]), "uncertain": []}
+    rows = [{"image_id": image_id, **mass} for image_id in ids]
     return pa.Table.from_pylist(rows, schema=SCHEMAS[LABELS])
 
 

@@ -4,6 +4,7 @@ import typing
 
 import pytest
 
+from chestai import config as conf
 from chestai import sections
 from chestai.errors import UserError
 from chestai.findings import CHEXPERT13
@@ -51,4 +52,7 @@ def test_an_exception_for_no_finding_of_chexpert_is_refused_by_its_name(finding:
 def test_the_configuration_offers_every_preset_and_no_other() -> None:
     offered = sections.Chexpert.model_fields["uncertainty"].annotation
     assert set(typing.get_args(offered)) == set(PRESETS)
+    for_training = typing.get_args(sections.Train.model_fields["uncertainty"].annotation)
+    assert {name for kind in for_training for name in typing.get_args(kind)} == set(PRESETS)
+    assert type(None) in for_training and conf.load().train.uncertainty is None
     assert set(TARGETS) == set(typing.get_args(sections.Policy))

@@ -78,7 +78,7 @@ def test_labels_are_those_of_the_first_entry(built: Built) -> None:
     assert labels["00000001_000"]["findings"] == ["Cardiomegaly"]
     assert labels["00000002_000"]["findings"] == [] and sum(labels["00000002_000"]["targets"]) == 0
     for row in labels.values():
-        assert row["targets"] == targets(row["findings"])
+        assert row["targets"] == targets(row["findings"]) and row["uncertain"] == []
 
 
 def test_every_refused_input_has_one_row_with_its_reason(built: Built) -> None:

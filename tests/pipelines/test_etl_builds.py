@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from chestai.errors import UserError
 from chestai.findings import CHEXPERT13, NIH14
-from chestai.lake import BOXES, IMAGES, LABELS, QUARANTINE, Lake
+from chestai.lake import BOXES, IMAGES, LABELS, QUARANTINE, Lake, now
 from chestai.screen import Screen
 from pipelines import history
 from pipelines.sources.chexpert import HEADER
@@ -71,6 +72,24 @@ def test_a_grown_root_is_read_only_where_it_is_new(tmp_path: Path) -> None:
     assert {key: row for key, row in after.items() if key in before and key != "00000001_003"} == {
         key: row for key, row in before.items() if key != "00000001_003"
     }
+
+
+def test_a_lake_of_the_former_schema_is_built_on(tmp_path: Path) -> None:
+    """Builds of labels without `uncertain` stay readable beside new ones, and keep their name when built anew."""
+    root, config = tmp_path / "corpus", configure(tmp_path / "corpus", tmp_path / "lake")
+    write_plain(root, range(1, 6))
+    run(config)
+    lake = Lake(config.lake)
+    built = lake.snapshot()
+    former = lake.write(LABELS, lake.gold(built, LABELS).drop(["uncertain"]))
+    lake.publish(replace(built, versions={**built.versions, LABELS: former}, built_at=now()))
+    assert run(config).facts["read"] == "nothing"
+    assert run(config.model_copy(update={"force": True})).facts["read"] == "0 new or changed of 5 files"
+    _, old, again = lake.history()
+    assert lake.gold(old, LABELS).column_names == ["image_id", "findings", "targets"]
+    assert lake.gold(again, LABELS)["uncertain"].to_pylist() == [[]] * 5
+    assert lake.gold(old, LABELS) == lake.gold(again, LABELS).drop(["uncertain"])
+    assert old.snapshot_id == again.snapshot_id
 
 
 def test_history_lists_the_builds(tmp_path: Path) -> None:
@@ -190,6 +209,11 @@ def test_several_sources_are_one_build(tmp_path: Path) -> None:
     assert film["Hernia"] is None and film["Tuberculosis"] is None
     assert targets["folders:Tuberculosis:a.png"]["Tuberculosis"] == 1.0
     assert targets["folders:Normal:a.png"]["Tuberculosis"] == 0.0
+    uncertain = {row["image_id"]: row["uncertain"] for row in _labels(lake)}
+    films = {f"patient00001_study1_{view}" for view in ("view1_frontal", "view2_lateral")}
+    assert {image_id for image_id, findings in uncertain.items() if findings} == films
+    assert all(uncertain[film] == ["Enlarged_Cardiomediastinum"] for film in films)
+    assert all(uncertain[image_id] == [] for image_id in targets.keys() - films), "an empty list, not null"
     images = {row["image_id"]: row for row in lake.gold(snapshot, IMAGES).to_pylist()}
     assert {row["source"] for row in images.values()} == {"nih", "chexpert", "folders"} and len(images) == 7
     (copy,) = lake.gold(snapshot, QUARANTINE).to_pylist()

@@ -37,7 +37,7 @@ def instance(number: int, patient: str, **elements: Any) -> dict[str, Any]:
 
 
 def configure(root: Path, lake: Path, *more: str) -> sections.Config:
-    return conf.load(["source=dicom", f"source.root={root}", f"lake={lake}", *more])
+    return conf.load(["source=dicom", "cluster=laptop", f"source.root={root}", f"lake={lake}", *more])
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +80,12 @@ def test_by_uid_with_a_column_a_finding(corpus: Path, spark_session: SparkSessio
     assert (images["1.2.3"]["sex"], images["1.2.3"]["view"]) == (None, None)
     assert first["split"] == split_of("dicom:77", None, config.split)
     assert snapshot.vocabulary == ("Effusion", "Mass")
-    labels = {row["image_id"]: row["targets"] for row in lake.gold(snapshot, LABELS).to_pylist()}
-    assert labels == {"1.2.1": [1.0, 0.0], "1.2.2": [0.0, None], "1.2.3": [None, 1.0]}
+    labels = {row["image_id"]: row for row in lake.gold(snapshot, LABELS).to_pylist()}
+    assert {image_id: (row["targets"], row["uncertain"]) for image_id, row in labels.items()} == {
+        "1.2.1": ([1.0, 0.0], []),
+        "1.2.2": ([0.0, None], []),
+        "1.2.3": ([None, 1.0], ["Effusion"]),
+    }
     refused = {(row["item"].rsplit("/", 1)[-1], row["reason"]) for row in lake.gold(snapshot, QUARANTINE).to_pylist()}
     assert refused == {
         ("side.dcm", "not_frontal"),
@@ -103,6 +107,7 @@ def test_nobody_s_name_or_birth_date_is_anywhere(corpus: Path, spark_session: Sp
     run(config)
     lake = Lake(config.lake)
     assert set(lake.gold(lake.snapshot(), IMAGES)["image_id"].to_pylist()) == {"1.2.1", "1.2.2"}
+    assert lake.gold(lake.snapshot(), LABELS)["uncertain"].to_pylist() == [[], []]
     reasons = {
         row["item"].rsplit("/", 1)[-1]: row["reason"] for row in lake.gold(lake.snapshot(), QUARANTINE).to_pylist()
     }

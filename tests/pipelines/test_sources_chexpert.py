@@ -100,11 +100,13 @@ def test_published_rows_are_counted_as_the_csv_module_counts_them(
                 name = NAMED_OTHERWISE.get(column, column.replace(" ", "_"))
                 value = int(float(said[column] or 0))
                 wanted[name, unclear[policy[name]] if value == -1 else str(value)] += 1
+                wanted["uncertain", name] += value == -1
 
     counted: Counter[tuple[str, str]] = Counter()
     for one in found:
         counted.update([("listed", one.listed), ("view", str(one.view)), ("age", str(one.age_years))])
         counted["sex", str(one.sex)] += 1
+        counted.update(("uncertain", name) for name in one.uncertain)
         for name, target in zip(CHEXPERT13, one.targets, strict=True):
             counted[name, "unknown" if target is None else str(int(target))] += 1
         assert one.findings == [name for name, target in zip(CHEXPERT13, one.targets, strict=True) if target == 1]
@@ -119,6 +121,23 @@ def test_a_row_names_its_image_patient_and_study(tmp_path: Path, spark_session: 
     assert got.image_id == "patient00007_study12_view3_lateral"
     assert (got.patient_id, got.study_id) == ("patient00007", "patient00007_study12")
     assert got.findings == ["Effusion"] and len(got.targets) == 13
+
+
+@pytest.mark.parametrize("uncertainty", ["ignore", "ones", "zeros"])
+def test_what_was_uncertain_is_remembered_whatever_became_of_it(
+    tmp_path: Path, spark_session: SparkSession, uncertainty: str
+) -> None:
+    write(
+        tmp_path,
+        "train.csv",
+        [row(path_of(1), Pleural_Effusion="-1", Lung_Lesion="-1.0", Edema="1.0", No_Finding="-1.0"), row(path_of(2))],
+    )
+    found = entries(tmp_path, spark_session, uncertainty=uncertainty)
+    assert [one.uncertain for one in found] == [["Lung_Lesion", "Effusion"], []]
+    taken = {"ignore": None, "ones": 1.0, "zeros": 0.0}[uncertainty]
+    assert [found[0].targets[CHEXPERT13.index(name)] for name in ("Lung_Lesion", "Effusion", "Edema")] == [
+        *(taken, taken, 1.0)
+    ]
 
 
 def test_the_key_of_an_image_is_that_of_its_row_in_any_release(tmp_path: Path, spark_session: SparkSession) -> None:

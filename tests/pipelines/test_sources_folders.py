@@ -63,6 +63,7 @@ def test_a_folder_a_class(tmp_path: Path, spark_session: SparkSession) -> None:
     assert (gout.findings, gout.targets) == (["Gout"], [0.0, 1.0])
     assert (normal.findings, normal.targets) == ([], [0.0, 0.0])
     assert (effusion.findings, effusion.targets) == (["Effusion"], [1.0, 0.0])
+    assert gout.uncertain == normal.uncertain == effusion.uncertain == []
     for entry in (gout, normal, effusion):
         known = (entry.age_years, entry.sex, entry.view, entry.listed, entry.reason, entry.detail)
         assert known == (None,) * 6 and entry.impossible_age is False

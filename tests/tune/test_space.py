@@ -23,7 +23,7 @@ def draws(space: dict[str, Any], count: int, seed: int = 0) -> list[dict[str, An
     return [search.suggest(str(trial)) or {} for trial in range(count)]
 
 
-@pytest.mark.parametrize("name", ["basic", "wide"])
+@pytest.mark.parametrize("name", ["basic", "wide", "chexpert"])
 def test_every_draw_is_a_config(name: str) -> None:
     config = conf.load([f"tune={name}"])
     check(config.tune.space)
