@@ -3,11 +3,16 @@
 import functools
 import warnings
 from pathlib import Path
+from typing import Any
 
 import optuna
+from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from chestai.errors import UserError
 from chestai.lake import Lake
 from chestai.sections import Tune
 from tune.space import suggest
@@ -37,13 +42,37 @@ def searcher(settings: Tune, store: optuna.storages.BaseStorage, study: str) -> 
 
 
 def storage(settings: Tune, lake: Lake) -> optuna.storages.BaseStorage:
-    """Where a study is kept: `tune.storage`, `sweeps/optuna.db` of a local lake, or, of a remote one, in memory."""
+    """Where a study is kept: `tune.storage`, `sweeps/optuna.db` of a local lake, or, of a remote one, in memory.
+
+    Raises:
+        UserError: the database of `tune.storage` cannot be opened.
+    """
     if settings.storage is not None:
-        return optuna.storages.RDBStorage(settings.storage)
+        try:
+            return optuna.storages.RDBStorage(settings.storage)
+        except (ImportError, ValueError, SQLAlchemyError) as error:
+            cause = str(error.__cause__ or error).strip().splitlines()[0]
+            cause += ": install that database's driver" if isinstance(error, ImportError) else ""
+            raise UserError(f"tune.storage={without_password(settings.storage)} cannot be opened: {cause}") from error
     if not lake.local:
         return optuna.storages.InMemoryStorage()
     Path(lake.uri("sweeps")).mkdir(parents=True, exist_ok=True)
     return optuna.storages.RDBStorage(f"sqlite:///{lake.uri('sweeps', 'optuna.db')}")
+
+
+def without_password(url: str) -> str:
+    """A database's URL as it may be shown."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return "..."
+
+
+def study_of(tuner: tune.Tuner) -> optuna.Study:
+    """The study that a tuner's searcher works on: a restored one brings its own, and Ray has no public way to it."""
+    internal: Any = tuner._local_tuner
+    study: optuna.Study = internal._tune_config.search_alg.searcher._ot_study
+    return study
 
 
 def scheduler(settings: Tune) -> TrialScheduler:

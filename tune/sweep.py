@@ -10,12 +10,10 @@ Raises UserError: no build, no training images, an impossible space, nothing to 
 """
 
 import contextlib
-import math
 import time
 from collections.abc import Iterator
 
 import mlflow
-import optuna
 import ray
 from mlflow.exceptions import MlflowException
 from ray import tune
@@ -32,35 +30,38 @@ from pipelines import evaluate, train
 from pipelines.cluster import aside, check_room, connected
 from pipelines.feed import pixel_cache
 from tune.plots import log_plots
-from tune.search import METRIC, MODE, scheduler, searcher, storage
+from tune.search import METRIC, MODE, scheduler, searcher, storage, study_of
 from tune.space import as_experiment, check, values_of
 from tune.trial import end_trials, train_trial
 from tune.watch import watching
 
 CONFIG = "config.json"
 
+# A trial waits while its workers work. It stands beside the driver, so that a node that goes takes workers alone, and
+# these Ray Train starts again; and it takes no core, so that trials cannot keep each other's workers out.
+ON_HEAD = {"CPU": 0, "node:__internal_head__": 0.001}
+
 
 def run(config: Config, screen: Screen) -> Summary:
     """Run the sweep on the newest snapshot, or go on with one on its own."""
     started = time.monotonic()
     registry = Registry(config.tracking, Lake(config.lake))
-    registry.lake.snapshot()  # before anything else is asked for
+    snapshot = registry.lake.snapshot()
     if config.tune.resume is not None:
-        config = _config_of(config, registry)
+        config, snapshot = _resumed(config, registry)
     settings = config.tune
-    check(settings.space)
-    with connected(config.cluster), _sweep_run(config, screen, registry) as parent_id:
-        tags = registry.connect().get_run(parent_id).data.tags
-        snapshot = registry.lake.snapshot(tags["chestai.snapshot"])
+    _check(config, registry.lake, snapshot)
+    with connected(config.cluster), _sweep_run(config, screen, registry, snapshot) as parent_id:
         results = _searched(config, screen, registry, snapshot, parent_id)
-        best = results.get_best_result(METRIC, MODE, scope="all")
-        metrics, chosen = best.metrics or {}, best.config or {}
+        best = _best(results)
+        chosen = best.config or {}
+        reached = _best_epoch(best)
         mlflow.log_params({f"best.{name}": value for name, value in chosen.items()})
         mlflow.log_text(as_experiment(chosen), "best.yaml")
-        mlflow.log_metric("best_val_macro_auroc", metrics.get("val_macro_auroc", math.nan))
+        mlflow.log_metric("best_val_macro_auroc", reached)
     overrides = " ".join(f"{name}={_text(value)}" for name, value in chosen.items())
     facts = {
-        "headline": f"best val macro-AUROC {metrics.get('val_macro_auroc', math.nan):.3f}",
+        "headline": f"best val macro-AUROC {reached:.3f}",
         "failed": results.num_errors,
         "epochs": sum((results[index].metrics or {}).get("epoch", 0) for index in range(len(results))),
         "best": overrides,
@@ -77,9 +78,21 @@ def run(config: Config, screen: Screen) -> Summary:
     return summary
 
 
+def _check(config: Config, lake: Lake, snapshot: Snapshot) -> None:
+    """Refuse now what would fail in every trial, or after the cache is built."""
+    check(config.tune.space)
+    storage(config.tune, lake)
+    for policy in values_of(config.tune.space, "train.uncertainty", config.train.uncertainty):
+        train.check(conf.changed(config, {"train.uncertainty": policy}), lake, snapshot)
+
+
 def room(config: Config) -> int:
-    """How many trials may train at a time without waiting for each other: by GPUs, or for want of any a node each."""
-    slots = ray.cluster_resources().get("GPU", 0) if config.train.gpu else sum(node["Alive"] for node in ray.nodes())
+    """How many trials may train at a time without waiting for each other: by GPUs, or for want of any a node each.
+
+    What is up counts. A cluster that grows by need has to be told: `tune.max_concurrent`.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    slots = sum(node.get("GPU", 0) if config.train.gpu else node.get("CPU", 0) >= 1 for node in nodes)
     return max(1, int(slots) // config.train.workers)
 
 
@@ -91,15 +104,14 @@ def _searched(
     check_room(config.cluster, config.train.workers, config.train.gpu)
     for size in values_of(settings.space, "network.size", config.network.size):
         pixel_cache(lake, snapshot, size, screen)
-    store = storage(settings, lake)
     trainable = tune.with_resources(
         tune.with_parameters(train_trial, plain=config.plain(), snapshot=snapshot, parent_id=parent_id),
-        {"CPU": 0.1},  # the trial waits; its workers do the work
+        ON_HEAD,
     )
     if settings.resume is not None:
         tuner = tune.Tuner.restore(lake.uri("sweeps", parent_id), trainable)
     else:
-        search = searcher(settings, store, parent_id)
+        search = searcher(settings, storage(settings, lake), parent_id)
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -109,33 +121,48 @@ def _searched(
             ),
             run_config=tune.RunConfig(name=parent_id, storage_path=lake.uri("sweeps"), verbose=0),
         )
-    study = optuna.load_study(study_name=parent_id, storage=store)
     results = None
     try:
         with screen.progress("sweep", settings.trials * settings.epochs, "epochs") as progress:
-            look = watching(study, progress, settings.trials, settings.epochs)
+            look = watching(lambda: study_of(tuner), progress, settings.trials, settings.epochs)
             results = aside(tuner.fit, look, every=2.0)
     finally:
         end_trials(registry, parent_id, results, settings.epochs)
-    log_plots(study)
+    log_plots(study_of(tuner))
     return results
 
 
+def _best(results: tune.ResultGrid) -> tune.Result:
+    """The trial with the best epoch. Raises `RuntimeError` where every one failed before its first."""
+    if results.errors and all("epoch" not in (results[index].metrics or {}) for index in range(len(results))):
+        first = str(results.errors[0]).strip().splitlines()[-1]
+        raise RuntimeError(f"each of the {len(results)} trials failed before its first epoch, one by {first}")
+    return results.get_best_result(METRIC, MODE, scope="all")
+
+
+def _best_epoch(trial: tune.Result) -> float:
+    """The val macro-AUROC of a trial's best epoch, which `metrics`, those of its last one, does not tell."""
+    epochs = trial.metrics_dataframe
+    assert epochs is not None
+    return float(epochs.sort_values(METRIC)["val_macro_auroc"].iloc[-1])
+
+
 @contextlib.contextmanager
-def _sweep_run(config: Config, screen: Screen, registry: Registry) -> Iterator[str]:
+def _sweep_run(config: Config, screen: Screen, registry: Registry, snapshot: Snapshot) -> Iterator[str]:
     """The sweep's MLflow run, new or gone on with."""
     client = registry.connect()
     if config.tune.resume is not None:
         with mlflow.start_run(run_id=config.tune.resume):
             yield config.tune.resume
         return
-    tags = {"chestai.stage": "sweep", "chestai.snapshot": registry.lake.snapshot().snapshot_id}
+    tags = {"chestai.stage": "sweep", "chestai.snapshot": snapshot.snapshot_id}
     run_id = ""
     try:
         with mlflow.start_run(run_name="sweep", tags=tags) as active:
             run_id = active.info.run_id
             plain = config.plain()
-            mlflow.log_dict(plain, CONFIG)
+            plain["tune"].pop("storage")  # its URL may hold a password
+            mlflow.log_dict({**plain, "tune": {**plain["tune"], "storage": None}}, CONFIG)
             mlflow.log_params({f"tune.{name}": value for name, value in plain["tune"].items() if name != "space"})
             yield run_id
     except BaseException as error:
@@ -146,8 +173,8 @@ def _sweep_run(config: Config, screen: Screen, registry: Registry) -> Iterator[s
         raise
 
 
-def _config_of(now: Config, registry: Registry) -> Config:
-    """The settings of the sweep to go on with; where it runs is as told now."""
+def _resumed(now: Config, registry: Registry) -> tuple[Config, Snapshot]:
+    """The settings and the snapshot of the sweep to go on with; where it runs is as told now."""
     run_id = now.tune.resume
     try:
         found = registry.connect().get_run(str(run_id))
@@ -161,8 +188,9 @@ def _config_of(now: Config, registry: Registry) -> Config:
         raise UserError(f"tune.resume={run_id} left no state in {registry.lake.uri('sweeps')}: start it anew")
     before = conf.validate(mlflow.artifacts.load_dict(f"{found.info.artifact_uri}/{CONFIG}"))
     places = {name: getattr(now, name) for name in ("lake", "tracking", "cluster")}
-    told = {"resume": run_id, "promote": now.tune.promote}
-    return before.model_copy(update={**places, "tune": before.tune.model_copy(update=told)})
+    told = {"resume": run_id, "promote": now.tune.promote, "storage": now.tune.storage}
+    snapshot = registry.lake.snapshot(found.data.tags["chestai.snapshot"])
+    return before.model_copy(update={**places, "tune": before.tune.model_copy(update=told)}), snapshot
 
 
 def _text(value: object) -> str:

@@ -8,15 +8,15 @@ from optuna.trial import TrialState
 from chestai.screen import Progress
 
 
-def watching(study: optuna.Study, progress: Progress, trials: int, epochs: int) -> Callable[[], None]:
+def watching(study: Callable[[], optuna.Study], progress: Progress, trials: int, epochs: int) -> Callable[[], None]:
     """A look at a study that updates the progress, in epochs; a trial that ended early gives back the rest of its own.
 
     Args:
-        trials: how many the sweep has. epochs: at most, of each.
+        study: gives the study as it is now. trials: how many the sweep has. epochs: at most, of each.
     """
 
     def look() -> None:
-        seen = study.get_trials(deepcopy=False)
+        seen = study().get_trials(deepcopy=False)
         ended = sum(trial.state.is_finished() for trial in seen)
         running = sum(trial.state == TrialState.RUNNING for trial in seen)
         trained = sum(epochs if trial.state.is_finished() else len(trial.intermediate_values) for trial in seen)

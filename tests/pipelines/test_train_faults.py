@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 EPOCHS = 3
 # Augmented and with dropout, so that a restart which drew anew would show.
 SMALL = (
-    *("+experiment=demo", "network.backbone=resnet10t", "network.size=64", "augment.strength=1"),
+    *("+experiment=demo", "cluster=laptop", "network.backbone=resnet10t", "network.size=64", "augment.strength=1"),
     *(f"train.epochs={EPOCHS}", "train.batch_size=8", "train.workers=2"),
 )
 OFTEN, SELDOM = "train.checkpoint_minutes=0.001", "train.checkpoint_minutes=100"  # every tenth step; each epoch

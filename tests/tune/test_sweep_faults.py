@@ -1,76 +1,93 @@
-"""A sweep whose driver is killed without warning, and gone on with."""
+"""Sweeps when processes die without warning: the driver, a node, the workers of a trial."""
 
-import shutil
+import json
 import signal
 import sys
 from pathlib import Path
 
-import optuna
+import psutil
 import pytest
-from mlflow.entities import Run
 
-from chestai import config as conf
 from chestai.lake import Lake
-from chestai.registry import Registry
 from tests.chain import Chain
-from tests.pipelines.processes import environment, finish, start
-from tests.pipelines.test_train_faults import wait_for
-from tune.trial import ENDED, trial_runs
+from tests.pipelines.processes import environment, finish, growing, start
+from tests.pipelines.test_commands import MARK, family, wait_until
+from tests.pipelines.test_train_faults import wait_for, workers
+from tests.tune.sweeps import SMALL, assert_whole, copied, parent, studied, sweep, trials
+from tune.trial import ENDED
 
 pytestmark = pytest.mark.slow
 
-TRIALS, EPOCHS = 4, 2
-SMALL = (
-    *("+experiment=demo", "network.backbone=resnet10t", "network.size=64", "train.batch_size=16"),
-    *(f"tune.trials={TRIALS}", f"tune.epochs={EPOCHS}", "tune.max_concurrent=1", "tune.scheduler=none"),
-)
+
+@pytest.fixture
+def lake(built: Chain, tmp_path: Path) -> Lake:
+    return copied(built.lake, tmp_path)
 
 
-def test_a_sweep_goes_on_after_its_driver_was_killed(built: Chain, tmp_path: Path) -> None:
+def raylets(mark: str) -> list[psutil.Process]:
+    return [one for one in family(mark) if one.name() == "raylet"]
+
+
+def test_a_sweep_goes_on_after_its_driver_was_killed(lake: Lake) -> None:
     """Without repeating what was finished, and without a second run for any trial."""
-    lake = Lake(str(tmp_path / "lake"))
-    shutil.copytree(built.lake.root, lake.root, ignore=shutil.ignore_patterns("mlflow", "runs", "sweeps", "logs"))
-    registry = Registry(conf.load().tracking, lake)
-
-    def studies() -> list[optuna.trial.FrozenTrial]:
-        database = Path(lake.uri("sweeps", "optuna.db"))
-        if not database.exists():
-            return []
-        names = optuna.get_all_study_names(f"sqlite:///{database}")
-        return optuna.load_study(study_name=names[0], storage=f"sqlite:///{database}").trials if names else []
+    count = 4
+    with environment() as env:
+        lost = sweep(env, lake, *SMALL, f"tune.trials={count}", "tune.max_concurrent=1")
+        wait_for(lost, lambda: sum(one.state.is_finished() for one in studied(lake)) >= 2, "the second trial's end")
+        lost.send_signal(signal.SIGKILL)
+        lost.wait()
+    before, parent_id = trials(lake), parent(lake).info.run_id
+    done = {trial.number: trial.value for trial in studied(lake) if trial.state.is_finished()}
+    assert parent(lake).info.status == "RUNNING" and 2 <= len(before) <= count
 
     with environment() as env:
-        sweep = start(env, sys.executable, "-m", "tune.sweep", f"lake={lake.root}", *SMALL)
-        wait_for(sweep, lambda: sum(trial.state.is_finished() for trial in studies()) >= 2, "the second trial's end")
-        sweep.send_signal(signal.SIGKILL)
-        sweep.wait()
-    (parent,) = [run for run in finished_or_not(registry) if run.data.tags["chestai.stage"] == "sweep"]
-    parent_id = parent.info.run_id
-    before = {run.data.tags["chestai.trial"]: run for run in trial_runs(registry, parent_id)}
-    done = {trial.number: trial.value for trial in studies() if trial.state.is_finished()}
-    assert parent.info.status == "RUNNING" and 2 <= len(before) <= TRIALS
-
-    with environment() as env:
-        output = finish(start(env, sys.executable, "-m", "tune.sweep", f"lake={lake.root}", f"tune.resume={parent_id}"))
-    assert f"{TRIALS}" in output
-    after = {run.data.tags["chestai.trial"]: run for run in trial_runs(registry, parent_id)}
-    assert len(after) == TRIALS == len(trial_runs(registry, parent_id))
-    assert {run.data.tags[ENDED] for run in after.values()} == {"ran to its end"}
-    assert {run.info.status for run in after.values()} == {"FINISHED"}
+        finish(start(env, sys.executable, "-m", "tune.sweep", f"lake={lake.root}", f"tune.resume={parent_id}"))
+    assert_whole(lake, count)
     for trial, run in before.items():
-        assert after[trial].info.run_id == run.info.run_id
-    client = registry.connect()
-    for run in after.values():
-        points = client.get_metric_history(run.info.run_id, "val_macro_auroc")
-        assert [point.step for point in points] == list(range(1, EPOCHS + 1)), "an epoch was trained twice, or never"
+        assert trials(lake)[trial].info.run_id == run.info.run_id
     for number, value in done.items():
-        assert studies()[number].value == value
-    assert client.get_run(parent_id).info.status == "FINISHED"
+        assert studied(lake)[number].value == value
+
+
+def test_a_cluster_grows_for_a_sweep_and_shrinks_after_it(lake: Lake, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Two trials at a time ask for two nodes, which the autoscaler starts, and ends when they have been idle."""
+    with growing(tmp_path_factory.mktemp("g"), workers=2, cpus=3, idle_s=20) as env:
+        assert len(raylets(env[MARK])) == 1, "the head alone"
+        running = sweep(env, lake, *SMALL, "train.workers=2", "tune.trials=3", "tune.max_concurrent=2")
+        wait_for(running, lambda: len(raylets(env[MARK])) == 3, "two more nodes")
+        finish(running)
+        wait_until(lambda: len(raylets(env[MARK])) == 1, 90, "giving the nodes back")
+    assert_whole(lake, 3)
+
+
+def test_a_sweep_outlives_a_node(lake: Lake, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Its trial goes on from its last epoch, on the node that the autoscaler starts in its place."""
+    with growing(tmp_path_factory.mktemp("g"), workers=2, cpus=3, idle_s=60) as env:
+        running = sweep(env, lake, *SMALL, "train.workers=2", "tune.trials=3", "tune.max_concurrent=2")
+        wait_for(running, lambda: any(one.intermediate_values for one in studied(lake)), "a trial's first epoch")
+        lost = workers(env[MARK])
+        node = next(iter(lost.values())).parent()
+        assert node is not None and node.name() == "raylet"
+        node.kill()
+        finish(running)
+    assert_whole(lake, 3)
+
+
+def test_a_trial_that_keeps_losing_its_workers_fails_and_the_sweep_goes_on(lake: Lake) -> None:
+    """It is tried again as often as `train.max_failures` says."""
+    words = ("tune.trials=2", "tune.max_concurrent=1", "train.max_failures=1")
+    with environment() as env:
+        running = sweep(env, lake, *SMALL, *words)
+        for _ in range(2):
+            wait_for(running, lambda: bool(workers(env[MARK])), "a worker")
+            (worker,) = workers(env[MARK]).values()
+            worker.kill()
+            worker.wait()
+        finish(running)
+    first, second = sorted(trials(lake).values(), key=lambda run: run.info.start_time)
+    assert first.info.status == "FAILED" and first.data.tags[ENDED].startswith("failed after 0 epochs: ")
+    assert second.info.status == "FINISHED" and second.data.tags[ENDED] == "ran to its end"
+    assert [trial.state.name for trial in studied(lake)] == ["FAIL", "COMPLETE"]
+    facts = json.loads(Path(lake.uri("reports", "sweep.json")).read_text())["facts"]
+    assert facts["failed"] == 1 and parent(lake).info.status == "FINISHED"
     assert list(Path(lake.uri("runs")).iterdir()) == []
-
-
-def finished_or_not(registry: Registry) -> list[Run]:
-    client = registry.connect()
-    experiment = client.get_experiment_by_name(registry.tracking.experiment)
-    assert experiment is not None
-    return list(client.search_runs([experiment.experiment_id]))

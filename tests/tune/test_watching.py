@@ -47,7 +47,7 @@ def test_plots_are_logged_where_there_is_something_to_show(
 def test_progress_counts_epochs_and_what_ended_trials_give_back(screen: Screen) -> None:
     made = optuna.create_study(direction="maximize")
     with screen.progress("sweep", 3 * 4, "epochs") as progress:
-        look = watching(made, progress, trials=3, epochs=4)
+        look = watching(lambda: made, progress, trials=3, epochs=4)
         look()
         assert (progress.done, progress.note) == (0, "0 of 3 trials done, 0 running")
         first, second = made.ask(), made.ask()

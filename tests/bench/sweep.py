@@ -1,0 +1,70 @@
+"""What a sweep of eight trials reaches on phantoms, against the demo's own settings in as many epochs, and its cost.
+
+    python -m tests.bench.sweep FOLDER [key=value ...]
+
+The corpus, the training and the sweep lie in the folder; what is done there already is not done again. ASHA stops poor
+trials, so the epochs that all trials together were given (resource-epochs) are fewer than trials x epochs.
+"""
+
+import statistics
+import sys
+from pathlib import Path
+
+from mlflow.entities import Run
+
+from chestai import config as conf
+from chestai.lake import Lake
+from chestai.registry import Registry
+from chestai.screen import Screen, quiet
+from chestai.sections import Config
+from pipelines import etl, phantom, train
+from pipelines.cluster import connected
+from tests.bench.record import record
+from tune import sweep
+from tune.trial import ENDED, trial_runs
+
+METRIC = "val_macro_auroc"
+
+
+def swept(config: Config, screen: Screen) -> tuple[Run, list[Run]]:
+    """The default's training and the sweep's trials in MLflow."""
+    registry = Registry(config.tracking, Lake(config.lake))
+    with connected(config.cluster):
+        for stage in (phantom.run, etl.run, train.run):
+            screen.say(str(stage(config, screen).facts["headline"]))
+        if not registry.finished_runs({"chestai.stage": "sweep"}):
+            sweep.run(config, screen)
+    parent = registry.finished_runs({"chestai.stage": "sweep"})[0]
+    trials = sorted(trial_runs(registry, parent.info.run_id), key=lambda run: run.info.start_time)
+    return registry.finished_runs({"chestai.stage": "train"})[0], trials
+
+
+def row(config: Config, what: str, run: Run, keys: list[str]) -> dict[str, object]:
+    """A run's settings, the epochs it was given, and its best one's val macro-AUROC."""
+    client = Registry(config.tracking, Lake(config.lake)).connect()
+    points = client.get_metric_history(run.info.run_id, METRIC)
+    drawn = {key: f"{float(run.data.params[key]):.3g}" for key in keys}
+    best = max(point.value for point in points)
+    ended = run.data.tags.get(ENDED, "ran to its end")
+    return {"what": what, **drawn, "epochs": len(points), METRIC: round(best, 4), "ended": ended}
+
+
+def main(folder: Path, overrides: list[str]) -> None:
+    places = [f"lake={folder / 'lake'}", f"phantom.root={folder / 'phantom'}"]
+    demo = conf.load(["+experiment=demo"])
+    tuned = ["tune.trials=8", f"tune.epochs={demo.train.epochs}", "tune.max_concurrent=1"]
+    config = conf.load(["+experiment=demo", *places, *tuned, *overrides])
+    with quiet(folder / "bench.log") as screen:
+        default, trials = swept(config, screen)
+    keys = list(config.tune.space)
+    rows = [row(config, "default", default, keys), *(row(config, "trial", trial, keys) for trial in trials)]
+    print(record("sweep", rows))
+    reached = [float(str(one[METRIC])) for one in rows]
+    epochs = [int(str(one["epochs"])) for one in rows[1:]]
+    print(f"default {reached[0]:.4f}, best trial {max(reached[1:]):.4f}, median {statistics.median(reached[1:]):.4f}")
+    print(f"resource-epochs {sum(epochs)} of {len(trials) * config.tune.epochs}")
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
+    main(Path(sys.argv[1]), sys.argv[2:])

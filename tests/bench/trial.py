@@ -1,0 +1,77 @@
+"""What a trial costs beyond the bare training run that it wraps.
+
+    python -m tests.bench.trial [key=value ...]
+
+In one Ray take turns: trainings by `pipelines.train.build_trainer`, and sweeps of one and of four trials of the very
+same settings, one after another. A trial's cost is a third of what the longer sweep takes longer, so that what a sweep
+does once (plots, the study, Tune's start) is told apart.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+
+from chestai import config as conf
+from chestai.lake import Lake
+from chestai.registry import Registry
+from chestai.screen import Screen, quiet
+from chestai.sections import Config
+from pipelines.cluster import connected
+from pipelines.train import build_trainer
+from tests.bench.corpus import lake_of, noise_cache
+from tests.bench.record import record
+from tune import sweep
+
+ROUNDS, MANY = 3, 4
+
+
+def bare(config: Config) -> float:
+    """Seconds of a training in a run of its own."""
+    registry = Registry(config.tracking, Lake(config.lake))
+    registry.connect()
+    started = time.monotonic()
+    with mlflow.start_run() as run:
+        build_trainer(config, registry, registry.lake.snapshot(), run.info.run_id).fit()
+    return time.monotonic() - started
+
+
+def swept(config: Config, screen: Screen, trials: int) -> float:
+    """Seconds of a sweep of so many trials."""
+    tuned = config.tune.model_copy(update={"trials": trials})
+    started = time.monotonic()
+    sweep.run(config.model_copy(update={"tune": tuned}), screen)
+    return time.monotonic() - started
+
+
+def main(overrides: list[str]) -> None:
+    rows: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as root, quiet(Path(root) / "bench.log") as screen:
+        config = conf.load([*SETTINGS, f"lake={root}", *overrides])
+        lake, snapshot = lake_of([], Path(root), "noise")
+        counts = {"train": 64, "val": 32}
+        noise_cache(lake, snapshot, config.network.size, counts)
+        lake.publish(replace(snapshot, splits={split: {"files": count} for split, count in counts.items()}))
+        with connected(config.cluster):
+            for turn in range(ROUNDS):
+                alone, one, many = bare(config), swept(config, screen, 1), swept(config, screen, MANY)
+                trial = (many - one) / (MANY - 1)
+                told = {"bare_s": alone, "trial_s": trial, "over_s": trial - alone, "sweep_s": one - trial}
+                rows.append({"turn": turn, **{name: round(value, 2) for name, value in told.items()}})
+                screen.say(str(rows[-1]))
+    print(record("trial", rows))
+    medians = {name: statistics.median(float(str(row[name])) for row in rows) for name in list(rows[0])[1:]}
+    print(", ".join(f"{name} {value:.1f}" for name, value in medians.items()))
+
+
+SETTINGS = (
+    *("network.backbone=resnet10t", "network.size=64", "train.batch_size=16", "augment.strength=0"),
+    *("train.epochs=2", "tune.epochs=2", "tune.max_concurrent=1", "tune.scheduler=none", "train.max_failures=0"),
+)
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
