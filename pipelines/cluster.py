@@ -19,11 +19,11 @@ FEEDING = 2  # logical cores that are left for the tasks that feed training work
 
 
 @contextlib.contextmanager
-def connected(cluster: Cluster) -> Iterator[None]:
+def connected(cluster: Cluster, dashboard: bool = False) -> Iterator[None]:
     """Be connected to Ray; inside a connection that is open already, this does nothing.
 
-    An embedded Ray ends with the command. `ray.init` guards it with a token by itself, unless RAY_AUTH_MODE says
-    otherwise; its ports would else run anybody's code.
+    An embedded Ray ends with the command; it has Ray's dashboard, on loopback, where that is asked for. `ray.init`
+    guards it with a token by itself, unless RAY_AUTH_MODE says otherwise; its ports would else run anybody's code.
     """
     if ray.is_initialized():
         yield
@@ -37,7 +37,7 @@ def connected(cluster: Cluster) -> Iterator[None]:
                 address="local",
                 num_cpus=max(cluster.cpus, os.cpu_count() or 1),
                 object_store_memory=int(cluster.object_store_gb * 2**30),
-                include_dashboard=False,
+                include_dashboard=dashboard,
                 log_to_driver=False,
             )
     DataContext.get_current().enable_progress_bars = False  # the screen shows one display, ours

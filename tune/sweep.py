@@ -18,6 +18,8 @@ import ray
 from mlflow.exceptions import MlflowException
 from ray import tune
 from ray.tune.search import ConcurrencyLimiter
+from ray.util.state import list_actors
+from ray.util.state.exception import RayStateApiException
 
 from chestai import config as conf
 from chestai.command import Summary, as_command
@@ -51,7 +53,8 @@ def run(config: Config, screen: Screen) -> Summary:
         config, snapshot = _resumed(config, registry)
     settings = config.tune
     _check(config, registry.lake, snapshot)
-    with connected(config.cluster), _sweep_run(config, screen, registry, snapshot) as parent_id:
+    with connected(config.cluster, dashboard=True), _sweep_run(config, screen, registry, snapshot) as parent_id:
+        _need_dashboard()
         results = _searched(config, screen, registry, snapshot, parent_id)
         best = _best(results)
         chosen = best.config or {}
@@ -84,6 +87,20 @@ def _check(config: Config, lake: Lake, snapshot: Snapshot) -> None:
     storage(config.tune, lake)
     for policy in values_of(config.tune.space, "train.uncertainty", config.train.uncertainty):
         train.check(conf.changed(config, {"train.uncertainty": policy}), lake, snapshot)
+
+
+def _need_dashboard() -> None:
+    """Refuse a cluster without Ray's dashboard.
+
+    A trial that Tune stops cannot give its workers' cores back. An actor of Ray Train does, which asks the dashboard
+    who lives; without an answer the cores stay taken, until a trial waits for ever.
+    """
+    try:
+        list_actors(limit=1)
+    except RayStateApiException as error:
+        raise UserError(
+            "a sweep needs Ray's dashboard: start the cluster's head with --include-dashboard=true"
+        ) from error
 
 
 def room(config: Config) -> int:

@@ -29,7 +29,7 @@ METRIC = "val_macro_auroc"
 def swept(config: Config, screen: Screen) -> tuple[Run, list[Run]]:
     """The default's training and the sweep's trials in MLflow."""
     registry = Registry(config.tracking, Lake(config.lake))
-    with connected(config.cluster):
+    with connected(config.cluster, dashboard=True):
         for stage in (phantom.run, etl.run, train.run):
             screen.say(str(stage(config, screen).facts["headline"]))
         if not registry.finished_runs({"chestai.stage": "sweep"}):

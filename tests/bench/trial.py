@@ -56,7 +56,7 @@ def main(overrides: list[str]) -> None:
         counts = {"train": 64, "val": 32}
         noise_cache(lake, snapshot, config.network.size, counts)
         lake.publish(replace(snapshot, splits={split: {"files": count} for split, count in counts.items()}))
-        with connected(config.cluster):
+        with connected(config.cluster, dashboard=True):
             for turn in range(ROUNDS):
                 alone, one, many = bare(config), swept(config, screen, 1), swept(config, screen, MANY)
                 trial = (many - one) / (MANY - 1)

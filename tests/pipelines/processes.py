@@ -51,9 +51,9 @@ def start(env: dict[str, str], *words: str, out: int | IO[str] = subprocess.PIPE
     )
 
 
-def finish(process: subprocess.Popen[str]) -> str:
+def finish(process: subprocess.Popen[str], seconds: float = FINISH_S) -> str:
     """Wait for a process, which must succeed, and return what it printed."""
-    output, _ = process.communicate(timeout=FINISH_S)
+    output, _ = process.communicate(timeout=seconds)
     assert process.returncode == 0, output
     return output
 
@@ -127,12 +127,10 @@ def growing(folder: Path, workers: int, cpus: int, idle_s: float) -> Iterator[di
     scaling = {"RAY_FAKE_CLUSTER": "1", "RAY_enable_autoscaler_v2": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
     identity = {"RAY_CLOUD_INSTANCE_ID": head_id, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": head_id}
     with guarded(folder) as env:
-        words = ("--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={folder / 'r'}")
-        node(
-            {**env, **scaling, **identity},
-            folder / "head.log",
-            *(*words, "--dashboard-agent-listen-port=0", f"--autoscaling-config={folder / 'cluster.json'}"),
-        )
+        words = ("--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={folder / 'r'}")
+        ports = (f"--dashboard-port={free_port()}", "--dashboard-agent-listen-port=0")
+        scaled = f"--autoscaling-config={folder / 'cluster.json'}"
+        node({**env, **scaling, **identity}, folder / "head.log", *words, *ports, scaled)
         yield {**env, "RAY_ADDRESS": f"127.0.0.1:{port}"}
 
 

@@ -16,6 +16,7 @@ from tests.pipelines.processes import start
 from tune.trial import ENDED, trial_runs
 
 EPOCHS = 2
+SWEEP_S = 600.0  # the longest that a sweep may take, on a machine that is busy with other things
 SMALL = (
     *("+experiment=demo", "cluster=laptop", "network.backbone=resnet10t", "network.size=64", "train.batch_size=16"),
     *(f"tune.epochs={EPOCHS}", "tune.scheduler=none"),
