@@ -207,7 +207,10 @@ class Promote(Section):
 
 class Score(Section):
     model: ModelName
+    corpus: str = "lake"  # these three have defaults, for a run of a former version kept no such keys
+    out: str | None = None
     batch_size: Positive
+    commit_seconds: Rate = 30.0
     csv: str | None
 
 

@@ -2,9 +2,10 @@
 
 import contextlib
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import ray
 from ray.data import DataContext
@@ -15,6 +16,7 @@ from chestai.sections import Cluster
 
 T = TypeVar("T")
 
+GCS_PORT = "RAY_GCS_SERVER_PORT"  # of an embedded Ray, which takes any free one without
 FEEDING = 2  # logical cores that are left for the tasks that feed training workers
 
 
@@ -22,8 +24,12 @@ FEEDING = 2  # logical cores that are left for the tasks that feed training work
 def connected(cluster: Cluster, dashboard: bool = False) -> Iterator[None]:
     """Be connected to Ray; inside a connection that is open already, this does nothing.
 
-    An embedded Ray ends with the command; it has Ray's dashboard, on loopback, where that is asked for. `ray.init`
-    guards it with a token by itself, unless RAY_AUTH_MODE says otherwise; its ports would else run anybody's code.
+    An embedded Ray ends with the command. `ray.init` guards it with a token by itself, unless RAY_AUTH_MODE says
+    otherwise; its ports would else run anybody's code.
+
+    Args:
+        dashboard: actors will ask Ray's dashboard (an embedded one has it then, on loopback); Ray does not tell them
+            which of several Rays on a machine is theirs, so the environment does.
     """
     if ray.is_initialized():
         yield
@@ -31,20 +37,41 @@ def connected(cluster: Cluster, dashboard: bool = False) -> Iterator[None]:
     address = cluster.address or os.environ.get("RAY_ADDRESS")
     with own_signals():
         if address:
-            ray.init(address=address, log_to_driver=False)
+            known = os.environ.get("RAY_ADDRESS") if address == "auto" else address
+            ray.init(address=address, log_to_driver=False, runtime_env=_addressed(known) if dashboard else None)
         else:
-            ray.init(
-                address="local",
-                num_cpus=max(cluster.cpus, os.cpu_count() or 1),
-                object_store_memory=int(cluster.object_store_gb * 2**30),
-                include_dashboard=dashboard,
-                log_to_driver=False,
-            )
+            _embedded(cluster, dashboard)
     DataContext.get_current().enable_progress_bars = False  # the screen shows one display, ours
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _embedded(cluster: Cluster, dashboard: bool) -> None:
+    settings: dict[str, Any] = {
+        "address": "local",
+        "num_cpus": max(cluster.cpus, os.cpu_count() or 1),
+        "object_store_memory": int(cluster.object_store_gb * 2**30),
+        "include_dashboard": dashboard,
+        "log_to_driver": False,
+    }
+    if not dashboard:
+        ray.init(**settings)
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    os.environ[GCS_PORT] = port
+    try:
+        ray.init(**settings, runtime_env=_addressed(f"127.0.0.1:{port}"))
+    finally:
+        del os.environ[GCS_PORT]
+
+
+def _addressed(address: str | None) -> dict[str, Any] | None:
+    """An environment for workers that tells Ray's address, where it is known."""
+    return {"env_vars": {"RAY_ADDRESS": address}} if address else None
 
 
 def check_room(cluster: Cluster, workers: int, gpu: bool) -> None:

@@ -31,8 +31,8 @@ class Folder:
     uri: str
 
     @staticmethod
-    def at(root: str, hint: str = "") -> "Folder":
-        """The folder at a path or URI.
+    def at(root: str, hint: str = "", key: str = "source.root") -> "Folder":
+        """The folder at a path or URI, which the user gave as `key`.
 
         Raises:
             UserError: there is no such folder; the message ends with the hint.
@@ -43,9 +43,9 @@ class Folder:
             filesystem, path = folder.filesystem()
             kind = filesystem.get_file_info(path).type
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise UserError(f"source.root={root} cannot be opened: {error}{hint}") from error
+            raise UserError(f"{key}={root} cannot be opened: {error}{hint}") from error
         if kind != fs.FileType.Directory:
-            raise UserError(f"source.root={root} is no folder{hint}")
+            raise UserError(f"{key}={root} is no folder{hint}")
         return folder
 
     def filesystem(self) -> tuple[fs.FileSystem, str]:

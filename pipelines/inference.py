@@ -1,7 +1,7 @@
 """Distributed inference: paths -> bytes -> decoded pixels (CPU tasks) -> a network's work (actor pool), on Ray Data."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -18,6 +18,8 @@ from chestai.committee import Committee
 from chestai.network import Classifier
 from chestai.screen import Screen
 from pipelines.decoding import decode_rows
+
+LARGEST = 256  # rows of a block: what is read again when a task's process dies
 
 
 class Work(Protocol):
@@ -69,30 +71,10 @@ def answered(
         batch_size: images a forward pass.
         stage: named by the progress display.
     """
-    weights, gpus = ray.put(bundle.network.state_dict()), int(ray.cluster_resources().get("GPU", 0))
-    actors = gpus or sum(node["Alive"] and node["Resources"].get("CPU", 0) > 1 for node in ray.nodes())
-    blocks = max(1, min(images.num_rows // batch_size, 4 * (os.cpu_count() or 1)))
-    decoded = (
-        ray.data.from_arrow(images)
-        .repartition(blocks)
-        .map_batches(
-            partial(decode_rows, size=bundle.card.size), batch_size=batch_size, batch_format="pyarrow", num_cpus=1
-        )
-    )
-    results = decoded.map_batches(
-        _Forward,
-        fn_constructor_args=(bundle.card.model_dump(), weights, work),
-        batch_size=batch_size,
-        batch_format="pyarrow",
-        num_cpus=2,  # unlike the decode tasks', or Ray Data would fuse the two and decode in this one actor
-        num_gpus=1 if gpus else 0,
-        compute=ActorPoolStrategy(min_size=1, max_size=max(1, actors)),  # one a GPU, or one a node with all its cores
-        runtime_env={"env_vars": FORWARD_ENV},
-    )
     done = Answered({}, {})
+    read = partial(_decode_in_pieces, size=bundle.card.size, piece=batch_size)
     with screen.progress(stage, images.num_rows, "images") as progress:
-        for batch in results.iter_batches(batch_size=None, batch_format="pyarrow"):
-            assert isinstance(batch, pa.Table)
+        for batch in streamed(bundle, blocks_of(images, batch_size), read, work, batch_size, ["image_id"]):
             for row in batch.to_pylist():
                 if row["not_scored"] is None:
                     done.answers[row["image_id"]] = row["answer"]
@@ -101,6 +83,68 @@ def answered(
             progress.update(len(done.answers) + len(done.unread))
     assert len(done.answers) + len(done.unread) == images.num_rows, "an image was answered twice or not at all"
     return done
+
+
+def _decode_in_pieces(rows: pa.Table, size: int, piece: int) -> Iterator[pa.Table]:
+    for at in range(0, rows.num_rows, piece):
+        yield decode_rows(rows.slice(at, piece), size)
+
+
+def blocks_of(rows: pa.Table, batch_size: int) -> list[pa.Table]:
+    """Rows in the pieces that are read by a task each: few enough that all cores have some, and at most `LARGEST`."""
+    cores = int(ray.cluster_resources().get("CPU", 1))
+    size = min(LARGEST, max(batch_size, rows.num_rows // (4 * cores)))
+    return [rows.slice(at, size) for at in range(0, rows.num_rows, size)]
+
+
+def streamed(
+    bundle: Bundle,
+    blocks: Sequence[pa.Table],
+    read: Callable[[pa.Table], pa.Table | Iterator[pa.Table]],
+    work: type[Work],
+    batch_size: int,
+    keep: Sequence[str],
+    attempts: int | None = None,
+    skip: bool = False,
+) -> Iterator[pa.Table]:
+    """Read blocks and run a work over their images, both distributed; give answers as they come, in no order.
+
+    Args:
+        read: a block -> its rows, at once or in pieces, with `pixels` (size * size bytes, or null: nothing to work on)
+            and `not_scored` (why, or null), and what the work asks for.
+        batch_size: images a forward pass.
+        keep: columns of the rows read that are wanted beside the answer.
+        attempts: how often a block is read whose task's process dies, before that is an error; None: again and again.
+        skip: leave blocks with an error out, whatever it is, instead of raising it.
+
+    Yields:
+        Tables of `keep`, `not_scored`, and `answer`: the work's, or null without pixels.
+    """
+    if not blocks:
+        return
+    weights, gpus = ray.put(bundle.network.state_dict()), int(ray.cluster_resources().get("GPU", 0))
+    actors = gpus or sum(node["Alive"] and node["Resources"].get("CPU", 0) > 1 for node in ray.nodes())
+    images = ray.data.from_blocks(list(blocks))  # unlike `from_arrow`, without a task a block to look at it
+    images.context.max_errored_blocks = -1 if skip else 0
+    results = images.map_batches(
+        read,
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=1,
+        max_retries=-1 if attempts is None else attempts - 1,
+    ).map_batches(
+        _Forward,
+        fn_constructor_args=(bundle.card.model_dump(), weights, work, [*keep, "not_scored"]),
+        batch_size=batch_size,
+        batch_format="pyarrow",
+        num_cpus=2,  # unlike the reading tasks', or Ray Data would fuse the two and decode in this one actor
+        num_gpus=1 if gpus else 0,
+        compute=ActorPoolStrategy(min_size=1, max_size=max(1, actors)),  # one a GPU, or one a node with all its cores
+        runtime_env={"env_vars": FORWARD_ENV},
+    )
+    for batch in results.iter_batches(batch_size=None, batch_format="pyarrow"):
+        assert isinstance(batch, pa.Table)
+        yield batch
 
 
 class Logits:
@@ -118,8 +162,8 @@ class Logits:
 class _Forward:
     """Holds the network in an actor and does the work on each batch."""
 
-    def __init__(self, card: dict[str, object], weights: ray.ObjectRef, work: type[Work]) -> None:
-        self.card = Card.model_validate(card)
+    def __init__(self, card: dict[str, object], weights: ray.ObjectRef, work: type[Work], keep: list[str]) -> None:
+        self.card, self.keep = Card.model_validate(card), keep
         device = "cuda" if torch.cuda.is_available() else "cpu"
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         network = self.card.network()
@@ -136,5 +180,4 @@ class _Forward:
             rows = batch.drop_columns("pixels").take(read).to_pylist()
             for index, answer in zip(read, self.work(stacked.copy(), rows), strict=True):
                 answers[index] = answer
-        columns = {"image_id": batch["image_id"], "not_scored": batch["not_scored"]}
-        yield pa.table({**columns, "answer": pa.array(answers, self.work.answer)})
+        yield batch.select(self.keep).append_column("answer", pa.array(answers, self.work.answer))

@@ -15,14 +15,14 @@ import serve.app as endpoint
 from chestai.bundle import Bundle
 from chestai.command import Stage, Summary, main, stage_table
 from chestai.errors import UserError
-from chestai.lake import IMAGES, Lake
+from chestai.lake import Lake
 from chestai.notice import RESEARCH_USE
 from chestai.registry import Registry
 from chestai.screen import Screen
 from chestai.sections import Config
-from pipelines import etl, evaluate, phantom, score, train
+from pipelines import corpora, etl, evaluate, phantom, score, train
 from pipelines.cluster import connected, log_folder
-from pipelines.score import ORDER as SCORE_ORDER
+from pipelines.ledger import read_scores
 
 MOST_URGENT = 10
 
@@ -70,8 +70,9 @@ def _tell(config: Config, screen: Screen, summaries: Sequence[Summary], url: str
     screen.say(f"registry: {evaluated['model']}; {evaluated['verdict']}")
     screen.say(f"model card: {evaluated['model_card']}")
     model = Registry(config.tracking, lake).load(config.score.model)
-    scored = lake.read(f"scores/{model.version}", where=pc.field("not_scored").is_null()).sort_by(SCORE_ORDER)
-    rows = scored.slice(0, MOST_URGENT).to_pylist()
+    corpus = corpora.find(config.score.corpus, lake)
+    scores = read_scores(Lake(config.score.out or config.lake), model.version, corpus.rows)
+    rows = scores.filter(pc.field("not_scored").is_null()).slice(0, MOST_URGENT).to_pylist()
     queue = [(row, _drivers(model.bundle, row)) for row in rows]
     screen.console.print(_queue(queue))
     if not queue:
@@ -79,12 +80,12 @@ def _tell(config: Config, screen: Screen, summaries: Sequence[Summary], url: str
         return
     first, drivers = queue[0]
     image_id, label = first["image_id"], drivers[0][0]
-    found = lake.read(IMAGES, lake.snapshot().versions[IMAGES], ["path"], pc.field("image_id") == image_id)
-    path = found["path"][0].as_py()
+    path = corpus.rows.filter(pc.field("image_id") == image_id)["path"][0].as_py()
     screen.say("Try:")
     screen.say(f"  curl -s -F file=@{path} {url}/infer")
     screen.say(f"  curl -s -F file=@{path} '{url}/infer?explain={label}' -o overlay.png")
-    screen.say(f"  curl -s '{url}/images/{image_id}/heatmap?label={label}' -o heatmap.png")
+    if corpus.snapshot is not None:
+        screen.say(f"  curl -s '{url}/images/{image_id}/heatmap?label={label}' -o heatmap.png")
     screen.say(f"  curl -s {url}/health    (interactive: {url}/docs)")
     screen.say(f"  .venv/bin/mlflow ui --backend-store-uri {Registry(config.tracking, lake).uri}")
     screen.say(f"reports: {lake.uri('reports')}   log: {screen.log}   Ray's logs: {log_folder()}")

@@ -1,114 +1,112 @@
-"""Score the whole corpus with a registered model into `scores/<version>`.
+"""Score a corpus with a registered model: the newest snapshot, or any folder of images, without a label file.
 
-Features: Ray Data streams bytes -> pixels -> logits; probabilities are calibrated, the triage rule is the bundle's; one
-atomic commit; each image of the snapshot is in the table once, unreadable ones with the reason instead of numbers; a
-second run finds the table. `score.csv=FILE` exports it.
+    python -m pipelines.score model=champion csv=scores.csv
+    python -m pipelines.score corpus=/data/incoming out=/data/triage
 
-Raises UserError: no build, no such model.
+- Ray Data streams bytes -> pixels (PNG, JPEG, DICOM) -> logits; probabilities are calibrated, the triage rule is the
+  model's. Where the snapshot's pixel cache has the model's size, nothing is decoded.
+- A run scores only what is missing: see `pipelines.ledger`. It commits every `score.commit_seconds`: whatever dies, the
+  next run repeats no more. `force=true` scores all anew; readers see old scores until the new ones are there.
+- What cannot be scored has a row with the reason, be it a file that kills the process that reads it.
+
+Raises UserError: no build, no such folder, no image in it, no such model.
 """
 
 import time
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from chestai.bundle import Bundle
 from chestai.command import Summary, as_command
-from chestai.lake import IMAGES, Lake, Snapshot, now, why_not
+from chestai.lake import Lake
 from chestai.registry import Registered, Registry
 from chestai.screen import Screen
 from chestai.sections import Config
+from pipelines import corpora, ledger
 from pipelines.cluster import connected
-from pipelines.inference import Scored, infer
-
-ORDER = [("triage_score", "descending"), ("image_id", "ascending")]  # the queue
+from pipelines.corpora import Corpus
+from pipelines.digests import Digests
+from pipelines.feed import PixelCache
+from pipelines.forwarding import from_cache, from_files
+from pipelines.ledger import BUCKETS, Ledger, Plan, read_scores
+from pipelines.writing import Writer
 
 
 def run(config: Config, screen: Screen) -> Summary:
-    """Score every image of the newest snapshot, or find that it is done."""
+    """Score what is missing of a corpus, or find that it is done."""
     started = time.monotonic()
     lake = Lake(config.lake)
-    snapshot = lake.snapshot()
+    corpus = corpora.find(config.score.corpus, lake)
     model = Registry(config.tracking, lake).load(config.score.model)
-    table = f"scores/{model.version}"
-    found = _found(lake, table, snapshot)
-    if found is not None and not config.force:
-        scores, done = found, "already scored, "
-    else:
-        images = lake.gold(snapshot, IMAGES, ["image_id", "path", "view"])
-        refused = why_not(images)
-        with connected(config.cluster):
-            seen = images.filter(pc.is_null(refused))
-            scored = infer(model.bundle, seen, config.score.batch_size, screen, "score")
-        pairs = zip(images["image_id"].to_pylist(), refused.to_pylist(), strict=True)
-        scored = replace(scored, unread=scored.unread | {image_id: why for image_id, why in pairs if why})
-        scores, done = score_table(model, snapshot, scored), ""
-        lake.write(table, scores)
+    out = lake if config.score.out is None else Lake(config.score.out)
+    book, dropped = ledger.opened(out, model.version, model.bundle.card)
+    if dropped:
+        screen.say(f"{out.uri(book.contents)} was of another model, or of a former form: it is written anew")
+    todo = book.plan(corpus.rows, config.force)
+    speed = _score(config, screen, started, corpus, model, book, todo)
     if config.score.csv is not None:
-        Path(config.score.csv).expanduser().parent.mkdir(parents=True, exist_ok=True)
-        pacsv.write_csv(scores, Path(config.score.csv).expanduser())
-    counts = {bucket: scores["bucket"].to_pylist().count(bucket) for bucket in ("urgent", "soon", "routine")}
-    left = {reason: scores["not_scored"].to_pylist().count(reason) for reason in sorted(_reasons(scores))}
+        target = Path(config.score.csv).expanduser()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        pacsv.write_csv(read_scores(out, model.version, corpus.rows), target)
+    counted = book.counts(corpus.rows, todo)
+    done = "already scored, " if todo.done.all() else ""
     facts = {
-        "headline": done + ", ".join(f"{count} {bucket}" for bucket, count in counts.items()),
-        "table": lake.uri(table),
+        "headline": done + ", ".join(f"{counted.buckets[one]} {one}" for one in BUCKETS),
+        "corpus": corpus.name,
         "model": f"{model.name} version {model.version}",
-        "snapshot": snapshot.snapshot_id,
-        "buckets": counts,
-        "not_scored": left,
+        "snapshot": corpus.snapshot.snapshot_id if corpus.snapshot else None,
+        "images": corpus.rows.num_rows,
+        "scored": counted.scored,
+        "already": counted.already,
+        "quarantined": counted.quarantined,
+        "ignored_files": corpus.ignored,
+        "buckets": counted.buckets,
+        **speed,
+        "table": out.uri(book.contents),
+        "files": out.uri(book.files),
         "csv": config.score.csv or "none (score.csv=FILE writes one)",
     }
-    rows = 0 if done else scores.num_rows
-    summary = Summary("score", rows, "images", time.monotonic() - started, facts)
+    summary = Summary("score", int((~todo.done).sum()), "images", time.monotonic() - started, facts)
     summary.save(lake)
     return summary
 
 
-def score_table(model: Registered, snapshot: Snapshot, scored: Scored) -> pa.Table:
-    """The rows of `scores/<version>`, most urgent first; what could not be scored comes last, without numbers."""
-    bundle = model.bundle
-    findings = bundle.card.findings
-    probabilities = bundle.calibration.apply(scored.logits)
-    scores = bundle.triage.score(probabilities, findings) if len(scored.image_ids) else np.zeros(0)
-    order = np.lexsort((np.array(scored.image_ids), -scores))
-    left = sorted(scored.unread)
-    blank = [None] * len(left)
-    columns: dict[str, object] = {
-        "image_id": [scored.image_ids[index] for index in order] + left,
-        "bucket": pa.array([*_buckets(bundle, scores[order]), *blank], pa.string()),
-        "triage_score": pa.array([*scores[order].tolist(), *blank], pa.float64()),
-    }
-    for column, finding in enumerate(findings):
-        values = probabilities[order, column].tolist()
-        columns[f"prob_{finding}"] = pa.array([*values, *blank], pa.float64())
-    total = len(order) + len(left)
-    columns["not_scored"] = pa.array([None] * len(order) + [scored.unread[one] for one in left], pa.string())
-    columns["model_version"] = [model.version] * total
-    columns["snapshot"] = [snapshot.snapshot_id] * total
-    columns["scored_at"] = pa.array([now()] * total, pa.timestamp("us", tz="UTC"))
-    return pa.table(columns)
+def _score(
+    config: Config, screen: Screen, started: float, corpus: Corpus, model: Registered, book: Ledger, todo: Plan
+) -> dict[str, float | None]:
+    """Write what the plan says is missing; give the seconds until the first image was done, and images/s after it."""
+    writer = Writer(corpus, model, book, todo, config.score.commit_seconds, config.force)
+    writer.add_unread()
+    missing = np.flatnonzero(todo.missing)
+    if not len(missing):
+        writer.commit()
+        return {"startup_seconds": None, "images_per_second": None}
+    rows = corpus.rows.take(pa.array(missing)).append_column("row", pa.array(missing, pa.int64()))
+    first, done, before = None, 0, 0
+    with screen.progress("score", len(missing), "images") as progress, connected(config.cluster):
+        writer.commit()
+        for batch in _answers(config, corpus, model, writer.known, rows):
+            writer.add(batch)
+            done += batch.num_rows
+            if first is None:
+                first, before = time.monotonic(), done
+            progress.update(done, ", ".join(f"{writer.buckets[one]:,} {one}" for one in BUCKETS))
+        writer.commit()
+    assert first is not None and done == len(missing), "an image was answered twice or not at all"
+    rate = (done - before) / (time.monotonic() - first) if done > before else None
+    return {"startup_seconds": first - started, "images_per_second": rate}
 
 
-def _buckets(bundle: Bundle, scores: np.ndarray) -> list[str]:
-    return [str(bucket) for bucket in bundle.triage.buckets(scores)]
-
-
-def _found(lake: Lake, table: str, snapshot: Snapshot) -> pa.Table | None:
-    """The table, if it is there and of this snapshot, in its order."""
-    if lake.version(table) is None:
-        return None
-    rows = lake.read(table)
-    if set(rows["snapshot"].to_pylist()) != {snapshot.snapshot_id}:
-        return None
-    return rows.sort_by(ORDER)
-
-
-def _reasons(scores: pa.Table) -> set[str]:
-    return {reason for reason in scores["not_scored"].to_pylist() if reason is not None}
+def _answers(config: Config, corpus: Corpus, model: Registered, known: Digests, rows: pa.Table) -> Iterator[pa.Table]:
+    """`pipelines.forwarding.ANSWERED` of rows of `CORPUS` with their place `row`."""
+    if corpus.snapshot is not None:
+        cache = PixelCache(Lake(config.lake), corpus.snapshot, model.bundle.card.size)
+        if cache.built:
+            return from_cache(model.bundle, cache, rows, config.score.batch_size)
+    return from_files(model.bundle, rows.select(["row", "path", "bytes"]), known, config.score.batch_size)
 
 
 if __name__ == "__main__":

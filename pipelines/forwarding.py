@@ -1,0 +1,128 @@
+"""What a corpus still lacks, read and put through the network, whatever a file does to the process that reads it."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
+
+from chestai.bundle import Bundle
+from chestai.lake import Lake
+from pipelines.decoding import READ, read_rows, read_shard
+from pipelines.digests import Digests
+from pipelines.feed import PixelCache, stored
+from pipelines.inference import Logits, blocks_of, streamed
+
+CRASHES_READER = "crashes_reader"
+
+# A file's answer: `READ` without its pixels; answer: logits (F), null where not scored or known already.
+ANSWERED = pa.schema([one for one in READ if one.name != "pixels"]).append(pa.field("answer", Logits.answer))
+KEEP = ["row", "sha256", "detail"]
+
+AT_ONCE = 64  # files that are tried alone
+HOPELESS = 100  # that many die and none survives: it is not the files
+ENOUGH = 1000  # that many survive and none dies: it is not the reading
+
+
+def from_files(bundle: Bundle, rows: pa.Table, known: Digests, batch_size: int) -> Iterator[pa.Table]:
+    """Answers from the files themselves.
+
+    A file that kills its reader takes its block with it. What has no answer then is read alone: what kills its reader
+    again is `CRASHES_READER`, the rest goes through once more, and any error is then raised.
+
+    Args:
+        rows: `row` (ascending), `path`, `bytes`; each is answered exactly once.
+        known: contents that need no answer.
+
+    Raises:
+        RuntimeError: every reader dies.
+    """
+    read = partial(read_rows, size=bundle.card.size, known=ray.put(known))
+    numbers = rows["row"].to_numpy()
+    left = np.ones(rows.num_rows, bool)
+
+    def answers(some: pa.Table, attempts: int, skip: bool) -> Iterator[pa.Table]:
+        blocks = blocks_of(some, batch_size)
+        for batch in streamed(bundle, blocks, read, Logits, batch_size, KEEP, attempts, skip):
+            at = np.searchsorted(numbers, batch["row"].to_numpy())
+            fresh = left[at]
+            left[at] = False
+            yield batch.filter(pa.array(fresh)).select(ANSWERED.names).cast(ANSWERED)
+
+    yield from answers(rows, attempts=2, skip=True)
+    if not left.any():
+        return
+    dead = deadly(rows.filter(pa.array(left)), read)
+    left[np.searchsorted(numbers, np.array(dead, np.int64))] = False
+    yield refused(dead)
+    yield from answers(rows.filter(pa.array(left)), attempts=4, skip=False)
+
+
+def deadly(rows: pa.Table, read: partial[Iterator[pa.Table]]) -> list[int]:
+    """The `row` of each file whose reader dies, twice, when it reads nothing else; it gives up where none does.
+
+    Raises:
+        RuntimeError: the first hundred readers all died.
+    """
+    alone = ray.remote(num_cpus=1, max_retries=1)(_survives)
+    waiting: dict[ray.ObjectRef, int] = {}
+    dead: list[int] = []
+    tried = 0
+    for at in range(rows.num_rows + 1):
+        if tried >= ENOUGH and not dead:
+            break
+        if at < rows.num_rows:
+            waiting[alone.remote(read, rows.slice(at, 1))] = rows["row"][at].as_py()
+        while waiting and (at == rows.num_rows or len(waiting) >= AT_ONCE):
+            (ref,), _ = ray.wait(list(waiting))
+            row, tried = waiting.pop(ref), tried + 1
+            try:
+                ray.get(ref)
+            except (WorkerCrashedError, OutOfMemoryError, NodeDiedError):
+                dead.append(row)
+            if len(dead) == tried >= HOPELESS:
+                raise RuntimeError(f"the readers of {tried} files all died: Ray's logs say of what")
+    return dead
+
+
+def _survives(read: partial[Iterator[pa.Table]], rows: pa.Table) -> bool:
+    return all(piece.num_rows for piece in read(rows))
+
+
+def refused(rows: Sequence[int]) -> pa.Table:
+    """Answers of files that kill their readers."""
+    detail = "the process that reads it dies"
+    found = [{"row": row, "not_scored": CRASHES_READER, "detail": detail} for row in rows]
+    return pa.Table.from_pylist(found, schema=ANSWERED)
+
+
+def from_cache(bundle: Bundle, cache: PixelCache, rows: pa.Table, batch_size: int) -> Iterator[pa.Table]:
+    """Answers from the pixel cache of a snapshot, without any decoding.
+
+    The cache holds what the files held when it was built, which is what the snapshot says that they hold.
+
+    Args:
+        rows: `row`, `image_id`, `sha256` of usable images of the snapshot; each is answered exactly once.
+    """
+    blocks = shards(cache.lake, cache, rows)
+    for batch in streamed(bundle, blocks, read_shard, Logits, batch_size, KEEP):
+        yield batch.select(ANSWERED.names).cast(ANSWERED)
+
+
+def shards(lake: Lake, cache: PixelCache, rows: pa.Table) -> list[pa.Table]:
+    """Rows in blocks that lie in a file of the cache each: `row`, `image_id`, `sha256`, `uri`."""
+    blocks = []
+    for split in ("train", "val", "test"):
+        image_ids = stored(lake, cache.snapshot, split)["image_id"]
+        places, held, end = pc.index_in(image_ids, value_set=rows["image_id"]), cache.split(split), 0
+        for uri, count in zip(held.uris, held.shards, strict=True):
+            start, end = end, end + count
+            wanted = places.slice(start, end - start).drop_null()
+            if len(wanted):
+                block = rows.select(["row", "image_id", "sha256"]).take(wanted)
+                blocks.append(block.append_column("uri", pa.array([uri] * len(wanted))))
+    assert sum(block.num_rows for block in blocks) == rows.num_rows, "the pixel cache lacks images of its snapshot"
+    return blocks
