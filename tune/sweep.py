@@ -34,7 +34,7 @@ from pipelines.feed import pixel_cache
 from tune.plots import log_plots
 from tune.search import METRIC, MODE, scheduler, searcher, storage, study_of
 from tune.space import as_experiment, check, values_of
-from tune.trial import end_trials, train_trial
+from tune.trial import end_trials, reason, train_trial
 from tune.watch import watching
 
 CONFIG = "config.json"
@@ -96,7 +96,7 @@ def _need_dashboard() -> None:
     who lives; without an answer the cores stay taken, until a trial waits for ever.
     """
     try:
-        list_actors(limit=1)
+        list_actors(ray.get_runtime_context().gcs_address, limit=1)
     except RayStateApiException as error:
         raise UserError(
             "a sweep needs Ray's dashboard: start the cluster's head with --include-dashboard=true"
@@ -152,7 +152,7 @@ def _searched(
 def _best(results: tune.ResultGrid) -> tune.Result:
     """The trial with the best epoch. Raises `RuntimeError` where every one failed before its first."""
     if results.errors and all("epoch" not in (results[index].metrics or {}) for index in range(len(results))):
-        first = str(results.errors[0]).strip().splitlines()[-1]
+        first = reason(results.errors[0])
         raise RuntimeError(f"each of the {len(results)} trials failed before its first epoch, one by {first}")
     return results.get_best_result(METRIC, MODE, scope="all")
 

@@ -1,5 +1,6 @@
 """A trial: the training stage with drawn settings, in an MLflow run of its own below the sweep's."""
 
+import re
 import sys
 from typing import Any
 
@@ -66,9 +67,16 @@ def _new_run(registry: Registry, snapshot: Snapshot, parent_id: str, trial: str,
     return str(run.info.run_id)
 
 
+def reason(error: Exception) -> str:
+    """What an error that crossed processes says, without the calls that led to it."""
+    lines = str(error).strip().splitlines()
+    starts = [at for at, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception)\b", line)]
+    return " ".join(" ".join(lines[starts[-1] if starts else 0 :]).split())[:1000]
+
+
 def _outcome(result: tune.Result, epochs: int) -> tuple[str, str]:
     """MLflow's status of a trial's run, and why it ended."""
     done = (result.metrics or {}).get("epoch", 0)
     if result.error is not None:
-        return "FAILED", f"failed after {done} epochs: {' '.join(str(result.error).split())[-300:]}"
+        return "FAILED", f"failed after {done} epochs: {reason(result.error)}"
     return "FINISHED", "ran to its end" if done >= epochs else f"stopped after {done} of {epochs} epochs"

@@ -1,6 +1,8 @@
 """Sweeps as processes on a small lake of their own, and what they leave in MLflow."""
 
+import contextlib
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -56,12 +58,22 @@ def trials(lake: Lake) -> dict[str, Run]:
 
 
 def studied(lake: Lake) -> list[optuna.trial.FrozenTrial]:
-    """The trials of the lake's only study, none before it began."""
-    database = Path(lake.uri("sweeps", "optuna.db"))
-    if not database.exists():
-        return []
-    names = optuna.get_all_study_names(f"sqlite:///{database}")
-    return optuna.load_study(study_name=names[0], storage=f"sqlite:///{database}").trials if names else []
+    """The trials of the lake's only study."""
+    url = f"sqlite:///{lake.uri('sweeps', 'optuna.db')}"
+    (name,) = optuna.get_all_study_names(url)
+    return optuna.load_study(study_name=name, storage=url).trials
+
+
+def so_far(lake: Lake, rows: str) -> int:
+    """How many rows the study's database has of a kind, while it is being made: Optuna would make it too."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{lake.uri('sweeps', 'optuna.db')}?mode=ro", uri=True)) as found:
+            return int(found.execute(f"SELECT COUNT(*) FROM {rows}").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+ENDED_TRIALS, EPOCHS_TOLD = "trials WHERE state != 'RUNNING'", "trial_intermediate_values"
 
 
 def assert_whole(lake: Lake, count: int) -> None:

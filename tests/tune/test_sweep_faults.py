@@ -13,7 +13,19 @@ from tests.chain import Chain
 from tests.pipelines.processes import environment, finish, growing
 from tests.pipelines.test_commands import MARK, family, wait_until
 from tests.pipelines.test_train_faults import wait_for, workers
-from tests.tune.sweeps import SMALL, SWEEP_S, assert_whole, copied, parent, studied, sweep, trials
+from tests.tune.sweeps import (
+    ENDED_TRIALS,
+    EPOCHS_TOLD,
+    SMALL,
+    SWEEP_S,
+    assert_whole,
+    copied,
+    parent,
+    so_far,
+    studied,
+    sweep,
+    trials,
+)
 from tune.trial import ENDED
 
 pytestmark = pytest.mark.slow
@@ -33,7 +45,7 @@ def test_a_sweep_goes_on_after_its_driver_was_killed(lake: Lake) -> None:
     count = 4
     with environment() as env:
         lost = sweep(env, lake, *SMALL, f"tune.trials={count}", "tune.max_concurrent=1")
-        wait_for(lost, lambda: sum(one.state.is_finished() for one in studied(lake)) >= 2, "the second trial's end")
+        wait_for(lost, lambda: so_far(lake, ENDED_TRIALS) >= 2, "the second trial's end")
         lost.send_signal(signal.SIGKILL)
         lost.wait()
     before, parent_id = trials(lake), parent(lake).info.run_id
@@ -64,7 +76,7 @@ def test_a_sweep_outlives_a_node(lake: Lake, tmp_path_factory: pytest.TempPathFa
     """Its trial goes on from its last epoch, on the node that the autoscaler starts in its place."""
     with growing(tmp_path_factory.mktemp("g"), workers=2, cpus=3, idle_s=60) as env:
         running = sweep(env, lake, *SMALL, "train.workers=2", "tune.trials=3", "tune.max_concurrent=2")
-        wait_for(running, lambda: any(one.intermediate_values for one in studied(lake)), "a trial's first epoch")
+        wait_for(running, lambda: so_far(lake, EPOCHS_TOLD) > 0, "a trial's first epoch")
         lost = workers(env[MARK])
         node = next(iter(lost.values())).parent()
         assert node is not None and node.name() == "raylet"
@@ -78,7 +90,7 @@ def test_a_trial_that_loses_its_worker_for_good_fails_and_the_sweep_goes_on(lake
     words = ("tune.trials=2", "tune.epochs=4", "tune.max_concurrent=1", "train.max_failures=0")
     with environment() as env:
         running = sweep(env, lake, *SMALL, *words)
-        wait_for(running, lambda: any(one.intermediate_values for one in studied(lake)), "a trial's first epoch")
+        wait_for(running, lambda: so_far(lake, EPOCHS_TOLD) > 0, "a trial's first epoch")
         (worker,) = workers(env[MARK]).values()
         worker.kill()
         finish(running, SWEEP_S)
@@ -92,10 +104,8 @@ def test_a_trial_that_loses_its_worker_for_good_fails_and_the_sweep_goes_on(lake
 
 
 def test_trials_that_are_stopped_give_their_cores_back(lake: Lake) -> None:
-    """More trials than there are cores, each of them stopped by Tune; without that the ninth would wait for ever."""
+    """More trials than there are cores, each of them stopped by Tune; without that the fifth would wait for ever."""
+    words = ("cluster.cpus=4", "tune.epochs=1", "tune.trials=5", "tune.max_concurrent=1", "tune.scheduler=asha")
     with environment() as env:
-        running = sweep(
-            env, lake, *SMALL, "tune.epochs=1", "tune.trials=10", "tune.scheduler=asha", "tune.max_concurrent=1"
-        )
-        finish(running, SWEEP_S)
-    assert len(trials(lake)) == 10 and {run.data.tags[ENDED] for run in trials(lake).values()} == {"ran to its end"}
+        finish(sweep(env, lake, *SMALL, *words), SWEEP_S)
+    assert len(trials(lake)) == 5 and {run.data.tags[ENDED] for run in trials(lake).values()} == {"ran to its end"}
