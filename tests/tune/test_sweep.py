@@ -13,7 +13,7 @@ from chestai import config as conf
 from tests.chain import Chain
 from tests.conftest import ROOT
 from tests.pipelines.processes import environment, finish
-from tests.tune.sweeps import SMALL, copied, parent, registry, studied, sweep, trials
+from tests.tune.sweeps import SMALL, SWEEP_S, copied, parent, registry, studied, sweep, trials
 from tune.trial import ENDED
 
 
@@ -23,7 +23,7 @@ def test_two_trials_are_two_child_runs_of_one_sweep(
     """As a command, with a Ray of its own."""
     lake = copied(built.lake, tmp_path)
     with environment() as env:
-        output = finish(sweep(env, lake, *SMALL, "tune.trials=2", "tune.epochs=1", "tune.seed=5"))
+        output = finish(sweep(env, lake, *SMALL, "tune.trials=2", "tune.epochs=1", "tune.seed=5"), SWEEP_S)
     assert "best val macro-AUROC" in output
     runs, whole = list(trials(lake).values()), parent(lake)
     assert len(runs) == 2 and {run.info.status for run in runs} == {"FINISHED"} == {whole.info.status}
