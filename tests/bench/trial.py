@@ -17,7 +17,7 @@ from pathlib import Path
 import mlflow
 
 from chestai import config as conf
-from chestai.lake import Lake
+from chestai.lake import Lake, now
 from chestai.registry import Registry
 from chestai.screen import Screen, quiet
 from chestai.sections import Config
@@ -55,7 +55,8 @@ def main(overrides: list[str]) -> None:
         lake, snapshot = lake_of([], Path(root), "noise")
         counts = {"train": 64, "val": 32}
         noise_cache(lake, snapshot, config.network.size, counts)
-        lake.publish(replace(snapshot, splits={split: {"files": count} for split, count in counts.items()}))
+        splits = {split: {"files": count} for split, count in counts.items()}
+        lake.publish(replace(snapshot, splits=splits, built_at=now()))
         with connected(config.cluster, dashboard=True):
             for turn in range(ROUNDS):
                 alone, one, many = bare(config), swept(config, screen, 1), swept(config, screen, MANY)
