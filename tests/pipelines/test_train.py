@@ -109,6 +109,7 @@ def test_validation_does_not_depend_on_the_number_of_workers(built: Chain, scree
     assert val_metrics(alone, truth, loss) == val_metrics(parts[0][0] + parts[1][0], truth, loss)
 
 
+@pytest.mark.slow
 def test_training_stops_early_when_val_gets_no_better(built: Chain, tmp_path: Path) -> None:
     """And the other options on the way: moving average, accumulation, repeats, focal loss, files instead of a cache."""
     options = (
@@ -127,6 +128,7 @@ def test_training_stops_early_when_val_gets_no_better(built: Chain, tmp_path: Pa
     assert bundle.card.provenance["pos_weight"] == [1.0] * len(bundle.card.findings)
 
 
+@pytest.mark.slow
 def test_a_file_of_weights_is_where_training_begins(finished: Chain, tmp_path: Path) -> None:
     """With a learning rate of nothing, what comes out is what went in."""
     version = finished.said["train"].facts["model"].split()[-1]
