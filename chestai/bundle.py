@@ -147,8 +147,8 @@ class Bundle:
 
     def predict(self, pixels: Sequence[Grey] | NDArray[np.uint8]) -> Prediction:
         """`uint8` (N, S, S) from `chestai.pixels.load` at the card's size -> `Prediction`, in fp32."""
-        logits, evidence = forward(self.network, np.stack(list(pixels)))
-        return Prediction(logits, self.calibration.apply(logits), evidence)
+        answer = forward(self.network, np.stack(list(pixels)))
+        return Prediction(answer.logits, self.calibration.apply(answer.logits), answer.evidence)
 
     def save(self, folder: Path) -> None:
         """Write its files, replacing what is there: weights, card, and the patients where they are known."""
@@ -269,11 +269,20 @@ def _words(value: tuple[str, ...] | int) -> str:
     return str(value) if isinstance(value, int) else ", ".join(value)
 
 
-def forward(
-    network: Classifier | Committee, pixels: NDArray[np.uint8]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Logits (N, F) and evidence (N, F, h, w) of `uint8` (N, S, S) in evaluation mode and fp32: THE inference pass."""
+class Answer(NamedTuple):
+    """What a network says of a batch, see `chestai.network.Output`; all float32.
+
+    logits: (N, F), uncalibrated. evidence: (N, F, h, w). embedding: (N, C).
+    """
+
+    logits: NDArray[np.float32]
+    evidence: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+
+
+def forward(network: Classifier | Committee, pixels: NDArray[np.uint8]) -> Answer:
+    """The answer to `uint8` (N, S, S) in evaluation mode and fp32: THE inference pass."""
     device = next(network.parameters()).device
     with torch.inference_mode():
         output = network(torch.from_numpy(pixels).to(device))
-    return output.logits.float().cpu().numpy(), output.evidence.float().cpu().numpy()
+    return Answer(*(one.float().cpu().numpy() for one in output))

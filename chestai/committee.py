@@ -50,12 +50,14 @@ class Committee(nn.Module):
 
         Its evidence is the mean over members of the plain image's, float32; smaller grids are enlarged to the largest
         (bilinear). So it lies where the image does whatever the views are, but its mean over space is no longer the
-        logit.
+        logit. Its embedding is the plain image's of all members, one after the other.
         """
         looks = list(_looks(pixels, self.views))
         outputs = [[member(look) for look in looks] for member in self.members]
         logits = torch.stack([output.logits for own in outputs for output in own]).mean(dim=0)
-        return Output(logits, _mean_map([own[0].evidence.float() for own in outputs]))
+        plain = [own[0] for own in outputs]
+        embedding = torch.cat([one.embedding for one in plain], dim=1)
+        return Output(logits, _mean_map([one.evidence.float() for one in plain]), embedding)
 
 
 def _looks(pixels: Tensor, views: Sequence[View]) -> Iterator[Tensor]:

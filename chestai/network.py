@@ -19,10 +19,12 @@ class Output(NamedTuple):
 
     logits: float (N, F), before calibration.
     evidence: float (N, F, h, w); its mean over space plus the finding's bias is the logit.
+    embedding: float (N, C), the backbone's features averaged over space: what the head sees of an image as a whole.
     """
 
     logits: Tensor
     evidence: Tensor
+    embedding: Tensor
 
 
 class Classifier(nn.Module):
@@ -82,7 +84,7 @@ class Classifier(nn.Module):
         given = self.backbone(x.contiguous(memory_format=torch.channels_last))
         features = self.features(_grid(given, self.backbone))
         evidence = self.head(functional.dropout2d(features, self.dropout, self.training))
-        return Output(evidence.float().mean(dim=(2, 3)) + self.bias, evidence)
+        return Output(evidence.float().mean(dim=(2, 3)) + self.bias, evidence, features.float().mean(dim=(2, 3)))
 
 
 def input_size(backbone: str, size: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Runs and the model registry: what is read from and written to MLflow, in one place."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -24,6 +25,7 @@ ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # how MLflow sa
 CHAMPIONS = "champions"  # tag of the registered model: who was champion, oldest first
 ROLLED_BACK = "rolled_back"  # tag of a version
 GATE, PASSED = "gate", "passed"  # tag of a version: what the gate said
+RUNTIME = "runtime_"  # beginning of tags of a version: what a runtime did to its answers
 BUNDLE = "bundle"  # artifact folder of a training run, and of a registered model
 
 PACKAGE = Path(__file__).resolve().parent
@@ -182,6 +184,16 @@ class Registry:
             UserError: there is no such version.
         """
         return self._tags(version).get(GATE)
+
+    def note_runtime(self, version: int, name: str, measured: Mapping[str, float]) -> None:
+        """Leave on the version what a runtime did to its answers."""
+        tag = RUNTIME + name
+        self.connect().set_model_version_tag(self.tracking.model, str(version), tag, json.dumps(dict(measured)))
+
+    def runtime(self, version: int, name: str) -> dict[str, float] | None:
+        """What `note_runtime` left on a version, None where it was never measured."""
+        noted = self._tags(version).get(RUNTIME + name)
+        return None if noted is None else dict(json.loads(noted))
 
     def _tags(self, version: int) -> dict[str, str]:
         try:

@@ -207,11 +207,26 @@ class Promote(Section):
 
 class Score(Section):
     model: ModelName
-    corpus: str = "lake"  # these three have defaults, for a run of a former version kept no such keys
+    corpus: str = "lake"  # keys with defaults are those that a run of a former version did not keep
     out: str | None = None
     batch_size: Positive
     commit_seconds: Rate = 30.0
+    actors: Positive | None = None
+    heatmaps: bool = False
+    embeddings: bool = False
     csv: str | None
+    parquet: str | None = None
+    worklist: str | None = None
+    gallery: str | None = None
+    gallery_images: Positive = 50
+
+
+class Runtime(Section):
+    engine: Literal["auto", "torch", "openvino"] = "auto"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = True
+    compile: bool = False
+    max_auroc_drop: Fraction = 0.002
 
 
 class Serve(Section):
@@ -317,6 +332,7 @@ class Config(Section):
     derive: Derive
     promote: Promote
     score: Score
+    runtime: Runtime = Runtime()
     serve: Serve
     triage: Triage
     tracking: Tracking

@@ -1,7 +1,9 @@
 """What a corpus still lacks, read and put through the network, whatever a file does to the process that reads it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,15 +13,18 @@ from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
 from chestai.bundle import Bundle
 from chestai.lake import Lake
+from pipelines.answering import ANSWER, Answering, Asked
 from pipelines.decoding import READ, read_rows, read_shard
 from pipelines.digests import Digests
 from pipelines.feed import PixelCache, stored
-from pipelines.inference import Logits, blocks_of, streamed
+from pipelines.inference import blocks_of, streamed
 
 CRASHES_READER = "crashes_reader"
 
-# A file's answer: `READ` without its pixels; answer: logits (F), null where not scored or known already.
-ANSWERED = pa.schema([one for one in READ if one.name != "pixels"]).append(pa.field("answer", Logits.answer))
+Read = Callable[[pa.Table], pa.Table | Iterator[pa.Table]]
+
+# A file's answer: `READ` without its pixels; answer: null where not scored or known already.
+ANSWERED = pa.schema([one for one in READ if one.name != "pixels"]).append(pa.field("answer", ANSWER))
 KEEP = ["row", "sha256", "detail"]
 
 AT_ONCE = 64  # files that are tried alone
@@ -27,7 +32,23 @@ HOPELESS = 100  # that many die and none survives: it is not the files
 ENOUGH = 1000  # that many survive and none dies: it is not the reading
 
 
-def from_files(bundle: Bundle, rows: pa.Table, known: Digests, batch_size: int) -> Iterator[pa.Table]:
+@dataclass(frozen=True)
+class Means:
+    """What answers come from. batch_size: images a forward pass. actors: as in `pipelines.inference.streamed`."""
+
+    bundle: Bundle
+    asked: Asked
+    batch_size: int
+    actors: int | None
+
+    def stream(self, blocks: Sequence[pa.Table], read: Read, **errors: Any) -> Iterator[pa.Table]:
+        """Rows of `ANSWERED`; arguments as `pipelines.inference.streamed`."""
+        work = partial(Answering, asked=self.asked)
+        for batch in streamed(self.bundle, blocks, read, work, self.batch_size, KEEP, actors=self.actors, **errors):
+            yield batch.select(ANSWERED.names).cast(ANSWERED)
+
+
+def from_files(means: Means, rows: pa.Table, known: Digests) -> Iterator[pa.Table]:
     """Answers from the files themselves.
 
     A file that kills its reader takes its block with it. What has no answer then is read alone: what kills its reader
@@ -40,17 +61,16 @@ def from_files(bundle: Bundle, rows: pa.Table, known: Digests, batch_size: int) 
     Raises:
         RuntimeError: every reader dies.
     """
-    read = partial(read_rows, size=bundle.card.size, known=ray.put(known))
+    read = partial(read_rows, size=means.bundle.card.size, known=ray.put(known))
     numbers = rows["row"].to_numpy()
     left = np.ones(rows.num_rows, bool)
 
     def answers(some: pa.Table, attempts: int, skip: bool) -> Iterator[pa.Table]:
-        blocks = blocks_of(some, batch_size)
-        for batch in streamed(bundle, blocks, read, Logits, batch_size, KEEP, attempts, skip):
+        for batch in means.stream(blocks_of(some, means.batch_size), read, attempts=attempts, skip=skip):
             at = np.searchsorted(numbers, batch["row"].to_numpy())
             fresh = left[at]
             left[at] = False
-            yield batch.filter(pa.array(fresh)).select(ANSWERED.names).cast(ANSWERED)
+            yield batch.filter(pa.array(fresh))
 
     yield from answers(rows, attempts=2, skip=True)
     if not left.any():
@@ -99,7 +119,7 @@ def refused(rows: Sequence[int]) -> pa.Table:
     return pa.Table.from_pylist(found, schema=ANSWERED)
 
 
-def from_cache(bundle: Bundle, cache: PixelCache, rows: pa.Table, batch_size: int) -> Iterator[pa.Table]:
+def from_cache(means: Means, cache: PixelCache, rows: pa.Table) -> Iterator[pa.Table]:
     """Answers from the pixel cache of a snapshot, without any decoding.
 
     The cache holds what the files held when it was built, which is what the snapshot says that they hold.
@@ -107,9 +127,7 @@ def from_cache(bundle: Bundle, cache: PixelCache, rows: pa.Table, batch_size: in
     Args:
         rows: `row`, `image_id`, `sha256` of usable images of the snapshot; each is answered exactly once.
     """
-    blocks = shards(cache.lake, cache, rows)
-    for batch in streamed(bundle, blocks, read_shard, Logits, batch_size, KEEP):
-        yield batch.select(ANSWERED.names).cast(ANSWERED)
+    yield from means.stream(shards(cache.lake, cache, rows), read_shard)
 
 
 def shards(lake: Lake, cache: PixelCache, rows: pa.Table) -> list[pa.Table]:

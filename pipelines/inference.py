@@ -23,14 +23,16 @@ LARGEST = 256  # rows of a block: what is read again when a task's process dies
 
 
 class Work(Protocol):
-    """What an actor does with a batch, made there from the card and the network on its device."""
+    """What an actor does with a batch."""
 
-    answer: pa.DataType
-
-    def __init__(self, card: Card, network: Classifier | Committee) -> None: ...
+    @property
+    def answer(self) -> pa.DataType: ...
 
     def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
         """`uint8` (N, S, S) and the N rows that they belong to -> N values of the type `answer`."""
+
+
+Worker = Callable[[Card, Classifier | Committee], Work]  # makes a work in its actor, with the network on its device
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,7 @@ def infer(bundle: Bundle, images: pa.Table, batch_size: int, screen: Screen, sta
     return Scored(list(done.answers), logits, done.unread)
 
 
-def answered(
-    bundle: Bundle, images: pa.Table, work: type[Work], batch_size: int, screen: Screen, stage: str
-) -> Answered:
+def answered(bundle: Bundle, images: pa.Table, work: Worker, batch_size: int, screen: Screen, stage: str) -> Answered:
     """Run a work over files.
 
     Args:
@@ -101,11 +101,12 @@ def streamed(
     bundle: Bundle,
     blocks: Sequence[pa.Table],
     read: Callable[[pa.Table], pa.Table | Iterator[pa.Table]],
-    work: type[Work],
+    work: Worker,
     batch_size: int,
     keep: Sequence[str],
     attempts: int | None = None,
     skip: bool = False,
+    actors: int | None = None,
 ) -> Iterator[pa.Table]:
     """Read blocks and run a work over their images, both distributed; give answers as they come, in no order.
 
@@ -116,6 +117,7 @@ def streamed(
         keep: columns of the rows read that are wanted beside the answer.
         attempts: how often a block is read whose task's process dies, before that is an error; None: again and again.
         skip: leave blocks with an error out, whatever it is, instead of raising it.
+        actors: at most so many do the work; None: one a GPU that is there now, or one a node with more than a core.
 
     Yields:
         Tables of `keep`, `not_scored`, and `answer`: the work's, or null without pixels.
@@ -123,7 +125,7 @@ def streamed(
     if not blocks:
         return
     weights, gpus = ray.put(bundle.network.state_dict()), int(ray.cluster_resources().get("GPU", 0))
-    actors = gpus or sum(node["Alive"] and node["Resources"].get("CPU", 0) > 1 for node in ray.nodes())
+    there = gpus or sum(node["Alive"] and node["Resources"].get("CPU", 0) > 1 for node in ray.nodes())
     images = ray.data.from_blocks(list(blocks))  # unlike `from_arrow`, without a task a block to look at it
     images.context.max_errored_blocks = -1 if skip else 0
     results = images.map_batches(
@@ -139,7 +141,7 @@ def streamed(
         batch_format="pyarrow",
         num_cpus=2,  # unlike the reading tasks', or Ray Data would fuse the two and decode in this one actor
         num_gpus=1 if gpus else 0,
-        compute=ActorPoolStrategy(min_size=1, max_size=max(1, actors)),  # one a GPU, or one a node with all its cores
+        compute=ActorPoolStrategy(min_size=1, max_size=actors or max(1, there)),  # each with all cores of its node
         runtime_env={"env_vars": FORWARD_ENV},
     )
     for batch in results.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -162,7 +164,7 @@ class Logits:
 class _Forward:
     """Holds the network in an actor and does the work on each batch."""
 
-    def __init__(self, card: dict[str, object], weights: ray.ObjectRef, work: type[Work], keep: list[str]) -> None:
+    def __init__(self, card: dict[str, object], weights: ray.ObjectRef, work: Worker, keep: list[str]) -> None:
         self.card, self.keep = Card.model_validate(card), keep
         device = "cuda" if torch.cuda.is_available() else "cpu"
         torch.set_num_threads(len(os.sched_getaffinity(0)))

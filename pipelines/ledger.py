@@ -24,6 +24,7 @@ from chestai.lake import FILE_MISSING, Lake
 from pipelines.digests import Digests, as_set, digests
 
 BUCKETS = ("urgent", "soon", "routine")
+FORM = 2  # of the table of contents
 ORDER = [("triage_score", "descending"), ("image_id", "ascending")]  # the queue; what has no score comes last
 
 # A file. image_id: of the corpus that it was scored with last. bytes, changed_ns: as in `pipelines.corpora.CORPUS`.
@@ -42,8 +43,18 @@ FILES = pa.schema(
 )
 
 
+HEATMAPS = pa.list_(
+    pa.struct({"finding": pa.string(), "rows": pa.int32(), "columns": pa.int32(), "evidence": pa.binary()})
+)
+
+
 def contents_schema(findings: Sequence[str]) -> pa.Schema:
-    """The columns of `scores/<version>`. image_id: of the file that it was first seen as."""
+    """The columns of `scores/<version>`.
+
+    image_id: of the file that it was first seen as. runtime: what computed it, such as `openvino fp32`. has_heatmaps,
+    has_embedding: whether the last two columns were asked for. heatmaps: of each finding that reaches its operating
+    point, its evidence, float32 (rows, columns) as bytes, for `chestai.explain.heatmap`.
+    """
     return pa.schema(
         {
             "sha256": pa.string(),
@@ -52,8 +63,13 @@ def contents_schema(findings: Sequence[str]) -> pa.Schema:
             "triage_score": pa.float64(),
             **{f"prob_{finding}": pa.float64() for finding in findings},
             "model_version": pa.int64(),
+            "runtime": pa.string(),
             "snapshot": pa.string(),
             "scored_at": pa.timestamp("us", tz="UTC"),
+            "has_heatmaps": pa.bool_(),
+            "has_embedding": pa.bool_(),
+            "heatmaps": HEATMAPS,
+            "embedding": pa.list_(pa.float32()),
         }
     )
 
@@ -124,10 +140,15 @@ class Counts:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Both tables of a model version in a lake; they exist."""
+    """Both tables of a model version in a lake; they exist.
+
+    heatmaps, embeddings: a content without them counts as not scored.
+    """
 
     lake: Lake
     version: int
+    heatmaps: bool = False
+    embeddings: bool = False
 
     @property
     def contents(self) -> str:
@@ -140,11 +161,21 @@ class Ledger:
     def plan(self, corpus: pa.Table, force: bool) -> Plan:
         """See `plan`. For ten million files and contents it takes some 5 GB for its while."""
         files = self.lake.read(self.files, columns=["path", "bytes", "changed_ns", "sha256", "reason"])
-        return plan(corpus, files, self.lake.read(self.contents, columns=["sha256"]), force)
+        return plan(corpus, files, self._scored()[0], force)
 
-    def known(self) -> Digests:
-        """The contents that are scored."""
-        return as_set(digests(self.lake.read(self.contents, columns=["sha256"])["sha256"]))
+    def known(self) -> tuple[Digests, bool]:
+        """The contents that are scored, and whether others lack only what is asked of them now."""
+        scored, lacking = self._scored()
+        return as_set(digests(scored["sha256"])), lacking
+
+    def _scored(self) -> tuple[pa.Table, bool]:
+        contents = self.lake.read(self.contents, columns=["sha256", "has_heatmaps", "has_embedding"])
+        scored = contents
+        if self.heatmaps:
+            scored = scored.filter(scored["has_heatmaps"])
+        if self.embeddings:
+            scored = scored.filter(scored["has_embedding"])
+        return scored.select(["sha256"]), scored.num_rows < contents.num_rows
 
     def write(self, contents: pa.Table, files: pa.Table, anew: bool, replaces: bool) -> None:
         """Add rows in one atomic commit a table, contents first; readers always see the old or the new row of each.
@@ -177,13 +208,16 @@ class Ledger:
         return Counts(now, already, dict(sorted(reasons.items())), {one: buckets[one] for one in BUCKETS})
 
 
-def opened(lake: Lake, version: int, card: Card) -> tuple[Ledger, bool]:
+def opened(
+    lake: Lake, version: int, card: Card, heatmaps: bool = False, embeddings: bool = False
+) -> tuple[Ledger, bool]:
     """The ledger of a model version, made where there is none; and whether scores of another model were dropped.
 
     Another registry may have given the same number to another model, or a former version of this program written the
     table: its description tells whose it is. Rows of files stay, and are done anew, for their contents have no scores.
     """
-    ledger, described = Ledger(lake, version), f"scores of the model {_identity(card)}"
+    ledger = Ledger(lake, version, heatmaps, embeddings)
+    described = f"scores of the model {_identity(card)}, form {FORM}"
     there = lake.version(ledger.contents) is not None
     if lake.version(ledger.files) is None:
         lake.write(ledger.files, FILES.empty_table())
@@ -214,9 +248,11 @@ def read_scores(lake: Lake, version: int, corpus: pa.Table | None = None) -> pa.
         UserError: nothing was scored with this version, or by a former version of this program.
     """
     ledger = Ledger(lake, version)
-    if "sha256" not in {field.name for field in lake.open(ledger.contents).schema().fields}:
+    names = [field.name for field in lake.open(ledger.contents).schema().fields]
+    if "sha256" not in names:
         raise UserError(f"{ledger.contents} in {lake.root} is of a former form: run `python -m pipelines.score`")
-    files, contents = lake.read(ledger.files), lake.read(ledger.contents)
+    kept = [name for name in names if name.startswith(("sha256", "bucket", "triage_", "prob_", "snapshot"))]
+    files, contents = lake.read(ledger.files), lake.read(ledger.contents, columns=kept)
     if corpus is not None:
         at = pc.index_in(corpus["path"], value_set=files["path"])
         files = files.take(at).set_column(0, "image_id", corpus["image_id"]).filter(pc.is_valid(at))

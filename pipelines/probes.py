@@ -60,7 +60,7 @@ class Examination:
         self.untrained = card.network().to(device).to(memory_format=torch.channels_last).eval()
 
     def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
-        logits, evidence = forward(self.network, pixels)
+        logits, evidence, _ = forward(self.network, pixels)
         answers = [{"logits": own, "located": None, "corrupted": None} for own in logits.tolist()]
         boxed = [at for at, row in enumerate(rows) if row["boxes"]]
         if boxed:

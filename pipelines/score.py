@@ -1,56 +1,68 @@
 """Score a corpus with a registered model: the newest snapshot, or any folder of images, without a label file.
 
     python -m pipelines.score model=champion csv=scores.csv
-    python -m pipelines.score corpus=/data/incoming out=/data/triage
+    python -m pipelines.score corpus=/data/incoming out=/data/triage gallery=urgent.html
+    python -m pipelines.score runtime.precision=bf16 heatmaps=true embeddings=true
 
 - Ray Data streams bytes -> pixels (PNG, JPEG, DICOM) -> logits; probabilities are calibrated, the triage rule is the
   model's. Where the snapshot's pixel cache has the model's size, nothing is decoded.
 - A run scores only what is missing: see `pipelines.ledger`. It commits every `score.commit_seconds`: whatever dies, the
   next run repeats no more. `force=true` scores all anew; readers see old scores until the new ones are there.
+- `runtime` says what computes. Of a precision below fp32, val must say that it does no harm (`pipelines.admission`).
+- `heatmaps=true`, `embeddings=true` keep more of each image; a run that asks for them does what lacks them anew.
 - What cannot be scored has a row with the reason, be it a file that kills the process that reads it.
 
-Raises UserError: no build, no such folder, no image in it, no such model.
+Raises UserError: no build, no such folder, no image in it, no such model, a precision that does harm.
 """
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pacsv
 
 from chestai.command import Summary, as_command
 from chestai.lake import Lake
 from chestai.registry import Registered, Registry
+from chestai.runtimes import Runtime
 from chestai.screen import Screen
 from chestai.sections import Config
-from pipelines import corpora, ledger
+from pipelines import corpora, exports, ledger
+from pipelines.admission import admit
+from pipelines.answering import Asked
 from pipelines.cluster import connected
 from pipelines.corpora import Corpus
 from pipelines.digests import Digests
 from pipelines.feed import PixelCache
-from pipelines.forwarding import from_cache, from_files
-from pipelines.ledger import BUCKETS, Ledger, Plan, read_scores
+from pipelines.forwarding import Means, from_cache, from_files
+from pipelines.ledger import BUCKETS
 from pipelines.writing import Writer
 
 
 def run(config: Config, screen: Screen) -> Summary:
     """Score what is missing of a corpus, or find that it is done."""
     started = time.monotonic()
-    lake = Lake(config.lake)
-    corpus = corpora.find(config.score.corpus, lake)
-    model = Registry(config.tracking, lake).load(config.score.model)
-    out = lake if config.score.out is None else Lake(config.score.out)
-    book, dropped = ledger.opened(out, model.version, model.bundle.card)
+    lake, wanted = Lake(config.lake), config.score
+    corpus = corpora.find(wanted.corpus, lake)
+    registry = Registry(config.tracking, lake)
+    model = registry.load(wanted.model)
+    out = lake if wanted.out is None else Lake(wanted.out)
+    book, dropped = ledger.opened(out, model.version, model.bundle.card, wanted.heatmaps, wanted.embeddings)
     if dropped:
         screen.say(f"{out.uri(book.contents)} was of another model, or of a former form: it is written anew")
     todo = book.plan(corpus.rows, config.force)
-    speed = _score(config, screen, started, corpus, model, book, todo)
-    if config.score.csv is not None:
-        target = Path(config.score.csv).expanduser()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        pacsv.write_csv(read_scores(out, model.version, corpus.rows), target)
+    writer = Writer(corpus, model, book, todo, wanted.commit_seconds, config.force)
+    writer.add_unread()
+    missing, speed = np.flatnonzero(todo.missing), Speed(started)
+    if len(missing):
+        with connected(config.cluster):
+            admit(config, registry, model, screen)
+            rows = corpus.rows.take(pa.array(missing)).append_column("row", pa.array(missing, pa.int64()))
+            _score(screen, writer, speed, _answers(config, corpus, model, writer.known, rows), len(missing))
+    else:
+        writer.commit()
+    written = exports.write(wanted, out, model, corpus)
     counted = book.counts(corpus.rows, todo)
     done = "already scored, " if todo.done.all() else ""
     facts = {
@@ -64,49 +76,58 @@ def run(config: Config, screen: Screen) -> Summary:
         "quarantined": counted.quarantined,
         "ignored_files": corpus.ignored,
         "buckets": counted.buckets,
-        **speed,
+        "startup_seconds": speed.startup,
+        "images_per_second": speed.rate,
         "table": out.uri(book.contents),
         "files": out.uri(book.files),
-        "csv": config.score.csv or "none (score.csv=FILE writes one)",
+        "written": ", ".join(written.values()) or "none (csv=, parquet=, worklist=, gallery=FILE write some)",
     }
     summary = Summary("score", int((~todo.done).sum()), "images", time.monotonic() - started, facts)
     summary.save(lake)
     return summary
 
 
-def _score(
-    config: Config, screen: Screen, started: float, corpus: Corpus, model: Registered, book: Ledger, todo: Plan
-) -> dict[str, float | None]:
-    """Write what the plan says is missing; give the seconds until the first image was done, and images/s after it."""
-    writer = Writer(corpus, model, book, todo, config.score.commit_seconds, config.force)
-    writer.add_unread()
-    missing = np.flatnonzero(todo.missing)
-    if not len(missing):
+@dataclass
+class Speed:
+    """Of a run that started then: seconds until the first images were done, and images/s after them."""
+
+    started: float
+    startup: float | None = None
+    rate: float | None = None
+    before: int = 0
+
+    def seen(self, done: int) -> None:
+        now = time.monotonic() - self.started
+        if self.startup is None:
+            self.startup, self.before = now, done
+        elif done > self.before:
+            self.rate = (done - self.before) / (now - self.startup)
+
+
+def _score(screen: Screen, writer: Writer, speed: Speed, answers: Iterator[pa.Table], count: int) -> None:
+    """Write answers as they come."""
+    done = 0
+    with screen.progress("score", count, "images") as progress:
         writer.commit()
-        return {"startup_seconds": None, "images_per_second": None}
-    rows = corpus.rows.take(pa.array(missing)).append_column("row", pa.array(missing, pa.int64()))
-    first, done, before = None, 0, 0
-    with screen.progress("score", len(missing), "images") as progress, connected(config.cluster):
-        writer.commit()
-        for batch in _answers(config, corpus, model, writer.known, rows):
+        for batch in answers:
             writer.add(batch)
             done += batch.num_rows
-            if first is None:
-                first, before = time.monotonic(), done
+            speed.seen(done)
             progress.update(done, ", ".join(f"{writer.buckets[one]:,} {one}" for one in BUCKETS))
         writer.commit()
-    assert first is not None and done == len(missing), "an image was answered twice or not at all"
-    rate = (done - before) / (time.monotonic() - first) if done > before else None
-    return {"startup_seconds": first - started, "images_per_second": rate}
+    assert done == count, "an image was answered twice or not at all"
 
 
 def _answers(config: Config, corpus: Corpus, model: Registered, known: Digests, rows: pa.Table) -> Iterator[pa.Table]:
     """`pipelines.forwarding.ANSWERED` of rows of `CORPUS` with their place `row`."""
+    wanted = config.score
+    asked = Asked(Runtime.of(config.runtime), wanted.heatmaps, wanted.embeddings)
+    means = Means(model.bundle, asked, wanted.batch_size, wanted.actors)
     if corpus.snapshot is not None:
         cache = PixelCache(Lake(config.lake), corpus.snapshot, model.bundle.card.size)
         if cache.built:
-            return from_cache(model.bundle, cache, rows, config.score.batch_size)
-    return from_files(model.bundle, rows.select(["row", "path", "bytes"]), known, config.score.batch_size)
+            return from_cache(means, cache, rows)
+    return from_files(means, rows.select(["row", "path", "bytes"]), known)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from chestai.explain import shown
 from chestai.lake import now
 from chestai.registry import Registered
 from pipelines.corpora import Corpus
 from pipelines.digests import Digests, digests, new, plus
 from pipelines.forwarding import CRASHES_READER
-from pipelines.ledger import FILES, Ledger, Plan, contents_schema
+from pipelines.ledger import FILES, HEATMAPS, Ledger, Plan, contents_schema
 
 MOST_PENDING = 50_000  # rows that wait for their commit
 
@@ -33,7 +34,7 @@ class _Pending:
 class Writer:
     """What a run writes for a corpus.
 
-    seconds: between commits. anew: what is scored already is scored again. known: contents that have their scores.
+    seconds: between commits. anew: what is scored already is scored again. known: contents that have what is asked.
     buckets: of what was scored, so far.
     """
 
@@ -46,9 +47,13 @@ class Writer:
     buckets: Counter[str] = field(default_factory=Counter)
     pending: list[_Pending] = field(default_factory=list)
     committed: float = field(default_factory=time.monotonic)
+    known: Digests = field(init=False)
 
     def __post_init__(self) -> None:
-        self.known: Digests = digests(pa.array([], pa.string())) if self.anew else self.book.known()
+        self.known, lacking = self.book.known()
+        if self.anew:
+            self.known = digests(pa.array([], pa.string()))
+        self.anew = self.anew or lacking
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -89,15 +94,37 @@ class Writer:
     def _contents(self, answers: pa.Table, image_ids: pa.ChunkedArray) -> pa.Table:
         """Rows of `scores/<version>`."""
         bundle, count = self.model.bundle, answers.num_rows
-        logits = np.array(answers["answer"].to_pylist(), np.float32).reshape(count, len(self.findings))
+        given = answers["answer"].to_pylist()
+        logits = np.array([one["logits"] for one in given], np.float32).reshape(count, len(self.findings))
         probabilities = bundle.calibration.apply(logits)
         scores = bundle.triage.score(probabilities, self.findings) if count else np.zeros(0)
         buckets = [str(one) for one in bundle.triage.buckets(scores)]
         self.buckets.update(buckets)
         snapshot = self.corpus.snapshot.snapshot_id if self.corpus.snapshot else None
         columns: list[Any] = [answers["sha256"], image_ids, buckets, scores, *probabilities.T]
-        columns += [[self.model.version] * count, [snapshot] * count, [now()] * count]
+        columns += [
+            [self.model.version] * count,
+            [one["runtime"] for one in given],
+            [snapshot] * count,
+            [now()] * count,
+        ]
+        columns += [[self.book.heatmaps] * count, [self.book.embeddings] * count]
+        columns.append(pa.array([self._heatmaps(*pair) for pair in zip(given, probabilities, strict=True)], HEATMAPS))
+        columns.append(pa.array([one["embedding"] for one in given], pa.list_(pa.float32())))
         return pa.table(columns, schema=contents_schema(self.findings))
+
+    def _heatmaps(self, given: dict[str, Any], probabilities: NDArray[np.float64]) -> list[dict[str, Any]] | None:
+        """Of the findings that reach their operating point; None where not asked for."""
+        if given["evidence"] is None:
+            return None
+        shape = given["rows"], given["columns"]
+        planes = np.frombuffer(given["evidence"], np.float32).reshape(-1, *shape)
+        points = self.model.bundle.card.thresholds
+        return [
+            {"finding": finding, "rows": shape[0], "columns": shape[1], "evidence": plane.tobytes()}
+            for finding, probability, plane in zip(self.findings, probabilities, planes, strict=True)
+            if shown(probability, points.get(finding))
+        ]
 
     def _wait(self, contents: pa.Table, files: pa.Table, rows: NDArray[np.integer[Any]]) -> None:
         if files.num_rows:

@@ -50,8 +50,8 @@ class Committee(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, pixels: Tensor) -> Output:
-        logits, evidence = zip(*(member(pixels) for member in self.members), strict=True)
-        return Output(torch.stack(logits).mean(0), torch.stack(evidence).mean(0))
+        logits, evidence, embedding = zip(*(member(pixels) for member in self.members), strict=True)
+        return Output(torch.stack(logits).mean(0), torch.stack(evidence).mean(0), torch.cat(embedding, dim=1))
 
 
 def classifier(backbone: str, seed: int = 0) -> Classifier:

@@ -50,9 +50,10 @@ def batch() -> np.ndarray:
 
 def test_logits_are_the_mean_of_the_evidence(network: Classifier, batch: np.ndarray) -> None:
     with torch.no_grad():
-        logits, evidence = network(torch.from_numpy(batch))
+        logits, evidence, embedding = network(torch.from_numpy(batch))
     assert logits.shape == (3, 3) and evidence.shape == (3, 3, 3, 3)
     torch.testing.assert_close(logits, evidence.mean(dim=(2, 3)) + network.bias)
+    torch.testing.assert_close(logits, embedding @ network.head.weight[:, :, 0, 0].T + network.bias)
 
 
 @pytest.mark.parametrize("backbone", FAMILIES)
@@ -62,7 +63,7 @@ def test_every_family_has_a_grid_of_evidence(backbone: str) -> None:
     with torch.no_grad():
         network.bias.normal_()
     side = FAMILIES[backbone]
-    logits, evidence = network(torch.randint(0, 256, (2, 64, 64), dtype=torch.uint8))
+    logits, evidence, _ = network(torch.randint(0, 256, (2, 64, 64), dtype=torch.uint8))
     assert logits.shape == (2, 3) and evidence.shape == (2, 3, side, side)
     torch.testing.assert_close(logits, evidence.mean(dim=(2, 3)) + network.bias)
     logits.square().sum().backward()

@@ -1,16 +1,22 @@
-"""One Spark session for the tests of this package, and NIH's whole label file as a lake."""
+"""One Spark session for the tests of this package, NIH's whole label file as a lake, a registered champion."""
 
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import mlflow
 import pytest
 from pyspark.sql import SparkSession
 
 from chestai import config as conf
+from chestai.bundle import Bundle
 from chestai.lake import Lake
+from chestai.registry import Registry
+from chestai.sections import Config
 from pipelines import spark
+from pipelines.packing import register
 from tests.pipelines.corpus import configure, run
+from tests.serve.test_endpoint import make_bundle
 
 LISTS = ("train_val_list.txt", "test_list.txt")
 
@@ -39,3 +45,19 @@ def whole_nih(
         return Lake(str(folder / "lake"))
 
     return build
+
+
+@pytest.fixture(scope="session")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A lake that holds a champion and nothing else."""
+    config = conf.load([f"lake={tmp_path_factory.mktemp('registered') / 'lake'}", "score.batch_size=4"])
+    registry = Registry(config.tracking, Lake(config.lake))
+    registry.connect()
+    with mlflow.start_run():
+        registry.promote(register(make_bundle(), registry))
+    return config
+
+
+@pytest.fixture(scope="session")
+def bundle(registered: Config) -> Bundle:
+    return Registry(registered.tracking, Lake(registered.lake)).load("champion").bundle

@@ -5,9 +5,7 @@ import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -15,7 +13,6 @@ import pyarrow.compute as pc
 import pytest
 
 from chestai import config as conf
-from chestai import pixels
 from chestai.bundle import Bundle
 from chestai.demographics import LATERAL
 from chestai.errors import UserError
@@ -26,67 +23,9 @@ from chestai.sections import Config
 from pipelines import corpora, score
 from pipelines.feed import pixel_cache
 from pipelines.ledger import Ledger, read_scores
-from pipelines.packing import register
 from tests.chain import Chain, go
-from tests.pipelines.test_etl_dicom import film, instance
-from tests.serve.test_endpoint import image, make_bundle
-
-FILES = {
-    "a.png": image(1),
-    "b.jpg": image(2, suffix=".jpg"),
-    "deep/er/c.JPEG": image(3, suffix=".jpg", channels=3),
-    "deep/d.dcm": film(4, **instance(4, "77")),
-    "1.2.840.5": film(5, **instance(5, "78")),
-    "twin of a.png": image(1),
-    "cut.png": image(6)[:900],
-    "empty.png": b"",
-    "page.png": b"<html>not found</html>",
-    "side.dcm": film(7, **instance(7, "79", ViewPosition="LL")),
-}
-REFUSED = {"cut.png": "truncated", "empty.png": "empty_file", "page.png": "not_an_image", "side.dcm": "not_frontal"}
-OTHERS = {"notes.txt": b"Doe", "DICOMDIR": b"index", ".hidden.png": image(8)}
-
-
-def write(root: Path, files: dict[str, bytes]) -> None:
-    for name, data in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(data)
-
-
-@pytest.fixture(scope="module")
-def registered(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """A lake that holds a champion and nothing else."""
-    config = conf.load([f"lake={tmp_path_factory.mktemp('registered') / 'lake'}", "score.batch_size=4"])
-    registry = Registry(config.tracking, Lake(config.lake))
-    registry.connect()
-    with mlflow.start_run():
-        registry.promote(register(make_bundle(), registry))
-    return config
-
-
-@pytest.fixture(scope="module")
-def bundle(registered: Config) -> Bundle:
-    return Registry(registered.tracking, Lake(registered.lake)).load("champion").bundle
-
-
-def told(config: Config, force: bool = False, **score: Any) -> Config:
-    return config.model_copy(update={"force": force, "score": config.score.model_copy(update=score)})
-
-
-def assert_as_told_by(bundle: Bundle, row: Any, data: bytes) -> None:
-    """A row of scores holds what the bundle says of a file."""
-    alone = bundle.predict([pixels.load(data, bundle.card.size)]).probabilities
-    findings = bundle.card.findings
-    np.testing.assert_allclose(row[[f"prob_{one}" for one in findings]].to_numpy(float), alone[0], rtol=0, atol=1e-5)
-    (value,) = bundle.triage.score(alone, findings)
-    assert row["triage_score"] == pytest.approx(value, abs=1e-5)
-    assert row["bucket"] == bundle.triage.bucket(row["triage_score"])
-
-
-def scores(lake: Lake, corpus: str) -> pd.DataFrame:
-    found = read_scores(lake, 1, corpora.of_folder(corpus).rows).to_pandas()
-    assert found["image_id"].is_unique
-    return found.set_index("image_id")
+from tests.pipelines.scoring import FILES, OTHERS, REFUSED, assert_as_told_by, scores, told, write
+from tests.serve.test_endpoint import image
 
 
 def test_the_life_of_a_folder(ray_cluster: None, registered: Config, bundle: Bundle, tmp_path: Path) -> None:

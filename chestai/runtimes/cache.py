@@ -1,0 +1,47 @@
+"""A cache of files that any number of processes fill and read at once: whole or not there, never half."""
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+Parts = dict[str, bytes]
+
+
+def cached(path: Path, names: Sequence[str], make: Callable[[], Parts]) -> Parts:
+    """The parts of these names in the file; where it is not there or damaged, what `make` gives, written to it.
+
+    Processes that miss it at once all make it, and the last one's stays. Parts have checksums (CRC-32).
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    found = _read(path, names)
+    if found is not None:
+        return found
+    parts = make()
+    _write(path, parts)
+    return parts
+
+
+def _read(path: Path, names: Sequence[str]) -> Parts | None:
+    try:
+        with zipfile.ZipFile(path) as file:
+            return {name: file.read(name) for name in names}  # by name, for damage can hide one
+    except Exception:  # not there, or damaged, wherever that is: `zipfile` has no common exception for it
+        return None
+
+
+def _write(path: Path, parts: Parts) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(number, "wb") as raw, zipfile.ZipFile(raw, "w", zipfile.ZIP_STORED) as file:
+            for part, content in parts.items():
+                file.writestr(part, content)
+        os.chmod(name, 0o644)  # mkstemp's are for one user alone
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,96 @@
+"""A precision below fp32 is used for a model only where val says that it does no harm: measured once a version."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from chestai.bundle import Card, forward
+from chestai.committee import Committee
+from chestai.errors import UserError
+from chestai.lake import Lake
+from chestai.metrics.ranking import auroc, mean_of_defined
+from chestai.network import Classifier
+from chestai.registry import Registered, Registry
+from chestai.runtimes import Runtime, ready
+from chestai.screen import Screen
+from chestai.sections import Config
+from pipelines.answers import matched, rows_of
+from pipelines.inference import answered
+
+IMAGES, SEED = 500, 17
+
+
+class Both:
+    """Logits in fp32 by torch, the reference, and by the runtime in question."""
+
+    answer = pa.struct({"reference": pa.list_(pa.float32()), "other": pa.list_(pa.float32())})
+
+    def __init__(self, card: Card, network: Classifier | Committee, runtime: Runtime) -> None:
+        self.reference = partial(forward, network)
+        self.other = ready(network, runtime, str(next(network.parameters()).device))
+
+    def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
+        pairs = zip(self.reference(pixels).logits.tolist(), self.other(pixels).logits.tolist(), strict=True)
+        return [{"reference": reference, "other": other} for reference, other in pairs]
+
+
+def admit(config: Config, registry: Registry, model: Registered, screen: Screen) -> None:
+    """Let a run with the runtime of the config pass, or refuse it. Ray is connected.
+
+    What was measured is a tag of the version in the registry, so that the endpoint knows it too.
+
+    Raises:
+        UserError: val's macro-AUROC falls by more than `runtime.max_auroc_drop`, or there is no val image to tell by.
+    """
+    wanted = config.runtime
+    if wanted.precision == "fp32":
+        return
+    name = f"{wanted.engine}_{wanted.precision}"
+    measured = registry.runtime(model.version, name)
+    if measured is None:
+        measured = _measured(config, registry.lake, model, screen)
+        registry.note_runtime(model.version, name, measured)
+    told = (
+        f"{wanted.precision} against fp32 on {measured['images']} val images: macro-AUROC {measured['auroc']:.4f} "
+        f"against {measured['reference_auroc']:.4f}, probabilities differ by {measured['mean']:.4f} in the mean, "
+        f"{measured['most']:.3f} at most"
+    )
+    if not measured["reference_auroc"] - measured["auroc"] <= wanted.max_auroc_drop:  # NaN does not pass
+        raise UserError(f"{told}; runtime.max_auroc_drop={wanted.max_auroc_drop:g}: take runtime.precision=fp32")
+    screen.say(told)
+
+
+def _measured(config: Config, lake: Lake, model: Registered, screen: Screen) -> dict[str, float]:
+    bundle, precision = model.bundle, config.runtime.precision
+    try:
+        snapshot = lake.snapshot(bundle.card.snapshot)
+        rows = rows_of(lake, snapshot, {"val"})
+    except UserError as error:
+        raise UserError(f"runtime.precision={precision} is checked on val images first: {error}") from error
+    chosen = np.random.default_rng(SEED).permutation(rows.num_rows)[:IMAGES]
+    rows = rows.take(pa.array(np.sort(chosen)))
+    work = partial(Both, runtime=Runtime.of(config.runtime))
+    found = answered(bundle, rows.select(["image_id", "path"]), work, config.score.batch_size, screen, "check").answers
+    if not found:
+        raise UserError(
+            f"runtime.precision={precision} is checked on val images first, and none can be read: take fp32"
+        )
+    logits = {name: np.array([one[name] for one in found.values()], np.float32) for name in ("reference", "other")}
+    targets = matched(rows, snapshot, bundle.card.findings, list(found), logits["other"], {}).targets
+    reference, other = (bundle.calibration.apply(one) for one in logits.values())
+    apart = np.abs(reference - other)
+    return {
+        "images": len(found),
+        "mean": float(apart.mean()),
+        "most": float(apart.max()),
+        "reference_auroc": _macro(targets, reference),
+        "auroc": _macro(targets, other),
+    }
+
+
+def _macro(targets: NDArray[np.float32], probabilities: NDArray[np.float64]) -> float:
+    each = [auroc(targets[:, column], probabilities[:, column]) for column in range(targets.shape[1])]
+    return float(mean_of_defined(np.array([each]))[0])
