@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from chestai.errors import UserError
-from chestai.lake import read_bytes
+from chestai.lake import located, read_bytes
 
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg"))
 
@@ -50,8 +50,7 @@ class Folder:
 
     def filesystem(self) -> tuple[fs.FileSystem, str]:
         """The pyarrow filesystem and this folder's path on it."""
-        filesystem, path = fs.FileSystem.from_uri(self.uri)
-        return filesystem, path
+        return located(self.uri)
 
     def location(self, path: str) -> str:
         """The absolute path or URI of a file below the folder; of one elsewhere, the path itself."""

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from chestai.delta import Part, commit, write_part
-from chestai.lake import Lake
+from chestai.lake import Lake, read_bytes
 from pipelines.workers import quick
 
 ROWS_A_FILE = 200_000  # a reader wants few, large files
@@ -34,9 +34,7 @@ def read_lines(spark: SparkSession, locations: Sequence[str]) -> DataFrame:
 
 def _lines(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for location in _locations(batches):
-        filesystem, path = fs.FileSystem.from_uri(location)
-        with filesystem.open_input_stream(path) as stream:
-            text = stream.read().decode("utf-8-sig", errors="replace")
+        text = read_bytes(location).decode("utf-8-sig", errors="replace")
         lines = [(number, line.rstrip("\r")) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
         numbers = pa.array([number for number, _ in lines], pa.int32())
         texts = pa.array([line for _, line in lines], pa.string())

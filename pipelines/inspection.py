@@ -14,7 +14,6 @@ from typing import Any
 
 import cv2
 import pyarrow as pa
-from pyarrow import fs
 from pyspark import Accumulator
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -22,7 +21,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
 from chestai import dicom, pixels
-from chestai.lake import Lake
+from chestai.lake import Lake, read_bytes
 from chestai.screen import Progress
 from pipelines.frames import read_delta, to_delta
 from pipelines.workers import quick
@@ -95,9 +94,7 @@ def inspect_file(location: str, known: Mapping[str, Any] | None = None) -> dict[
         known: what an earlier reading found; it stands if the content is the same.
     """
     try:
-        filesystem, path = fs.FileSystem.from_uri(location)
-        with filesystem.open_input_stream(path) as stream:
-            data = stream.read()
+        data = read_bytes(location)
     except OSError as error:
         return {"file_reason": UNREADABLE, "file_detail": str(error)}
     digest = hashlib.sha256(data).hexdigest()
