@@ -13,7 +13,6 @@ from chestai import pixels
 from chestai.bundle import Bundle
 from chestai.explain import heatmap, shown
 from chestai.lake import Lake, now, read_bytes
-from chestai.notice import RESEARCH_USE
 from chestai.pages.gallery import Case, gallery, shrink
 from chestai.registry import Registered
 from chestai.sections import Score
@@ -94,7 +93,6 @@ def page(scores: pa.Table, most: int, model: Registered, corpus: Corpus) -> str:
         "images scored": f"{scored.num_rows:,}",
         "not scored": f"{scores.num_rows - scored.num_rows:,}",
         "written": f"{now():%Y-%m-%d %H:%M} UTC",
-        "notice": RESEARCH_USE,
     }
     if len(cases) < first.num_rows:
         facts["no longer readable"] = f"{first.num_rows - len(cases)} of the most urgent"
