@@ -17,7 +17,9 @@ from safetensors.torch import load_file, save_file
 from chestai import patients
 from chestai.calibration import AnyCalibration, from_dict
 from chestai.committee import Committee
+from chestai.drift import Reference
 from chestai.errors import UserError
+from chestai.intake import Intake
 from chestai.network import Classifier
 from chestai.notice import RESEARCH_USE
 from chestai.patients import Seen
@@ -28,6 +30,8 @@ from chestai.triage import TriageRule
 WEIGHTS = "weights.safetensors"
 CARD = "card.json"
 PATIENTS = "patients.txt"
+INTAKE = "intake.safetensors"
+DRIFT = "drift.json"
 FORMAT = 3
 
 # For workers that run a network: glibc gives big freed buffers back to the kernel at once, and keeping them makes eager
@@ -130,12 +134,15 @@ class Prediction(NamedTuple):
 class Bundle:
     """A card, its network in evaluation mode, and the patients of each training behind it, as far as they are known.
 
-    The patients lie in a file of their own, for the endpoint publishes the card.
+    The patients lie in a file of their own, for the endpoint publishes the card. So do the input gate and the drift
+    reference, which bundles of former versions lack (None).
     """
 
     card: Card
     network: Classifier | Committee
     seen: tuple[Seen, ...] = ()
+    intake: Intake | None = None
+    drift: Reference | None = None
 
     @cached_property
     def calibration(self) -> AnyCalibration:
@@ -151,7 +158,7 @@ class Bundle:
         return Prediction(answer.logits, self.calibration.apply(answer.logits), answer.evidence)
 
     def save(self, folder: Path) -> None:
-        """Write its files, replacing what is there: weights, card, and the patients where they are known."""
+        """Write its files, replacing what is there: weights, card, and of the rest what there is."""
         folder.mkdir(parents=True, exist_ok=True)
         # Cloned, for one classifier may be a member twice, and a file of safetensors holds no tensor under two names.
         weights = {
@@ -164,6 +171,12 @@ class Bundle:
             (folder / PATIENTS).write_text(patients.to_text(self.seen))
         else:
             (folder / PATIENTS).unlink(missing_ok=True)
+        for name in (INTAKE, DRIFT):
+            (folder / name).unlink(missing_ok=True)
+        if self.intake is not None:
+            self.intake.save(folder / INTAKE)
+        if self.drift is not None:
+            (folder / DRIFT).write_text(self.drift.to_json())
 
     @staticmethod
     def load(folder: Path, device: str = "cpu") -> "Bundle":
@@ -175,7 +188,9 @@ class Bundle:
         card, seen = read_about(folder)
         try:
             weights = load_file(folder / WEIGHTS, device=device)
-        except (OSError, SafetensorError) as error:
+            intake = Intake.load(folder / INTAKE) if (folder / INTAKE).exists() else None
+            drift = Reference.from_json((folder / DRIFT).read_text()) if (folder / DRIFT).exists() else None
+        except (OSError, ValueError, SafetensorError) as error:
             raise UserError(_unusable(folder, error)) from error
         network = card.network().to(device)
         try:
@@ -183,7 +198,7 @@ class Bundle:
         except RuntimeError as error:
             backbones = " + ".join(member.backbone for member in card.members)
             raise UserError(f"{folder / WEIGHTS} does not fit backbone {backbones}") from error
-        return Bundle(card, network.to(memory_format=torch.channels_last).eval(), seen)
+        return Bundle(card, network.to(memory_format=torch.channels_last).eval(), seen, intake, drift)
 
 
 def read_about(folder: Path) -> tuple[Card, tuple[Seen, ...]]:
@@ -217,7 +232,8 @@ def assembled(bundles: Sequence[Bundle], tta: Sequence[View] = ()) -> Bundle:
     of all (a committee's one by one); `tta`, the views given (those of the bundles count no more); `split_known`, where
     it is of all; `synthetic`, where any is; and `provenance`, which holds `assembled_from` (run and snapshot of each
     that was trained, in order) and `pos_weight` (the mean over members; left out where one has none). Calibration and
-    thresholds are still the first's: fit them anew before use. Its patients are those of all.
+    thresholds are still the first's: fit them anew before use. So are the input gate and the drift reference, the
+    latter's scores to be fitted anew. Its patients are those of all.
 
     Raises:
         UserError: two differ in findings or size.
@@ -247,7 +263,7 @@ def assembled(bundles: Sequence[Bundle], tta: Sequence[View] = ()) -> Bundle:
         }
     )
     seen = tuple(dict.fromkeys(one for bundle in bundles for one in bundle.seen))
-    return Bundle(card, Committee(classifiers, tta).eval(), seen)
+    return Bundle(card, Committee(classifiers, tta).eval(), seen, bundles[0].intake, bundles[0].drift)
 
 
 def _classifiers(network: Classifier | Committee) -> list[Classifier]:

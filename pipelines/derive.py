@@ -2,6 +2,7 @@
 
 Features: several versions as one ensemble (`model=3+5`), test-time augmentation (`tta=[rotate,zoom]`), another
 calibration, one that is moved to a site's prevalence, triage weights and bounds tuned on val for a stated goal. The
+input gate is that of the (first) model, and so is the drift reference but for the scores, which are those on val. The
 result is a model like any other: `pipelines.evaluate` judges it next, scoring and the endpoint take it.
 
 Raises UserError: no such version, members that do not go together, patients in training and val, a goal out of reach.
@@ -24,6 +25,7 @@ from pipelines import guard
 from pipelines.answers import Answers, of_bundle
 from pipelines.cluster import connected
 from pipelines.packing import calibrated, register
+from pipelines.watching import with_scores
 
 
 def run(config: Config, screen: Screen) -> Summary:
@@ -48,6 +50,7 @@ def run(config: Config, screen: Screen) -> Summary:
     bundle = calibrated(bundle, val.logits, val.targets, settings.calibration, settings.prevalence)
     if settings.triage_goal is not None:
         bundle = _tuned(config, bundle, val)
+    bundle = with_scores(bundle, val.logits)
     tags = {"chestai.stage": "derive", "chestai.snapshot": snapshot.snapshot_id}
     registry.connect()
     with mlflow.start_run(run_name=f"derive {made_of}", tags=tags) as active:

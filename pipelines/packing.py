@@ -30,6 +30,7 @@ from chestai.triage import TriageRule
 from pipelines.relabelling import pos_weight, train_targets
 from pipelines.tracking import git_commit, packages
 from pipelines.trainloop import STATE
+from pipelines.watching import watched
 
 
 def new_network(config: Config, snapshot: Snapshot) -> Classifier:
@@ -82,7 +83,10 @@ def best_epoch(result: Result) -> dict[str, Any]:
 
 
 def register_best(config: Config, registry: Registry, snapshot: Snapshot, result: Result, run_id: str) -> int:
-    """Calibrate the best epoch's network on val, log it to the active run, register it; give its version."""
+    """Calibrate the best epoch's network on val, log it to the active run, register it; give its version.
+
+    With its input gate and its drift reference, for which some images are read once more: Ray must be connected.
+    """
     with _best(result)[1].as_directory() as folder:
         state = torch.load(Path(folder) / STATE, map_location="cpu", weights_only=True)
     network = new_network(config, snapshot)
@@ -93,7 +97,8 @@ def register_best(config: Config, registry: Registry, snapshot: Snapshot, result
     patients = (*seen, seen_in_training(registry.lake, snapshot))
     bundle = Bundle(card, network.to(memory_format=torch.channels_last).eval(), patients)
     val = state["val"]["logits"].numpy(), state["val"]["targets"].numpy()
-    return register(calibrated(bundle, *val, config.train.calibration), registry)
+    bundle = calibrated(bundle, *val, config.train.calibration)
+    return register(watched(bundle, registry.lake, snapshot, *val), registry)
 
 
 def register(bundle: Bundle, registry: Registry) -> int:

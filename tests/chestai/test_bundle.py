@@ -12,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from chestai.bundle import CARD, PATIENTS, WEIGHTS, Bundle, Card, Member, assembled, forward, read_about
+from chestai.bundle import CARD, DRIFT, INTAKE, PATIENTS, WEIGHTS, Bundle, Card, Member, assembled, forward, read_about
 from chestai.calibration import Calibration
 from chestai.committee import Committee
+from chestai.drift import Reference
 from chestai.errors import UserError
+from chestai.intake import Intake
 from chestai.network import Classifier
 from chestai.patients import Seen
 from chestai.triage import TriageRule
@@ -113,6 +115,43 @@ def test_patients_that_were_cut_off_are_refused(bundle: Bundle, keep: float, tmp
     text = (tmp_path / PATIENTS).read_text()
     (tmp_path / PATIENTS).write_text(text[: int(keep * len(text))])
     with pytest.raises(UserError, match=r"no usable model bundle in .*cut off") as error:
+        Bundle.load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def watched(bundle: Bundle, batch: NDArray[np.uint8]) -> Bundle:
+    """With an input gate and a drift reference."""
+    return replace(bundle, intake=Intake.fit(batch), drift=Reference.of({"pixels.mean": [1.0, 2.0], "view": ["PA"]}))
+
+
+def test_the_input_gate_and_the_drift_reference_are_kept(
+    watched: Bundle, batch: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    watched.save(tmp_path)
+    loaded = Bundle.load(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([CARD, DRIFT, INTAKE, PATIENTS, WEIGHTS])
+    assert watched.intake is not None and loaded.intake is not None
+    assert loaded.intake.limit == watched.intake.limit and loaded.intake.images == len(batch)
+    np.testing.assert_array_equal(loaded.intake.score(batch), watched.intake.score(batch))
+    assert loaded.drift == watched.drift is not None
+    both = assembled([watched, make(2)])
+    assert both.intake is watched.intake and both.drift is watched.drift
+
+
+def test_a_bundle_without_them_is_read_and_leaves_none_behind(watched: Bundle, bundle: Bundle, tmp_path: Path) -> None:
+    watched.save(tmp_path)
+    bundle.save(tmp_path)
+    loaded = Bundle.load(tmp_path)
+    assert loaded.intake is None and loaded.drift is None
+
+
+@pytest.mark.parametrize("name", [INTAKE, DRIFT])
+@pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"\xff{}"])
+def test_damaged_ones_are_refused_in_one_line(watched: Bundle, name: str, content: bytes, tmp_path: Path) -> None:
+    watched.save(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match="no usable model bundle in") as error:
         Bundle.load(tmp_path)
     assert "\n" not in str(error.value)
 

@@ -173,6 +173,13 @@ def test_a_derived_version_is_scored_and_gated_like_any_other(finished: Chain, t
     assert bundle.calibration.method == "isotonic" and bundle.seen == trained.seen
     assert bundle.card.triage != trained.card.triage
     assert bundle.triage.emergencies == trained.triage.emergencies
+    assert bundle.intake is not None and trained.intake is not None and bundle.intake.limit == trained.intake.limit
+    assert (
+        bundle.drift is not None and trained.drift is not None and [*bundle.drift.features] == [*trained.drift.features]
+    )
+    kept = {name for name, one in bundle.drift.features.items() if one == trained.drift.features[name]}
+    assert {"pixels.mean", "pixels.strangeness", "view", "outcome"} <= kept
+    assert not {"probability.Effusion", "triage.score"} & kept, "its own scores, not the first model's"
 
     scored = go(score.run, config)
     assert scored.rows == finished.said["score"].rows

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from chestai import config as conf
+from chestai import observations
+from chestai.drift import Window, report
 from chestai.errors import UserError
 from chestai.lake import IMAGES, LABELS, Lake
 from chestai.network import Classifier
@@ -52,6 +54,7 @@ def test_a_run_holds_its_settings_curves_system_metrics_and_a_model_without_pick
     names = [path.name for path in folder.rglob("*") if path.is_file()]
     assert "weights.safetensors" in names and "input_example.json" in names
     assert not [name for name in names if Path(name).suffix in (".pkl", ".pickle", ".pt", ".pth", ".bin")]
+    assert "intake.safetensors" in names and "drift.json" in names
     model = mlflow.pyfunc.load_model(str(folder))
     assert model.metadata.signature.inputs.input_names() == ["image"]
     example = model.input_example
@@ -59,6 +62,34 @@ def test_a_run_holds_its_settings_curves_system_metrics_and_a_model_without_pick
     findings = list(finished.lake.snapshot().vocabulary)
     assert model.predict(example)[findings].shape == (1, len(findings))
     assert not Path(finished.lake.uri("runs", run_id)).exists()
+
+
+def test_a_model_knows_what_it_was_given(finished: Chain) -> None:
+    """Its own test images are neither refused nor drifted; others are."""
+    snapshot, version = finished.lake.snapshot(), finished.said["train"].facts["model"].split()[-1]
+    bundle = Registry(finished.config.tracking, finished.lake).load(version).bundle
+    assert bundle.intake is not None and bundle.drift is not None
+    counts = {name: sum(one.counts) for name, one in bundle.drift.features.items()}
+    splits = {name: snapshot.splits[name]["files"] for name in ("train", "val")}
+    assert bundle.intake.images == splits["train"]
+    assert counts["pixels.mean"] == counts["view"] == splits["train"] + splits["val"]
+    assert counts["pixels.strangeness"] == counts["outcome"] == counts["triage.score"] == splits["val"]
+    assert {f"probability.{finding}" for finding in bundle.card.findings} < {*counts}
+
+    store = store_of(finished.lake, snapshot, 64, "test", cached=True)
+    films = store.read(np.arange(snapshot.splits["test"]["files"]))[0]
+    assert (bundle.intake.score(films) > bundle.intake.limit).mean() <= 0.05
+    assert (bundle.intake.score(255 - films) > bundle.intake.limit).all()
+    verdicts = []
+    for given in (films, films // 2):
+        window = Window(bundle.drift)
+        columns = observations.of_scores(bundle.predict(films).probabilities, bundle.card.findings, bundle.triage)
+        window.add({**observations.of_pixels(given, bundle.intake), **columns})
+        found = {one.name: one.verdict for one in report(bundle.drift, window.counts()).features}
+        assert found.pop("view") == found.pop("outcome") == "unknown"
+        verdicts.append(found)
+    assert {*verdicts[0].values()} <= {"stable", "unknown"} and verdicts[0]["pixels.mean"] == "stable"
+    assert verdicts[1]["pixels.mean"] == "drifted"
 
 
 def few(chain: Chain, folder: Path, counts: dict[str, int]) -> Lake:
