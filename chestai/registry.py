@@ -1,6 +1,5 @@
 """Runs and the model registry: what is read from and written to MLflow, in one place."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -18,6 +17,8 @@ from chestai.bundle import Bundle
 from chestai.errors import UserError
 from chestai.lake import Lake
 from chestai.phantom import encode, plan
+from chestai.runtimes import Runtime
+from chestai.runtimes.effect import Effect
 from chestai.sections import Tracking
 
 CHAMPION = "champion"
@@ -25,7 +26,7 @@ ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # how MLflow sa
 CHAMPIONS = "champions"  # tag of the registered model: who was champion, oldest first
 ROLLED_BACK = "rolled_back"  # tag of a version
 GATE, PASSED = "gate", "passed"  # tag of a version: what the gate said
-RUNTIME = "runtime_"  # beginning of tags of a version: what a runtime did to its answers
+RUNTIME = "runtime_{}_{}"  # tag of a version: what a runtime does to its answers
 BUNDLE = "bundle"  # artifact folder of a training run, and of a registered model
 
 PACKAGE = Path(__file__).resolve().parent
@@ -185,15 +186,15 @@ class Registry:
         """
         return self._tags(version).get(GATE)
 
-    def note_runtime(self, version: int, name: str, measured: Mapping[str, float]) -> None:
-        """Leave on the version what a runtime did to its answers."""
-        tag = RUNTIME + name
-        self.connect().set_model_version_tag(self.tracking.model, str(version), tag, json.dumps(dict(measured)))
+    def note_runtime(self, version: int, runtime: Runtime, effect: Effect) -> None:
+        """Leave on the version what a runtime does to its answers."""
+        tag = RUNTIME.format(runtime.engine, runtime.precision)
+        self.connect().set_model_version_tag(self.tracking.model, str(version), tag, effect.model_dump_json())
 
-    def runtime(self, version: int, name: str) -> dict[str, float] | None:
+    def runtime(self, version: int, runtime: Runtime) -> Effect | None:
         """What `note_runtime` left on a version, None where it was never measured."""
-        noted = self._tags(version).get(RUNTIME + name)
-        return None if noted is None else dict(json.loads(noted))
+        noted = self._tags(version).get(RUNTIME.format(runtime.engine, runtime.precision))
+        return None if noted is None else Effect.model_validate_json(noted)
 
     def _tags(self, version: int) -> dict[str, str]:
         try:

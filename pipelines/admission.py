@@ -15,6 +15,7 @@ from chestai.metrics.ranking import auroc, mean_of_defined
 from chestai.network import Classifier
 from chestai.registry import Registered, Registry
 from chestai.runtimes import Runtime, ready
+from chestai.runtimes.effect import Effect
 from chestai.screen import Screen
 from chestai.sections import Config
 from pipelines.answers import matched, rows_of
@@ -48,22 +49,18 @@ def admit(config: Config, registry: Registry, model: Registered, screen: Screen)
     wanted = config.runtime
     if wanted.precision == "fp32":
         return
-    name = f"{wanted.engine}_{wanted.precision}"
-    measured = registry.runtime(model.version, name)
-    if measured is None:
-        measured = _measured(config, registry.lake, model, screen)
-        registry.note_runtime(model.version, name, measured)
-    told = (
-        f"{wanted.precision} against fp32 on {measured['images']} val images: macro-AUROC {measured['auroc']:.4f} "
-        f"against {measured['reference_auroc']:.4f}, probabilities differ by {measured['mean']:.4f} in the mean, "
-        f"{measured['most']:.3f} at most"
-    )
-    if not measured["reference_auroc"] - measured["auroc"] <= wanted.max_auroc_drop:  # NaN does not pass
+    runtime = Runtime.of(wanted)
+    effect = registry.runtime(model.version, runtime)
+    if effect is None:
+        effect = _measured(config, registry.lake, model, screen)
+        registry.note_runtime(model.version, runtime, effect)
+    told = f"{wanted.precision}: {effect}"
+    if not effect.harmless(wanted.max_auroc_drop):
         raise UserError(f"{told}; runtime.max_auroc_drop={wanted.max_auroc_drop:g}: take runtime.precision=fp32")
     screen.say(told)
 
 
-def _measured(config: Config, lake: Lake, model: Registered, screen: Screen) -> dict[str, float]:
+def _measured(config: Config, lake: Lake, model: Registered, screen: Screen) -> Effect:
     bundle, precision = model.bundle, config.runtime.precision
     try:
         snapshot = lake.snapshot(bundle.card.snapshot)
@@ -82,13 +79,13 @@ def _measured(config: Config, lake: Lake, model: Registered, screen: Screen) -> 
     targets = matched(rows, snapshot, bundle.card.findings, list(found), logits["other"], {}).targets
     reference, other = (bundle.calibration.apply(one) for one in logits.values())
     apart = np.abs(reference - other)
-    return {
-        "images": len(found),
-        "mean": float(apart.mean()),
-        "most": float(apart.max()),
-        "reference_auroc": _macro(targets, reference),
-        "auroc": _macro(targets, other),
-    }
+    return Effect(
+        images=len(found),
+        mean=float(apart.mean()),
+        most=float(apart.max()),
+        reference_auroc=_macro(targets, reference),
+        auroc=_macro(targets, other),
+    )
 
 
 def _macro(targets: NDArray[np.float32], probabilities: NDArray[np.float64]) -> float:

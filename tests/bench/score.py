@@ -41,6 +41,7 @@ from chestai.findings import NIH14
 from chestai.lake import Lake
 from chestai.registry import Registry
 from chestai.runtimes import Runtime, ready
+from chestai.runtimes.effect import Effect
 from chestai.screen import Screen
 from chestai.sections import Config
 from pipelines import score
@@ -150,8 +151,8 @@ def main(originals: Path, many: int) -> None:
         registry.connect()
         with mlflow.start_run():
             registry.promote(register(bundle(), registry))
-        equal = {"images": 0, "mean": 0.0, "most": 0.0, "reference_auroc": 0.5, "auroc": 0.5}
-        registry.note_runtime(1, "auto_bf16", equal)  # random weights have no val to be checked on
+        equal = Effect(images=0, mean=0.0, most=0.0, reference_auroc=0.5, auroc=0.5)
+        registry.note_runtime(1, Runtime("auto", "bf16"), equal)  # random weights have no val to be checked on
         places = (root / f"out{number}" for number in itertools.count())
         with connected(config.cluster):
             for precision in PRECISIONS:

@@ -20,6 +20,7 @@ from chestai.errors import UserError
 from chestai.explain import heatmap, shown
 from chestai.lake import IMAGES, LABELS, Lake
 from chestai.registry import Registry
+from chestai.runtimes import Runtime
 from chestai.screen import Screen
 from chestai.sections import Config
 from pipelines import corpora, exports, score
@@ -138,14 +139,15 @@ def test_bf16_is_taken_where_val_allows_it(built: Chain, registered: Config, scr
     model = registry.load("1")
     lenient = config.model_copy(update={"runtime": config.runtime.model_copy(update={"max_auroc_drop": 0.9})})
     admit(lenient, registry, model, screen)
-    assert re.search(r"bf16 against fp32 on \d+ val images: macro-AUROC 0\.\d+", screen.console.file.getvalue())  # type: ignore[attr-defined]
-    measured = registry.runtime(1, "auto_bf16")
-    assert measured is not None and 0 < measured["mean"] <= measured["most"] < 0.1
+    assert re.search(r"bf16: on \d+ val images macro-AUROC 0\.\d+", screen.console.file.getvalue())  # type: ignore[attr-defined]
+    bf16 = Runtime("auto", "bf16")
+    effect = registry.runtime(1, bf16)
+    assert effect is not None and 0 < effect.mean <= effect.most < 0.1
 
-    registry.note_runtime(1, "auto_bf16", {**measured, "auroc": measured["reference_auroc"] - 0.01})
+    registry.note_runtime(1, bf16, effect.model_copy(update={"auroc": effect.reference_auroc - 0.01}))
     with pytest.raises(UserError, match=r"max_auroc_drop=0\.002: take runtime.precision=fp32"):
         admit(config, registry, model, screen)  # by what is known, not measured again
-    registry.note_runtime(1, "auto_bf16", {**measured, "auroc": float("nan")})
+    registry.note_runtime(1, bf16, effect.model_copy(update={"auroc": float("nan")}))
     with pytest.raises(UserError, match=r"take runtime\.precision=fp32"):
         admit(config, registry, model, screen)
 

@@ -1,0 +1,25 @@
+"""What a runtime does to a version's answers, measured on val against torch in fp32."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Effect(BaseModel):
+    """images: of val. mean, most: differences of probabilities. reference_auroc, auroc: macro, NaN where undefined."""
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
+
+    images: int
+    mean: float
+    most: float
+    reference_auroc: float
+    auroc: float
+
+    def harmless(self, max_auroc_drop: float) -> bool:
+        """Whether the macro-AUROC falls by no more than that; what is undefined does not pass."""
+        return self.reference_auroc - self.auroc <= max_auroc_drop
+
+    def __str__(self) -> str:
+        return (
+            f"on {self.images} val images macro-AUROC {self.auroc:.4f}, in fp32 {self.reference_auroc:.4f}; "
+            f"probabilities differ by {self.mean:.4f} in the mean, {self.most:.3f} at most"
+        )
