@@ -232,10 +232,17 @@ class Runtime(Section):
 class Serve(Section):
     host: str
     port: Annotated[int, Field(ge=0, le=65535)]
+    model: ModelName = "champion"
+    follow_seconds: Rate = 10.0
+    gate: bool = True
     min_replicas: Positive
     max_replicas: Positive
+    gpus: NonNegative = 0
     max_ongoing_requests: Positive
+    max_queued_requests: Positive = 64
+    deadline_seconds: Rate = 30.0
     max_upload_mb: Positive
+    max_files: Positive = 32
     stay: bool
 
 

@@ -83,10 +83,10 @@ def _tell(config: Config, screen: Screen, summaries: Sequence[Summary], url: str
     path = corpus.rows.filter(pc.field("image_id") == image_id)["path"][0].as_py()
     screen.say("Try:")
     screen.say(f"  curl -s -F file=@{path} {url}/infer")
-    screen.say(f"  curl -s -F file=@{path} '{url}/infer?explain={label}' -o overlay.png")
+    screen.say(f"  curl -s -F file=@{path} -H 'Accept: image/png' '{url}/infer?explain={label}' -o overlay.png")
     if corpus.snapshot is not None:
         screen.say(f"  curl -s '{url}/images/{image_id}/heatmap?label={label}' -o heatmap.png")
-    screen.say(f"  curl -s {url}/health    (interactive: {url}/docs)")
+    screen.say(f"  curl -s {url}/health/ready    (interactive: {url}/docs)")
     screen.say(f"  .venv/bin/mlflow ui --backend-store-uri {Registry(config.tracking, lake).uri}")
     screen.say(f"reports: {lake.uri('reports')}   log: {screen.log}   Ray's logs: {log_folder()}")
     screen.say(RESEARCH_USE)

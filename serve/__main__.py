@@ -15,16 +15,17 @@ from serve.app import deploy, stop
 
 def run(config: Config, screen: Screen) -> None:
     """Deploy, say how to ask, wait for an interrupt, leave no process behind."""
-    screen.say(f"serve: starting the champion of {config.tracking.model} on Ray Serve ...")
+    screen.say(f"serve: starting {config.serve.model} of {config.tracking.model} on Ray Serve ...")
     try:
         url = deploy(config)
         with urllib.request.urlopen(f"{url}/model") as response:
             card = json.load(response)
+        finding = card["findings"][0]
         screen.say(
             f"serve: {config.tracking.model} version {card['version']} at {url} (docs at {url}/docs)\n\n"
             f"  curl -F file=@image.png {url}/infer\n"
-            f"  curl -F file=@image.png '{url}/infer?explain={card['findings'][0]}' -o overlay.png\n"
-            f"  curl {url}/health\n\n"
+            f"  curl -F file=@image.png -H 'Accept: image/png' '{url}/infer?explain={finding}' -o overlay.png\n"
+            f"  curl {url}/health/ready\n\n"
             f"{RESEARCH_USE}\nCtrl-C stops it."
         )
         threading.Event().wait()

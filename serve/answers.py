@@ -1,23 +1,23 @@
 """What the endpoint answers in JSON; the OpenAPI document is made from these."""
 
-from http import HTTPStatus
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict
-from starlette.responses import JSONResponse, Response
 
 from chestai.bundle import Card
 from chestai.notice import RESEARCH_USE
 from chestai.triage import Bucket
+from serve.problems import Problem
 
 
 class Served(BaseModel):
-    """The model version that answered, and the dataset snapshot it learnt from."""
+    """The model version that answered, the dataset snapshot it learnt from, and what computed the answer."""
+
+    model_config = ConfigDict(frozen=True)
 
     name: str
     version: int
     snapshot: str
     synthetic: bool
+    runtime: str
 
 
 class Driver(BaseModel):
@@ -36,31 +36,63 @@ class Triage(BaseModel):
 
 
 class Timings(BaseModel):
-    """Milliseconds; `forward` is that of the whole batch the image was part of."""
+    """Milliseconds. decode: reading, resizing and the wait for a core. forward: of the whole batch that it was in."""
 
     decode: float
     forward: float
 
 
-class Answer(BaseModel):
-    """One image's findings. `thresholds` are operating points, null where a finding has none."""
+class Overlay(BaseModel):
+    """The image with the Grad-CAM of a finding on top, a PNG in base64.
+
+    reached: whether the finding reaches its operating point; null where it has none. A map is scaled by its own peak,
+    and looks convincing even where the network sees nothing.
+    """
+
+    finding: str
+    reached: bool | None
+    png: str
+
+
+class Findings(BaseModel):
+    """One image's findings. thresholds_used: operating points, null where a finding has none."""
 
     image_id: str
     file_name: str | None = None
     probabilities: dict[str, float]
-    triage: Triage
-    thresholds: dict[str, float | None]
     positives: list[str]
+    thresholds_used: dict[str, float | None]
     model: Served
     notice: str = RESEARCH_USE
+
+
+class Answer(Findings):
+    """One image's findings, how soon it should be read, and the overlays that were asked for."""
+
+    triage: Triage
+    overlays: list[Overlay] = []
     timings_ms: Timings
 
 
+class NotScored(BaseModel):
+    """A file of a batch that has no answer, and why."""
+
+    file_name: str | None
+    not_scored: Problem
+
+
+class Batch(BaseModel):
+    """An answer a file, in the order of the files."""
+
+    results: list[Findings | NotScored]
+    notice: str = RESEARCH_USE
+
+
 class Health(BaseModel):
-    """Answered by a model replica, so `ok` means that a model is loaded."""
+    """Answered by a model replica where it is about readiness, so `ok` means that a model is loaded."""
 
     status: str = "ok"
-    model: Served
+    model: Served | None = None
     notice: str = RESEARCH_USE
 
 
@@ -68,30 +100,3 @@ class ServedCard(Card):
     """The card of the bundle that is served, and its version in the registry."""
 
     version: int
-
-
-class Problem(BaseModel):
-    """A problem as of RFC 9457. `code` is stable and for programs, `detail` is for a person."""
-
-    model_config = ConfigDict(frozen=True)
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    code: str
-    notice: str = RESEARCH_USE
-
-    @classmethod
-    def of(cls, status: int, code: str, detail: str) -> "Problem":
-        """A problem titled, as RFC 9457 asks of `about:blank`, by its status."""
-        return cls(title=HTTPStatus(status).phrase, status=status, code=code, detail=detail)
-
-    def response(self) -> Response:
-        return JSONResponse(self.model_dump(), self.status, media_type="application/problem+json")
-
-
-def documented(status: int, when: str) -> dict[int | str, dict[str, Any]]:
-    """An entry of a route's `responses` for a problem that it may answer."""
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {status: {"description": when, "content": {"application/problem+json": {"schema": schema}}}}

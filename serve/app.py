@@ -12,7 +12,7 @@ from chestai.bundle import FORWARD_ENV
 from chestai.command import own_signals
 from chestai.errors import UserError
 from chestai.lake import Lake
-from chestai.registry import CHAMPION, Registry
+from chestai.registry import Registry
 from chestai.sections import Cluster, Config
 from serve.ingress import Ingress
 from serve.model import Model
@@ -21,19 +21,19 @@ APPLICATION = "chestai"
 
 
 def deploy(config: Config) -> str:
-    """Serve the champion over HTTP, starting an embedded Ray where none is connected; return the base URL.
+    """Serve the model over HTTP, starting an embedded Ray where none is connected; return the base URL.
 
     Raises:
-        UserError: there is no champion, or the address cannot be listened on; Ray is not started then.
+        UserError: there is no such model, or the address cannot be listened on; Ray is not started then.
         RuntimeError: a replica does not start; says why.
     """
     config = config.model_copy(update={"lake": Lake(config.lake).uri()})  # workers may have another folder
-    version = Registry(config.tracking, Lake(config.lake)).load(CHAMPION).version
+    Registry(config.tracking, Lake(config.lake)).load(config.serve.model)
     host, port = config.serve.host, listenable(config.serve.host, config.serve.port)
     connect(config.cluster)
     serve.start(http_options={"host": host, "port": port})
     try:
-        serve.run(_application(config, version), name=APPLICATION)
+        serve.run(application(config), name=APPLICATION)
     except RuntimeError as error:
         raise RuntimeError(f"the endpoint did not start: {_complaint() or error}") from error
     return f"http://{_reachable(host)}:{port}"
@@ -81,22 +81,25 @@ def listenable(host: str, port: int) -> int:
         raise UserError(f"cannot listen on serve.host={host} serve.port={port}: {reason}") from error
 
 
-def _application(config: Config, version: int) -> serve.Application:
+def application(config: Config) -> serve.Application:
+    """The deployments of the endpoint."""
     limits = config.serve
+    replicas = AutoscalingConfig(
+        min_replicas=limits.min_replicas,
+        max_replicas=limits.max_replicas,
+        target_ongoing_requests=max(1, limits.max_ongoing_requests / 2),
+    )
     model = serve.deployment(
-        ray_actor_options={"num_cpus": 1, "runtime_env": {"env_vars": FORWARD_ENV}},
+        ray_actor_options={"num_cpus": 1, "num_gpus": limits.gpus, "runtime_env": {"env_vars": FORWARD_ENV}},
         max_ongoing_requests=limits.max_ongoing_requests,
-        autoscaling_config=AutoscalingConfig(
-            min_replicas=limits.min_replicas,
-            max_replicas=limits.max_replicas,
-            target_ongoing_requests=max(1, limits.max_ongoing_requests / 2),
-        ),
+        max_queued_requests=limits.max_queued_requests,
+        autoscaling_config=replicas,
+        user_config={"model": limits.model},
     )(Model)
-    ingress = serve.deployment(
-        ray_actor_options={"num_cpus": 0.1},
-        max_ongoing_requests=limits.max_ongoing_requests * limits.max_replicas,
-    )(Ingress)
-    return ingress.bind(model.bind(config, version), config.lake, limits.max_upload_mb)
+    # Room for every request that the model may take or keep waiting, and for those that are told to come back.
+    most = 2 * (limits.max_ongoing_requests * limits.max_replicas + limits.max_queued_requests)
+    ingress = serve.deployment(ray_actor_options={"num_cpus": 0.1}, max_ongoing_requests=most)(Ingress)
+    return ingress.bind(config, model.bind(config))
 
 
 def _complaint() -> str:

@@ -1,128 +1,125 @@
-"""The model deployment: a registered version on a replica, its requests batched."""
+"""The model deployment: the champion on a replica, its requests batched, followed when the alias moves."""
 
 import asyncio
-import hashlib
+import logging
 import os
-import time
+import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from ray import serve
 
-from chestai import explain, pixels
+from chestai.intake import Refusal
 from chestai.lake import Lake
 from chestai.pixels import Grey
-from chestai.registry import Registry
+from chestai.registry import CHAMPION, Registry
+from chestai.runtimes import Runtime
 from chestai.sections import Config
-from serve.answers import Answer, Driver, Problem, Served, ServedCard, Timings, Triage
+from serve.answers import Served, ServedCard
+from serve.scoring import Loaded, Scored, loaded, permitted
 
 MAX_BATCH = 8
-BATCH_WAIT_S = 0.005  # a batch fills while the one before it runs; waiting longer only delays a lone request
+# A batch fills while the one before it runs. On a GPU a larger one costs no more, so it is worth a wait; on a CPU an
+# image takes as long in a batch as alone, and waiting would only delay a lone request.
+BATCH_WAIT_S = {"cuda": 0.005, "cpu": 0.0}
 
-
-class Scored(NamedTuple):
-    """One image's share of a batch.
-
-    probabilities: float64 (F,), calibrated. evidence: float32 (F, h, w). forward_ms: of the whole batch.
-    """
-
-    probabilities: NDArray[np.float64]
-    evidence: NDArray[np.float32]
-    forward_ms: float
+log = logging.getLogger("ray.serve")
 
 
 class Model:
-    """Answers for one registered version. A new version is a new replica, so no request ever sees two."""
+    """Answers by one registered version at a time; each request is answered by one version from end to end."""
 
-    def __init__(self, config: Config, version: int) -> None:
-        self.registered = Registry(config.tracking, Lake(config.lake)).load(str(version))
-        self.bundle = self.registered.bundle
-        # One thread runs all batches. Torch's pool follows Ray's logical CPUs unless told the real cores,
-        # and OpenMP keeps that number for each calling thread, so it is set inside.
-        cores = max(1, len(os.sched_getaffinity(0)) // config.serve.max_replicas)
-        self.forward_thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(cores,))
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.registry = Registry(config.tracking, Lake(config.lake))
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.threads = max(1, len(os.sched_getaffinity(0)) // config.serve.max_replicas)
+        self.pinned: int | None = None
+        self.loaded: Loaded | None = None
+        self.turn = threading.Lock()  # one version is loaded at a time
+        # One thread runs all batches: OpenMP keeps the number of threads for each calling thread, so it is set inside.
+        self.forward_thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(self.threads,))
         most = min(MAX_BATCH, config.serve.max_ongoing_requests)
-        self.forward = serve.batch(max_batch_size=most, batch_wait_timeout_s=BATCH_WAIT_S)(self._forward)
+        wait = BATCH_WAIT_S[self.device]
+        self.forward = serve.batch(max_batch_size=most, batch_wait_timeout_s=wait)(self._forward)
+        threading.Thread(target=self._follow, daemon=True).start()
 
-    async def infer(self, data: bytes) -> Answer | Problem:
-        """Findings and triage of an image file; a problem where it is not a usable image."""
-        started = time.perf_counter()
-        try:
-            grey = await asyncio.to_thread(pixels.decode, data)
-        except pixels.Unreadable as error:
-            return not_scored(error)
-        square = await asyncio.to_thread(pixels.resize, grey, self.bundle.card.size)
-        decode_ms = (time.perf_counter() - started) * 1000
-        scored: Scored = await self.forward(square)
-        return self._answer(hashlib.sha256(data).hexdigest(), decode_ms, scored)
+    def reconfigure(self, user_config: dict[str, str]) -> None:
+        """Take what `model` names: `champion`, which is followed from then on, or the number of a version, which stays.
 
-    async def overlay(self, data: bytes, finding: str) -> bytes | Problem:
-        """PNG of the image with the finding's Grad-CAM on top; a problem where that cannot be."""
-        findings = self.bundle.card.findings
-        if finding not in findings:
-            choices = ", ".join(findings)
-            return Problem.of(422, "unknown_finding", f"no finding {finding!r}; choose one of {choices}")
-        try:
-            grey = await asyncio.to_thread(pixels.decode, data)
-        except pixels.Unreadable as error:
-            return not_scored(error)
-        square = await asyncio.to_thread(pixels.resize, grey, self.bundle.card.size)
-        scored: Scored = await self.forward(square)
-        return await asyncio.to_thread(_drawn, grey, scored.evidence[findings.index(finding)])
+        Ray Serve calls this when a replica starts, and when `user_config` changes; the replica goes on answering.
+
+        Raises:
+            UserError: there is no such version, or no champion.
+        """
+        which = str(user_config["model"])
+        self.pinned = None if which == CHAMPION else self.registry.load(which).version
+        self._take(which)
+
+    async def score(self, square: Grey) -> Scored | Refusal | int:
+        """The answer to `uint8` (S, S) of `chestai.pixels.resize`, or why there is none.
+
+        Where the version sees another size, that size.
+        """
+        now = self._now()
+        if square.shape != (now.size, now.size):
+            return now.size
+        intake = now.registered.bundle.intake
+        if self.config.serve.gate and intake is not None:
+            refusal = await asyncio.to_thread(intake.check, square)
+            if refusal is not None:
+                return refusal
+        answer: Scored = await self.forward((now, square))
+        return answer
 
     def served(self) -> Served:
-        """Which version this replica serves."""
-        card = self.bundle.card
-        return Served(
-            name=self.registered.name,
-            version=self.registered.version,
-            snapshot=card.snapshot,
-            synthetic=card.synthetic,
-        )
+        """Which version answers now."""
+        return self._now().served
 
     def card(self) -> ServedCard:
-        """The bundle's card."""
-        return ServedCard(**self.bundle.card.model_dump(), version=self.registered.version)
+        """The card of the version that answers now."""
+        return self._now().card
 
-    async def _forward(self, squares: list[Grey]) -> list[Scored]:
-        started = time.perf_counter()
-        loop = asyncio.get_running_loop()
-        prediction = await loop.run_in_executor(self.forward_thread, self.bundle.predict, squares)
-        elapsed_ms = (time.perf_counter() - started) * 1000
-        rows = zip(prediction.probabilities, prediction.evidence, strict=True)
-        return [Scored(probabilities, evidence, elapsed_ms) for probabilities, evidence in rows]
+    def check_health(self) -> None:
+        """Ray Serve replaces a replica that raises here."""
+        self._now()
 
-    def _answer(self, image_id: str, decode_ms: float, scored: Scored) -> Answer:
-        card, rule = self.bundle.card, self.bundle.triage
-        probabilities = dict(zip(card.findings, scored.probabilities.tolist(), strict=True))
-        score = float(rule.score(scored.probabilities[None], card.findings)[0])
-        drivers = rule.drivers(scored.probabilities, card.findings)
-        return Answer(
-            image_id=image_id,
-            probabilities=probabilities,
-            triage=Triage(
-                score=score,
-                bucket=rule.bucket(score),
-                drivers=[Driver(finding=finding, weighted=weighted) for finding, weighted in drivers],
-            ),
-            thresholds=card.thresholds,
-            positives=[
-                finding
-                for finding, threshold in card.thresholds.items()
-                if threshold is not None and probabilities[finding] >= threshold
-            ],
-            model=self.served(),
-            timings_ms=Timings(decode=decode_ms, forward=scored.forward_ms),
-        )
+    def _now(self) -> Loaded:
+        if self.loaded is None:
+            raise RuntimeError("no model is loaded: user_config names none")
+        return self.loaded
 
+    def _take(self, which: str) -> None:
+        """Load a version beside the one that answers, then let it answer."""
+        with self.turn:
+            registered = self.registry.load(which)
+            if self.loaded is not None and self.loaded.registered.version == registered.version:
+                return
+            runtime = permitted(Runtime.of(self.config.runtime), self.config.runtime, self.registry, registered.version)
+            self.loaded = loaded(registered, runtime, self.device, self.threads)
+            log.info("version %d answers, by %s", registered.version, self.loaded.forward.name)
 
-def not_scored(error: pixels.Unreadable) -> Problem:
-    """The problem of an unusable image; its code is one of `pixels.REASONS`."""
-    return Problem.of(422, error.reason, f"not scored: {error.detail}")
+    def _follow(self) -> None:
+        """Take a new champion when the alias moves; what cannot be loaded is told, and the old one goes on."""
+        pause = threading.Event()
+        while not pause.wait(self.config.serve.follow_seconds):
+            if self.loaded is None or self.pinned is not None:
+                continue
+            try:
+                if self.registry.champion() not in (None, self.loaded.registered.version):
+                    self._take(CHAMPION)
+            except Exception:
+                log.exception("the champion could not be followed; version %d goes on", self.loaded.registered.version)
+
+    async def _forward(self, batch: list[tuple[Loaded, Grey]]) -> list[Scored]:
+        return await asyncio.get_running_loop().run_in_executor(self.forward_thread, _scored, batch)
 
 
-def _drawn(grey: Grey, evidence: NDArray[np.float32]) -> bytes:
-    return explain.overlay(grey, explain.heatmap(evidence, *grey.shape))
+def _scored(batch: Sequence[tuple[Loaded, Grey]]) -> list[Scored]:
+    """Each by the version that it came to: for a moment there may be two."""
+    answers: dict[int, Scored] = {}
+    for one in {id(version): version for version, _ in batch}.values():
+        places = [place for place, (version, _) in enumerate(batch) if version is one]
+        answers |= dict(zip(places, one.score([batch[place][1] for place in places]), strict=True))
+    return [answers[place] for place in range(len(batch))]

@@ -1,5 +1,6 @@
 """The endpoint over real HTTP: Ray Serve on loopback, an MLflow registry and a lake in a temporary folder."""
 
+import base64
 import hashlib
 import os
 import signal
@@ -50,8 +51,12 @@ class Service:
     bundle: Bundle
     config: Config
 
-    def infer(self, data: bytes, **query: str) -> httpx.Response:
+    def infer(self, data: bytes, **query: str | list[str]) -> httpx.Response:
         return httpx.post(f"{self.url}/infer", content=data, params=query, timeout=60)
+
+    def as_png(self, data: bytes, *findings: str) -> httpx.Response:
+        query, headers = {"explain": list(findings)}, {"accept": "image/png"}
+        return httpx.post(f"{self.url}/infer", content=data, params=query, headers=headers, timeout=60)
 
     def get(self, path: str, **query: str) -> httpx.Response:
         return httpx.get(f"{self.url}{path}", params=query, timeout=60)
@@ -179,8 +184,9 @@ def test_infer_gives_the_numbers_of_the_bundle(service: Service, data: bytes) ->
     assert list(answer["probabilities"].values()) == pytest.approx(expected, abs=1e-5)
     assert answer["image_id"] == hashlib.sha256(data).hexdigest()
     assert answer["file_name"] is None and answer["notice"] == RESEARCH_USE
-    assert answer["model"] == {"name": "chestai", "version": 1, "snapshot": "snap-1", "synthetic": True}
-    assert answer["thresholds"] == {"Effusion": 0.5, "Mass": 0.3, "Pneumothorax": None}
+    served = {"name": "chestai", "version": 1, "snapshot": "snap-1", "synthetic": True, "runtime": "openvino fp32"}
+    assert answer["model"] == served and answer["overlays"] == []
+    assert answer["thresholds_used"] == {"Effusion": 0.5, "Mass": 0.3, "Pneumothorax": None}
     above = [name for name, cut, p in zip(FINDINGS, (0.5, 0.3, 2.0), expected, strict=True) if p >= cut]
     assert answer["positives"] == above
     assert answer["timings_ms"]["decode"] > 0 and answer["timings_ms"]["forward"] > 0
@@ -222,11 +228,54 @@ def test_a_batch_changes_no_number(service: Service) -> None:
 
 def test_explain_draws_the_grad_cam_of_the_finding(service: Service) -> None:
     data = image(7)
-    for number, finding in enumerate(FINDINGS):
-        response = service.infer(data, explain=finding)
+    alone = [service.as_png(data, finding) for finding in FINDINGS]
+    for number, response in enumerate(alone):
         assert response.headers["content-type"] == "image/png"
         assert_overlay(response.content, service.bundle, data, number)
-    assert len({service.infer(data, explain=finding).content for finding in FINDINGS}) == len(FINDINGS)
+    assert len({response.content for response in alone}) == len(FINDINGS)
+    answer = service.infer(data, explain=list(reversed(FINDINGS))).json()
+    assert [one["finding"] for one in answer["overlays"]] == list(reversed(FINDINGS))
+    for one in answer["overlays"]:
+        assert_overlay(base64.b64decode(one["png"]), service.bundle, data, FINDINGS.index(one["finding"]))
+        known = answer["thresholds_used"][one["finding"]] is not None
+        assert one["reached"] == (one["finding"] in answer["positives"] if known else None)
+    is_problem(service.as_png(data, *FINDINGS), 406, "not_one_overlay")
+    is_problem(service.as_png(data), 406, "not_one_overlay")
+
+
+def test_top_is_what_drives_the_score_if_it_is_reached(service: Service) -> None:
+    seen = set()
+    for seed in range(16):
+        answer = service.infer(image(seed), explain="top").json()
+        first = [one["finding"] for one in answer["triage"]["drivers"] if one["finding"] in answer["positives"]][:1]
+        assert [one["finding"] for one in answer["overlays"]] == first
+        seen.add(len(first))
+    assert seen == {0, 1}
+
+
+def test_predict_is_infer_without_triage(service: Service) -> None:
+    whole = service.infer(image(3)).json()
+    found = httpx.post(f"{service.url}/predict", content=image(3), timeout=60).json()
+    assert found["probabilities"] == pytest.approx(whole["probabilities"], abs=1e-6)
+    assert set(found) == set(whole) - {"triage", "overlays", "timings_ms"}
+
+
+def test_a_batch_answers_for_each_file(service: Service) -> None:
+    names = ["a.png", "cut.png", "b.jpg", "text.txt"]
+    contents = [image(1), image(2)[:-200], image(4, suffix=".jpg"), b"text" * 100]
+    files = [("files", pair) for pair in zip(names, contents, strict=True)]
+    answer = httpx.post(f"{service.url}/batch_predict", files=files, timeout=60).json()
+    assert [one["file_name"] for one in answer["results"]] == names
+    for one, data in zip(answer["results"], contents, strict=True):
+        if one["file_name"] in ("a.png", "b.jpg"):
+            assert list(one["probabilities"].values()) == pytest.approx(service.expected(data), abs=1e-5)
+    refused = {one["file_name"]: one["not_scored"]["code"] for one in answer["results"] if "not_scored" in one}
+    assert refused == {"cut.png": "truncated", "text.txt": "not_an_image"}
+    url, most = f"{service.url}/batch_predict", service.config.serve.max_files
+    many = [("files", ("a.png", b"x"))] * (most + 1)
+    is_problem(httpx.post(url, files=many, timeout=60), 413, "too_many_files")
+    is_problem(httpx.post(url, content=image(1), timeout=60), 422, "missing_file")
+    is_problem(httpx.post(url, files={"file": ("a.png", image(1))}, timeout=60), 422, "missing_file")
 
 
 def test_heatmap_of_a_stored_image(service: Service) -> None:
@@ -302,16 +351,18 @@ def test_every_wrong_request_is_a_problem(service: Service) -> None:
 
 
 def test_health_model_and_docs(service: Service) -> None:
-    health = service.get("/health").json()
+    health = service.get("/health/ready").json()
     assert health["status"] == "ok" and health["notice"] == RESEARCH_USE
     assert health["model"]["version"] == 1
+    assert service.get("/health/live").json()["status"] == "ok"
     card = service.get("/model").json()
     assert card.pop("version") == 1
     assert card == service.bundle.card.model_dump(mode="json")
     assert service.get("/docs").status_code == 200
     document = service.get("/openapi.json").json()
     assert RESEARCH_USE in document["info"]["description"]
-    assert {"/infer", "/images/{image_id}/heatmap", "/health", "/model"} == set(document["paths"])
+    routes = {"/infer", "/predict", "/batch_predict", "/images/{image_id}/heatmap", "/model"}
+    assert routes | {"/health/live", "/health/ready"} == set(document["paths"])
     infer = document["paths"]["/infer"]["post"]
     assert "multipart/form-data" in infer["requestBody"]["content"]
     assert set(infer["responses"]["200"]["content"]) == {"application/json", "image/png"}
@@ -379,7 +430,7 @@ def test_ctrl_c_stops_it_and_leaves_no_process(champion: tuple[Config, Bundle]) 
     try:
         said = await_line(process, f"http://127.0.0.1:{port}")
         assert "version 1" in said
-        assert httpx.get(f"http://127.0.0.1:{port}/health", timeout=60).json()["status"] == "ok"
+        assert httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=60).json()["status"] == "ok"
         assert RAY_STARTED in Path(config.lake, "logs", "serve.log").read_text()
         family = psutil.Process(process.pid).children(recursive=True)
         assert family

@@ -1,0 +1,61 @@
+"""Every error of the endpoint as a problem document (RFC 9457) with a stable code."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from starlette.responses import JSONResponse, Response
+
+from chestai.notice import RESEARCH_USE
+from chestai.pixels import Unreadable
+
+RETRY_AFTER_S = 1  # what a client that found the queue full is told to wait
+
+
+class Problem(BaseModel):
+    """A problem as of RFC 9457. `code` is stable and for programs, `detail` is for a person."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    notice: str = RESEARCH_USE
+
+    @classmethod
+    def of(cls, status: int, code: str, detail: str) -> "Problem":
+        """A problem titled, as RFC 9457 asks of `about:blank`, by its status."""
+        return cls(title=HTTPStatus(status).phrase, status=status, code=code, detail=detail)
+
+    def response(self, headers: Mapping[str, str] | None = None) -> Response:
+        more = {"Retry-After": str(RETRY_AFTER_S)} if self.status in (429, 503) else {}
+        return JSONResponse(
+            self.model_dump(), self.status, {**more, **(headers or {})}, media_type="application/problem+json"
+        )
+
+
+class Refused(Exception):
+    """A request that is answered by a problem."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.problem = Problem.of(status, code, detail)
+
+
+def not_scored(error: Unreadable) -> Refused:
+    """An image that cannot be scored; the code is one of `chestai.pixels.REASONS`."""
+    return Refused(422, error.reason, f"not scored: {error.detail}")
+
+
+def overloaded(detail: str) -> Refused:
+    """The queue is full, or an answer took too long; the client is told when to try again."""
+    return Refused(503, "overloaded", detail)
+
+
+def documented(status: int, when: str) -> dict[int | str, dict[str, Any]]:
+    """An entry of a route's `responses` for a problem that it may answer."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {status: {"description": when, "content": {"application/problem+json": {"schema": schema}}}}

@@ -1,0 +1,78 @@
+"""The model as the HTTP side sees it: an image in, an answer or a refusal out, whatever happens to replicas."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, Protocol
+
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.handle import DeploymentHandle
+
+from chestai import pixels
+from chestai.intake import Refusal
+from chestai.pixels import Grey
+from serve.answers import Served, ServedCard
+from serve.problems import Refused, overloaded
+from serve.scoring import Scored
+
+TRIES = 3  # an answer costs nothing but time, so what a replica took with it is asked again
+
+
+class Scorer(Protocol):
+    """What answers for images."""
+
+    async def score(self, grey: Grey) -> Scored:
+        """The answer to a decoded image.
+
+        Raises:
+            Refused: it is no frontal chest radiograph, or there is no room for it.
+        """
+        ...
+
+    async def card(self) -> ServedCard:
+        """The card of the version that answers now. Raises `Refused` where nothing answers."""
+        ...
+
+    async def served(self) -> Served:
+        """Which version answers now. Raises as `card`."""
+        ...
+
+
+class Remote:
+    """A model deployment of Ray Serve."""
+
+    def __init__(self, model: DeploymentHandle) -> None:
+        self.model = model
+        self.size: int | None = None  # pixels a side of the version that answered last
+
+    async def score(self, grey: Grey) -> Scored:
+        for _ in range(TRIES):
+            if self.size is None:
+                self.size = (await self.card()).size
+            square = await asyncio.to_thread(pixels.resize, grey, self.size)
+            answer: Scored | Refusal | int = await self._asked("score", square)
+            if isinstance(answer, Scored):
+                return answer
+            if isinstance(answer, Refusal):
+                raise Refused(422, answer.reason, f"not scored: {answer.detail}")
+            self.size = answer  # another version has come, which sees another size
+        raise overloaded("the model changes too often: try again")
+
+    async def card(self) -> ServedCard:
+        card: ServedCard = await self._asked("card")
+        return card
+
+    async def served(self) -> Served:
+        served: Served = await self._asked("served")
+        return served
+
+    async def _asked(self, method: str, *arguments: Any) -> Any:
+        for left in reversed(range(TRIES)):
+            try:
+                waiting: Awaitable[Any] = getattr(self.model, method).remote(*arguments)
+                return await waiting
+            except BackPressureError as error:
+                raise overloaded("all replicas are busy and the queue is full: try again") from error
+            except (RayActorError, DeploymentUnavailableError) as error:  # a replica died with it
+                if not left:
+                    raise overloaded("the model is not available: try again") from error

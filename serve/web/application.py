@@ -1,0 +1,60 @@
+"""The FastAPI application: its routes, and every error as a problem document."""
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from chestai.notice import RESEARCH_USE
+from serve.problems import Problem, Refused
+from serve.web import images, infer, operations
+from serve.web.services import Services
+
+log = logging.getLogger("ray.serve")
+
+
+def application(services: Services) -> FastAPI:
+    """The application over these services. It needs no Ray: any ASGI server runs it."""
+    app = FastAPI(
+        title="ChestAI",
+        description=f"Chest X-ray findings, triage and Grad-CAM. **{RESEARCH_USE}**",
+        responses={
+            "default": {
+                "model": Problem,
+                "description": "Every error is a problem document (RFC 9457) with a stable `code`.",
+            }
+        },
+    )
+    app.state.services = services
+    for routes in (infer, images, operations):
+        app.include_router(routes.router)
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _failed)
+    return app
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return error.problem.response()
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    faults = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+    return Problem.of(422, "invalid_request", "; ".join(faults)).response()
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+    detail = f"{request.method} {request.url.path}: {error.detail}"
+    return Problem.of(error.status_code, code, detail).response(error.headers)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return Problem.of(500, "internal_error", "the server failed; its log holds the reason").response()
