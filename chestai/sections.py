@@ -246,6 +246,32 @@ class Serve(Section):
     stay: bool
 
 
+class State(Section):
+    url: str | None = None
+    retention_days: Positive | None = None
+    keep_images: bool = False
+    backlog_mb: Positive = 256
+
+
+class Jwt(Section):
+    issuer: str | None = None
+    audience: str = "chestai"
+    secret: str | None = None
+    jwks: str | None = None
+    role_claim: Annotated[str, Field(min_length=1)] = "role"
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.secret or self.jwks) and not self.issuer:
+            raise ValueError("jwt.secret and jwt.jwks need jwt.issuer: whose tokens are taken")
+        return self
+
+
+class Auth(Section):
+    required: bool = True
+    jwt: Jwt = Jwt()
+
+
 class Triage(Section):
     urgent: Annotated[float, Field(gt=0, le=1)]
     soon: Annotated[float, Field(gt=0, le=1)]
@@ -341,6 +367,8 @@ class Config(Section):
     score: Score
     runtime: Runtime = Runtime()
     serve: Serve
+    state: State = State()  # these two have defaults, for a run of a former version kept no such sections
+    auth: Auth = Auth()
     triage: Triage
     tracking: Tracking
     tune: Tune

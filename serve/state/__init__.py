@@ -1,0 +1,1 @@
+"""What the endpoint remembers, in SQLite or PostgreSQL. Imports `chestai` alone: neither Ray nor the endpoint."""
