@@ -48,10 +48,10 @@ def run(config: Config, screen: Screen) -> None:
                 by_hand = f"`python -m pipelines.promote lake={config.lake} model={done.facts['version']} force=true`"
                 raise UserError(f"no champion to score with: {done.facts['verdict']}; by hand: {by_hand}")
         started = time.monotonic()
-        url = endpoint.deploy(config)
+        url, _, key = endpoint.deploy(config)
         try:
             summaries.append(Summary("serve", 1, "endpoint", time.monotonic() - started, {"headline": url}))
-            _tell(config, screen, summaries, url)
+            _tell(config, screen, summaries, url, key)
             if config.serve.stay:
                 screen.say("The endpoint stays up: Ctrl-C ends it.")
                 while True:
@@ -60,7 +60,7 @@ def run(config: Config, screen: Screen) -> None:
             endpoint.stop()
 
 
-def _tell(config: Config, screen: Screen, summaries: Sequence[Summary], url: str) -> None:
+def _tell(config: Config, screen: Screen, summaries: Sequence[Summary], url: str, key: str | None) -> None:
     """The closing page: stages, the model, who is first in the queue, what to try."""
     lake = Lake(config.lake)
     evaluated = next(one for one in summaries if one.stage == "evaluate").facts
@@ -81,11 +81,14 @@ def _tell(config: Config, screen: Screen, summaries: Sequence[Summary], url: str
     first, drivers = queue[0]
     image_id, label = first["image_id"], drivers[0][0]
     path = corpus.rows.filter(pc.field("image_id") == image_id)["path"][0].as_py()
+    if key is not None:
+        screen.say(f"the first admin's key, shown this once: {key}")
+    curl = 'curl -s -H "X-API-Key: $KEY"' if config.auth.required else "curl -s"
     screen.say("Try:")
-    screen.say(f"  curl -s -F file=@{path} {url}/infer")
-    screen.say(f"  curl -s -F file=@{path} -H 'Accept: image/png' '{url}/infer?explain={label}' -o overlay.png")
+    screen.say(f"  {curl} -F file=@{path} {url}/infer")
+    screen.say(f"  {curl} -F file=@{path} -H 'Accept: image/png' '{url}/infer?explain={label}' -o overlay.png")
     if corpus.snapshot is not None:
-        screen.say(f"  curl -s '{url}/images/{image_id}/heatmap?label={label}' -o heatmap.png")
+        screen.say(f"  {curl} '{url}/images/{image_id}/heatmap?label={label}' -o heatmap.png")
     screen.say(f"  curl -s {url}/health/ready    (interactive: {url}/docs)")
     screen.say(f"  .venv/bin/mlflow ui --backend-store-uri {Registry(config.tracking, lake).uri}")
     screen.say(f"reports: {lake.uri('reports')}   log: {screen.log}   Ray's logs: {log_folder()}")

@@ -1,13 +1,11 @@
-"""`python -m serve key=value ...`: serve the champion until Ctrl-C."""
+"""`python -m serve key=value ...`: serve a model until Ctrl-C."""
 
-import json
 import threading
-import urllib.request
 
 import ray
 
-from chestai.bundle import RESEARCH_USE
 from chestai.command import main
+from chestai.notice import RESEARCH_USE
 from chestai.screen import Screen
 from chestai.sections import Config
 from serve.app import deploy, stop
@@ -17,14 +15,16 @@ def run(config: Config, screen: Screen) -> None:
     """Deploy, say how to ask, wait for an interrupt, leave no process behind."""
     screen.say(f"serve: starting {config.serve.model} of {config.tracking.model} on Ray Serve ...")
     try:
-        url = deploy(config)
-        with urllib.request.urlopen(f"{url}/model") as response:
-            card = json.load(response)
-        finding = card["findings"][0]
+        url, model, key = deploy(config)
+        asked = "curl" if not config.auth.required else 'curl -H "X-API-Key: $KEY"'
+        finding = model.bundle.card.findings[0]
+        if key is not None:
+            screen.say(f"the first admin's key, shown this once: {key}")
         screen.say(
-            f"serve: {config.tracking.model} version {card['version']} at {url} (docs at {url}/docs)\n\n"
-            f"  curl -F file=@image.png {url}/infer\n"
-            f"  curl -F file=@image.png -H 'Accept: image/png' '{url}/infer?explain={finding}' -o overlay.png\n"
+            f"serve: {config.tracking.model} version {model.version} at {url} (docs at {url}/docs)\n\n"
+            f"  {asked} -F file=@image.png {url}/infer\n"
+            f"  {asked} -F file=@image.png -H 'Accept: image/png' '{url}/infer?explain={finding}' -o overlay.png\n"
+            f"  {asked} {url}/studies\n"
             f"  curl {url}/health/ready\n\n"
             f"{RESEARCH_USE}\nCtrl-C stops it."
         )

@@ -3,32 +3,47 @@
 import ipaddress
 import os
 import socket
+from typing import NamedTuple
 
 import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from chestai.bundle import FORWARD_ENV
 from chestai.command import own_signals
 from chestai.errors import UserError
 from chestai.lake import Lake
-from chestai.registry import Registry
+from chestai.registry import Registered, Registry
+from chestai.runtimes.eager import first_line
 from chestai.sections import Cluster, Config
+from serve.auth.first import first_admin
 from serve.ingress import Ingress
 from serve.model import Model
+from serve.state.database import Database, url_of
 
 APPLICATION = "chestai"
 
 
-def deploy(config: Config) -> str:
-    """Serve the model over HTTP, starting an embedded Ray where none is connected; return the base URL.
+class Endpoint(NamedTuple):
+    """What runs. url: of its root. model: what it serves now. key: of the first admin, if it was made just now."""
+
+    url: str
+    model: Registered
+    key: str | None
+
+
+def deploy(config: Config) -> Endpoint:
+    """Serve the model over HTTP, starting an embedded Ray where none is connected.
 
     Raises:
-        UserError: there is no such model, or the address cannot be listened on; Ray is not started then.
+        UserError: there is no such model, its database cannot be used, or the address cannot be listened on; Ray is not started then.
         RuntimeError: a replica does not start; says why.
     """
     config = config.model_copy(update={"lake": Lake(config.lake).uri()})  # workers may have another folder
-    Registry(config.tracking, Lake(config.lake)).load(config.serve.model)
+    model = Registry(config.tracking, Lake(config.lake)).load(config.serve.model)
+    key = _first_key(config)
     host, port = config.serve.host, listenable(config.serve.host, config.serve.port)
     connect(config.cluster)
     serve.start(http_options={"host": host, "port": port})
@@ -36,7 +51,21 @@ def deploy(config: Config) -> str:
         serve.run(application(config), name=APPLICATION)
     except RuntimeError as error:
         raise RuntimeError(f"the endpoint did not start: {_complaint() or error}") from error
-    return f"http://{_reachable(host)}:{port}"
+    return Endpoint(f"http://{_reachable(host)}:{port}", model, key)
+
+
+def _first_key(config: Config) -> str | None:
+    """The key of the first admin, where keys are asked for and there is no user yet."""
+    if not config.auth.required:
+        return None
+    database = Database(url_of(config))
+    try:
+        database.migrate()
+        return first_admin(database)
+    except (DBAPIError, PoolTimeout) as error:
+        raise UserError(f"the database {database.name} does not answer: {first_line(error)}") from error
+    finally:
+        database.close()
 
 
 def stop() -> None:

@@ -4,7 +4,6 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from chestai.lake import Lake
 from chestai.sections import Config
 from serve.remote import Remote
 from serve.web.application import application
@@ -16,7 +15,7 @@ class Ingress:
     """Holds no model: it checks and decodes what comes in, and passes pixels on."""
 
     def __init__(self, config: Config, model: DeploymentHandle) -> None:
-        self.services = Services(Remote(model), Lake(config.lake), config.serve)
+        self.services = Services.of(config, Remote(model))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return application(self.services)

@@ -40,9 +40,10 @@ class Problem(BaseModel):
 class Refused(Exception):
     """A request that is answered by a problem."""
 
-    def __init__(self, status: int, code: str, detail: str) -> None:
+    def __init__(self, status: int, code: str, detail: str, challenge: str | None = None) -> None:
         super().__init__(detail)
         self.problem = Problem.of(status, code, detail)
+        self.headers = {} if challenge is None else {"WWW-Authenticate": challenge}
 
 
 def not_scored(error: Unreadable) -> Refused:

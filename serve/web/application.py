@@ -2,14 +2,15 @@
 
 import logging
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from chestai.notice import RESEARCH_USE
-from serve.problems import Problem, Refused
-from serve.web import images, infer, operations
+from serve.problems import Problem, Refused, documented
+from serve.web import access, images, infer, operations, studies
+from serve.web.guard import guard
 from serve.web.services import Services
 
 log = logging.getLogger("ray.serve")
@@ -24,11 +25,14 @@ def application(services: Services) -> FastAPI:
             "default": {
                 "model": Problem,
                 "description": "Every error is a problem document (RFC 9457) with a stable `code`.",
-            }
+            },
+            **documented(401, "`unauthorised`: no key or token that is good"),
+            **documented(403, "`forbidden`: the role or the scopes do not allow it"),
         },
+        dependencies=[Depends(guard)],
     )
     app.state.services = services
-    for routes in (infer, images, operations):
+    for routes in (infer, studies, images, operations, access):
         app.include_router(routes.router)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -39,7 +43,7 @@ def application(services: Services) -> FastAPI:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
-    return error.problem.response()
+    return error.problem.response(error.headers)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -8,7 +8,9 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from chestai.lake import IMAGES, Lake, read_bytes
+from serve.audit import Event
 from serve.problems import Refused, documented
+from serve.web.guard import Who
 from serve.web.infer import PNG
 from serve.web.reading import drawn, explained, read
 from serve.web.services import Used
@@ -27,7 +29,7 @@ router = APIRouter(tags=["images of the lake"])
     },
 )
 async def heatmap(
-    image_id: str, services: Used, label: Annotated[str, Query(description="A finding of the model.")]
+    image_id: str, services: Used, who: Who, label: Annotated[str, Query(description="A finding of the model.")]
 ) -> Response:
     """Grad-CAM overlay of an image of the lake's newest snapshot."""
     async with services.in_time():
@@ -36,6 +38,7 @@ async def heatmap(
         findings = explained(scored, [label])
         if not findings:
             raise Refused(404, "nothing_to_show", "no finding that drives the triage score reaches its operating point")
+        await services.note(Event(actor=who.name, action="heatmap", object=image_id[:200]))
         return Response(await drawn(grey, scored, findings[0]), media_type="image/png")
 
 

@@ -9,8 +9,10 @@ from starlette.responses import Response
 from chestai import pixels
 from chestai.intake import REASONS as UNLIKE
 from serve.answers import Answer, Batch, Findings, NotScored
+from serve.auth.access import Principal
 from serve.problems import Refused, documented
-from serve.web.reading import answered, drawn, explained, found, read
+from serve.web.guard import Who
+from serve.web.reading import Seen, drawn, explained, seen
 from serve.web.services import Services, Used
 from serve.web.uploads import Upload, received, received_all
 
@@ -41,7 +43,7 @@ REFUSALS = {
         f"Not scored: {', '.join(f'`{reason}`' for reason in (*pixels.REASONS, *UNLIKE))}; "
         "or `missing_file`, `unknown_finding`, `invalid_request`",
     ),
-    **documented(503, "`overloaded`; when to try again is in `Retry-After`"),
+    **documented(503, "`overloaded`, `state_full`; when to try again is in `Retry-After`"),
 }
 
 
@@ -58,48 +60,48 @@ REFUSALS = {
 async def infer(
     request: Request,
     services: Used,
+    who: Who,
     explain: Annotated[
         list[str], Query(description="Findings to draw, or `top`: what drives the triage score, if it is reached.")
     ] = [],  # noqa: B006
 ) -> Answer | Response:
     """Probability of every finding, the triage bucket and overlays of one chest radiograph."""
-    upload = await received(request, services.limits.max_upload_mb * 2**20)
+    upload = await received(request, services.config.serve.max_upload_mb * 2**20)
     async with services.in_time():
+        image = await seen(services, who, "infer", upload)
         if request.headers.get("accept", "").startswith("image/png"):
-            return await _as_png(services, upload.data, explain)
-        return await answered(services, upload.data, upload.name, explain)
+            return await _as_png(image, explain)
+        return await image.answer(explain)
 
 
 @router.post("/predict", response_model=Findings, openapi_extra=ONE, responses=REFUSALS)
-async def predict(request: Request, services: Used) -> Findings:
+async def predict(request: Request, services: Used, who: Who) -> Findings:
     """The findings alone of one chest radiograph: no triage, no overlay."""
-    upload = await received(request, services.limits.max_upload_mb * 2**20)
+    upload = await received(request, services.config.serve.max_upload_mb * 2**20)
     async with services.in_time():
-        return await found(services, upload.data, upload.name)
+        return (await seen(services, who, "predict", upload)).findings()
 
 
 @router.post("/batch_predict", response_model=Batch, openapi_extra=SEVERAL, responses=REFUSALS)
-async def batch_predict(request: Request, services: Used) -> Batch:
+async def batch_predict(request: Request, services: Used, who: Who) -> Batch:
     """The findings of several chest radiographs, each on its own: one that cannot be scored spoils no other."""
-    limits = services.limits
+    limits = services.config.serve
     uploads = await received_all(request, limits.max_upload_mb * 2**20, limits.max_files)
     async with services.in_time():
-        return Batch(results=await asyncio.gather(*(_of_batch(services, upload) for upload in uploads)))
+        return Batch(results=await asyncio.gather(*(_of_batch(services, who, upload) for upload in uploads)))
 
 
-async def _of_batch(services: Services, upload: Upload) -> Findings | NotScored:
+async def _of_batch(services: Services, who: Principal, upload: Upload) -> Findings | NotScored:
     try:
-        return await found(services, upload.data, upload.name)
+        return (await seen(services, who, "predict", upload)).findings()
     except Refused as refused:
         if refused.problem.status == 503:
             raise
         return NotScored(file_name=upload.name, not_scored=refused.problem)
 
 
-async def _as_png(services: Services, data: bytes, asked: list[str]) -> Response:
-    grey = await read(data)
-    scored = await services.scorer.score(grey)
-    findings = explained(scored, asked)
+async def _as_png(image: Seen, asked: list[str]) -> Response:
+    findings = explained(image.scored, asked)
     if len(findings) != 1:
         raise Refused(406, "not_one_overlay", f"a PNG holds one overlay, and {len(findings)} are meant: name a finding")
-    return Response(await drawn(grey, scored, findings[0]), media_type="image/png")
+    return Response(await drawn(image.grey, image.scored, findings[0]), media_type="image/png")

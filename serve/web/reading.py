@@ -1,19 +1,81 @@
-"""From the bytes of a request to an answer: decoding off the event loop, scoring, drawing."""
+"""From the bytes of a request to an answer: decoding off the event loop, scoring, drawing, remembering."""
 
 import asyncio
 import base64
-import hashlib
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from chestai import explain, pixels
 from chestai.pixels import Grey
 from serve.answers import Answer, Findings, Overlay, Timings
+from serve.auth.access import Principal
 from serve.problems import Refused, not_scored
 from serve.scoring import Scored
+from serve.web.remembering import remember, remember_refusal
 from serve.web.services import Services
+from serve.web.uploads import Upload
 
 TOP = "top"  # of `explain`: the finding that drives the triage score most, if it reaches its operating point
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An image of a request and what the model says of it. decode_ms: including the wait for a core."""
+
+    upload: Upload
+    grey: Grey
+    scored: Scored
+    decode_ms: float
+
+    def findings(self) -> Findings:
+        """What `POST /predict` answers."""
+        scored = self.scored
+        return Findings(
+            image_id=self.upload.image_id,
+            file_name=self.upload.name,
+            probabilities=dict(scored.probabilities),
+            positives=scored.positives(),
+            thresholds_used=dict(scored.thresholds),
+            model=scored.served,
+        )
+
+    async def answer(self, asked: Sequence[str]) -> Answer:
+        """What `POST /infer` answers, overlays included. Raises `Refused` as `explained`."""
+        overlays = await asyncio.gather(*(self._overlay(finding) for finding in explained(self.scored, asked)))
+        return Answer(
+            **dict(self.findings()),
+            triage=self.scored.triage,
+            overlays=list(overlays),
+            timings_ms=Timings(decode=self.decode_ms, forward=self.scored.forward_ms),
+        )
+
+    async def _overlay(self, finding: str) -> Overlay:
+        png = base64.b64encode(await drawn(self.grey, self.scored, finding)).decode()
+        point = self.scored.thresholds.get(finding)
+        return Overlay(finding=finding, reached=None if point is None else finding in self.scored.positives(), png=png)
+
+
+async def seen(services: Services, who: Principal, action: str, upload: Upload) -> Seen:
+    """Score an image and remember what was said of it.
+
+    Args:
+        action: what the audit calls it.
+
+    Raises:
+        Refused: the bytes are no usable image, or there is no room for it.
+    """
+    started = time.perf_counter()
+    try:
+        grey = await read(upload.data)
+        decode_ms = (time.perf_counter() - started) * 1000
+        scored = await services.scorer.score(grey)
+    except Refused as refused:
+        if refused.problem.status == 422:
+            await remember_refusal(services, who, action, upload, refused.problem)
+        raise
+    await remember(services, who, action, upload, grey, scored)
+    return Seen(upload, grey, scored, decode_ms)
 
 
 async def read(data: bytes) -> Grey:
@@ -22,26 +84,6 @@ async def read(data: bytes) -> Grey:
         return await asyncio.to_thread(pixels.decode, data)
     except pixels.Unreadable as error:
         raise not_scored(error) from error
-
-
-async def found(services: Services, data: bytes, file_name: str | None) -> Findings:
-    """What `POST /predict` answers of a file. Raises `Refused`."""
-    return _findings(data, file_name, await services.scorer.score(await read(data)))
-
-
-async def answered(services: Services, data: bytes, file_name: str | None, asked: Sequence[str]) -> Answer:
-    """What `POST /infer` answers of a file, overlays included. Raises `Refused`."""
-    started = time.perf_counter()
-    grey = await read(data)
-    decode_ms = (time.perf_counter() - started) * 1000
-    scored = await services.scorer.score(grey)
-    overlays = await asyncio.gather(*(_overlay(grey, scored, finding) for finding in explained(scored, asked)))
-    return Answer(
-        **dict(_findings(data, file_name, scored)),
-        triage=scored.triage,
-        overlays=list(overlays),
-        timings_ms=Timings(decode=decode_ms, forward=scored.forward_ms),
-    )
 
 
 def explained(scored: Scored, asked: Sequence[str]) -> list[str]:
@@ -63,20 +105,3 @@ async def drawn(grey: Grey, scored: Scored, finding: str) -> bytes:
     """The image with the finding's Grad-CAM on top, a PNG."""
     plane = scored.evidence[list(scored.probabilities).index(finding)]
     return await asyncio.to_thread(lambda: explain.overlay(grey, explain.heatmap(plane, *grey.shape)))
-
-
-async def _overlay(grey: Grey, scored: Scored, finding: str) -> Overlay:
-    png = base64.b64encode(await drawn(grey, scored, finding)).decode()
-    point = scored.thresholds.get(finding)
-    return Overlay(finding=finding, reached=None if point is None else finding in scored.positives(), png=png)
-
-
-def _findings(data: bytes, file_name: str | None, scored: Scored) -> Findings:
-    return Findings(
-        image_id=hashlib.sha256(data).hexdigest(),
-        file_name=file_name,
-        probabilities=dict(scored.probabilities),
-        positives=scored.positives(),
-        thresholds_used=dict(scored.thresholds),
-        model=scored.served,
-    )

@@ -1,26 +1,51 @@
 """What routes need, made once a process."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
 
 from chestai.lake import Lake
-from chestai.sections import Serve
-from serve.problems import overloaded
+from chestai.sections import Config
+from serve.audit import Event
+from serve.auth.identity import Identity
+from serve.auth.keys import Keys
+from serve.auth.tokens import Tokens
+from serve.problems import Refused, overloaded
 from serve.remote import Scorer
+from serve.state.backlog import BacklogFull
+from serve.store import Store
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Services:
-    """scorer: answers for images. lake: whose images have heatmaps. limits: of the config."""
+    """scorer: answers for images. lake: whose images have heatmaps. store: what is remembered. identity: who asks."""
 
+    config: Config
     scorer: Scorer
     lake: Lake
-    limits: Serve
+    store: Store
+    identity: Identity
+
+    @classmethod
+    def of(cls, config: Config, scorer: Scorer) -> "Services":
+        """By the config, over a model.
+
+        Raises:
+            UserError: the database or the keys of tokens that the config names cannot be used.
+        """
+        store, named = Store(config), config.auth.jwt
+        tokens = Tokens(named) if named.secret or named.jwks else None
+        identity = Identity(Keys(store.database), tokens, config.auth.required)
+        return cls(config, scorer, Lake(config.lake), store, identity)
 
     @asynccontextmanager
     async def in_time(self) -> AsyncIterator[None]:
@@ -29,11 +54,48 @@ class Services:
         Raises:
             Refused: it passed.
         """
+        seconds = self.config.serve.deadline_seconds
         try:
-            async with asyncio.timeout(self.limits.deadline_seconds):
+            async with asyncio.timeout(seconds):
                 yield
         except TimeoutError as error:
-            raise overloaded(f"no answer within {self.limits.deadline_seconds:g} s: try again") from error
+            raise overloaded(f"no answer within {seconds:g} s: try again") from error
+
+    async def keep(self, write: Callable[[], None]) -> None:
+        """Do a write of the store; it is on disk when this returns, also while the database is away.
+
+        Raises:
+            Refused: no more can be kept for a database that is away.
+        """
+        try:
+            await asyncio.to_thread(write)
+        except (BacklogFull, OSError) as error:
+            raise Refused(503, "state_full", "what was answered cannot be kept any more: try again later") from error
+
+    async def look(self, read: Callable[[Session], T]) -> T:
+        """Read from the database.
+
+        Raises:
+            Refused: it is away.
+        """
+
+        def reading() -> T:
+            with self.store.database.reading() as session:
+                return read(session)
+
+        try:
+            return await asyncio.to_thread(reading)
+        except (DBAPIError, PoolTimeout) as error:
+            raise away() from error
+
+    async def note(self, *events: Event) -> None:
+        """Keep events in the audit. Raises as `keep`."""
+        await self.keep(lambda: self.store.note(*events))
+
+
+def away() -> Refused:
+    """The database does not answer."""
+    return Refused(503, "state_unavailable", "the database does not answer: try again later")
 
 
 def _services(request: Request) -> Services:

@@ -1,7 +1,9 @@
 """The files that come with a request, never more than is allowed."""
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
@@ -16,6 +18,11 @@ class Upload:
 
     data: bytes
     name: str | None
+
+    @cached_property
+    def image_id(self) -> str:
+        """SHA-256 of the bytes."""
+        return hashlib.sha256(self.data).hexdigest()
 
 
 async def received(request: Request, limit: int) -> Upload:

@@ -7,10 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import psutil
 import pyarrow as pa
 import pytest
 import torch
+from sqlalchemy import text
 
 from chestai import config as conf
 from chestai import explain, pixels
@@ -35,7 +37,10 @@ from chestai.network import Classifier
 from chestai.registry import BUNDLE, Registry
 from chestai.sections import Config
 from chestai.triage import TriageRule
+from pipelines.packing import register
 from serve.app import deploy, listenable, stop
+from serve.audit import verify
+from serve.state.database import Database, url_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FINDINGS = ("Effusion", "Mass", "Pneumothorax")
@@ -48,18 +53,22 @@ class Service:
     """A running endpoint and what its answers are compared with."""
 
     url: str
+    key: str
     bundle: Bundle
     config: Config
 
+    def post(self, path: str, **request: Any) -> httpx.Response:
+        headers = {"X-API-Key": self.key, **request.pop("headers", {})}
+        return httpx.post(f"{self.url}{path}", headers=headers, timeout=60, **request)
+
     def infer(self, data: bytes, **query: str | list[str]) -> httpx.Response:
-        return httpx.post(f"{self.url}/infer", content=data, params=query, timeout=60)
+        return self.post("/infer", content=data, params=query)
 
     def as_png(self, data: bytes, *findings: str) -> httpx.Response:
-        query, headers = {"explain": list(findings)}, {"accept": "image/png"}
-        return httpx.post(f"{self.url}/infer", content=data, params=query, headers=headers, timeout=60)
+        return self.post("/infer", content=data, params={"explain": list(findings)}, headers={"accept": "image/png"})
 
     def get(self, path: str, **query: str) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", params=query, timeout=60)
+        return httpx.get(f"{self.url}{path}", params=query, headers={"X-API-Key": self.key}, timeout=60)
 
     def expected(self, data: bytes) -> list[float]:
         prediction = self.bundle.predict([pixels.load(data, SIZE)])
@@ -74,11 +83,11 @@ def image(seed: int, height: int = 90, width: int = 120, suffix: str = ".png", c
     return data.tobytes()
 
 
-def make_bundle() -> Bundle:
+def make_bundle(seed: int = 5, size: int = SIZE) -> Bundle:
     """Seeded random weights, scaled so that different images get clearly different probabilities."""
-    torch.manual_seed(5)
-    network = Classifier("resnet10t", len(FINDINGS), SIZE, mean=(0.5,), std=(0.25,))
-    batch = torch.from_numpy(np.stack([pixels.load(image(seed), SIZE) for seed in range(16)]))
+    torch.manual_seed(seed)
+    network = Classifier("resnet10t", len(FINDINGS), size, mean=(0.5,), std=(0.25,))
+    batch = torch.from_numpy(np.stack([pixels.load(image(number), size) for number in range(16)]))
     for layer in network.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = 1.0  # one pass is enough to learn its statistics
@@ -90,7 +99,7 @@ def make_bundle() -> Bundle:
     card = Card(
         name="chestai",
         findings=FINDINGS,
-        size=SIZE,
+        size=size,
         members=(Member(backbone="resnet10t", mean=(0.5,), std=(0.25,)),),
         calibration=Calibration((1.5, 0.7, 1.0), (0.1, -0.2, 0.0)).to_dict(),
         thresholds={"Effusion": 0.5, "Mass": 0.3, "Pneumothorax": None},
@@ -134,7 +143,8 @@ def champion(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Bundle]:
     """A lake with a build and a registered, promoted model."""
     folder = tmp_path_factory.mktemp("endpoint")
     lake = Lake(str(folder / "lake"))
-    config = conf.load(["cluster=laptop", f"lake={lake.root}", "serve.port=0", "serve.max_upload_mb=1"])
+    words = ["serve.port=0", "serve.max_upload_mb=1", "serve.follow_seconds=0.5"]
+    config = conf.load(["cluster=laptop", f"lake={lake.root}", *words])
     fill(lake, folder)
     bundle = make_bundle()
     bundle.save(folder / BUNDLE)
@@ -149,7 +159,9 @@ def champion(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Bundle]:
 @pytest.fixture(scope="module")
 def service(ray_cluster: None, champion: tuple[Config, Bundle]) -> Iterator[Service]:
     config, bundle = champion
-    yield Service(deploy(config), bundle, config)
+    url, _, key = deploy(config)
+    assert key is not None
+    yield Service(url, key, bundle, config)
     stop()
 
 
@@ -209,7 +221,7 @@ def test_triage_follows_the_rule_of_the_card(service: Service) -> None:
 
 def test_a_form_gives_the_same_numbers_and_echoes_the_name(service: Service) -> None:
     data = image(6)
-    form = httpx.post(f"{service.url}/infer", files={"file": ("chest.png", data)}, timeout=60).json()
+    form = service.post("/infer", files={"file": ("chest.png", data)}).json()
     raw = service.infer(data).json()
     assert form["file_name"] == "chest.png"
     assert form["probabilities"] == pytest.approx(raw["probabilities"], abs=1e-5)
@@ -255,7 +267,7 @@ def test_top_is_what_drives_the_score_if_it_is_reached(service: Service) -> None
 
 def test_predict_is_infer_without_triage(service: Service) -> None:
     whole = service.infer(image(3)).json()
-    found = httpx.post(f"{service.url}/predict", content=image(3), timeout=60).json()
+    found = service.post("/predict", content=image(3)).json()
     assert found["probabilities"] == pytest.approx(whole["probabilities"], abs=1e-6)
     assert set(found) == set(whole) - {"triage", "overlays", "timings_ms"}
 
@@ -264,18 +276,99 @@ def test_a_batch_answers_for_each_file(service: Service) -> None:
     names = ["a.png", "cut.png", "b.jpg", "text.txt"]
     contents = [image(1), image(2)[:-200], image(4, suffix=".jpg"), b"text" * 100]
     files = [("files", pair) for pair in zip(names, contents, strict=True)]
-    answer = httpx.post(f"{service.url}/batch_predict", files=files, timeout=60).json()
+    answer = service.post("/batch_predict", files=files).json()
     assert [one["file_name"] for one in answer["results"]] == names
     for one, data in zip(answer["results"], contents, strict=True):
         if one["file_name"] in ("a.png", "b.jpg"):
             assert list(one["probabilities"].values()) == pytest.approx(service.expected(data), abs=1e-5)
     refused = {one["file_name"]: one["not_scored"]["code"] for one in answer["results"] if "not_scored" in one}
     assert refused == {"cut.png": "truncated", "text.txt": "not_an_image"}
-    url, most = f"{service.url}/batch_predict", service.config.serve.max_files
-    many = [("files", ("a.png", b"x"))] * (most + 1)
-    is_problem(httpx.post(url, files=many, timeout=60), 413, "too_many_files")
-    is_problem(httpx.post(url, content=image(1), timeout=60), 422, "missing_file")
-    is_problem(httpx.post(url, files={"file": ("a.png", image(1))}, timeout=60), 422, "missing_file")
+    many = [("files", ("a.png", b"x"))] * (service.config.serve.max_files + 1)
+    is_problem(service.post("/batch_predict", files=many), 413, "too_many_files")
+    is_problem(service.post("/batch_predict", content=image(1)), 422, "missing_file")
+    is_problem(service.post("/batch_predict", files={"file": ("a.png", image(1))}), 422, "missing_file")
+
+
+def test_what_was_said_is_remembered_and_reviewed(service: Service) -> None:
+    """The worklist, an image's record, a verdict; the audit's chain holds all of it."""
+    data = image(31)
+    answer = service.post("/infer", files={"file": ("ward 7.png", data)}).json()
+    image_id = answer["image_id"]
+    listed = {one["image_id"]: one for one in service.get("/studies", limit="500").json()["studies"]}
+    assert listed[image_id]["bucket"] == answer["triage"]["bucket"] and listed[image_id]["file_name"] == "ward 7.png"
+    verdicts = {"image_id": image_id, "verdicts": {"Mass": "TP", "Effusion": "FN"}, "notes": "seen twice"}
+    assert service.post("/reviews", json=verdicts).status_code == 201
+    record = service.get(f"/images/{image_id}").json()
+    assert record["predictions"][0]["probabilities"] == pytest.approx(answer["probabilities"])
+    assert {one["finding"]: one["verdict"] for one in record["reviews"]} == verdicts["verdicts"]
+    open_ones = {one["image_id"] for one in service.get("/studies", reviewed="false", limit="500").json()["studies"]}
+    assert image_id not in open_ones and open_ones
+    is_problem(service.post("/reviews", json={**verdicts, "verdicts": {"Sadness": "TP"}}), 422, "unknown_finding")
+    is_problem(service.post("/reviews", json={**verdicts, "model_version": 99}), 422, "unknown_version")
+    is_problem(service.get(f"/images/{'0' * 64}"), 404, "unknown_image")
+    is_problem(service.get("/studies", cursor="nonsense"), 422, "invalid_request")
+    database = Database(url_of(service.config))
+    with database.reading() as session:
+        rows = session.execute(text("select action, actor, detail from audit where object = :it"), {"it": image_id})
+        kept = {row.action: row for row in rows}
+    assert {"infer", "review", "image"} <= set(kept) and {row.actor for row in kept.values()} == {"admin"}
+    assert not any("ward 7" in str(row.detail) for row in kept.values()), "a file's name may be a patient's"
+    assert verify(database).broken is None
+    database.close()
+
+
+def test_nobody_gets_in_without_a_key(service: Service) -> None:
+    stranger = replace(service, key="chestai_0123456789ab_" + "x" * 43)
+    for nobody in (stranger, replace(service, key="")):
+        response = nobody.infer(image(1))
+        assert response.headers["www-authenticate"] == "Bearer"
+        is_problem(response, 401, "unauthorised")
+        is_problem(nobody.get("/studies"), 401, "unauthorised")
+        assert nobody.get("/health/ready").status_code == 200
+    made = service.post("/keys", json={"owner": "dr.reader", "role": "reader", "scopes": ["infer"]})
+    assert made.status_code == 201, made.text
+    reader = replace(service, key=made.json()["key"])
+    assert reader.infer(image(1)).status_code == 200
+    is_problem(reader.get("/studies"), 403, "forbidden")
+    is_problem(reader.get("/keys"), 403, "forbidden")
+    prefix = reader.key.split("_")[1]
+    admin = {"X-API-Key": service.key}
+    assert httpx.delete(f"{service.url}/keys/{prefix}", headers=admin, timeout=60).status_code == 204
+    is_problem(reader.infer(image(1)), 401, "unauthorised")
+    assert {one["owner"] for one in service.get("/keys").json()} == {"admin", "dr.reader"}
+
+
+def test_the_champion_is_followed_without_a_lost_request(service: Service) -> None:
+    """The alias moves forth and back under load: each request is answered, by one version or the other."""
+    registry = Registry(service.config.tracking, Lake(service.config.lake))
+    registry.connect()
+    with mlflow.start_run():
+        second = register(make_bundle(seed=6, size=96), registry)
+    answers: list[httpx.Response] = []
+    done = threading.Event()
+
+    def load() -> None:
+        for number in range(400):
+            if done.is_set():
+                return
+            answers.append(service.infer(image(number % 8)))
+
+    def served() -> int:
+        return int(service.get("/health/ready").json()["model"]["version"])
+
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(load) for _ in range(3)]
+        for wanted in (second, 1):
+            registry.promote(wanted)
+            end = time.monotonic() + 60
+            while served() != wanted and time.monotonic() < end:
+                time.sleep(0.2)
+            assert served() == wanted
+        done.set()
+        for one in waiting:
+            one.result()
+    assert {one.status_code for one in answers} == {200}
+    assert {one.json()["model"]["version"] for one in answers} == {1, second}
 
 
 def test_heatmap_of_a_stored_image(service: Service) -> None:
@@ -325,8 +418,8 @@ def test_a_large_upload_is_refused_with_and_without_a_declared_length(service: S
 
     whole = b"".join(pieces())
     is_problem(service.infer(whole), 413, "upload_too_large")
-    is_problem(httpx.post(f"{service.url}/infer", content=pieces(), timeout=60), 413, "upload_too_large")
-    form = httpx.post(f"{service.url}/infer", files={"file": ("large.png", whole)}, timeout=60)
+    is_problem(service.post("/infer", content=pieces()), 413, "upload_too_large")
+    form = service.post("/infer", files={"file": ("large.png", whole)})
     is_problem(form, 413, "upload_too_large")
     assert service.infer(image(1)).status_code == 200
 
@@ -340,13 +433,11 @@ def test_every_wrong_request_is_a_problem(service: Service) -> None:
     is_problem(service.get("/images/gone/heatmap", label="Mass"), 404, "image_file_missing")
     is_problem(service.get("/nowhere"), 404, "not_found")
     is_problem(service.get("/infer"), 405, "method_not_allowed")
-    nameless = httpx.post(f"{service.url}/infer", files={"picture": ("a.png", image(1))}, timeout=60)
+    nameless = service.post("/infer", files={"picture": ("a.png", image(1))})
     is_problem(nameless, 422, "missing_file")
-    as_text = httpx.post(f"{service.url}/infer", files={"file": (None, "text")}, timeout=60)
+    as_text = service.post("/infer", files={"file": (None, "text")})
     is_problem(as_text, 422, "missing_file")
-    broken = httpx.post(
-        f"{service.url}/infer", content=b"--x", headers={"content-type": "multipart/form-data"}, timeout=60
-    )
+    broken = service.post("/infer", content=b"--x", headers={"content-type": "multipart/form-data"})
     is_problem(broken, 400, "invalid_request")
 
 
@@ -362,6 +453,7 @@ def test_health_model_and_docs(service: Service) -> None:
     document = service.get("/openapi.json").json()
     assert RESEARCH_USE in document["info"]["description"]
     routes = {"/infer", "/predict", "/batch_predict", "/images/{image_id}/heatmap", "/model"}
+    routes |= {"/studies", "/reviews", "/images/{image_id}", "/keys", "/keys/{prefix}"}
     assert routes | {"/health/live", "/health/ready"} == set(document["paths"])
     infer = document["paths"]["/infer"]["post"]
     assert "multipart/form-data" in infer["requestBody"]["content"]

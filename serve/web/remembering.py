@@ -1,0 +1,46 @@
+"""What is kept of an answer: the image as it was received, what the model said of it, and who asked."""
+
+from chestai.lake import now
+from chestai.pixels import Grey
+from serve.audit import Event
+from serve.auth.access import Principal
+from serve.problems import Problem
+from serve.scoring import Scored
+from serve.state.records import Image, Prediction
+from serve.web.services import Services
+from serve.web.uploads import Upload
+
+MOST_NAME = 500  # characters of a file's name
+
+
+async def remember(services: Services, who: Principal, action: str, upload: Upload, grey: Grey, scored: Scored) -> None:
+    """Keep an answer. Raises `Refused` where that is impossible."""
+    at, image_id = now(), upload.image_id
+    height, width = grey.shape
+    image = Image(image_id=image_id, received_at=at, file_name=_storable(upload.name), height=height, width=width)
+    prediction = Prediction(
+        image_id=image_id,
+        model_version=scored.served.version,
+        runtime=scored.served.runtime,
+        probabilities=dict(scored.probabilities),
+        score=scored.triage.score,
+        bucket=scored.triage.bucket,
+        drivers=tuple((one.finding, one.weighted) for one in scored.triage.drivers),
+        positives=tuple(scored.positives()),
+        snapshot=scored.served.snapshot,
+        at=at,
+    )
+    told = {"model_version": scored.served.version, "bucket": scored.triage.bucket}
+    event = Event(actor=who.name, action=action, object=image_id, detail=told, at=at)
+    await services.keep(lambda: services.store.record(image, prediction, event))
+
+
+async def remember_refusal(services: Services, who: Principal, action: str, upload: Upload, problem: Problem) -> None:
+    """Keep that a file was asked for and not scored, and why."""
+    told = {"not_scored": problem.code}
+    await services.note(Event(actor=who.name, action=action, object=upload.image_id, detail=told))
+
+
+def _storable(name: str | None) -> str | None:
+    """A file's name as a database takes it."""
+    return None if name is None else name.replace("\x00", "").encode(errors="replace").decode()[:MOST_NAME]

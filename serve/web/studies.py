@@ -1,0 +1,114 @@
+"""What is remembered: the worklist, an image's record, and what readers say of it."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, Field
+
+from chestai.notice import RESEARCH_USE
+from chestai.triage import Bucket
+from serve.audit import Event
+from serve.problems import Refused, documented
+from serve.state import records, worklist
+from serve.state.records import Review, Study, Text, Verdict
+from serve.state.worklist import MOST, Filter, Listed
+from serve.web.guard import Who
+from serve.web.services import Used
+
+router = APIRouter(tags=["studies"])
+
+AWAY = documented(503, "`state_unavailable`, `state_full`; when to try again is in `Retry-After`")
+UNKNOWN = documented(404, "`unknown_image`: it was never received")
+ImageId = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the file.")]
+
+
+class Studies(BaseModel):
+    """A page of the worklist; cursor: of the next page, null on the last."""
+
+    studies: list[Listed]
+    cursor: str | None
+    notice: str = RESEARCH_USE
+
+
+class Verdicts(BaseModel):
+    """A reader's verdicts on an image. model_version: whose answer is meant; null: the newest."""
+
+    image_id: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    model_version: int | None = None
+    verdicts: Annotated[dict[str, Verdict], Field(min_length=1)]
+    notes: Text | None = None
+
+
+class Reviewed(BaseModel):
+    """The verdicts as they are kept."""
+
+    reviews: list[Review]
+    notice: str = RESEARCH_USE
+
+
+@router.get("/studies", responses={**documented(422, "`invalid_request`: such as a cursor that is none"), **AWAY})
+async def studies(
+    services: Used,
+    bucket: Bucket | None = None,
+    finding: Annotated[str | None, Query(description="One that the newest answer calls positive.")] = None,
+    split: str | None = None,
+    reviewed: bool | None = None,
+    limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
+    cursor: Annotated[str | None, Query(description="Of the page before; the filter must be the same.")] = None,
+) -> Studies:
+    """The worklist: who has waited too long first, then the most urgent."""
+    wanted, most = Filter(bucket, finding, split, reviewed), services.config.queue.max_wait_minutes
+    try:
+        page = await services.look(lambda session: worklist.page(session, wanted, most, limit, cursor))
+    except ValueError as error:
+        raise Refused(422, "invalid_request", str(error)) from error
+    return Studies(studies=page.studies, cursor=page.cursor)
+
+
+@router.get("/images/{image_id}", responses={**UNKNOWN, **AWAY})
+async def image(image_id: ImageId, services: Used, who: Who) -> Study:
+    """All that is known of an image: answers newest first, reviews, labels."""
+    study = await services.look(lambda session: records.study(session, image_id))
+    if study is None:
+        raise _unknown(image_id)
+    await services.note(Event(actor=who.name, action="image", object=image_id))
+    return study
+
+
+@router.post(
+    "/reviews",
+    status_code=201,
+    responses={**UNKNOWN, **documented(422, "`unknown_finding`, `unknown_version`, `invalid_request`"), **AWAY},
+)
+async def review(given: Verdicts, services: Used, who: Who) -> Reviewed:
+    """Keep what a reader says of a model's answer, finding by finding: TP, FP, TN or FN."""
+    study = await services.look(lambda session: records.study(session, given.image_id))
+    if study is None or not study.predictions:
+        raise _unknown(given.image_id)
+    answers = {one.model_version: one for one in reversed(study.predictions)}
+    version = study.predictions[0].model_version if given.model_version is None else given.model_version
+    if version not in answers:
+        raise Refused(422, "unknown_version", f"version {version} has not answered for this image")
+    strange = [finding for finding in given.verdicts if finding not in answers[version].probabilities]
+    if strange:
+        known = ", ".join(answers[version].probabilities)
+        raise Refused(422, "unknown_finding", f"no finding {strange[0]!r}; choose some of {known}")
+    reviews = [
+        Review(
+            image_id=given.image_id,
+            model_version=version,
+            finding=finding,
+            verdict=verdict,
+            reviewer=who.name,
+            notes=given.notes,
+        )
+        for finding, verdict in given.verdicts.items()
+    ]
+    told = {"model_version": version, "verdicts": dict(given.verdicts)}
+    event = Event(actor=who.name, action="review", object=given.image_id, detail=told)
+    await services.keep(lambda: services.store.review(reviews, event))
+    return Reviewed(reviews=reviews)
+
+
+def _unknown(image_id: str) -> Refused:
+    return Refused(404, "unknown_image", f"no image {image_id} was received")
