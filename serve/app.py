@@ -38,7 +38,8 @@ def deploy(config: Config) -> Endpoint:
     """Serve the model over HTTP, starting an embedded Ray where none is connected.
 
     Raises:
-        UserError: there is no such model, its database cannot be used, or the address cannot be listened on; Ray is not started then.
+        UserError: there is no such model, its database cannot be used, or the address cannot be listened on; Ray is not
+            started then.
         RuntimeError: a replica does not start; says why.
     """
     config = config.model_copy(update={"lake": Lake(config.lake).uri()})  # workers may have another folder

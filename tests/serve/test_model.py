@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import mlflow
@@ -22,7 +21,7 @@ from chestai.runtimes.effect import Effect
 from chestai.sections import Config
 from pipelines.packing import register
 from serve.model import Model, _scored
-from serve.scoring import Scored, loaded, permitted
+from serve.scoring import Loaded, Scored, loaded, permitted
 from tests.serve.test_endpoint import SIZE, image, make_bundle
 
 EFFECT = Effect(images=100, mean=0.001, most=0.01, reference_auroc=0.9, auroc=0.8995)
@@ -31,7 +30,7 @@ EFFECT = Effect(images=100, mean=0.001, most=0.01, reference_auroc=0.9, auroc=0.
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     """Two versions, of which the first is champion and has an input gate."""
-    config = conf.load([f"lake={tmp_path_factory.mktemp('model') / 'lake'}", "serve.follow_seconds=0.2"])
+    config = conf.load([f"lake={tmp_path_factory.mktemp('model') / 'lake'}", "serve.follow_seconds=3600"])
     registry = Registry(config.tracking, Lake(config.lake))
     registry.connect()
     squares = np.stack([pixels.load(image(number), SIZE) for number in range(60)])
@@ -48,6 +47,11 @@ def bundle(config: Config, version: int) -> Bundle:
 def model(config: Config, which: str = "champion") -> Model:
     torch.set_num_threads(1)
     made = Model(config)
+
+    async def alone(item: tuple[Loaded, pixels.Grey]) -> Scored:
+        return (await made._forward([item]))[0]
+
+    made.forward = alone  # batches are Ray Serve's, and only within a replica
     made.reconfigure({"model": which})
     return made
 
@@ -88,7 +92,8 @@ def image_of(grey: pixels.Grey) -> bytes:
 
 def test_the_alias_is_followed_and_a_number_is_not(config: Config) -> None:
     registry = Registry(config.tracking, Lake(config.lake))
-    following, pinned = model(config), model(config, "1")
+    often = config.model_copy(update={"serve": config.serve.model_copy(update={"follow_seconds": 0.2})})
+    following, pinned = model(often), model(often, "1")
     registry.promote(2)
     try:
         for _ in range(100):
