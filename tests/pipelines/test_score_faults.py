@@ -31,11 +31,12 @@ from tests.serve.test_endpoint import make_bundle
 
 pytestmark = pytest.mark.slow
 
-COUNT = 240
+COUNT = 480
 TWINS, BROKEN = 6, 5  # of these, files with the content of another, and files that are no image
 CONTENTS = COUNT - TWINS - BROKEN
-# Few rows a piece and a commit after nearly each, so that there are many moments to die at.
-OFTEN = ("score.batch_size=8", "score.commit_seconds=0.5")
+SIZE = 224
+# Few rows a piece, a commit after nearly each and a network that takes its time, so that there are many moments to die at.
+OFTEN = ("score.batch_size=8", "score.commit_seconds=0.2", "runtime.engine=torch")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     registry = Registry(conf.load().tracking, lake)
     registry.connect()
     with mlflow.start_run():
-        registry.promote(register(make_bundle(), registry))
+        registry.promote(register(make_bundle(size=SIZE), registry))
     return lake
 
 
