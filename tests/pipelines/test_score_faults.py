@@ -35,7 +35,7 @@ COUNT = 480
 TWINS, BROKEN = 6, 5  # of these, files with the content of another, and files that are no image
 CONTENTS = COUNT - TWINS - BROKEN
 SIZE = 224
-# Few rows a piece, a commit after nearly each and a network that takes its time, so that there are many moments to die at.
+# Few rows a piece, a commit after nearly each, a network that takes its time: so there are many moments to die at.
 OFTEN = ("score.batch_size=8", "score.commit_seconds=0.2", "runtime.engine=torch")
 
 
