@@ -103,7 +103,8 @@ def interrupt(process: subprocess.Popen[str], mark: str, how: str = "Ctrl-C") ->
 
 
 @pytest.mark.parametrize(
-    ("how", "after_s"), [("Ctrl-C", 0.5), pytest.param("Ctrl-C", 8, marks=pytest.mark.slow), ("SIGTERM", 8)]
+    ("how", "after_s"),
+    [("Ctrl-C", 0.5), *(pytest.param(how, 8, marks=pytest.mark.slow) for how in ("Ctrl-C", "SIGTERM"))],
 )
 def test_interrupted_in_the_etl(built: Chain, tmp_path: Path, how: str, after_s: float) -> None:
     """While Spark starts, and in its jobs."""

@@ -34,6 +34,7 @@ def write_plain(root: Path, patients: range, image_of: dict[int, int] | None = N
             path.write_bytes(png(grey((image_of or {}).get(patient, patient), 32, 32)))
 
 
+@pytest.mark.slow
 def test_a_moved_corpus_is_the_same_snapshot_at_new_paths(tmp_path: Path) -> None:
     root, elsewhere, lake = tmp_path / "corpus", tmp_path / "elsewhere", Lake(str(tmp_path / "lake"))
     write_corpus(root)
@@ -92,6 +93,7 @@ def test_a_lake_of_the_former_schema_is_built_on(tmp_path: Path) -> None:
     assert old.snapshot_id == again.snapshot_id
 
 
+@pytest.mark.slow
 def test_history_lists_the_builds(tmp_path: Path) -> None:
     config = configure(tmp_path / "corpus", tmp_path / "lake")
     screen = Screen(Console(file=io.StringIO(), width=200))

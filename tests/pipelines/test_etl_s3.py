@@ -189,7 +189,11 @@ def test_a_mistake_is_one_line(
     [
         ({"AWS_ACCESS_KEY_ID": "mistyped"}, "InvalidAccessKeyId: .* does not exist in our records.$"),
         ({"AWS_ALLOW_HTTP": "false"}, "set AWS_ALLOW_HTTP=true if AWS_ENDPOINT_URL is http$"),
-        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, r"Connection refused \(os error 111\)$"),
+        pytest.param(
+            {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
+            r"Connection refused \(os error 111\)$",
+            marks=pytest.mark.slow,  # it is tried for long
+        ),
     ],
 )
 def test_a_lake_out_of_reach_is_named(

@@ -138,6 +138,7 @@ def test_a_candidate_is_judged_on_test_alone(built: Chain, tmp_path: Path, split
         go(evaluate.run, told(built, f"evaluate.split={split}", tracking=f"{tmp_path}/db"))
 
 
+@pytest.mark.slow
 def test_another_split_and_a_committee_are_measured_and_change_nothing(finished: Chain) -> None:
     config = told(finished, "evaluate.model=1", "evaluate.split=val", "evaluate.prevalence=measured", NO_CORRUPTION)
     facts = go(evaluate.run, config).facts

@@ -17,6 +17,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         yield env
 
 
+@pytest.mark.slow
 def test_etl_runs_as_a_job(built: Chain, head: dict[str, str], tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     done = submit(head, "pipelines.etl", *SMALL, f"lake={lake}", f"phantom.root={built.config.phantom.root}")

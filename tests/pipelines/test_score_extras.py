@@ -161,6 +161,7 @@ def test_bf16_without_val_images_is_refused(
         go(score.run, config)
 
 
+@pytest.mark.slow
 def test_torch_and_openvino_score_alike(ray_cluster: None, registered: Config, folder: Path, tmp_path: Path) -> None:
     found = {}
     for engine in ("torch", "openvino"):
