@@ -134,6 +134,7 @@ def streamed(
         batch_format="pyarrow",
         num_cpus=1,
         max_retries=-1 if attempts is None else attempts - 1,
+        concurrency=_readers(),
     ).map_batches(
         _Forward,
         fn_constructor_args=(bundle.card.model_dump(), weights, work, [*keep, "not_scored"]),
@@ -147,6 +148,14 @@ def streamed(
     for batch in results.iter_batches(batch_size=None, batch_format="pyarrow"):
         assert isinstance(batch, pa.Table)
         yield batch
+
+
+def _readers() -> int | None:
+    """Reading tasks at a time; None: as many as there is room for.
+
+    On one machine as many as it has cores: Ray may be told of more, and further tasks would only slow the network.
+    """
+    return len(os.sched_getaffinity(0)) if sum(node["Alive"] for node in ray.nodes()) == 1 else None
 
 
 class Logits:
