@@ -248,8 +248,6 @@ class Serve(Section):
 
 class State(Section):
     url: str | None = None
-    retention_days: Positive | None = None
-    keep_images: bool = False
     backlog_mb: Positive = 256
 
 
