@@ -23,6 +23,10 @@ from chestai.unreadable import MAX_PIXELS, Unreadable
 FACTS, DECODE = "facts", "decode"  # what a child can be asked
 TIMEOUT_S = 60.0
 
+# How files begin that are something else too. A preamble may be anything, and programs hide there; TIFF is its one
+# proper use (PS3.10 Section 7.1).
+TWO_NATURES = (b"\x89PNG", b"\xff\xd8\xff", b"MZ", b"\x7fELF", b"\xcf\xfa\xed\xfe", b"#!", b"<", b"%PDF", b"PK\3\4")
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -104,6 +108,8 @@ _asking = threading.Lock()
 
 def _ask(what: str, data: bytes) -> tuple[dict[str, Any], bytes]:
     """Ask the child, started where there is none. Raises `Unreadable` where the child does, or dies of the file."""
+    if data.startswith(TWO_NATURES):
+        raise Unreadable("not_an_image", "the DICOM preamble is the head of another format's file")
     with _asking:
         answer = _try(what, data) or _try(what, data)  # it may have died of what the file before did to its memory
     if answer is None:

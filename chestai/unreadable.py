@@ -11,13 +11,13 @@ REASONS = (
     "too_large",
     "too_small",
     "undecodable",
+    "multi_frame",
     # of DICOM files only, whose header says it
     "not_a_radiograph",
     "not_a_chest",
     "not_frontal",
     "no_patient",
     "colour",
-    "multi_frame",
 )
 
 

@@ -56,7 +56,20 @@ def overloaded(detail: str) -> Refused:
     return Refused(503, "overloaded", detail)
 
 
-def documented(status: int, when: str) -> dict[int | str, dict[str, Any]]:
-    """An entry of a route's `responses` for a problem that it may answer."""
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {status: {"description": when, "content": {"application/problem+json": {"schema": schema}}}}
+def documented(status: int, **codes: str) -> dict[int | str, dict[str, Any]]:
+    """An entry of a route's `responses` for the problems that it may answer.
+
+    Args:
+        codes: when each is answered, by code; the document says that there are no others.
+    """
+    problem = {"$ref": "#/components/schemas/Problem"}
+    schema = {"allOf": [problem, {"type": "object", "properties": {"code": {"enum": [*codes]}}}]}
+    examples = {code: {"value": Problem.of(status, code, when).model_dump()} for code, when in codes.items()}
+    entry: dict[str, Any] = {
+        "description": "; ".join(f"`{code}`: {when}" for code, when in codes.items()),
+        "content": {"application/problem+json": {"schema": schema, "examples": examples}},
+    }
+    if status == 503:
+        wait = {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}}
+        entry["headers"] = {"Retry-After": {"required": True, **wait}}
+    return {status: entry}

@@ -17,13 +17,13 @@ from serve.auth import keys
 from serve.auth.access import Role, Scope
 from serve.problems import Refused, documented
 from serve.state.tables import UserRow
+from serve.web.documents import AWAY
 from serve.web.guard import Who
 from serve.web.services import Services, Used, away
 
 router = APIRouter(tags=["access"])
 
 T = TypeVar("T")
-AWAY = documented(503, "`state_unavailable`: keys are made and revoked in the database alone")
 
 
 class Key(BaseModel):
@@ -58,7 +58,11 @@ async def listed(services: Used) -> list[Key]:
     return [Key(**vars(one)) for one in await services.look(keys.keys)]
 
 
-@router.post("/keys", status_code=201, responses={**documented(422, "`invalid_request`"), **AWAY})
+@router.post(
+    "/keys",
+    status_code=201,
+    responses={**documented(422, invalid_request="such as an unknown owner without a role"), **AWAY},
+)
 async def make(wanted: Wanted, services: Used, who: Who) -> Made:
     """Make a key of a user, and the user where there is none."""
 
@@ -76,7 +80,11 @@ async def make(wanted: Wanted, services: Used, who: Who) -> Made:
     return Made(key=await _writing(services, making, 422, "invalid_request"))
 
 
-@router.delete("/keys/{prefix}", status_code=204, responses={**documented(404, "`unknown_key`"), **AWAY})
+@router.delete(
+    "/keys/{prefix}",
+    status_code=204,
+    responses={**documented(404, unknown_key="there is none with this prefix"), **AWAY},
+)
 async def revoke(prefix: str, services: Used, who: Who) -> None:
     """Refuse a key from now on."""
 

@@ -23,11 +23,12 @@ def application(services: Services) -> FastAPI:
         description=f"Chest X-ray findings, triage and Grad-CAM. **{RESEARCH_USE}**",
         responses={
             "default": {
-                "model": Problem,
-                "description": "Every error is a problem document (RFC 9457) with a stable `code`.",
+                "description": "Every error is a problem document (RFC 9457) with a stable `code`; besides those of a "
+                "route: `not_found`, `method_not_allowed`, `internal_error`.",
+                "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
             },
-            **documented(401, "`unauthorised`: no key or token that is good"),
-            **documented(403, "`forbidden`: the role or the scopes do not allow it"),
+            **documented(401, unauthorised="no key or token that is good"),
+            **documented(403, forbidden="the role or the scopes do not allow it"),
         },
         dependencies=[Depends(guard)],
     )
@@ -55,7 +56,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-    detail = f"{request.method} {request.url.path}: {error.detail}"
+    detail = f"{request.method} {request.url.path[:200]}: {error.detail}"
     return Problem.of(error.status_code, code, detail).response(error.headers)
 
 

@@ -4,14 +4,14 @@ import asyncio
 from typing import Annotated
 
 import pyarrow.compute as pc
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from chestai.lake import IMAGES, Lake, read_bytes
 from serve.audit import Event
 from serve.problems import Refused, documented
+from serve.web.documents import NOT_SCORED, OVERLOADED, PNG, UNKNOWN
 from serve.web.guard import Who
-from serve.web.infer import PNG
 from serve.web.reading import drawn, explained, read
 from serve.web.services import Used
 
@@ -20,16 +20,26 @@ router = APIRouter(tags=["images of the lake"])
 
 @router.get(
     "/images/{image_id}/heatmap",
+    summary="Explain an image of the lake",
     response_class=Response,
     responses={
         200: {"content": PNG, "description": "The overlay."},
-        **documented(404, "`unknown_image`, or `image_file_missing`: known, but its file is gone"),
-        **documented(422, "`unknown_finding`, or as for `/infer` where the file is damaged"),
-        **documented(503, "`overloaded`; when to try again is in `Retry-After`"),
+        **documented(
+            404,
+            unknown_image="the newest snapshot has none of that name",
+            image_file_missing="known, but its file is gone",
+            nothing_to_show="`top` was asked for, and nothing is reached",
+            not_found="the name holds a slash, or is none",
+        ),
+        **documented(422, **NOT_SCORED, **UNKNOWN),
+        **OVERLOADED,
     },
 )
 async def heatmap(
-    image_id: str, services: Used, who: Who, label: Annotated[str, Query(description="A finding of the model.")]
+    image_id: Annotated[str, Path(description="As in gold/images.", examples=["00000088_000"])],
+    services: Used,
+    who: Who,
+    label: Annotated[str, Query(description="A finding of the model, or `top`.", examples=["Pneumothorax"])],
 ) -> Response:
     """Grad-CAM overlay of an image of the lake's newest snapshot."""
     async with services.in_time():
@@ -54,12 +64,14 @@ def stored(lake: Lake, image_id: str) -> bytes:
     wanted = pc.field("image_id") == image_id
     rows = lake.read(IMAGES, builds[-1].versions[IMAGES], columns=["path"], where=wanted)
     if rows.num_rows == 0:
-        detail = f"no image {image_id} in snapshot {builds[-1].snapshot_id}"
+        detail = f"no image {image_id[:64]} in snapshot {builds[-1].snapshot_id}"
         raise Refused(404, "unknown_image", detail)
     path = rows["path"][0].as_py()
     if path is None:
-        raise Refused(404, "image_file_missing", f"snapshot {builds[-1].snapshot_id} has no file of image {image_id}")
+        raise Refused(
+            404, "image_file_missing", f"snapshot {builds[-1].snapshot_id} has no file of image {image_id[:64]}"
+        )
     try:
         return read_bytes(path)
     except FileNotFoundError as error:
-        raise Refused(404, "image_file_missing", f"the file of image {image_id} is not there any more") from error
+        raise Refused(404, "image_file_missing", f"the file of image {image_id[:64]} is not there any more") from error

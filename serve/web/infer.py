@@ -6,20 +6,30 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from chestai import pixels
-from chestai.intake import REASONS as UNLIKE
 from serve.answers import Answer, Batch, Findings, NotScored
 from serve.auth.access import Principal
 from serve.problems import Refused, documented
+from serve.web.documents import (
+    ANSWERED,
+    ANSWERED_EACH,
+    BINARY,
+    FOUND,
+    MISNAMED,
+    NOT_SCORED,
+    OVERLOADED,
+    PNG,
+    TOO_LARGE,
+    UNKNOWN,
+    UNREAD,
+)
 from serve.web.guard import Who
 from serve.web.reading import Seen, drawn, explained, seen
 from serve.web.services import Services, Used
-from serve.web.uploads import Upload, received, received_all
+from serve.web.uploads import FORM, IMAGES, Upload, received, received_all
 
 router = APIRouter(tags=["images of the request"])
 
-BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
-PNG: dict[str, Any] = {"image/png": BINARY}
+FILE = {"type": "string", "format": "binary", "description": "The image, with its name."}
 
 
 def _upload(field: dict[str, Any], required: str, *others: str) -> dict[str, Any]:
@@ -28,33 +38,34 @@ def _upload(field: dict[str, Any], required: str, *others: str) -> dict[str, Any
         "requestBody": {
             "required": True,
             "description": "PNG, JPEG or DICOM.",
-            "content": {"multipart/form-data": form, **dict.fromkeys(others, BINARY)},
+            "content": {FORM: form, **dict.fromkeys(others, BINARY)},
         }
     }
 
 
-FILE = {"type": "string", "format": "binary", "description": "The image, with its name."}
-ONE = _upload(FILE, "file", "image/png", "image/jpeg", "application/dicom")
+ONE = _upload(FILE, "file", *IMAGES)
 SEVERAL = _upload({"type": "array", "items": FILE}, "files")
-REFUSALS = {
-    **documented(413, "`upload_too_large`, `too_many_files`"),
-    **documented(
-        422,
-        f"Not scored: {', '.join(f'`{reason}`' for reason in (*pixels.REASONS, *UNLIKE))}; "
-        "or `missing_file`, `unknown_finding`, `invalid_request`",
-    ),
-    **documented(503, "`overloaded`, `state_full`; when to try again is in `Retry-After`"),
+ALONE = {
+    **UNREAD,
+    **documented(413, **TOO_LARGE, too_many_files="the form has more than one"),
+    **documented(415, unsupported_media_type="the body is declared to be neither a form nor an image"),
+    **OVERLOADED,
 }
 
 
 @router.post(
     "/infer",
+    summary="Score and explain one radiograph",
     response_model=Answer,
     openapi_extra=ONE,
     responses={
-        200: {"content": PNG, "description": "As a PNG: one overlay, for `Accept: image/png` and one finding."},
-        **documented(406, "`not_one_overlay`: a PNG was asked for, but not of one finding"),
-        **REFUSALS,
+        200: {
+            "content": {**ANSWERED, **PNG},
+            "description": "As a PNG: one overlay, for `Accept: image/png` and one finding.",
+        },
+        **documented(406, not_one_overlay="a PNG was asked for, but not of one finding"),
+        **documented(422, **NOT_SCORED, **MISNAMED, **UNKNOWN),
+        **ALONE,
     },
 )
 async def infer(
@@ -62,7 +73,11 @@ async def infer(
     services: Used,
     who: Who,
     explain: Annotated[
-        list[str], Query(description="Findings to draw, or `top`: what drives the triage score, if it is reached.")
+        list[str],
+        Query(
+            description="Findings to draw, or `top`: what drives the triage score, if it is reached.",
+            examples=[["top"]],
+        ),
     ] = [],  # noqa: B006
 ) -> Answer | Response:
     """Probability of every finding, the triage bucket and overlays of one chest radiograph."""
@@ -74,7 +89,13 @@ async def infer(
         return await image.answer(explain)
 
 
-@router.post("/predict", response_model=Findings, openapi_extra=ONE, responses=REFUSALS)
+@router.post(
+    "/predict",
+    summary="Score one radiograph, findings only",
+    response_model=Findings,
+    openapi_extra=ONE,
+    responses={200: {"content": FOUND}, **documented(422, **NOT_SCORED, **MISNAMED), **ALONE},
+)
 async def predict(request: Request, services: Used, who: Who) -> Findings:
     """The findings alone of one chest radiograph: no triage, no overlay."""
     upload = await received(request, services.config.serve.max_upload_mb * 2**20)
@@ -82,7 +103,19 @@ async def predict(request: Request, services: Used, who: Who) -> Findings:
         return (await seen(services, who, "predict", upload)).findings()
 
 
-@router.post("/batch_predict", response_model=Batch, openapi_extra=SEVERAL, responses=REFUSALS)
+@router.post(
+    "/batch_predict",
+    summary="Score several radiographs",
+    response_model=Batch,
+    openapi_extra=SEVERAL,
+    responses={
+        200: {"content": ANSWERED_EACH},
+        **UNREAD,
+        **documented(413, **TOO_LARGE, too_many_files="the form has more than serve.max_files"),
+        **documented(422, **MISNAMED),
+        **OVERLOADED,
+    },
+)
 async def batch_predict(request: Request, services: Used, who: Who) -> Batch:
     """The findings of several chest radiographs, each on its own: one that cannot be scored spoils no other."""
     limits = services.config.serve

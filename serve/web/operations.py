@@ -3,27 +3,26 @@
 from fastapi import APIRouter
 
 from serve.answers import Health, ServedCard
-from serve.problems import documented
+from serve.web.documents import CARD, LIVE, OVERLOADED, READY
 from serve.web.services import Used
 
 router = APIRouter(tags=["operations"])
-UNAVAILABLE = documented(503, "`overloaded`: no model answers; when to try again is in `Retry-After`")
 
 
-@router.get("/health/live")
+@router.get("/health/live", summary="Whether the process answers", responses={200: {"content": LIVE}})
 async def live() -> Health:
     """Whether this process answers; it says nothing of the model."""
     return Health()
 
 
-@router.get("/health/ready", responses=UNAVAILABLE)
+@router.get("/health/ready", summary="Whether a model answers", responses={200: {"content": READY}, **OVERLOADED})
 async def ready(services: Used) -> Health:
     """Whether a model answers, and which."""
     async with services.in_time():
         return Health(model=await services.scorer.served())
 
 
-@router.get("/model", responses=UNAVAILABLE)
+@router.get("/model", summary="Card of the served model", responses={200: {"content": CARD}, **OVERLOADED})
 async def card(services: Used) -> ServedCard:
     """The card of the served model: findings, calibration, operating points, triage rule, provenance."""
     async with services.in_time():

@@ -2,9 +2,15 @@
 
 import asyncio
 import base64
+import math
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from chestai import explain, pixels
 from chestai.pixels import Grey
@@ -17,6 +23,8 @@ from serve.web.services import Services
 from serve.web.uploads import Upload
 
 TOP = "top"  # of `explain`: the finding that drives the triage score most, if it reaches its operating point
+MAX_DRAWN = 2048 * 2048  # pixels of an overlay; one takes 50 bytes a pixel while it is drawn, and 4 in the answer
+DRAWERS = ThreadPoolExecutor(2, "draw")  # so that a request for all findings of a large image takes memory for two
 
 
 @dataclass(frozen=True)
@@ -95,13 +103,23 @@ def explained(scored: Scored, asked: Sequence[str]) -> list[str]:
     known = list(scored.probabilities)
     for name in asked:
         if name != TOP and name not in known:
-            raise Refused(422, "unknown_finding", f"no finding {name!r}; choose {TOP} or some of {', '.join(known)}")
+            raise Refused(
+                422, "unknown_finding", f"no finding {name[:64]!r}; choose {TOP} or some of {', '.join(known)}"
+            )
     reached = scored.positives()
     top = [driver.finding for driver in scored.triage.drivers if driver.finding in reached][:1]
     return list(dict.fromkeys(finding for name in asked for finding in (top if name == TOP else [name])))
 
 
 async def drawn(grey: Grey, scored: Scored, finding: str) -> bytes:
-    """The image with the finding's Grad-CAM on top, a PNG."""
+    """The image with the finding's Grad-CAM on top, a PNG; of one with more than `MAX_DRAWN` pixels a smaller one."""
     plane = scored.evidence[list(scored.probabilities).index(finding)]
-    return await asyncio.to_thread(lambda: explain.overlay(grey, explain.heatmap(plane, *grey.shape)))
+    return await asyncio.get_running_loop().run_in_executor(DRAWERS, _draw, grey, plane)
+
+
+def _draw(grey: Grey, plane: NDArray[np.float32]) -> bytes:
+    scale = math.sqrt(MAX_DRAWN / grey.size)
+    if scale < 1:
+        height, width = (max(1, int(side * scale)) for side in grey.shape)
+        grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    return explain.overlay(grey, explain.heatmap(plane, *grey.shape))

@@ -12,13 +12,13 @@ from serve.problems import Refused, documented
 from serve.state import records, worklist
 from serve.state.records import Review, Study, Text, Verdict
 from serve.state.worklist import MOST, Filter, Listed
+from serve.web.documents import AWAY
 from serve.web.guard import Who
 from serve.web.services import Used
 
 router = APIRouter(tags=["studies"])
 
-AWAY = documented(503, "`state_unavailable`, `state_full`; when to try again is in `Retry-After`")
-UNKNOWN = documented(404, "`unknown_image`: it was never received")
+UNKNOWN = documented(404, unknown_image="it was never received")
 ImageId = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the file.")]
 
 
@@ -46,7 +46,7 @@ class Reviewed(BaseModel):
     notice: str = RESEARCH_USE
 
 
-@router.get("/studies", responses={**documented(422, "`invalid_request`: such as a cursor that is none"), **AWAY})
+@router.get("/studies", responses={**documented(422, invalid_request="such as a cursor that is none"), **AWAY})
 async def studies(
     services: Used,
     bucket: Bucket | None = None,
@@ -65,7 +65,10 @@ async def studies(
     return Studies(studies=page.studies, cursor=page.cursor)
 
 
-@router.get("/images/{image_id}", responses={**UNKNOWN, **AWAY})
+@router.get(
+    "/images/{image_id}",
+    responses={**UNKNOWN, **documented(422, invalid_request="the ID is no SHA-256"), **AWAY},
+)
 async def image(image_id: ImageId, services: Used, who: Who) -> Study:
     """All that is known of an image: answers newest first, reviews, labels."""
     study = await services.look(lambda session: records.study(session, image_id))
@@ -78,7 +81,16 @@ async def image(image_id: ImageId, services: Used, who: Who) -> Study:
 @router.post(
     "/reviews",
     status_code=201,
-    responses={**UNKNOWN, **documented(422, "`unknown_finding`, `unknown_version`, `invalid_request`"), **AWAY},
+    responses={
+        **UNKNOWN,
+        **documented(
+            422,
+            unknown_finding="the model has no such finding",
+            unknown_version="it has not answered for this image",
+            invalid_request="a verdict is missing or wrong",
+        ),
+        **AWAY,
+    },
 )
 async def review(given: Verdicts, services: Used, who: Who) -> Reviewed:
     """Keep what a reader says of a model's answer, finding by finding: TP, FP, TN or FN."""

@@ -1,0 +1,113 @@
+"""What the OpenAPI document says beside the types: why images are refused, and an example of each answer."""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from chestai.bundle import Member
+from chestai.intake import LATERAL_VIEW, OUT_OF_DISTRIBUTION
+from serve.answers import (
+    Answer,
+    Batch,
+    Driver,
+    Findings,
+    Health,
+    NotScored,
+    Overlay,
+    Served,
+    ServedCard,
+    Timings,
+    Triage,
+)
+from serve.problems import Problem, documented
+
+NOT_SCORED = {
+    "empty_file": "the file has 0 bytes",
+    "not_an_image": "no PNG, JPEG or DICOM file",
+    "unsupported_format": "a colour mode, bit depth or DICOM transfer syntax that is not read",
+    "truncated": "the file is cut or damaged",
+    "too_large": "too many pixels, or more inside than an image can have: a decompression bomb",
+    "too_small": "too few pixels",
+    "undecodable": "the pixels cannot be decoded, or something else follows them",
+    "multi_frame": "more than one picture",
+    "not_a_radiograph": "by its DICOM header",
+    "not_a_chest": "by its DICOM header",
+    "not_frontal": "by its DICOM header",
+    "no_patient": "the DICOM header has no patient ID",
+    "colour": "a DICOM file in colour",
+    OUT_OF_DISTRIBUTION: "unlike the chest radiographs that the model knows",
+    LATERAL_VIEW: "a lateral view",
+}
+UNREAD = documented(
+    400,
+    invalid_request="the form cannot be read, or has too many fields",
+    incomplete_upload="the connection ended before the upload did",
+)
+TOO_LARGE = {"upload_too_large": "more bytes than serve.max_upload_mb"}
+MISNAMED = {
+    "missing_file": "the form has no file in its field",
+    "unsafe_file_name": "a path, control characters or more than 255 characters",
+}
+UNKNOWN = {
+    "unknown_finding": "the model has no such finding",
+    "invalid_request": "a parameter is missing or wrong",
+}
+OVERLOADED = documented(
+    503,
+    overloaded="no model answers in time; when to try again is in `Retry-After`",
+    state_unavailable="the database cannot say who asks",
+    state_full="the database is away, and no more answers can be kept for it",
+)
+AWAY = documented(
+    503,
+    state_unavailable="the database does not answer; when to try again is in `Retry-After`",
+    state_full="the database is away, and no more can be kept for it",
+)
+
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+PNG: dict[str, Any] = {"image/png": BINARY}
+
+_SERVED = Served(name="chestai", version=3, snapshot="20250131T120000-4f2a", synthetic=True, runtime="openvino fp32")
+_FINDINGS = Findings(
+    image_id="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    file_name="00000088_000.png",
+    probabilities={"Effusion": 0.12, "Mass": 0.07, "Pneumothorax": 0.91},
+    positives=["Pneumothorax"],
+    thresholds_used={"Effusion": 0.4, "Mass": 0.3, "Pneumothorax": 0.5},
+    model=_SERVED,
+)
+_ANSWER = Answer(
+    **dict(_FINDINGS),
+    triage=Triage(score=0.91, bucket="urgent", drivers=[Driver(finding="Pneumothorax", weighted=0.91)]),
+    overlays=[Overlay(finding="Pneumothorax", reached=True, png="iVBORw0KGgo=")],
+    timings_ms=Timings(decode=9.5, forward=31.0),
+)
+_CUT = Problem.of(422, "truncated", "not scored: the PNG is cut or damaged")
+_CARD = ServedCard(
+    version=3,
+    name="chestai",
+    findings=("Effusion", "Mass", "Pneumothorax"),
+    size=224,
+    members=(Member(backbone="resnet50", mean=(0.5,), std=(0.25,)),),
+    calibration={},
+    thresholds={"Effusion": 0.4, "Mass": 0.3, "Pneumothorax": 0.5},
+    triage={},
+    snapshot=_SERVED.snapshot,
+    run_id="0a1b2c3d4e5f60718293a4b5c6d7e8f9",
+    synthetic=True,
+    split_known=True,
+    provenance={},
+)
+
+
+def example(answer: BaseModel) -> dict[str, Any]:
+    """A JSON answer of a route's `responses`."""
+    return {"application/json": {"example": answer.model_dump(mode="json")}}
+
+
+FOUND = example(_FINDINGS)
+ANSWERED = example(_ANSWER)
+ANSWERED_EACH = example(Batch(results=[_FINDINGS, NotScored(file_name="cut.png", not_scored=_CUT)]))
+LIVE = example(Health())
+READY = example(Health(model=_SERVED))
+CARD = example(_CARD)

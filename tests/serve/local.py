@@ -1,0 +1,134 @@
+"""The HTTP side over a model in this process: no Ray, no registry; drive it with an ASGI client."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI
+from starlette.types import Message
+
+from chestai import config as conf
+from chestai import pixels
+from chestai.bundle import Bundle
+from chestai.intake import Intake
+from chestai.lake import Lake
+from chestai.pixels import Grey
+from chestai.registry import Registered
+from chestai.runtimes import Runtime
+from serve.answers import Served, ServedCard
+from serve.problems import Refused
+from serve.scoring import Loaded, Scored, loaded
+from serve.web.application import application
+from serve.web.services import Services
+from tests.serve.forgery import films
+from tests.serve.test_endpoint import SIZE, fill, make_bundle
+
+
+class Local:
+    """A version that answers in this process, behind the input gate of its bundle."""
+
+    def __init__(self, version: Loaded) -> None:
+        self.version = version
+
+    async def score(self, grey: Grey) -> Scored:
+        return await asyncio.to_thread(self._score, grey)
+
+    async def card(self) -> ServedCard:
+        return self.version.card
+
+    async def served(self) -> Served:
+        return self.version.served
+
+    def _score(self, grey: Grey) -> Scored:
+        square = pixels.resize(grey, self.version.size)
+        intake = self.version.registered.bundle.intake
+        refusal = None if intake is None else intake.check(square)
+        if refusal is not None:
+            raise Refused(422, refusal.reason, f"not scored: {refusal.detail}")
+        return self.version.score([square])[0]
+
+
+@cache
+def gated() -> Bundle:
+    """Random weights behind an input gate that was fitted on `films`."""
+    seen = np.stack([pixels.resize(film, SIZE) for film in films()])
+    return replace(make_bundle(), intake=Intake.fit(seen))
+
+
+def local_app(folder: Path, gate: bool = True, *overrides: str) -> FastAPI:
+    """The application over `gated`, without the gate where it is not wanted, and a lake of one image, `stored`."""
+    config = conf.load(["cluster=laptop", f"lake={folder / 'lake'}", "auth.required=false", *overrides])
+    lake = Lake(config.lake)
+    fill(lake, folder)
+    bundle = gated() if gate else replace(gated(), intake=None)
+    version = loaded(Registered("chestai", 1, bundle), Runtime(), "cpu", threads=1)
+    return application(Services.of(config, Local(version)))
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the application answered."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def ask(
+    app: FastAPI,
+    target: str,
+    pieces: Sequence[bytes] = (),
+    headers: dict[str, str] | None = None,
+    method: str = "POST",
+    leaves: bool = False,
+) -> Reply:
+    """One request, made by hand, for HTTP clients and servers mend or refuse what is tried here.
+
+    Args:
+        pieces: of the body, as they arrive. leaves: the client goes before the end.
+    """
+    path, _, query = target.partition("?")
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()],
+        "server": ("test", 80),
+    }
+    waiting: list[Message] = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+    waiting.append({"type": "http.disconnect"} if leaves else {"type": "http.request", "body": b"", "more_body": False})
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return waiting.pop(0) if waiting else {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    with suppress(Exception):  # it was told as a 500, and Starlette lets the server know too
+        asyncio.run(app(scope, receive, send))
+    fields = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return Reply(sent[0]["status"], fields, b"".join(message.get("body", b"") for message in sent[1:]))
+
+
+def form(*parts: tuple[str, str | None, str, bytes], boundary: str = "edge") -> tuple[bytes, dict[str, str]]:
+    """A multipart body of (field, file name, content type, bytes), written as given, and its header."""
+    body = bytearray()
+    for field, name, kind, data in parts:
+        named = "" if name is None else f'; filename="{name}"'
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"{named}\r\nContent-Type: {kind}\r\n\r\n'
+        body += head.encode() + data + b"\r\n"
+    return bytes(body + f"--{boundary}--\r\n".encode()), {"content-type": f"multipart/form-data; boundary={boundary}"}
