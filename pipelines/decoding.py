@@ -9,6 +9,7 @@ import ray
 from pyarrow import fs, parquet
 
 from chestai import pixels
+from chestai.intake import Intake
 from chestai.lake import FILE_MISSING, read_bytes
 from pipelines.digests import Digests, digest, has
 
@@ -17,7 +18,7 @@ MOST_BYTES = 2**30  # of a file; the largest image that `pixels` takes is far sm
 
 # What reading makes of a file. row: its place in the corpus. pixels: null where there is nothing to forward: it could
 # not be read, or its content is scored already. sha256: null where its bytes could not be read. not_scored: a word of
-# `chestai.pixels.REASONS`, or FILE_MISSING; null where it was read. detail: for a person.
+# `chestai.pixels.REASONS` or `chestai.intake.REASONS`, or FILE_MISSING; null where it was read. detail: for a person.
 READ = pa.schema(
     {
         "row": pa.int64(),
@@ -59,21 +60,22 @@ def decode_rows(rows: pa.Table, size: int) -> pa.Table:
     return decoded.append_column("not_scored", pa.array(reasons, pa.string()))
 
 
-def read_rows(rows: pa.Table, size: int, known: ray.ObjectRef) -> Iterator[pa.Table]:
+def read_rows(rows: pa.Table, size: int, known: ray.ObjectRef, gate: ray.ObjectRef) -> Iterator[pa.Table]:
     """Rows with `row`, `path`, `bytes` -> `READ` in pieces, whatever is in the files.
 
     Args:
         known: of the `Digests` set of contents that need no decoding.
+        gate: of the `Intake` that refuses what is no chest radiograph, or of None.
     """
     cv2.setNumThreads(1)
-    scored = ray.get(known)
+    scored, intake = ray.get(known), ray.get(gate)
     for at in range(0, rows.num_rows, PIECE):
         piece = rows.slice(at, PIECE).to_pylist()
-        found = [{"row": one["row"]} | _read(one["path"], one["bytes"], size, scored) for one in piece]
+        found = [{"row": one["row"]} | _read(one["path"], one["bytes"], size, scored, intake) for one in piece]
         yield pa.Table.from_pylist(found, schema=READ)
 
 
-def _read(path: str, length: int | None, size: int, scored: Digests) -> dict[str, object]:
+def _read(path: str, length: int | None, size: int, scored: Digests, intake: Intake | None) -> dict[str, object]:
     if length is not None and length > MOST_BYTES:
         return {"not_scored": "too_large", "detail": f"{length} bytes; the limit is {MOST_BYTES}"}
     try:
@@ -85,7 +87,11 @@ def _read(path: str, length: int | None, size: int, scored: Digests) -> dict[str
     if has(scored, digest(sha256.digest()))[0]:
         return read
     try:
-        return {**read, "pixels": pixels.load(data, size).tobytes()}
+        square = pixels.load(data, size)
+        refusal = None if intake is None else intake.check(square)
+        if refusal is not None:
+            return {**read, "not_scored": refusal.reason, "detail": refusal.detail}
+        return {**read, "pixels": square.tobytes()}
     except pixels.Unreadable as error:
         return {**read, "not_scored": error.reason, "detail": error.detail}
     except Exception as error:  # a decoder's own: one file must not stop millions

@@ -34,12 +34,17 @@ ENOUGH = 1000  # that many survive and none dies: it is not the reading
 
 @dataclass(frozen=True)
 class Means:
-    """What answers come from. batch_size: images a forward pass. actors: as in `pipelines.inference.streamed`."""
+    """What answers come from.
+
+    batch_size: images a forward pass. actors: as in `pipelines.inference.streamed`. gate: whether files are refused
+    that are unlike the chest radiographs that the model knows.
+    """
 
     bundle: Bundle
     asked: Asked
     batch_size: int
     actors: int | None
+    gate: bool = False
 
     def stream(self, blocks: Sequence[pa.Table], read: Read, **errors: Any) -> Iterator[pa.Table]:
         """Rows of `ANSWERED`; arguments as `pipelines.inference.streamed`."""
@@ -61,7 +66,8 @@ def from_files(means: Means, rows: pa.Table, known: Digests) -> Iterator[pa.Tabl
     Raises:
         RuntimeError: every reader dies.
     """
-    read = partial(read_rows, size=means.bundle.card.size, known=ray.put(known))
+    gate = ray.put(means.bundle.intake if means.gate else None)
+    read = partial(read_rows, size=means.bundle.card.size, known=ray.put(known), gate=gate)
     numbers = rows["row"].to_numpy()
     left = np.ones(rows.num_rows, bool)
 

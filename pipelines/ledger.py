@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from chestai.bundle import Card
 from chestai.errors import UserError
+from chestai.intake import OUT_OF_DISTRIBUTION
 from chestai.lake import FILE_MISSING, Lake
 from pipelines.digests import Digests, as_set, digests
 
@@ -92,11 +93,12 @@ class Plan:
         return ~(self.done | self.refused | self.known)
 
 
-def plan(corpus: pa.Table, files: pa.Table, contents: pa.Table, force: bool = False) -> Plan:
+def plan(corpus: pa.Table, files: pa.Table, contents: pa.Table, force: bool = False, gate: bool = True) -> Plan:
     """Compare a corpus with a ledger.
 
     A row stands if the file has not changed since (size and time, or content where the corpus states it) and, unless
-    it says why not, its content is scored. What was missing is looked for again each time.
+    it says why not, its content is scored. What was missing is looked for again each time, and without the input gate
+    what that has refused.
 
     Args:
         corpus: `pipelines.corpora.CORPUS`. files: `FILES`, a row a path. contents: `sha256` of what is scored.
@@ -111,7 +113,8 @@ def plan(corpus: pa.Table, files: pa.Table, contents: pa.Table, force: bool = Fa
         return Plan(nothing, refused, nothing, replaced)
     unchanged = pc.and_(pc.equal(corpus["bytes"], old["bytes"]), pc.equal(corpus["changed_ns"], old["changed_ns"]))
     stated = pc.equal(corpus["sha256"], old["sha256"])
-    given_up = _mask(pc.is_valid(old["reason"])) & ~_mask(pc.equal(old["reason"], FILE_MISSING))
+    passing = [FILE_MISSING] if gate else [FILE_MISSING, OUT_OF_DISTRIBUTION]
+    given_up = _mask(pc.is_valid(old["reason"])) & ~_mask(pc.is_in(old["reason"], pa.array(passing)))
     stands = given_up | (replaced & _scored(old["sha256"], contents) & _mask(pc.is_null(old["reason"])))
     done = ~refused & (_mask(unchanged) | _mask(stated)) & stands
     done |= refused & _mask(pc.equal(corpus["refused"], old["reason"]))
@@ -158,10 +161,10 @@ class Ledger:
     def files(self) -> str:
         return f"scores/{self.version}-files"
 
-    def plan(self, corpus: pa.Table, force: bool) -> Plan:
+    def plan(self, corpus: pa.Table, force: bool, gate: bool) -> Plan:
         """See `plan`. For ten million files and contents it takes some 5 GB for its while."""
         files = self.lake.read(self.files, columns=["path", "bytes", "changed_ns", "sha256", "reason"])
-        return plan(corpus, files, self._scored()[0], force)
+        return plan(corpus, files, self._scored()[0], force, gate)
 
     def known(self) -> tuple[Digests, bool]:
         """The contents that are scored, and whether others lack only what is asked of them now."""

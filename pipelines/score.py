@@ -10,7 +10,8 @@
   next run repeats no more. `force=true` scores all anew; readers see old scores until the new ones are there.
 - `runtime` says what computes. Of a precision below fp32, val must say that it does no harm (`pipelines.admission`).
 - `heatmaps=true`, `embeddings=true` keep more of each image; a run that asks for them does what lacks them anew.
-- What cannot be scored has a row with the reason, be it a file that kills the process that reads it.
+- What cannot be scored has a row with the reason, be it a file that kills the process that reads it. Of a folder
+  that is also what the model's input gate refuses, as at the endpoint; the lake's images have been through the ETL.
 
 Raises UserError: no build, no such folder, no image in it, no such model, a precision that does harm.
 """
@@ -51,7 +52,7 @@ def run(config: Config, screen: Screen) -> Summary:
     book, dropped = ledger.opened(out, model.version, model.bundle.card, wanted.heatmaps, wanted.embeddings)
     if dropped:
         screen.say(f"{out.uri(book.contents)} was of another model, or of a former form: it is written anew")
-    todo = book.plan(corpus.rows, config.force)
+    todo = book.plan(corpus.rows, config.force, wanted.gate)
     writer = Writer(corpus, model, book, todo, wanted.commit_seconds, config.force)
     writer.add_unread()
     missing, speed = np.flatnonzero(todo.missing), Speed(started)
@@ -122,7 +123,7 @@ def _answers(config: Config, corpus: Corpus, model: Registered, known: Digests, 
     """`pipelines.forwarding.ANSWERED` of rows of `CORPUS` with their place `row`."""
     wanted = config.score
     asked = Asked(Runtime.of(config.runtime), wanted.heatmaps, wanted.embeddings)
-    means = Means(model.bundle, asked, wanted.batch_size, wanted.actors)
+    means = Means(model.bundle, asked, wanted.batch_size, wanted.actors, wanted.gate and corpus.snapshot is None)
     if corpus.snapshot is not None:
         cache = PixelCache(Lake(config.lake), corpus.snapshot, model.bundle.card.size)
         if cache.built:

@@ -1,11 +1,16 @@
 """What the endpoint answers in JSON; the OpenAPI document is made from these."""
 
+from datetime import datetime
+
 from pydantic import BaseModel, ConfigDict
 
 from chestai.bundle import Card
 from chestai.notice import RESEARCH_USE
 from chestai.triage import Bucket
+from serve.auth.access import Scope
 from serve.problems import Problem
+from serve.state.records import Review, Study
+from serve.state.worklist import Listed
 
 
 class Served(BaseModel):
@@ -85,6 +90,52 @@ class Batch(BaseModel):
     """An answer a file, in the order of the files."""
 
     results: list[Findings | NotScored]
+    notice: str = RESEARCH_USE
+
+
+class Studies(BaseModel):
+    """A page of the worklist; cursor: of the next page, null on the last."""
+
+    studies: list[Listed]
+    cursor: str | None = None
+    notice: str = RESEARCH_USE
+
+
+class Known(Study):
+    """All that is known of an image that was received: answers newest first, reviews, labels."""
+
+    notice: str = RESEARCH_USE
+
+
+class Reviewed(BaseModel):
+    """The verdicts as they are kept."""
+
+    reviews: list[Review]
+    notice: str = RESEARCH_USE
+
+
+class Key(BaseModel):
+    """What may be shown of an API key. scopes: what it is narrowed to, null for all that its owner's role may."""
+
+    prefix: str
+    owner: str
+    scopes: list[Scope] | None = None
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+class Keys(BaseModel):
+    """All keys, by age."""
+
+    keys: list[Key]
+    notice: str = RESEARCH_USE
+
+
+class Made(BaseModel):
+    """A new key: this is the only time that it is seen."""
+
+    key: str
     notice: str = RESEARCH_USE
 
 

@@ -2,39 +2,29 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, TypeVar
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from serve import audit
+from serve.answers import Key, Keys, Made
 from serve.audit import Event
 from serve.auth import keys
 from serve.auth.access import Role, Scope
 from serve.problems import Refused, documented
 from serve.state.tables import UserRow
-from serve.web.documents import AWAY
+from serve.web.documents import AWAY, KEYS, MADE, NO_JSON
 from serve.web.guard import Who
 from serve.web.services import Services, Used, away
 
 router = APIRouter(tags=["access"])
 
 T = TypeVar("T")
-
-
-class Key(BaseModel):
-    """What may be shown of a key. scopes: what it is narrowed to, null for all that its owner's role may."""
-
-    prefix: str
-    owner: str
-    scopes: list[Scope] | None
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
 
 
 class Wanted(BaseModel):
@@ -46,22 +36,22 @@ class Wanted(BaseModel):
     days: Annotated[float, Field(gt=0, le=36_500)] | None = None
 
 
-class Made(BaseModel):
-    """A new key: this is the only time that it is seen."""
-
-    key: str
-
-
-@router.get("/keys", responses=AWAY)
-async def listed(services: Used) -> list[Key]:
-    """All keys, by age."""
-    return [Key(**vars(one)) for one in await services.look(keys.keys)]
+@router.get("/keys", summary="API keys", responses={200: {"content": KEYS}, **AWAY})
+async def listed(services: Used) -> Keys:
+    """All keys, by age: whose, how narrow, until when. Never the keys themselves."""
+    return Keys(keys=[Key(**vars(one)) for one in await services.look(keys.keys)])
 
 
 @router.post(
     "/keys",
+    summary="Make an API key",
     status_code=201,
-    responses={**documented(422, invalid_request="such as an unknown owner without a role"), **AWAY},
+    responses={
+        201: {"content": MADE},
+        **NO_JSON,
+        **documented(422, invalid_request="such as an unknown owner without a role"),
+        **AWAY,
+    },
 )
 async def make(wanted: Wanted, services: Used, who: Who) -> Made:
     """Make a key of a user, and the user where there is none."""
@@ -82,10 +72,15 @@ async def make(wanted: Wanted, services: Used, who: Who) -> Made:
 
 @router.delete(
     "/keys/{prefix}",
+    summary="Revoke an API key",
     status_code=204,
     responses={**documented(404, unknown_key="there is none with this prefix"), **AWAY},
 )
-async def revoke(prefix: str, services: Used, who: Who) -> None:
+async def revoke(
+    prefix: Annotated[str, Path(description="As `GET /keys` tells it.", examples=["k3Jq9XbT"])],
+    services: Used,
+    who: Who,
+) -> None:
     """Refuse a key from now on."""
 
     def revoking(session: Session) -> None:

@@ -1,5 +1,6 @@
 """What the OpenAPI document says beside the types: why images are refused, and an example of each answer."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel
@@ -12,14 +13,22 @@ from serve.answers import (
     Driver,
     Findings,
     Health,
+    Key,
+    Keys,
+    Known,
+    Made,
     NotScored,
     Overlay,
+    Reviewed,
     Served,
     ServedCard,
+    Studies,
     Timings,
     Triage,
 )
 from serve.problems import Problem, documented
+from serve.state.records import Image, Prediction, Review
+from serve.state.worklist import Listed
 
 NOT_SCORED = {
     "empty_file": "the file has 0 bytes",
@@ -43,6 +52,7 @@ UNREAD = documented(
     invalid_request="the form cannot be read, or has too many fields",
     incomplete_upload="the connection ended before the upload did",
 )
+NO_JSON = documented(400, invalid_request="the body is not JSON in UTF-8")
 TOO_LARGE = {"upload_too_large": "more bytes than serve.max_upload_mb"}
 MISNAMED = {
     "missing_file": "the form has no file in its field",
@@ -82,6 +92,50 @@ _ANSWER = Answer(
     overlays=[Overlay(finding="Pneumothorax", reached=True, png="iVBORw0KGgo=")],
     timings_ms=Timings(decode=9.5, forward=31.0),
 )
+_AT = datetime(2025, 1, 31, 12, tzinfo=UTC)
+_LISTED = Listed(
+    image_id=_FINDINGS.image_id,
+    file_name=_FINDINGS.file_name,
+    received_at=_AT,
+    split="test",
+    model_version=3,
+    score=0.91,
+    bucket="urgent",
+    drivers=[("Pneumothorax", 0.91)],
+    positives=["Pneumothorax"],
+    reviewed_at=_AT,
+    escalated=False,
+)
+_REVIEW = Review(
+    image_id=_FINDINGS.image_id,
+    model_version=3,
+    finding="Pneumothorax",
+    verdict="TP",
+    reviewer="dr.reader",
+    notes="small, apical",
+    review_id="0b8f5d7e-2a43-4c57-8f0c-6f6a5c1f3b10",
+    at=_AT,
+)
+_KNOWN = Known(
+    image=Image(image_id=_FINDINGS.image_id, received_at=_AT, file_name=_FINDINGS.file_name, height=1024, width=1024),
+    predictions=(
+        Prediction(
+            image_id=_FINDINGS.image_id,
+            model_version=3,
+            runtime=_SERVED.runtime,
+            probabilities=dict(_FINDINGS.probabilities),
+            score=0.91,
+            bucket="urgent",
+            drivers=(("Pneumothorax", 0.91),),
+            positives=("Pneumothorax",),
+            snapshot=_SERVED.snapshot,
+            at=_AT,
+        ),
+    ),
+    reviews=(_REVIEW,),
+    labels=(),
+)
+_KEY = Key(prefix="k3Jq9XbT", owner="dr.reader", scopes=["read"], created_at=_AT)
 _CUT = Problem.of(422, "truncated", "not scored: the PNG is cut or damaged")
 _CARD = ServedCard(
     version=3,
@@ -108,6 +162,11 @@ def example(answer: BaseModel) -> dict[str, Any]:
 FOUND = example(_FINDINGS)
 ANSWERED = example(_ANSWER)
 ANSWERED_EACH = example(Batch(results=[_FINDINGS, NotScored(file_name="cut.png", not_scored=_CUT)]))
+LISTED = example(Studies(studies=[_LISTED], cursor=None))
+KNOWN = example(_KNOWN)
+REVIEWED = example(Reviewed(reviews=[_REVIEW]))
+KEYS = example(Keys(keys=[_KEY]))
+MADE = example(Made(key="chestai_k3Jq9XbT_the-secret-that-is-shown-once"))
 LIVE = example(Health())
 READY = example(Health(model=_SERVED))
 CARD = example(_CARD)

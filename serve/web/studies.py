@@ -5,14 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
-from chestai.notice import RESEARCH_USE
 from chestai.triage import Bucket
+from serve.answers import Known, Reviewed, Studies
 from serve.audit import Event
 from serve.problems import Refused, documented
 from serve.state import records, worklist
-from serve.state.records import Review, Study, Text, Verdict
-from serve.state.worklist import MOST, Filter, Listed
-from serve.web.documents import AWAY
+from serve.state.records import Review, Text, Verdict
+from serve.state.worklist import MOST, Filter
+from serve.web.documents import AWAY, KNOWN, LISTED, NO_JSON, REVIEWED
 from serve.web.guard import Who
 from serve.web.services import Used
 
@@ -20,14 +20,6 @@ router = APIRouter(tags=["studies"])
 
 UNKNOWN = documented(404, unknown_image="it was never received")
 ImageId = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the file.")]
-
-
-class Studies(BaseModel):
-    """A page of the worklist; cursor: of the next page, null on the last."""
-
-    studies: list[Listed]
-    cursor: str | None
-    notice: str = RESEARCH_USE
 
 
 class Verdicts(BaseModel):
@@ -39,21 +31,18 @@ class Verdicts(BaseModel):
     notes: Text | None = None
 
 
-class Reviewed(BaseModel):
-    """The verdicts as they are kept."""
-
-    reviews: list[Review]
-    notice: str = RESEARCH_USE
-
-
-@router.get("/studies", responses={**documented(422, invalid_request="such as a cursor that is none"), **AWAY})
+@router.get(
+    "/studies",
+    summary="The worklist",
+    responses={200: {"content": LISTED}, **documented(422, invalid_request="such as a cursor that is none"), **AWAY},
+)
 async def studies(
     services: Used,
-    bucket: Bucket | None = None,
+    bucket: Annotated[Bucket | None, Query(description="Of the newest answer.")] = None,
     finding: Annotated[str | None, Query(description="One that the newest answer calls positive.")] = None,
-    split: str | None = None,
-    reviewed: bool | None = None,
-    limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
+    split: Annotated[str | None, Query(description="Of the corpus, where the image is of one.")] = None,
+    reviewed: Annotated[bool | None, Query(description="Whether somebody gave a verdict.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MOST, description="Studies of a page.")] = 50,
     cursor: Annotated[str | None, Query(description="Of the page before; the filter must be the same.")] = None,
 ) -> Studies:
     """The worklist: who has waited too long first, then the most urgent."""
@@ -67,21 +56,25 @@ async def studies(
 
 @router.get(
     "/images/{image_id}",
-    responses={**UNKNOWN, **documented(422, invalid_request="the ID is no SHA-256"), **AWAY},
+    summary="All that is known of an image",
+    responses={200: {"content": KNOWN}, **UNKNOWN, **documented(422, invalid_request="the ID is no SHA-256"), **AWAY},
 )
-async def image(image_id: ImageId, services: Used, who: Who) -> Study:
+async def image(image_id: ImageId, services: Used, who: Who) -> Known:
     """All that is known of an image: answers newest first, reviews, labels."""
     study = await services.look(lambda session: records.study(session, image_id))
     if study is None:
         raise _unknown(image_id)
     await services.note(Event(actor=who.name, action="image", object=image_id))
-    return study
+    return Known(**dict(study))
 
 
 @router.post(
     "/reviews",
+    summary="Say what is right and wrong of an answer",
     status_code=201,
     responses={
+        201: {"content": REVIEWED},
+        **NO_JSON,
         **UNKNOWN,
         **documented(
             422,

@@ -28,6 +28,7 @@ from pipelines.folder import Folder
 from pipelines.frames import from_arrow
 from pipelines.inspection import inspect, inspect_file
 from tests.bench.record import memory, record
+from tests.pngs import marked
 
 IMAGES, ROUNDS, BARE, CORES = (1000, 4000), 3, 500, 2
 
@@ -36,7 +37,7 @@ def copies(originals: list[Path], folder: Path, count: int) -> None:
     folder.mkdir()
     for number in range(count):
         content = originals[number % len(originals)].read_bytes()
-        (folder / f"{number:08d}_000.png").write_bytes(content + f"{number:08d}".encode())
+        (folder / f"{number:08d}_000.png").write_bytes(marked(content, f"{number:08d}"))
 
 
 def bare(folder: Path) -> float:

@@ -52,7 +52,7 @@ def memory() -> Iterator[Peak]:
     peak, done = Peak(), threading.Event()
 
     def watch() -> None:
-        while not done.wait(2.0):  # looking costs time too
+        while not done.wait(10.0):  # looking costs time too
             total = 0
             for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
                 with contextlib.suppress(psutil.Error):

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from chestai import containers, pixels
 from chestai.containers import MAX_PARTS, MAX_SCANS
 from chestai.unreadable import Unreadable
+from tests.pngs import chunk
 from tests.serve import forgery as made
-from tests.serve.forgery import chunk, encoded, jpeg, png
+from tests.serve.forgery import encoded, jpeg, png
 
 GREY = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chestai.errors import UserError
+from chestai.intake import OUT_OF_DISTRIBUTION
 from chestai.lake import FILE_MISSING, Lake, now
 from pipelines import digests, ledger
 from pipelines.corpora import CORPUS, may_be_image
@@ -70,23 +71,24 @@ corpora = st.lists(
     unique_by=lambda row: row[0]["path"],
 )
 books = st.lists(
-    st.tuples(states, st.sampled_from([None, None, "truncated", "lateral_view", FILE_MISSING])),
+    st.tuples(states, st.sampled_from([None, None, "truncated", "lateral_view", OUT_OF_DISTRIBUTION, FILE_MISSING])),
     unique_by=lambda row: row[0]["path"],
 )
 
 
-@given(corpora, books, st.sets(st.sampled_from("xyz")), st.booleans())
+@given(corpora, books, st.sets(st.sampled_from("xyz")), st.booleans(), st.booleans())
 def test_what_is_missing_is_what_the_rule_says(
     corpus: list[tuple[dict[str, Any], str | None]],
     book: list[tuple[dict[str, Any], str | None]],
     scored: set[str],
     force: bool,
+    gate: bool,
 ) -> None:
     """The rule in plain words, row by row."""
     shas = {sha(name) for name in scored}
     rows = table(CORPUS, *({**state, "image_id": state["path"], "refused": refused} for state, refused in corpus))
     files = table(FILES, *({**state, "image_id": state["path"], "reason": reason} for state, reason in book))
-    found = plan(rows, files, contents(*sorted(scored)), force)
+    found = plan(rows, files, contents(*sorted(scored)), force, gate)
     for at, (state, refused) in enumerate(corpus):
         old = next((one for one in book if one[0]["path"] == state["path"]), None)
         stands = False
@@ -94,6 +96,8 @@ def test_what_is_missing_is_what_the_rule_says(
             before, reason = old
             if refused is not None:
                 stands = reason == refused
+            elif reason == OUT_OF_DISTRIBUTION and not gate:
+                stands = False
             elif reason != FILE_MISSING and (reason is not None or before["sha256"] in shas):
                 timed = None not in (state["bytes"], state["changed_ns"])
                 same = timed and all(state[name] == before[name] for name in ("bytes", "changed_ns"))
@@ -168,7 +172,7 @@ def test_another_model_of_the_same_number_starts_anew(book: Ledger) -> None:
     assert ledger.opened(book.lake, 3, other)[1] is True
     assert len(book.known()[0]) == 0
     corpus = table(CORPUS, {"image_id": "a", "path": "/a", "bytes": 1, "changed_ns": 1})
-    assert book.plan(corpus, False).missing.tolist() == [True], "its file is to be read again"
+    assert book.plan(corpus, False, True).missing.tolist() == [True], "its file is to be read again"
 
 
 def test_a_table_of_the_former_form_is_told_and_replaced(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -18,6 +19,7 @@ from chestai import pixels
 from chestai.bundle import Bundle, forward
 from chestai.errors import UserError
 from chestai.explain import heatmap, shown
+from chestai.intake import OUT_OF_DISTRIBUTION
 from chestai.lake import IMAGES, LABELS, Lake
 from chestai.registry import Registry
 from chestai.runtimes import Runtime
@@ -26,8 +28,12 @@ from chestai.sections import Config
 from pipelines import corpora, exports, score
 from pipelines.admission import admit
 from pipelines.ledger import Ledger, read_scores
+from pipelines.packing import register
 from tests.chain import Chain, go
+from tests.chestai.strangers import strangers
 from tests.pipelines.scoring import FILES, REFUSED, told, write
+from tests.serve.forgery import encoded, films
+from tests.serve.local import gated
 from tests.serve.test_endpoint import image
 
 READABLE = [name for name in FILES if name not in REFUSED]
@@ -159,6 +165,29 @@ def test_bf16_without_val_images_is_refused(
     config = config.model_copy(update={"runtime": config.runtime.model_copy(update={"precision": "fp16"})})
     with pytest.raises(UserError, match=r"runtime.precision=fp16 is checked on val images first: "):
         go(score.run, config)
+
+
+def test_what_is_no_radiograph_is_not_scored(ray_cluster: None, tmp_path: Path) -> None:
+    """As by the endpoint; without the gate it is, and stays so."""
+    lake, root = Lake(str(tmp_path / "lake")), tmp_path / "folder"
+    registry = Registry(conf.load().tracking, lake)
+    registry.connect()
+    with mlflow.start_run():
+        registry.promote(register(gated(), registry))
+    strange = strangers("white_noise", np.stack([pixels.resize(film, 96) for film in films()[:1]]))[0]
+    write(root, {"film.png": encoded(films()[0]), "noise.png": encoded(strange)})
+    config = told(conf.load([f"lake={lake.root}"]), corpus=str(root), out=str(tmp_path / "out"))
+    assert go(score.run, config).facts["quarantined"] == {OUT_OF_DISTRIBUTION: 1}
+    (refused,) = (
+        Lake(str(tmp_path / "out"))
+        .read(Ledger(lake, 1).files, where=pc.field("reason") == OUT_OF_DISTRIBUTION)
+        .to_pylist()
+    )
+    assert refused["image_id"] == "noise.png" and "limit" in refused["detail"] and refused["sha256"]
+    assert go(score.run, config).rows == 0
+    open_ = told(config, corpus=str(root), out=str(tmp_path / "out"), gate=False)
+    assert [go(score.run, open_).facts[name] for name in ("scored", "already", "quarantined")] == [1, 1, {}]
+    assert go(score.run, config).rows == 0
 
 
 @pytest.mark.slow

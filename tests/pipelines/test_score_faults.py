@@ -24,7 +24,7 @@ from chestai.registry import Registry
 from pipelines.forwarding import CRASHES_READER
 from pipelines.ledger import Ledger
 from pipelines.packing import register
-from tests.pipelines.corpus import grey
+from tests.pipelines.corpus import grey, png
 from tests.pipelines.processes import FINISH_S, environment, finish, start, three_nodes
 from tests.pipelines.test_commands import MARK, family, wait_until
 from tests.serve.test_endpoint import make_bundle
@@ -200,7 +200,7 @@ def test_a_run_outlives_a_node(nodes: dict[str, str], models: Lake, folder: Path
     assert_same(out, calm)
 
 
-# Makes OpenCV die of certain bytes, in Ray's workers alone, where it is loaded anyway.
+# Makes OpenCV die of images of a certain size, in Ray's workers alone, where it is loaded anyway.
 DEADLY = """
 import sys
 if any("default_worker" in word for word in sys.orig_argv):
@@ -208,9 +208,10 @@ if any("default_worker" in word for word in sys.orig_argv):
     import cv2
     decode = cv2.imdecode
     def deadly(data, flags):
-        if data[-4:].tobytes() == b"DIE!":
+        image = decode(data, flags)
+        if image is not None and image.shape == (64, 65):
             os.kill(os.getpid(), signal.SIGSEGV)
-        return decode(data, flags)
+        return image
     cv2.imdecode = deadly
 """
 
@@ -225,7 +226,7 @@ def test_files_that_kill_their_readers_are_quarantined(models: Lake, folder: Pat
         (corpus / name).symlink_to(folder / name)
     deadly = {"0010 bad.png": 5001, "0090 bad.png": 5002}
     for name, seed in deadly.items():
-        (corpus / name).write_bytes(cv2.imencode(".png", grey(seed))[1].tobytes() + b"DIE!")
+        (corpus / name).write_bytes(png(grey(seed, 64, 65)))
     with environment(PYTHONPATH=str(tmp_path)) as env:
         finish(scoring(env, models, corpus, out))
         first = facts(models)

@@ -17,6 +17,7 @@ from pipelines.ledger import read_scores
 from tests.conftest import ROOT
 from tests.pipelines.processes import job_server, submit, until_up
 from tests.pipelines.scoring import FILES, OTHERS, REFUSED, assert_as_told_by, write
+from tests.pngs import marked
 from tests.s3 import serving
 
 pytestmark = pytest.mark.slow
@@ -59,8 +60,8 @@ def test_a_job_tells_how_far_it_is(
     smooth = cv2.resize(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8), (2048, 2048))
     data = cv2.imencode(".png", smooth)[1].tobytes()
     (tmp_path / "folder").mkdir()
-    for number in range(MANY):  # bytes behind a PNG's end change nothing but its content
-        (tmp_path / "folder" / f"{number:05d}.png").write_bytes(data + number.to_bytes(4, "big"))
+    for number in range(MANY):
+        (tmp_path / "folder" / f"{number:05d}.png").write_bytes(marked(data, str(number)))
     words = (f"corpus={tmp_path / 'folder'}", f"out={tmp_path / 'out'}", f"lake={registered.lake}")
     with job_server(tmp_path_factory.mktemp("j")) as env:
         until_up(env)

@@ -19,6 +19,7 @@ from pydicom.encaps import encapsulate
 
 from chestai.phantom import draw, plan
 from tests.chestai.test_dicom import a_file
+from tests.pngs import chunk
 
 Grey = NDArray[np.uint8]
 
@@ -44,10 +45,6 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
-
-
-def chunk(kind: bytes, data: bytes = b"") -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def ihdr(width: int, height: int, depth: int = 8, colour: int = 0, interlaced: int = 0) -> bytes:

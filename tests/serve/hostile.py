@@ -12,8 +12,9 @@ from pydicom.encaps import encapsulate
 
 from tests.chestai.strangers import KINDS
 from tests.chestai.test_dicom import a_file
+from tests.pngs import chunk
 from tests.serve import forgery as made
-from tests.serve.forgery import PNG, chunk, encoded, films, ihdr, jpeg, png, saved
+from tests.serve.forgery import PNG, encoded, films, ihdr, jpeg, png, saved
 
 SCORED = "scored"
 FILM = films()[0]

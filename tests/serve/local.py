@@ -64,8 +64,7 @@ def gated() -> Bundle:
 def local_app(folder: Path, gate: bool = True, *overrides: str) -> FastAPI:
     """The application over `gated`, without the gate where it is not wanted, and a lake of one image, `stored`."""
     config = conf.load(["cluster=laptop", f"lake={folder / 'lake'}", "auth.required=false", *overrides])
-    lake = Lake(config.lake)
-    fill(lake, folder)
+    fill(Lake(config.lake), folder)
     bundle = gated() if gate else replace(gated(), intake=None)
     version = loaded(Registered("chestai", 1, bundle), Runtime(), "cpu", threads=1)
     return application(Services.of(config, Local(version)))

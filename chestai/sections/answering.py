@@ -1,0 +1,84 @@
+"""How images are scored, offline and by the endpoint."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from chestai.sections.kinds import Fraction, ModelName, NonNegative, Positive, Rate, Section
+from chestai.triage import TriageRule
+
+
+class Score(Section):
+    model: ModelName
+    corpus: str = "lake"  # keys with defaults are those that a run of a former version did not keep
+    out: str | None = None
+    batch_size: Positive
+    commit_seconds: Rate = 30.0
+    actors: Positive | None = None
+    gate: bool = True
+    heatmaps: bool = False
+    embeddings: bool = False
+    csv: str | None
+    parquet: str | None = None
+    worklist: str | None = None
+    gallery: str | None = None
+    gallery_images: Positive = 50
+
+
+class Runtime(Section):
+    engine: Literal["auto", "torch", "openvino"] = "auto"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = True
+    compile: bool = False
+    max_auroc_drop: Fraction = 0.002
+
+
+class Serve(Section):
+    host: str
+    port: Annotated[int, Field(ge=0, le=65535)]
+    model: ModelName = "champion"
+    follow_seconds: Rate = 10.0
+    gate: bool = True
+    min_replicas: Positive
+    max_replicas: Positive
+    gpus: NonNegative = 0
+    max_ongoing_requests: Positive
+    max_queued_requests: Positive = 64
+    deadline_seconds: Rate = 30.0
+    max_upload_mb: Positive
+    max_files: Positive = 32
+    stay: bool
+
+
+class State(Section):
+    url: str | None = None
+    backlog_mb: Positive = 256
+
+
+class Jwt(Section):
+    issuer: str | None = None
+    audience: str = "chestai"
+    secret: str | None = None
+    jwks: str | None = None
+    role_claim: Annotated[str, Field(min_length=1)] = "role"
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.secret or self.jwks) and not self.issuer:
+            raise ValueError("jwt.secret and jwt.jwks need jwt.issuer: whose tokens are taken")
+        return self
+
+
+class Auth(Section):
+    required: bool = True
+    jwt: Jwt = Jwt()
+
+
+class Triage(Section):
+    urgent: Annotated[float, Field(gt=0, le=1)]
+    soon: Annotated[float, Field(gt=0, le=1)]
+    weights: dict[str, Annotated[float, Field(gt=0, le=1)]]
+
+    def rule(self) -> TriageRule:
+        """The rule that these settings describe."""
+        return TriageRule(weights=self.weights, urgent=self.urgent, soon=self.soon)
