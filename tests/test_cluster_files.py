@@ -6,6 +6,7 @@ Nothing is started: Ray's own parsers read what is Ray's, the rest is held to it
 import re
 import shlex
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,18 @@ from ray.autoscaler._private.docker import docker_start_cmds
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import start
+from ray.serve.schema import ServeDeploySchema
 
 from chestai import config as conf
+from chestai.errors import UserError
 from chestai.sections import Config
+from serve.app import APPLICATION
+from serve.deployment import build, words
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFESTS = sorted((ROOT / "conf" / "kuberay").glob("*.yaml"))
-PLACES = [ROOT / "cluster.yaml", ROOT / "Dockerfile", ROOT / "compose.yaml", *MANIFESTS]
+SERVICE = ROOT / "serve" / "deploy.yaml"
+PLACES = [ROOT / "cluster.yaml", ROOT / "Dockerfile", ROOT / "compose.yaml", SERVICE, *MANIFESTS]
 SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|_KEY\b|_KEY_ID")
 # The fields of ray.io/v1 and of pods that the manifests use: a misspelt one would be refused, or do nothing.
 FIELDS: dict[str, list[str]] = yaml.safe_load("""
@@ -194,7 +200,7 @@ def documents() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def ray_clusters() -> dict[str, dict[str, Any]]:
     specs = {where: document["spec"] for where, document in documents() if document["apiVersion"] == "ray.io/v1"}
-    return {where: spec.get("rayClusterSpec", spec) for where, spec in specs.items()}
+    return {where: spec.get("rayClusterSpec", spec.get("rayClusterConfig", spec)) for where, spec in specs.items()}
 
 
 def pods() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -211,9 +217,10 @@ def pods() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def test_manifests_are_of_the_kinds_that_the_operator_and_kubernetes_have() -> None:
     kinds = {where: (document["apiVersion"], document["kind"]) for where, document in documents()}
-    allowed = {("ray.io/v1", "RayCluster"), ("ray.io/v1", "RayJob"), ("apps/v1", "Deployment"), ("v1", "Service")}
-    assert set(kinds.values()) == allowed | {("networking.k8s.io/v1", "NetworkPolicy")}, "and no Secret among them"
-    assert len(ray_clusters()) == 3 and len(list(pods())) == 3 * 3 + 2 + 1
+    allowed = {("ray.io/v1", kind) for kind in ("RayCluster", "RayJob", "RayService")}
+    allowed |= {("apps/v1", "Deployment"), ("v1", "Service"), ("networking.k8s.io/v1", "NetworkPolicy")}
+    assert set(kinds.values()) == allowed, "and no Secret among them"
+    assert len(ray_clusters()) == 4 and len(list(pods())) == 4 * 3 + 2 + 1
     for where, document in documents():
         assert re.fullmatch(r"[a-z][a-z0-9-]{1,40}", document["metadata"]["name"]), where
         if document["kind"] == "RayJob":
@@ -298,3 +305,35 @@ def test_endpoint_is_reached_through_its_service_by_a_gateway_only() -> None:
     assert label == {"matchLabels": service["selector"]} == policy["podSelector"] == deployment["selector"]
     gateway = {"matchLabels": {"chestai/gateway": "true"}}
     assert policy["ingress"][0]["from"] == [{"namespaceSelector": {}, "podSelector": gateway}]
+
+
+def test_serve_deploys_an_application_of_this_repository_with_keys_that_it_knows() -> None:
+    (service,) = (document["spec"] for where, document in documents() if where == "rayservice.yaml: RayService")
+    plain, kube = (
+        ServeDeploySchema(**one) for one in (read("serve/deploy.yaml"), yaml.safe_load(service["serveConfigV2"]))
+    )
+    assert (plain.http_options.host, kube.http_options.host) == ("127.0.0.1", "0.0.0.0")
+    for one in (plain, kube):
+        (wanted,) = one.applications
+        module, name = wanted.import_path.split(":")
+        assert getattr(import_module(module), name) is build and wanted.name == APPLICATION
+        config = conf.load(words(wanted.args), "serve")
+        assert (one.http_options.request_timeout_s or 0) > config.serve.deadline_seconds
+        assert config.lake.startswith("s3://") and config.tracking.uri is not None and config.state.url is not None
+    policies = [document["spec"] for where, document in documents() if where.endswith("NetworkPolicy")]
+    ports = {port["port"] for policy in policies for rule in policy["ingress"] for port in rule.get("ports", ())}
+    assert kube.http_options.port in ports
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        ({"lake": "lake"}, "lake=lake: replicas have no common working folder"),
+        ({"lake": "s3://bucket/lake"}, "state.url is needed"),
+        ({"serve.port": 1}, "serve.port is for `python -m serve`"),
+        ({"serve.max_replica": 1}, "max_replica"),
+    ],
+)
+def test_a_wrong_deployment_says_so(args: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=re.escape(told)):
+        build(args)

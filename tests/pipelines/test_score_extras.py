@@ -186,7 +186,8 @@ def test_what_is_no_radiograph_is_not_scored(ray_cluster: None, tmp_path: Path) 
     assert refused["image_id"] == "noise.png" and "limit" in refused["detail"] and refused["sha256"]
     assert go(score.run, config).rows == 0
     open_ = told(config, corpus=str(root), out=str(tmp_path / "out"), gate=False)
-    assert [go(score.run, open_).facts[name] for name in ("scored", "already", "quarantined")] == [1, 1, {}]
+    facts = go(score.run, open_).facts
+    assert (facts["scored"], facts["already"], facts["quarantined"]) == (1, 1, {})
     assert go(score.run, config).rows == 0
 
 
