@@ -148,7 +148,7 @@ def main(originals: Path) -> None:
             copies(sorted(originals.glob("*.png")), folder, count)
         few = folders[1000]
         config = conf.load([f"lake={root / 'lake'}", f"score.batch_size={BATCH}"])
-        _register(config)
+        registered(config)
 
         def bare() -> None:
             note("bare decode and resize, every core", BARE, bare_on_all_cores(few))
@@ -177,7 +177,8 @@ def main(originals: Path) -> None:
     _tell(rows)
 
 
-def _register(config: Config) -> None:
+def registered(config: Config) -> None:
+    """A champion of random weights in the registry of a lake."""
     registry = Registry(config.tracking, Lake(config.lake))
     registry.connect()
     with mlflow.start_run():

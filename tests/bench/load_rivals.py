@@ -1,0 +1,59 @@
+"""What the endpoint is compared with, each a process of its own on loopback.
+
+    python -m tests.bench.load_rivals plain|usual PORT
+
+- plain: the same model, runtime and preprocessing behind plain uvicorn. No queue, no state, no keys, no batches.
+- usual: as tutorials have it: FastAPI, PIL, torchvision's transforms, an eager fp32 forward pass a request.
+"""
+
+import asyncio
+import io
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+import torchvision
+import uvicorn
+from fastapi import FastAPI, Request
+from PIL import Image
+from torchvision import transforms
+
+from chestai import pixels
+from chestai.findings import NIH14
+from chestai.registry import Registered
+from chestai.runtimes import Runtime
+from serve.scoring import loaded
+from tests.bench.score import SIZE, bundle
+
+
+def plain() -> FastAPI:
+    app, turn = FastAPI(), ThreadPoolExecutor(1)
+    version = loaded(Registered("chestai", 1, bundle()), Runtime(), "cpu", threads=None)
+
+    @app.post("/infer")
+    async def infer(request: Request) -> dict[str, object]:
+        square = await asyncio.to_thread(pixels.load, await request.body(), SIZE)
+        (scored,) = await asyncio.get_running_loop().run_in_executor(turn, version.score, [square])
+        return {"probabilities": scored.probabilities, "triage": scored.triage.model_dump()}
+
+    return app
+
+
+def usual() -> FastAPI:
+    app, network = FastAPI(), torchvision.models.densenet121(num_classes=len(NIH14)).eval()
+    normalise = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    to_input = transforms.Compose([transforms.Resize((SIZE, SIZE)), transforms.ToTensor(), normalise])
+
+    @app.post("/infer")
+    async def infer(request: Request) -> dict[str, float]:
+        image = to_input(Image.open(io.BytesIO(await request.body())).convert("RGB"))
+        with torch.no_grad():
+            found = torch.sigmoid(network(image[None]))[0]
+        return dict(zip(NIH14, found.tolist(), strict=True))
+
+    return app
+
+
+if __name__ == "__main__":
+    which, port = sys.argv[1:]
+    uvicorn.run({"plain": plain, "usual": usual}[which](), port=int(port), log_level="warning")
