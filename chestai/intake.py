@@ -117,14 +117,18 @@ class Intake:
         """`uint8` (N, S, S) -> (N,) distances, 0 and up, about 1 for an image of the kind that it was fitted on."""
         return _distances(describe(pixels), self.mean, self.precision)
 
-    def check(self, pixels: Pixels) -> Refusal | None:
-        """Whether to refuse one image, `uint8` (S, S)."""
+    def judge(self, pixels: Pixels) -> tuple[float, Refusal | None]:
+        """The score of one image, `uint8` (S, S), and whether to refuse it."""
         rows = describe(pixels[None])
         score = float(_distances(rows, self.mean, self.precision)[0])
         if score <= self.limit:
-            return None
+            return score, None
         detail = f"unlike the frontal chest radiographs of the training by its {self._most_unlike(rows[0])}"
-        return Refusal(OUT_OF_DISTRIBUTION, f"{detail} (distance {score:.2f}, limit {self.limit:.2f})")
+        return score, Refusal(OUT_OF_DISTRIBUTION, f"{detail} (distance {score:.2f}, limit {self.limit:.2f})")
+
+    def check(self, pixels: Pixels) -> Refusal | None:
+        """Whether to refuse one image, `uint8` (S, S)."""
+        return self.judge(pixels)[1]
 
     def _most_unlike(self, row: Features) -> str:
         """The group of features without which the squared distance would be least: that of the others alone."""

@@ -15,6 +15,7 @@ from chestai.intake import Intake
 from chestai.triage import TriageRule
 
 QUANTILES = {"q05": 0.05, "q50": 0.5, "q95": 0.95}
+STRANGENESS, SCORE, BUCKET = "pixels.strangeness", "triage.score", "triage.bucket"
 VIEW, OUTCOME = "view", "outcome"
 SCORED, NOT_SCORED = "scored", "not_scored"
 
@@ -37,7 +38,7 @@ def of_pixels(pixels: NDArray[np.uint8], intake: Intake | None = None) -> Column
         "pixels.sharpness": np.array([np.abs(cv2.Laplacian(one, cv2.CV_16S)).mean() for one in pixels]),
     }
     if intake is not None:
-        columns["pixels.strangeness"] = intake.score(pixels)
+        columns[STRANGENESS] = intake.score(pixels)
     return columns
 
 
@@ -47,8 +48,8 @@ def of_scores(probabilities: ArrayLike, findings: Sequence[str], rule: TriageRul
     scores = rule.score(values, findings)
     return {
         **{f"probability.{finding}": values[:, column] for column, finding in enumerate(findings)},
-        "triage.score": scores,
-        "triage.bucket": list(rule.buckets(scores)),
+        SCORE: scores,
+        BUCKET: list(rule.buckets(scores)),
     }
 
 

@@ -13,7 +13,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
-from chestai.bundle import Bundle
+from chestai.bundle import DRIFT, Bundle
+from chestai.drift import Reference
 from chestai.errors import UserError
 from chestai.lake import Lake
 from chestai.phantom import encode, plan
@@ -229,6 +230,21 @@ class Registry:
         except MlflowException as error:
             raise UserError(f"model {name} has no version {version} in {self.uri}") from error
         return Registered(name, version, Bundle.load(Path(local) / "data" / BUNDLE))
+
+    def drift(self, version: int) -> Reference | None:
+        """The drift reference of a version, without its weights; None where it has none.
+
+        Raises:
+            MlflowException: there is no such version, or the registry did not answer.
+            OSError, ValueError: the file cannot be read.
+        """
+        self.connect()
+        folder = f"models:/{self.tracking.model}/{version}/data/{BUNDLE}"
+        listed = mlflow.artifacts.list_artifacts(folder, tracking_uri=self.uri)
+        if not any(Path(one.path).name == DRIFT for one in listed):
+            return None
+        local = mlflow.artifacts.download_artifacts(f"{folder}/{DRIFT}", tracking_uri=self.uri)
+        return Reference.from_json(Path(local).read_text())
 
 
 def _number(which: str) -> int:

@@ -5,6 +5,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict
 
 from chestai.bundle import Card
+from chestai.drift import Verdict
 from chestai.notice import RESEARCH_USE
 from chestai.triage import Bucket
 from serve.auth.access import Scope
@@ -136,6 +137,42 @@ class Made(BaseModel):
     """A new key: this is the only time that it is seen."""
 
     key: str
+    notice: str = RESEARCH_USE
+
+
+class FeatureDrift(BaseModel):
+    """How far a feature has moved from the training. psi, ks: null where there is no image, ks also for words.
+
+    n: images of the window that have it.
+    """
+
+    name: str
+    psi: float | None
+    ks: float | None
+    verdict: Verdict
+    n: int
+
+
+class DriftWindow(BaseModel):
+    """The last images. since: when counting began, at the start or restart of the watch."""
+
+    images: int
+    since: datetime
+
+
+class DriftReport(BaseModel):
+    """How far what comes in, and what is answered, has moved from what the model was made on.
+
+    verdict: the worst of all features'. reason: why it is unknown. reference_images: that it is held against, null
+    where the version has no drift reference.
+    """
+
+    model: Served
+    verdict: Verdict
+    reason: str | None = None
+    window: DriftWindow
+    features: list[FeatureDrift]
+    reference_images: int | None = None
     notice: str = RESEARCH_USE
 
 

@@ -18,10 +18,12 @@ from chestai.lake import Lake
 from chestai.registry import Registered, Registry
 from chestai.runtimes.eager import first_line
 from chestai.sections import Cluster, Config
+from serve.alerts import check_webhook
 from serve.auth.first import first_admin
 from serve.ingress import Ingress
 from serve.model import Model
 from serve.state.database import Database, url_of
+from serve.watch import Watch
 
 APPLICATION = "chestai"
 
@@ -38,11 +40,12 @@ def deploy(config: Config) -> Endpoint:
     """Serve the model over HTTP, starting an embedded Ray where none is connected.
 
     Raises:
-        UserError: there is no such model, its database cannot be used, or the address cannot be listened on; Ray is not
-            started then.
+        UserError: there is no such model, its database or the webhook cannot be used, or the address cannot be listened
+            on; Ray is not started then.
         RuntimeError: a replica does not start; says why.
     """
     config = config.model_copy(update={"lake": Lake(config.lake).uri()})  # workers may have another folder
+    check_webhook(config.serve.alert.webhook)
     model = Registry(config.tracking, Lake(config.lake)).load(config.serve.model)
     key = _first_key(config)
     host, port = config.serve.host, listenable(config.serve.host, config.serve.port)
@@ -129,7 +132,8 @@ def application(config: Config) -> serve.Application:
     # Room for every request that the model may take or keep waiting, and for those that are told to come back.
     most = 2 * (limits.max_ongoing_requests * limits.max_replicas + limits.max_queued_requests)
     ingress = serve.deployment(ray_actor_options={"num_cpus": 0.1}, max_ongoing_requests=most)(Ingress)
-    return ingress.bind(config, model.bind(config))
+    watch = serve.deployment(num_replicas=1, ray_actor_options={"num_cpus": 0})(Watch)
+    return ingress.bind(config, model.bind(config), watch.bind(config))
 
 
 def _complaint() -> str:

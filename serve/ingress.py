@@ -5,7 +5,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from chestai.sections import Config
-from serve.remote import Remote
+from serve.remote import Remote, RemoteWatch
 from serve.web.application import application
 from serve.web.services import Services
 
@@ -14,8 +14,8 @@ from serve.web.services import Services
 class Ingress:
     """Holds no model: it checks and decodes what comes in, and passes pixels on."""
 
-    def __init__(self, config: Config, model: DeploymentHandle) -> None:
-        self.services = Services.of(config, Remote(model))
+    def __init__(self, config: Config, model: DeploymentHandle, watch: DeploymentHandle) -> None:
+        self.services = Services.of(config, Remote(model), RemoteWatch(watch))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return application(self.services)

@@ -6,18 +6,18 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import torch
 from ray import serve
 
-from chestai.intake import Refusal
 from chestai.lake import Lake
 from chestai.pixels import Grey
 from chestai.registry import CHAMPION, Registry
 from chestai.runtimes import Runtime
 from chestai.sections import Config
 from serve.answers import Served, ServedCard
-from serve.scoring import Loaded, Scored, loaded, permitted
+from serve.scoring import Loaded, Scored, Strange, loaded, permitted
 
 MAX_BATCH = 8
 # A batch fills while the one before it runs. On a GPU a larger one costs no more, so it is worth a wait; on a CPU an
@@ -57,7 +57,7 @@ class Model:
         self.pinned = None if which == CHAMPION else self.registry.load(which).version
         self._take(which)
 
-    async def score(self, square: Grey) -> Scored | Refusal | int:
+    async def score(self, square: Grey) -> Scored | Strange | int:
         """The answer to `uint8` (S, S) of `chestai.pixels.resize`, or why there is none.
 
         Where the version sees another size, that size.
@@ -65,13 +65,11 @@ class Model:
         now = self._now()
         if square.shape != (now.size, now.size):
             return now.size
-        intake = now.registered.bundle.intake
-        if self.config.serve.gate and intake is not None:
-            refusal = await asyncio.to_thread(intake.check, square)
-            if refusal is not None:
-                return refusal
+        observed, refusal = await asyncio.to_thread(now.look, square)
+        if self.config.serve.gate and refusal is not None:
+            return Strange(refusal, now.served, observed)
         answer: Scored = await self.forward((now, square))
-        return answer
+        return replace(answer, observed={**observed, **answer.observed})
 
     def served(self) -> Served:
         """Which version answers now."""

@@ -9,13 +9,15 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from chestai import pixels
-from chestai.intake import Refusal
 from chestai.pixels import Grey
 from serve.answers import Served, ServedCard
 from serve.problems import Refused, overloaded
-from serve.scoring import Scored
+from serve.scoring import Scored, Strange, Unlike
+from serve.telling import Told
+from serve.watching import Drift
 
 TRIES = 3  # an answer costs nothing but time, so what a replica took with it is asked again
+WATCH_S = 5.0  # that the watch is waited for
 
 
 class Scorer(Protocol):
@@ -25,7 +27,8 @@ class Scorer(Protocol):
         """The answer to a decoded image.
 
         Raises:
-            Refused: it is no frontal chest radiograph, or there is no room for it.
+            Unlike: it is no frontal chest radiograph.
+            Refused: there is no room for it.
         """
         ...
 
@@ -50,11 +53,11 @@ class Remote:
             if self.size is None:
                 self.size = (await self.card()).size
             square = await asyncio.to_thread(pixels.resize, grey, self.size)
-            answer: Scored | Refusal | int = await self._asked("score", square)
+            answer: Scored | Strange | int = await self._asked("score", square)
             if isinstance(answer, Scored):
                 return answer
-            if isinstance(answer, Refusal):
-                raise Refused(422, answer.reason, f"not scored: {answer.detail}")
+            if isinstance(answer, Strange):
+                raise Unlike(answer)
             self.size = answer  # another version has come, which sees another size
         raise overloaded("the model changes too often: try again")
 
@@ -76,3 +79,45 @@ class Remote:
             except (RayActorError, DeploymentUnavailableError) as error:  # a replica died with it
                 if not left:
                     raise overloaded("the model is not available: try again") from error
+
+
+class Watcher(Protocol):
+    """What counts for the whole endpoint. All raise `Refused` where it is away."""
+
+    async def tell(self, told: Told) -> None:
+        """Count what happened in a process of the HTTP side."""
+        ...
+
+    async def metrics(self) -> bytes:
+        """All counts, in Prometheus' text format."""
+        ...
+
+    async def drift(self, version: int) -> Drift:
+        """The last images of a version against its training."""
+        ...
+
+
+class RemoteWatch:
+    """The watch deployment of Ray Serve."""
+
+    def __init__(self, watch: DeploymentHandle) -> None:
+        self.watch = watch
+
+    async def tell(self, told: Told) -> None:
+        await self._asked("tell", told)
+
+    async def metrics(self) -> bytes:
+        metrics: bytes = await self._asked("metrics")
+        return metrics
+
+    async def drift(self, version: int) -> Drift:
+        drift: Drift = await self._asked("drift", version)
+        return drift
+
+    async def _asked(self, method: str, *arguments: Any) -> Any:
+        try:
+            async with asyncio.timeout(WATCH_S):
+                waiting: Awaitable[Any] = getattr(self.watch, method).remote(*arguments)
+                return await waiting
+        except (TimeoutError, RayActorError, DeploymentUnavailableError, BackPressureError) as error:
+            raise Refused(503, "watch_unavailable", "what is counted cannot be told now: try again later") from error

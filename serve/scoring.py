@@ -3,18 +3,23 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chestai import sections
+from chestai import observations, sections
+from chestai.drift import Columns
+from chestai.intake import Refusal
 from chestai.pixels import Grey
 from chestai.registry import Registered, Registry
 from chestai.runtimes import Ready, Runtime, ready
 from serve.answers import Driver, Served, ServedCard, Triage
+from serve.problems import Refused
 
 log = logging.getLogger("ray.serve")
+
+Observed = Mapping[str, float | str]  # feature of `chestai.observations` -> its value for one image
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Scored:
 
     size: pixels a side that the version sees. probabilities: calibrated, by finding. thresholds: operating points.
     evidence: float32 (F, h, w), in the order of the probabilities, for `chestai.explain.heatmap`. forward_ms: of the
-    whole batch that the image was in.
+    whole batch that the image was in. observed: what is watched of the image and of the answer.
     """
 
     served: Served
@@ -32,6 +37,7 @@ class Scored:
     triage: Triage
     evidence: NDArray[np.float32]
     forward_ms: float
+    observed: Observed = field(default_factory=dict)
 
     def positives(self) -> list[str]:
         """The findings that reach their operating points."""
@@ -39,6 +45,23 @@ class Scored:
         return [
             one for one, value in self.probabilities.items() if (cut := points.get(one)) is not None and value >= cut
         ]
+
+
+@dataclass(frozen=True)
+class Strange:
+    """An image that the input gate of a version refused; observed: what is watched of its pixels."""
+
+    refusal: Refusal
+    served: Served
+    observed: Observed
+
+
+class Unlike(Refused):
+    """A request whose image the input gate refused."""
+
+    def __init__(self, strange: Strange) -> None:
+        super().__init__(422, strange.refusal.reason, f"not scored: {strange.refusal.detail}")
+        self.strange = strange
 
 
 @dataclass(frozen=True)
@@ -68,6 +91,14 @@ class Loaded:
     def card(self) -> ServedCard:
         return ServedCard(**self.registered.bundle.card.model_dump(), version=self.registered.version)
 
+    def look(self, square: Grey) -> tuple[Observed, Refusal | None]:
+        """What is watched of the pixels of one image as `score` takes them, and whether the input gate refuses it."""
+        seen, intake = _rows(observations.of_pixels(square[None]))[0], self.registered.bundle.intake
+        if intake is None:
+            return seen, None
+        strangeness, refusal = intake.judge(square)
+        return {**seen, observations.STRANGENESS: strangeness}, refusal
+
     def score(self, squares: Sequence[Grey]) -> list[Scored]:
         """`uint8` (S, S) each, from `chestai.pixels.resize` at `size`, in one forward pass."""
         bundle, started = self.registered.bundle, time.perf_counter()
@@ -75,22 +106,29 @@ class Loaded:
         probabilities = bundle.calibration.apply(answer.logits)
         elapsed_ms = (time.perf_counter() - started) * 1000
         findings, rule = bundle.card.findings, bundle.triage
-        scores = rule.score(probabilities, findings)
+        watched = _rows(observations.of_scores(probabilities, findings, rule))
         return [
             Scored(
                 served=self.served,
                 probabilities=dict(zip(findings, row.tolist(), strict=True)),
                 thresholds=bundle.card.thresholds,
                 triage=Triage(
-                    score=float(score),
-                    bucket=rule.bucket(float(score)),
+                    score=float(seen[observations.SCORE]),
+                    bucket=rule.bucket(float(seen[observations.SCORE])),
                     drivers=[Driver(finding=one, weighted=weighted) for one, weighted in rule.drivers(row, findings)],
                 ),
                 evidence=evidence,
                 forward_ms=elapsed_ms,
+                observed=seen,
             )
-            for row, score, evidence in zip(probabilities, scores, answer.evidence, strict=True)
+            for row, seen, evidence in zip(probabilities, watched, answer.evidence, strict=True)
         ]
+
+
+def _rows(columns: Columns) -> list[Observed]:
+    """Image by image, in plain types."""
+    lists = [np.asarray(values).tolist() for values in columns.values()]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
 
 
 def loaded(registered: Registered, runtime: Runtime, device: str, threads: int | None) -> Loaded:

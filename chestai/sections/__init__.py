@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from chestai.sections.answering import Auth, Jwt, Runtime, Score, Serve, State, Triage
+from chestai.sections.answering import Alert, Auth, Jwt, Runtime, Score, Serve, State, Triage
 from chestai.sections.data import Chexpert, Dicom, Folders, Nih, Phantom, Source, Split
 from chestai.sections.evidence import Derive, Evaluate, Gate, Promote, Queue
 from chestai.sections.kinds import Policy, Section, View
@@ -11,6 +11,7 @@ from chestai.sections.searching import Choice, Dimension, Range, Tune
 from chestai.sections.training import Asymmetric, Augment, Bce, Feed, Focal, Loss, Network, Train
 
 __all__ = [
+    "Alert",
     "Asymmetric",
     "Augment",
     "Auth",

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from chestai.sections.kinds import Fraction, ModelName, NonNegative, Positive, Rate, Section
 from chestai.triage import TriageRule
@@ -33,6 +33,12 @@ class Runtime(Section):
     max_auroc_drop: Fraction = 0.002
 
 
+class Alert(Section):
+    webhook: SecretStr | None = None  # secret, for it may hold a token: what keeps a config shows stars
+    verdict: Literal["moderate", "drifted"] = "drifted"
+    minutes: Rate = 60.0
+
+
 class Serve(Section):
     host: str
     port: Annotated[int, Field(ge=0, le=65535)]
@@ -47,6 +53,7 @@ class Serve(Section):
     deadline_seconds: Rate = 30.0
     max_upload_mb: Positive
     max_files: Positive = 32
+    alert: Alert = Alert()
     stay: bool
 
 

@@ -1,6 +1,8 @@
 """The FastAPI application: its routes, and every error as a problem document."""
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -11,6 +13,7 @@ from chestai.notice import RESEARCH_USE
 from serve.problems import Problem, Refused, documented
 from serve.web import access, images, infer, operations, studies
 from serve.web.guard import guard
+from serve.web.measuring import Measuring
 from serve.web.services import Services
 
 log = logging.getLogger("ray.serve")
@@ -31,7 +34,9 @@ def application(services: Services) -> FastAPI:
             **documented(403, forbidden="the role or the scopes do not allow it"),
         },
         dependencies=[Depends(guard)],
+        lifespan=_lifespan,
     )
+    app.add_middleware(Measuring, notices=services.notices)
     app.state.services = services
     for routes in (infer, studies, images, operations, access):
         app.include_router(routes.router)
@@ -40,6 +45,14 @@ def application(services: Services) -> FastAPI:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _failed)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """What goes on beside the requests."""
+    services: Services = app.state.services
+    async with services.notices.told():
+        yield
 
 
 async def _refused(request: Request, error: Exception) -> Response:

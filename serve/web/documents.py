@@ -10,7 +10,10 @@ from chestai.intake import LATERAL_VIEW, OUT_OF_DISTRIBUTION
 from serve.answers import (
     Answer,
     Batch,
+    DriftReport,
+    DriftWindow,
     Driver,
+    FeatureDrift,
     Findings,
     Health,
     Key,
@@ -68,11 +71,12 @@ OVERLOADED = documented(
     state_unavailable="the database cannot say who asks",
     state_full="the database is away, and no more answers can be kept for it",
 )
-AWAY = documented(
-    503,
-    state_unavailable="the database does not answer; when to try again is in `Retry-After`",
-    state_full="the database is away, and no more can be kept for it",
-)
+GONE = {
+    "state_unavailable": "the database does not answer; when to try again is in `Retry-After`",
+    "state_full": "the database is away, and no more can be kept for it",
+}
+AWAY = documented(503, **GONE)
+UNWATCHED = {"watch_unavailable": "what counts for the endpoint is being restarted"}
 
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 PNG: dict[str, Any] = {"image/png": BINARY}
@@ -137,6 +141,21 @@ _KNOWN = Known(
 )
 _KEY = Key(prefix="k3Jq9XbT", owner="dr.reader", scopes=["read"], created_at=_AT)
 _CUT = Problem.of(422, "truncated", "not scored: the PNG is cut or damaged")
+_DRIFT = DriftReport(
+    model=_SERVED,
+    verdict="drifted",
+    window=DriftWindow(images=1000, since=_AT),
+    features=[
+        FeatureDrift(name="pixels.mean", psi=0.61, ks=0.34, verdict="drifted", n=1000),
+        FeatureDrift(name="probability.Effusion", psi=0.03, ks=0.05, verdict="stable", n=990),
+    ],
+    reference_images=10_000,
+)
+_METRICS = """# HELP chestai_images_total Images asked for.
+# TYPE chestai_images_total counter
+chestai_images_total{outcome="scored",reason=""} 990.0
+chestai_images_total{outcome="not_scored",reason="truncated"} 10.0
+"""
 _CARD = ServedCard(
     version=3,
     name="chestai",
@@ -168,5 +187,7 @@ REVIEWED = example(Reviewed(reviews=[_REVIEW]))
 KEYS = example(Keys(keys=[_KEY]))
 MADE = example(Made(key="chestai_k3Jq9XbT_the-secret-that-is-shown-once"))
 LIVE = example(Health())
+DRIFT = example(_DRIFT)
+METRICS: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}, "example": _METRICS}}
 READY = example(Health(model=_SERVED))
 CARD = example(_CARD)

@@ -1,9 +1,12 @@
-"""What those who run the endpoint ask: whether it lives, whether it can answer, which model it serves."""
+"""What those who run the endpoint ask: whether it lives and can answer, which model it serves, how both are doing."""
 
 from fastapi import APIRouter
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from starlette.responses import Response
 
-from serve.answers import Health, ServedCard
-from serve.web.documents import CARD, LIVE, OVERLOADED, READY
+from serve.answers import DriftReport, DriftWindow, FeatureDrift, Health, ServedCard
+from serve.problems import documented
+from serve.web.documents import CARD, DRIFT, GONE, LIVE, METRICS, OVERLOADED, READY, UNWATCHED
 from serve.web.services import Used
 
 router = APIRouter(tags=["operations"])
@@ -27,3 +30,42 @@ async def card(services: Used) -> ServedCard:
     """The card of the served model: findings, calibration, operating points, triage rule, provenance."""
     async with services.in_time():
         return await services.scorer.card()
+
+
+@router.get(
+    "/drift_report",
+    summary="Drift of what comes in",
+    responses={
+        200: {"content": DRIFT},
+        **documented(503, overloaded="no model says in time which version answers", **UNWATCHED, **GONE),
+    },
+)
+async def drift_report(services: Used) -> DriftReport:
+    """How far the last images, and what was answered, have moved from what the served model was made on."""
+    async with services.in_time():
+        served = await services.scorer.served()
+        await services.notices.flush()
+        drift = await services.watch.drift(served.version)
+    return DriftReport(
+        model=served,
+        verdict=drift.report.verdict,
+        reason=drift.reason,
+        window=DriftWindow(images=drift.images, since=drift.since),
+        features=[FeatureDrift(**vars(one)) for one in drift.report.features],
+        reference_images=drift.reference_images,
+    )
+
+
+@router.get(
+    "/metrics",
+    summary="Counters for Prometheus",
+    response_class=Response,
+    responses={
+        200: {"content": METRICS, "description": "Prometheus' text format, version 0.0.4."},
+        **documented(503, **UNWATCHED, **GONE),
+    },
+)
+async def metrics(services: Used) -> Response:
+    """Requests, images, answers, durations, drift and the state of the database, of the whole endpoint."""
+    await services.notices.flush()
+    return Response(await services.watch.metrics(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

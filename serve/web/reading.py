@@ -80,8 +80,10 @@ async def seen(services: Services, who: Principal, action: str, upload: Upload) 
         scored = await services.scorer.score(grey)
     except Refused as refused:
         if refused.problem.status == 422:
+            services.notices.refused(refused)
             await remember_refusal(services, who, action, upload, refused.problem)
         raise
+    services.notices.scored(scored, decode_ms)
     await remember(services, who, action, upload, grey, scored)
     return Seen(upload, grey, scored, decode_ms)
 

@@ -18,26 +18,32 @@ from serve.auth.identity import Identity
 from serve.auth.keys import Keys
 from serve.auth.tokens import Tokens
 from serve.problems import Refused, overloaded
-from serve.remote import Scorer
+from serve.remote import Scorer, Watcher
 from serve.state.backlog import BacklogFull
 from serve.store import Store
+from serve.web.noticing import Notices
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Services:
-    """scorer: answers for images. lake: whose images have heatmaps. store: what is remembered. identity: who asks."""
+    """scorer: answers for images. lake: whose images have heatmaps. store: what is remembered. identity: who asks.
+
+    watch: counts for the whole endpoint. notices: what it is told of this process.
+    """
 
     config: Config
     scorer: Scorer
     lake: Lake
     store: Store
     identity: Identity
+    watch: Watcher
+    notices: Notices
 
     @classmethod
-    def of(cls, config: Config, scorer: Scorer) -> "Services":
-        """By the config, over a model.
+    def of(cls, config: Config, scorer: Scorer, watch: Watcher) -> "Services":
+        """By the config, over a model and a watch.
 
         Raises:
             UserError: the database or the keys of tokens that the config names cannot be used.
@@ -45,7 +51,8 @@ class Services:
         store, named = Store(config), config.auth.jwt
         tokens = Tokens(named) if named.secret or named.jwks else None
         identity = Identity(Keys(store.database), tokens, config.auth.required)
-        return cls(config, scorer, Lake(config.lake), store, identity)
+        notices = Notices(watch, store.counts)
+        return cls(config, scorer, Lake(config.lake), store, identity, watch, notices)
 
     @asynccontextmanager
     async def in_time(self) -> AsyncIterator[None]:

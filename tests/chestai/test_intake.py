@@ -157,6 +157,7 @@ def test_a_refusal_says_why(intake: Intake, films: tuple[Films, Films]) -> None:
     flat = intake.check(np.full((64, 64), 90, np.uint8))
     assert isinstance(flat, Refusal) and flat.reason == OUT_OF_DISTRIBUTION in REASONS
     assert any(name in flat.detail for name in GROUPS) and f"limit {intake.limit:.2f}" in flat.detail
+    assert intake.judge(films[1][0]) == (pytest.approx(intake.score(films[1][:1])[0]), None)
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -22,8 +22,9 @@ from chestai.pixels import Grey
 from chestai.registry import Registered
 from chestai.runtimes import Runtime
 from serve.answers import Served, ServedCard
-from serve.problems import Refused
-from serve.scoring import Loaded, Scored, loaded
+from serve.scoring import Loaded, Scored, Strange, Unlike, loaded
+from serve.telling import Told
+from serve.watching import Drift, Watching
 from serve.web.application import application
 from serve.web.services import Services
 from tests.serve.forgery import films
@@ -47,11 +48,27 @@ class Local:
 
     def _score(self, grey: Grey) -> Scored:
         square = pixels.resize(grey, self.version.size)
-        intake = self.version.registered.bundle.intake
-        refusal = None if intake is None else intake.check(square)
+        observed, refusal = self.version.look(square)
         if refusal is not None:
-            raise Refused(422, refusal.reason, f"not scored: {refusal.detail}")
-        return self.version.score([square])[0]
+            raise Unlike(Strange(refusal, self.version.served, observed))
+        answer = self.version.score([square])[0]
+        return replace(answer, observed={**observed, **answer.observed})
+
+
+class LocalWatch:
+    """A watch in this process."""
+
+    def __init__(self, watching: Watching) -> None:
+        self.watching = watching
+
+    async def tell(self, told: Told) -> None:
+        await asyncio.to_thread(self.watching.tell, told)
+
+    async def metrics(self) -> bytes:
+        return await asyncio.to_thread(self.watching.metrics)
+
+    async def drift(self, version: int) -> Drift:
+        return await asyncio.to_thread(self.watching.drift, version)
 
 
 @cache
@@ -67,7 +84,8 @@ def local_app(folder: Path, gate: bool = True, *overrides: str) -> FastAPI:
     fill(Lake(config.lake), folder)
     bundle = gated() if gate else replace(gated(), intake=None)
     version = loaded(Registered("chestai", 1, bundle), Runtime(), "cpu", threads=1)
-    return application(Services.of(config, Local(version)))
+    watch = LocalWatch(Watching(lambda _: bundle.drift))
+    return application(Services.of(config, Local(version), watch))
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from chestai import config as conf
-from chestai import pixels
+from chestai import observations, pixels
 from chestai.bundle import Bundle
 from chestai.errors import UserError
-from chestai.intake import Intake, Refusal
+from chestai.intake import Intake
 from chestai.lake import Lake
 from chestai.registry import Registry
 from chestai.runtimes import Runtime
@@ -21,7 +21,7 @@ from chestai.runtimes.effect import Effect
 from chestai.sections import Config
 from pipelines.packing import register
 from serve.model import Model, _scored
-from serve.scoring import Loaded, Scored, loaded, permitted
+from serve.scoring import Loaded, Scored, Strange, loaded, permitted
 from tests.serve.test_endpoint import SIZE, image, make_bundle
 
 EFFECT = Effect(images=100, mean=0.001, most=0.01, reference_auroc=0.9, auroc=0.8995)
@@ -56,8 +56,8 @@ def model(config: Config, which: str = "champion") -> Model:
     return made
 
 
-def ask(model: Model, data: bytes, size: int = SIZE) -> Scored | Refusal | int:
-    async def asked() -> Scored | Refusal | int:
+def ask(model: Model, data: bytes, size: int = SIZE) -> Scored | Strange | int:
+    async def asked() -> Scored | Strange | int:
         return await model.score(pixels.load(data, size))
 
     return asyncio.run(asked())
@@ -70,6 +70,13 @@ def test_it_answers_as_the_bundle(config: Config) -> None:
     assert list(answer.probabilities.values()) == pytest.approx(expected.probabilities[0].tolist(), abs=1e-5)
     np.testing.assert_allclose(answer.evidence, expected.evidence[0], atol=1e-4)
     assert answer.served.version == 1 and answer.served.runtime.endswith(" fp32")
+    square, made = np.stack([pixels.load(image(3), SIZE)]), bundle(config, 1)
+    probabilities = np.array([list(answer.probabilities.values())])
+    watched = {
+        **observations.of_pixels(square, made.intake),
+        **observations.of_scores(probabilities, made.card.findings, made.triage),
+    }
+    assert answer.observed == {name: pytest.approx(np.asarray(values).tolist()[0]) for name, values in watched.items()}
 
 
 def test_another_size_is_told(config: Config) -> None:
@@ -81,7 +88,9 @@ def test_what_is_no_film_is_refused_unless_told_otherwise(config: Config) -> Non
     board = (np.indices((90, 120)).sum(axis=0) // 4 % 2 * 255).astype(np.uint8)
     stranger = image_of(board)
     refused = ask(model(config), stranger)
-    assert isinstance(refused, Refusal) and refused.reason == "out_of_distribution"
+    assert isinstance(refused, Strange) and refused.refusal.reason == "out_of_distribution"
+    assert refused.served.version == 1 and float(refused.observed["pixels.strangeness"]) > 1
+    assert "triage.score" not in refused.observed
     anything = config.model_copy(update={"serve": config.serve.model_copy(update={"gate": False})})
     assert isinstance(ask(model(anything), stranger), Scored)
 

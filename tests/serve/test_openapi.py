@@ -46,7 +46,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 WHOLE = encoded(films()[0])
-LEFT_OUT = {"/docs", "/openapi.json", "/batch_infer", "/jobs/{job_id}", "/metrics", "/drift_report"}
+LEFT_OUT = {"/docs", "/openapi.json", "/batch_infer", "/jobs/{job_id}"}
 ROUTES = [route for route in NEEDS if route[1] not in LEFT_OUT]
 EXAMPLES = 30
 answered: Counter[tuple[str, int]] = Counter()
@@ -232,6 +232,6 @@ def test_examples_fit_their_schemas(document: dict[str, Any]) -> None:
                 assert examples or kind == "image/png" or status == "default", (path, status, kind)
                 for one in examples:
                     jsonschema.validate(one, {**content["schema"], "components": document["components"]})
-                    assert set(one) >= {"notice"}
+                    assert kind == "text/plain" or set(one) >= {"notice"}
                     checked += 1
     assert checked > 50

@@ -1,0 +1,105 @@
+"""What happens in this process, gathered for the watch and told about once a second: no request waits for it."""
+
+import asyncio
+import logging
+import os
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+from serve.problems import Refused
+from serve.remote import Watcher
+from serve.scoring import Scored, Unlike
+from serve.state.backlog import Counts
+from serve.telling import Asked, Came, Told
+
+log = logging.getLogger("ray.serve")
+
+EVERY_S = 1.0
+LAST_S = 2.0  # for what is left at the end
+MOST = 4096  # requests, and images, that wait while the watch is away
+
+
+class Notices:
+    """For one event loop at a time."""
+
+    def __init__(self, watch: Watcher, counts: Callable[[], Counts]) -> None:
+        """
+        Args:
+            counts: how the state of this process stands; may block.
+        """
+        self._watch, self._counts = watch, counts
+        self._requests: deque[Asked] = deque()
+        self._images: deque[Came] = deque()
+        self._untold = self._number = 0
+        self._process = f"{os.getpid()}-{uuid.uuid4()}"
+        self._turn = asyncio.Lock()
+        self._sending: Told | None = None
+
+    def request(self, asked: Asked) -> None:
+        """A request was answered."""
+        self._append(self._requests, asked)
+
+    def scored(self, scored: Scored, decode_ms: float) -> None:
+        """An image was scored."""
+        self._append(self._images, Came.scored(scored, decode_ms / 1000))
+
+    def refused(self, refused: Refused) -> None:
+        """An image was not, and why."""
+        strange = refused.strange if isinstance(refused, Unlike) else None
+        self._append(self._images, Came.refused(refused.problem.code, strange))
+
+    async def flush(self) -> None:
+        """Tell what happened up to now.
+
+        Raises:
+            Refused: the watch is away; it is told later.
+        """
+        async with self._turn:
+            if self._sending is not None:  # again under its number: the watch may have heard it
+                await self._watch.tell(self._sending)
+            state = await asyncio.to_thread(self._counts)
+            self._sending = Told(
+                self._process, self._number, tuple(self._requests), tuple(self._images), self._untold, state
+            )
+            self._requests.clear()
+            self._images.clear()
+            self._number, self._untold = self._number + 1, 0
+            await self._watch.tell(self._sending)
+            self._sending = None
+
+    @asynccontextmanager
+    async def told(self) -> AsyncIterator[None]:
+        """Tell it all the while, and what is left at the end."""
+        telling = asyncio.create_task(self._tell())
+        try:
+            yield
+        finally:
+            telling.cancel()
+            with suppress(asyncio.CancelledError):
+                await telling
+            with suppress(Exception):  # the watch may have ended first
+                async with asyncio.timeout(LAST_S):
+                    await self.flush()
+
+    async def _tell(self) -> None:
+        away = False
+        while True:
+            await asyncio.sleep(EVERY_S)
+            try:
+                await self.flush()
+                away = False
+            except Refused:
+                if not away:
+                    log.warning("the watch is away: what happens is told later")
+                away = True
+            except Exception:
+                log.exception("the watch could not be told")
+                self._sending = None  # it would fail again
+
+    def _append(self, waiting: deque[Asked] | deque[Came], one: object) -> None:
+        if len(waiting) >= MOST:
+            waiting.popleft()
+            self._untold += 1
+        waiting.append(one)  # type: ignore[arg-type]
