@@ -11,6 +11,7 @@ from chestai.notice import RESEARCH_USE
 from chestai.pixels import Unreadable
 
 RETRY_AFTER_S = 1  # what a client that found the queue full is told to wait
+WAITED_FOR = (429, 503)  # statuses that say when to try again
 
 
 class Problem(BaseModel):
@@ -31,7 +32,7 @@ class Problem(BaseModel):
         return cls(title=HTTPStatus(status).phrase, status=status, code=code, detail=detail)
 
     def response(self, headers: Mapping[str, str] | None = None) -> Response:
-        more = {"Retry-After": str(RETRY_AFTER_S)} if self.status in (429, 503) else {}
+        more = {"Retry-After": str(RETRY_AFTER_S)} if self.status in WAITED_FOR else {}
         return JSONResponse(
             self.model_dump(), self.status, {**more, **(headers or {})}, media_type="application/problem+json"
         )
@@ -40,10 +41,10 @@ class Problem(BaseModel):
 class Refused(Exception):
     """A request that is answered by a problem."""
 
-    def __init__(self, status: int, code: str, detail: str, challenge: str | None = None) -> None:
+    def __init__(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.problem = Problem.of(status, code, detail)
-        self.headers = {} if challenge is None else {"WWW-Authenticate": challenge}
+        self.headers = dict(headers or {})
 
 
 def not_scored(error: Unreadable) -> Refused:
@@ -69,7 +70,7 @@ def documented(status: int, **codes: str) -> dict[int | str, dict[str, Any]]:
         "description": "; ".join(f"`{code}`: {when}" for code, when in codes.items()),
         "content": {"application/problem+json": {"schema": schema, "examples": examples}},
     }
-    if status == 503:
+    if status in WAITED_FOR:
         wait = {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}}
         entry["headers"] = {"Retry-After": {"required": True, **wait}}
     return {status: entry}

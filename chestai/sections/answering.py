@@ -78,6 +78,8 @@ class Jwt(Section):
 
 class Auth(Section):
     required: bool = True
+    requests_per_minute: Positive | None = 600
+    burst: Positive = 60
     jwt: Jwt = Jwt()
 
 

@@ -32,6 +32,7 @@ def application(services: Services) -> FastAPI:
             },
             **documented(401, unauthorised="no key or token that is good"),
             **documented(403, forbidden="the role or the scopes do not allow it"),
+            **documented(429, too_many_requests="more than auth.requests_per_minute"),
         },
         dependencies=[Depends(guard)],
         lifespan=_lifespan,

@@ -9,7 +9,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from serve.audit import Event
-from serve.auth.access import Principal, authorise
+from serve.auth.access import ANYBODY, Principal, authorise
+from serve.auth.rates import Rates, neighbourhood
 from serve.problems import Refused
 from serve.web.services import Used, away
 
@@ -27,7 +28,8 @@ async def guard(
     """Let a request pass, and remember who it is from.
 
     Raises:
-        Refused: 401, nobody that is known; 403, somebody who may not; 503, the database cannot say.
+        Refused: 401, nobody that is known; 403, somebody who may not; 429, too many requests of the same user, or of
+            the same address where nobody is known; 503, the database cannot say.
     """
     method, route = request.method, request.scope["route"].path
     request.state.principal = NOBODY
@@ -39,13 +41,28 @@ async def guard(
         )
     except (DBAPIError, PoolTimeout) as error:
         raise away() from error
-    verdict = authorise(principal, method, route)
-    if principal is None or verdict == 401:
-        raise Refused(401, "unauthorised", "show an API key in X-API-Key, or a token as Bearer", "Bearer")
-    if verdict == 403:
+    if principal is None or principal is ANYBODY:
+        _limit(services.strangers, _address(request))
+    else:
+        _limit(services.known, principal.name)
+    if principal is None:
+        challenge = {"WWW-Authenticate": "Bearer"}
+        raise Refused(401, "unauthorised", "show an API key in X-API-Key, or a token as Bearer", challenge)
+    if authorise(principal, method, route) != "allowed":
         await services.note(Event(actor=principal.name, action="refused", object=f"{method} {route}"))
         raise Refused(403, "forbidden", f"{principal.name} may not {method} {route}")
     request.state.principal = principal
+
+
+def _limit(rates: Rates, name: str) -> None:
+    wait = rates.wait_s(name)
+    if wait:
+        detail = f"more requests than auth.requests_per_minute allows: try again in {wait} s"
+        raise Refused(429, "too_many_requests", detail, {"Retry-After": str(wait)})
+
+
+def _address(request: Request) -> str:
+    return "" if request.client is None else neighbourhood(request.client.host)
 
 
 def _principal(request: Request) -> Principal:

@@ -16,6 +16,7 @@ from chestai.sections import Config
 from serve.audit import Event
 from serve.auth.identity import Identity
 from serve.auth.keys import Keys
+from serve.auth.rates import Rates
 from serve.auth.tokens import Tokens
 from serve.problems import Refused, overloaded
 from serve.remote import Scorer, Watcher
@@ -30,7 +31,8 @@ T = TypeVar("T")
 class Services:
     """scorer: answers for images. lake: whose images have heatmaps. store: what is remembered. identity: who asks.
 
-    watch: counts for the whole endpoint. notices: what it is told of this process.
+    watch: counts for the whole endpoint. notices: what it is told of this process. known, strangers: how often users may
+    ask, by name, and those without a good key, by address.
     """
 
     config: Config
@@ -40,6 +42,8 @@ class Services:
     identity: Identity
     watch: Watcher
     notices: Notices
+    known: Rates
+    strangers: Rates
 
     @classmethod
     def of(cls, config: Config, scorer: Scorer, watch: Watcher) -> "Services":
@@ -52,7 +56,8 @@ class Services:
         tokens = Tokens(named) if named.secret or named.jwks else None
         identity = Identity(Keys(store.database), tokens, config.auth.required)
         notices = Notices(watch, store.counts)
-        return cls(config, scorer, Lake(config.lake), store, identity, watch, notices)
+        known, strangers = (Rates(config.auth.requests_per_minute, config.auth.burst) for _ in range(2))
+        return cls(config, scorer, Lake(config.lake), store, identity, watch, notices, known, strangers)
 
     @asynccontextmanager
     async def in_time(self) -> AsyncIterator[None]:

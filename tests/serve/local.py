@@ -80,7 +80,8 @@ def gated() -> Bundle:
 
 def local_app(folder: Path, gate: bool = True, *overrides: str) -> FastAPI:
     """The application over `gated`, without the gate where it is not wanted, and a lake of one image, `stored`."""
-    config = conf.load(["cluster=laptop", f"lake={folder / 'lake'}", "auth.required=false", *overrides])
+    words = ["cluster=laptop", f"lake={folder / 'lake'}", "auth.required=false", "auth.requests_per_minute=null"]
+    config = conf.load([*words, *overrides])
     fill(Lake(config.lake), folder)
     bundle = gated() if gate else replace(gated(), intake=None)
     version = loaded(Registered("chestai", 1, bundle), Runtime(), "cpu", threads=1)
@@ -107,11 +108,12 @@ def ask(
     headers: dict[str, str] | None = None,
     method: str = "POST",
     leaves: bool = False,
+    client: str | None = None,
 ) -> Reply:
     """One request, made by hand, for HTTP clients and servers mend or refuse what is tried here.
 
     Args:
-        pieces: of the body, as they arrive. leaves: the client goes before the end.
+        pieces: of the body, as they arrive. leaves: the client goes before the end. client: its address.
     """
     path, _, query = target.partition("?")
     scope = {
@@ -124,6 +126,7 @@ def ask(
         "query_string": query.encode(),
         "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()],
         "server": ("test", 80),
+        "client": None if client is None else (client, 50_000),
     }
     waiting: list[Message] = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
     waiting.append({"type": "http.disconnect"} if leaves else {"type": "http.request", "body": b"", "more_body": False})

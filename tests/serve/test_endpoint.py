@@ -143,7 +143,7 @@ def champion(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Bundle]:
     """A lake with a build and a registered, promoted model."""
     folder = tmp_path_factory.mktemp("endpoint")
     lake = Lake(str(folder / "lake"))
-    words = ["serve.port=0", "serve.max_upload_mb=1", "serve.follow_seconds=0.5"]
+    words = ["serve.port=0", "serve.max_upload_mb=1", "serve.follow_seconds=0.5", "auth.requests_per_minute=null"]
     config = conf.load(["cluster=laptop", f"lake={lake.root}", *words])
     fill(lake, folder)
     bundle = make_bundle()
