@@ -1,6 +1,7 @@
-"""Who asks, and whether they may: before any route does anything."""
+"""Who asks, and whether they may: before any route does anything. Every read is in the audit before it is done."""
 
 import asyncio
+import re
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -9,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from serve.audit import Event
-from serve.auth.access import ANYBODY, Principal, authorise
+from serve.auth.access import ANYBODY, NEEDS, Principal, authorise
 from serve.auth.rates import Rates, neighbourhood
 from serve.problems import Refused
 from serve.web.services import Used, away
@@ -17,6 +18,7 @@ from serve.web.services import Used, away
 KEY = Security(APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key."))
 BEARER = Security(HTTPBearer(auto_error=False, description="An API key, or a token of the identity provider."))
 NOBODY = Principal("nobody", "reader", frozenset())
+NAMES = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,199}")  # of images and jobs; the audit has no other text of a client
 
 
 async def guard(
@@ -46,12 +48,21 @@ async def guard(
     else:
         _limit(services.known, principal.name)
     if principal is None:
+        await services.note(Event(actor=NOBODY.name, action="refused", object=f"{method} {route}"))
         challenge = {"WWW-Authenticate": "Bearer"}
         raise Refused(401, "unauthorised", "show an API key in X-API-Key, or a token as Bearer", challenge)
     if authorise(principal, method, route) != "allowed":
         await services.note(Event(actor=principal.name, action="refused", object=f"{method} {route}"))
         raise Refused(403, "forbidden", f"{principal.name} may not {method} {route}")
     request.state.principal = principal
+    if (need := NEEDS[method, route]) is not None and need.noted is not None:
+        await services.note(Event(actor=principal.name, action=need.noted, object=_object(request)))
+
+
+def _object(request: Request) -> str:
+    """What is asked for by its name in the path; empty for a list, and for what cannot be a name."""
+    named = "/".join(request.path_params.values())
+    return named if NAMES.fullmatch(named) else ""
 
 
 def _limit(rates: Rates, name: str) -> None:

@@ -8,10 +8,8 @@ from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from chestai.lake import IMAGES, Lake, read_bytes
-from serve.audit import Event
 from serve.problems import Refused, documented
 from serve.web.documents import NOT_SCORED, OVERLOADED, PNG, UNKNOWN
-from serve.web.guard import Who
 from serve.web.reading import drawn, explained, read
 from serve.web.services import Used
 
@@ -38,7 +36,6 @@ router = APIRouter(tags=["images of the lake"])
 async def heatmap(
     image_id: Annotated[str, Path(description="As in gold/images.", examples=["00000088_000"])],
     services: Used,
-    who: Who,
     label: Annotated[str, Query(description="A finding of the model, or `top`.", examples=["Pneumothorax"])],
 ) -> Response:
     """Grad-CAM overlay of an image of the lake's newest snapshot."""
@@ -48,7 +45,6 @@ async def heatmap(
         findings = explained(scored, [label])
         if not findings:
             raise Refused(404, "nothing_to_show", "no finding that drives the triage score reaches its operating point")
-        await services.note(Event(actor=who.name, action="heatmap", object=image_id[:200]))
         return Response(await drawn(grey, scored, findings[0]), media_type="image/png")
 
 

@@ -59,12 +59,11 @@ async def studies(
     summary="All that is known of an image",
     responses={200: {"content": KNOWN}, **UNKNOWN, **documented(422, invalid_request="the ID is no SHA-256"), **AWAY},
 )
-async def image(image_id: ImageId, services: Used, who: Who) -> Known:
+async def image(image_id: ImageId, services: Used) -> Known:
     """All that is known of an image: answers newest first, reviews, labels."""
     study = await services.look(lambda session: records.study(session, image_id))
     if study is None:
         raise _unknown(image_id)
-    await services.note(Event(actor=who.name, action="image", object=image_id))
     return Known(**dict(study))
 
 
