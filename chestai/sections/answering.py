@@ -39,6 +39,9 @@ class Alert(Section):
     minutes: Rate = 60.0
 
 
+Prefix = Annotated[str, Field(pattern=r"^(/|~/|s3://[^/])")]
+
+
 class Serve(Section):
     host: str
     port: Annotated[int, Field(ge=0, le=65535)]
@@ -54,6 +57,7 @@ class Serve(Section):
     max_upload_mb: Positive
     max_files: Positive = 32
     alert: Alert = Alert()
+    prefixes: list[Prefix] = []
     stay: bool
 
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from chestai.notice import RESEARCH_USE
 from serve.problems import Problem, Refused, documented
 from serve.web import access, images, infer, operations, studies
+from serve.web.documents import FORBIDDEN
 from serve.web.guard import guard
 from serve.web.measuring import Measuring
 from serve.web.services import Services
@@ -31,7 +32,7 @@ def application(services: Services) -> FastAPI:
                 "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
             },
             **documented(401, unauthorised="no key or token that is good"),
-            **documented(403, forbidden="the role or the scopes do not allow it"),
+            **documented(403, **FORBIDDEN),
             **documented(429, too_many_requests="more than auth.requests_per_minute"),
         },
         dependencies=[Depends(guard)],

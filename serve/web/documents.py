@@ -56,15 +56,14 @@ UNREAD = documented(
     incomplete_upload="the connection ended before the upload did",
 )
 NO_JSON = documented(400, invalid_request="the body is not JSON in UTF-8")
+FORBIDDEN = {"forbidden": "the role or the scopes do not allow it"}
 TOO_LARGE = {"upload_too_large": "more bytes than serve.max_upload_mb"}
 MISNAMED = {
     "missing_file": "the form has no file in its field",
     "unsafe_file_name": "a path, control characters or more than 255 characters",
 }
-UNKNOWN = {
-    "unknown_finding": "the model has no such finding",
-    "invalid_request": "a parameter is missing or wrong",
-}
+WRONG = {"invalid_request": "a parameter is missing or wrong, or JSON that names no URI"}
+UNKNOWN = {"unknown_finding": "the model has no such finding", **WRONG}
 OVERLOADED = documented(
     503,
     overloaded="no model answers in time; when to try again is in `Retry-After`",

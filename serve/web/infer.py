@@ -13,6 +13,7 @@ from serve.web.documents import (
     ANSWERED,
     ANSWERED_EACH,
     BINARY,
+    FORBIDDEN,
     FOUND,
     MISNAMED,
     NOT_SCORED,
@@ -21,34 +22,37 @@ from serve.web.documents import (
     TOO_LARGE,
     UNKNOWN,
     UNREAD,
+    WRONG,
 )
 from serve.web.guard import Who
-from serve.web.reading import Seen, drawn, explained, seen
+from serve.web.reading import Seen, drawn, explained, given, seen
 from serve.web.services import Services, Used
-from serve.web.uploads import FORM, IMAGES, Upload, received, received_all
+from serve.web.uploads import FORM, IMAGES, JSON, Named, Upload, received_all
 
 router = APIRouter(tags=["images of the request"])
 
 FILE = {"type": "string", "format": "binary", "description": "The image, with its name."}
 
 
-def _upload(field: dict[str, Any], required: str, *others: str) -> dict[str, Any]:
+def _upload(field: dict[str, Any], required: str, **others: dict[str, Any]) -> dict[str, Any]:
     form = {"schema": {"type": "object", "required": [required], "properties": {required: field}}}
     return {
         "requestBody": {
             "required": True,
             "description": "PNG, JPEG or DICOM.",
-            "content": {FORM: form, **dict.fromkeys(others, BINARY)},
+            "content": {FORM: form, **others},
         }
     }
 
 
-ONE = _upload(FILE, "file", *IMAGES)
+ONE = _upload(FILE, "file", **dict.fromkeys(IMAGES, BINARY), **{JSON: {"schema": Named.model_json_schema()}})
 SEVERAL = _upload({"type": "array", "items": FILE}, "files")
 ALONE = {
     **UNREAD,
+    **documented(403, **FORBIDDEN, prefix_not_allowed="the URI lies below none of serve.prefixes"),
+    **documented(404, unknown_uri="no file that can be read is at the URI"),
     **documented(413, **TOO_LARGE, too_many_files="the form has more than one"),
-    **documented(415, unsupported_media_type="the body is declared to be neither a form nor an image"),
+    **documented(415, unsupported_media_type="the body is declared to be neither a form, a URI nor an image"),
     **OVERLOADED,
 }
 
@@ -81,7 +85,7 @@ async def infer(
     ] = [],  # noqa: B006
 ) -> Answer | Response:
     """Probability of every finding, the triage bucket and overlays of one chest radiograph."""
-    upload = await received(request, services.config.serve.max_upload_mb * 2**20)
+    upload = await given(services, who, "infer", request)
     async with services.in_time():
         image = await seen(services, who, "infer", upload)
         if request.headers.get("accept", "").startswith("image/png"):
@@ -94,11 +98,11 @@ async def infer(
     summary="Score one radiograph, findings only",
     response_model=Findings,
     openapi_extra=ONE,
-    responses={200: {"content": FOUND}, **documented(422, **NOT_SCORED, **MISNAMED), **ALONE},
+    responses={200: {"content": FOUND}, **documented(422, **NOT_SCORED, **MISNAMED, **WRONG), **ALONE},
 )
 async def predict(request: Request, services: Used, who: Who) -> Findings:
     """The findings alone of one chest radiograph: no triage, no overlay."""
-    upload = await received(request, services.config.serve.max_upload_mb * 2**20)
+    upload = await given(services, who, "predict", request)
     async with services.in_time():
         return (await seen(services, who, "predict", upload)).findings()
 

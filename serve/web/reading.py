@@ -11,16 +11,18 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from starlette.requests import Request
 
 from chestai import explain, pixels
 from chestai.pixels import Grey
 from serve.answers import Answer, Findings, Overlay, Timings
 from serve.auth.access import Principal
+from serve.fetching import fetch
 from serve.problems import Refused, not_scored
 from serve.scoring import Scored
-from serve.web.remembering import remember, remember_refusal
+from serve.web.remembering import remember, remember_refusal, remember_unread
 from serve.web.services import Services
-from serve.web.uploads import Upload
+from serve.web.uploads import Upload, named, received, safe
 
 TOP = "top"  # of `explain`: the finding that drives the triage score most, if it reaches its operating point
 MAX_DRAWN = 2048 * 2048  # pixels of an overlay; one takes 50 bytes a pixel while it is drawn, and 4 in the answer
@@ -62,6 +64,25 @@ class Seen:
         png = base64.b64encode(await drawn(self.grey, self.scored, finding)).decode()
         point = self.scored.thresholds.get(finding)
         return Overlay(finding=finding, reached=None if point is None else finding in self.scored.positives(), png=png)
+
+
+async def given(services: Services, who: Principal, action: str, request: Request) -> Upload:
+    """The image of a request, which came with it or is named by its URI.
+
+    Raises:
+        Refused: there is none, it is too large, or it may not be read.
+    """
+    limit = services.config.serve.max_upload_mb * 2**20
+    uri = await named(request)
+    if uri is None:
+        return await received(request, limit)
+    try:
+        async with services.in_time():
+            place, data = await asyncio.to_thread(fetch, uri, services.config.serve.prefixes, limit)
+        return Upload(data, safe(place.rsplit("/", 1)[-1]), place)
+    except Refused as refused:
+        await remember_unread(services, who, action, uri, refused.problem)
+        raise
 
 
 async def seen(services: Services, who: Principal, action: str, upload: Upload) -> Seen:

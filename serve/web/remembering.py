@@ -1,5 +1,7 @@
 """What is kept of an answer: the image as it was received, what the model said of it, and who asked."""
 
+import hashlib
+
 from chestai.lake import now
 from chestai.pixels import Grey
 from serve.audit import Event
@@ -17,7 +19,14 @@ async def remember(services: Services, who: Principal, action: str, upload: Uplo
     """Keep an answer. Raises `Refused` where that is impossible."""
     at, image_id = now(), upload.image_id
     height, width = grey.shape
-    image = Image(image_id=image_id, received_at=at, file_name=_storable(upload.name), height=height, width=width)
+    image = Image(
+        image_id=image_id,
+        received_at=at,
+        file_name=_storable(upload.name),
+        height=height,
+        width=width,
+        uri=upload.uri,
+    )
     prediction = Prediction(
         image_id=image_id,
         model_version=scored.served.version,
@@ -30,15 +39,25 @@ async def remember(services: Services, who: Principal, action: str, upload: Uplo
         snapshot=scored.served.snapshot,
         at=at,
     )
-    told = {"model_version": scored.served.version, "bucket": scored.triage.bucket}
+    told = {"model_version": scored.served.version, "bucket": scored.triage.bucket, **_place(upload.uri)}
     event = Event(actor=who.name, action=action, object=image_id, detail=told, at=at)
     await services.keep(lambda: services.store.record(image, prediction, event))
 
 
 async def remember_refusal(services: Services, who: Principal, action: str, upload: Upload, problem: Problem) -> None:
     """Keep that a file was asked for and not scored, and why."""
-    told = {"not_scored": problem.code}
+    told = {"not_scored": problem.code, **_place(upload.uri)}
     await services.note(Event(actor=who.name, action=action, object=upload.image_id, detail=told))
+
+
+async def remember_unread(services: Services, who: Principal, action: str, uri: str, problem: Problem) -> None:
+    """Keep that a file was named that is not read, and why."""
+    await services.note(Event(actor=who.name, action=action, detail={"not_read": problem.code, **_place(uri)}))
+
+
+def _place(uri: str | None) -> dict[str, str]:
+    """A URI as the audit has it, where it can be checked and not read: file names may be names of patients."""
+    return {} if uri is None else {"uri_sha256": hashlib.sha256(uri.encode(errors="replace")).hexdigest()}
 
 
 def _storable(name: str | None) -> str | None:

@@ -31,8 +31,8 @@ T = TypeVar("T")
 class Services:
     """scorer: answers for images. lake: whose images have heatmaps. store: what is remembered. identity: who asks.
 
-    watch: counts for the whole endpoint. notices: what it is told of this process. known, strangers: how often users may
-    ask, by name, and those without a good key, by address.
+    watch: counts for the whole endpoint. notices: what it is told of this process. known, strangers: how often
+    users may ask, by name, and those without a good key, by address.
     """
 
     config: Config

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -21,21 +23,48 @@ IMAGES = (
     "application/dicom",
     "application/octet-stream",
 )  # types of a body that is an image
+JSON = "application/json"
+MAX_JSON = 4096  # bytes of a body that names a URI
 MAX_FIELDS = 16  # of a form, beside files
 MAX_NAME = 255  # characters of a file name, as file systems have it
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A file: its bytes, and its name where one was given."""
+    """A file: its bytes, its name where one was given, and where it lies where it did not come with the request."""
 
     data: bytes
     name: str | None
+    uri: str | None = None
 
     @cached_property
     def image_id(self) -> str:
         """SHA-256 of the bytes."""
         return hashlib.sha256(self.data).hexdigest()
+
+
+class Named(BaseModel):
+    """An image that lies below one of `serve.prefixes`: an absolute path, or `s3://bucket/key`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    uri: Annotated[str, Field(min_length=1, max_length=2048)]
+
+
+async def named(request: Request) -> str | None:
+    """The URI that the body names instead of being an image; None: it is of another type.
+
+    Raises:
+        Refused: more than `MAX_JSON` bytes, or not as `Named`.
+    """
+    if _type(request) != JSON:
+        return None
+    try:
+        return Named.model_validate_json(await _limited(request, MAX_JSON).body()).uri
+    except ValidationError as error:
+        raise Refused(422, "invalid_request", 'the body is not JSON such as {"uri": "/folder/file.png"}') from error
+    except ClientDisconnect as error:
+        raise _incomplete() from error
 
 
 async def received(request: Request, limit: int) -> Upload:
@@ -53,7 +82,8 @@ async def received(request: Request, limit: int) -> Upload:
                 raise Refused(422, "missing_file", "the form has no file in its field `file`")
             return await _upload(file)
     if kind and kind not in IMAGES:
-        raise Refused(415, "unsupported_media_type", f"send a form ({FORM}), or the image itself as {_list(IMAGES)}")
+        detail = f"send a form ({FORM}), a URI as {JSON}, or the image itself as {_list(IMAGES)}"
+        raise Refused(415, "unsupported_media_type", detail)
     try:
         return Upload(await _limited(request, limit).body(), None)
     except ClientDisconnect as error:
@@ -108,12 +138,15 @@ async def _form(request: Request, limit: int, most: int) -> AsyncIterator[FormDa
 
 
 async def _upload(file: UploadFile) -> Upload:
-    """Its name goes into answers, and from there into what others do with them."""
-    name = file.filename or ""
+    return Upload(await file.read(), safe(file.filename or ""))
+
+
+def safe(name: str) -> str:
+    """A file's name, which goes into answers, and from there into what others do with them. Raises `Refused`."""
     if len(name) > MAX_NAME or any(one in "/\\" or unicodedata.category(one) in ("Cc", "Cs") for one in name):
         detail = f"a file name has at most {MAX_NAME} characters, and neither a path nor control characters"
         raise Refused(422, "unsafe_file_name", detail)
-    return Upload(await file.read(), name)
+    return name
 
 
 def _limited(request: Request, limit: int) -> Request:
@@ -139,7 +172,8 @@ def _capped(receive: Callable[[], Awaitable[Message]], limit: int) -> Callable[[
 
 
 def _too_large(limit: int) -> Refused:
-    return Refused(413, "upload_too_large", f"an upload may have {limit // 2**20} MiB (serve.max_upload_mb)")
+    most = f"{limit // 2**20} MiB (serve.max_upload_mb)" if limit >= 2**20 else f"{limit // 2**10} KiB as {JSON}"
+    return Refused(413, "upload_too_large", f"a body may have {most}")
 
 
 def _incomplete() -> Refused:

@@ -124,7 +124,8 @@ BODIES = {
     "a client that leaves a form": Request(_cut(500), "incomplete_upload", leaves=True),
     "a byte at a time": Request(_raw(*[bytes([one]) for one in WHOLE[:3000]]), "truncated"),
     "called text": Request(_raw(WHOLE, content_type="text/html"), "unsupported_media_type"),
-    "called json": Request(_raw(WHOLE, content_type="application/json"), "unsupported_media_type"),
+    "called json": Request(_raw(WHOLE, content_type="application/json"), "upload_too_large"),
+    "a part of it called json": Request(_raw(WHOLE[:3000], content_type="application/json"), "invalid_request"),
     "called a web form": Request(
         _raw(WHOLE, content_type="application/x-www-form-urlencoded"), "unsupported_media_type"
     ),
