@@ -7,6 +7,8 @@ from pydantic import Field, SecretStr, model_validator
 from chestai.sections.kinds import Fraction, ModelName, NonNegative, Positive, Rate, Section
 from chestai.triage import TriageRule
 
+Prefix = Annotated[str, Field(pattern=r"^(/|~/|s3://[^/])")]
+
 
 class Score(Section):
     model: ModelName
@@ -39,9 +41,6 @@ class Alert(Section):
     minutes: Rate = 60.0
 
 
-Prefix = Annotated[str, Field(pattern=r"^(/|~/|s3://[^/])")]
-
-
 class Serve(Section):
     host: str
     port: Annotated[int, Field(ge=0, le=65535)]
@@ -57,7 +56,7 @@ class Serve(Section):
     max_upload_mb: Positive
     max_files: Positive = 32
     alert: Alert = Alert()
-    prefixes: list[Prefix] = []
+    prefixes: tuple[Prefix, ...] = ()
     stay: bool
 
 
