@@ -131,7 +131,13 @@ def application(config: Config) -> serve.Application:
     )(Model)
     # Room for every request that the model may take or keep waiting, and for those that are told to come back.
     most = 2 * (limits.max_ongoing_requests * limits.max_replicas + limits.max_queued_requests)
-    ingress = serve.deployment(ray_actor_options={"num_cpus": 0.1}, max_ongoing_requests=most)(Ingress)
+    ingress = serve.deployment(
+        ray_actor_options={"num_cpus": 0.1},
+        max_ongoing_requests=most,
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=1, max_replicas=limits.max_replicas, target_ongoing_requests=2 * limits.max_ongoing_requests
+        ),
+    )(Ingress)
     watch = serve.deployment(num_replicas=1, ray_actor_options={"num_cpus": 0})(Watch)
     return ingress.bind(config, model.bind(config), watch.bind(config))
 

@@ -139,7 +139,7 @@ def test_a_laptop_takes_what_the_file_says(on: Callable[[Machine], None]) -> Non
     config = conf.load()
     spark = {"executors": 1, "cores": 2, "memory": "1g"}
     assert config.cluster.model_dump() == {"address": None, "cpus": 8, "object_store_gb": 1.0, "spark": spark}
-    assert (config.train.workers, config.train.gpu, config.serve.max_replicas) == (1, False, 2)
+    assert (config.train.workers, config.train.gpu, config.serve.max_replicas) == (1, False, 1)
     assert (config.evaluate.batch_size, config.score.batch_size) == (64, 64)
 
 
