@@ -79,7 +79,7 @@ def main(name: str, run: Callable[[Config, Screen], object], argv: Sequence[str]
                 raise
         status = 0
     except UserError as error:
-        status = _refuse(name, _last_line(error))
+        status = _refuse(name, last_line(error))
     except KeyboardInterrupt:
         print(f"{name}: stopped", file=sys.stderr)
         status = 130
@@ -87,7 +87,7 @@ def main(name: str, run: Callable[[Config, Screen], object], argv: Sequence[str]
         if interrupted():  # Ctrl-C reaches the engines too, and their dying may be seen first
             print(f"{name}: stopped", file=sys.stderr)
             sys.exit(130)
-        print(f"{name}: failed: {_last_line(error)[:300]}\n  the full story is in {log}", file=sys.stderr)
+        print(f"{name}: failed: {last_line(error)[:300]}\n  the full story is in {log}", file=sys.stderr)
         status = 1
     sys.stdout.flush()
     sys.stderr.flush()
@@ -218,7 +218,7 @@ def _interrupts() -> Callable[[], bool]:
     return interrupted
 
 
-def _last_line(error: BaseException) -> str:
+def last_line(error: BaseException) -> str:
     """The message; an error that crossed Ray carries its traceback before the line that matters."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return re.sub(r"^([\w]+\.)+\w*(Error|Exception): ", "", lines[-1])

@@ -1,6 +1,7 @@
 """The conf/ tree, composed with the overrides of a command line and checked."""
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -108,6 +109,12 @@ def changed(config: Config, values: Mapping[str, Any]) -> Config:
             raise UserError(f"unknown key {key}{_hint(key)}")
         plain[section] = {**plain[section], name: value}
     return validate(plain)
+
+
+def quoted(text: str) -> str:
+    """A text as the value of an override, which is read back as it is, whatever characters it has."""
+    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # or OmegaConf would put in what it finds under that name
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), literal) + "'"
 
 
 def _in_section(override: str, section: str) -> str:

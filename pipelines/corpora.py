@@ -1,7 +1,8 @@
 """What there is to score, as one table: the newest snapshot of a lake, or any folder of image files."""
 
+import fnmatch
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import pyarrow as pa
@@ -43,19 +44,44 @@ class Corpus:
     snapshot: Snapshot | None
 
 
-def find(named: str, lake: Lake) -> Corpus:
-    """The corpus `lake`, or the folder at a path or URI.
+def find(named: str, lake: Lake, match: str | None = None, split: str | None = None) -> Corpus:
+    """The corpus `lake`, or the folder at a path or URI, or a part of it.
+
+    Args:
+        match: a glob (`*` also crosses folders, case counts) that image_ids must fit. split: of the lake's images.
 
     Raises:
-        UserError: the lake holds no build; there is no such folder, or no image file in it.
+        UserError: the lake holds no build; there is no such folder, or no image file in it; nothing fits.
     """
-    return of_lake(lake) if named == LAKE else of_folder(named)
+    if split is not None and named != LAKE:
+        raise UserError(f"score.split={split} is of images of the lake: leave it out with corpus={named}")
+    corpus = of_lake(lake, split) if named == LAKE else of_folder(named)
+    return corpus if match is None else _matching(corpus, match)
 
 
-def of_lake(lake: Lake) -> Corpus:
-    """Every image of the newest snapshot, in order of image_id. Raises `UserError` where there is none."""
+def _matching(corpus: Corpus, match: str) -> Corpus:
+    fits = re.compile(fnmatch.translate(match)).match
+    rows = corpus.rows.filter(pa.array([fits(one) is not None for one in corpus.rows["image_id"].to_pylist()]))
+    if not rows.num_rows:
+        raise UserError(f"score.match={match} fits none of the {corpus.rows.num_rows:,} images of {corpus.name}")
+    return replace(corpus, name=f"{corpus.name}, {match}", rows=rows)
+
+
+def of_lake(lake: Lake, split: str | None = None) -> Corpus:
+    """Every image of the newest snapshot, or of a split of it, in order of image_id.
+
+    Raises:
+        UserError: there is no snapshot, or no such split.
+    """
     snapshot = lake.snapshot()
-    images = lake.gold(snapshot, IMAGES, ["image_id", "path", "view", "bytes", "sha256"])
+    images = lake.gold(snapshot, IMAGES, ["image_id", "path", "view", "bytes", "sha256", "split"])
+    name = f"snapshot {snapshot.snapshot_id}"
+    if split is not None:
+        known = ", ".join(sorted(one for one in images["split"].unique().to_pylist() if one is not None))
+        images = images.filter(pc.equal(images["split"], split))
+        if not images.num_rows:
+            raise UserError(f"score.split={split} has no image in {name}: choose one of {known}")
+        name = f"{name}, {split}"
     refused = why_not(images)
     free = pc.is_null(refused)
     columns = {
@@ -66,7 +92,7 @@ def of_lake(lake: Lake) -> Corpus:
         "changed_ns": pa.nulls(images.num_rows, pa.int64()),
         "refused": refused,
     }
-    return Corpus(f"snapshot {snapshot.snapshot_id}", pa.table(columns, schema=CORPUS), 0, snapshot)
+    return Corpus(name, pa.table(columns, schema=CORPUS), 0, snapshot)
 
 
 def of_folder(root: str) -> Corpus:

@@ -1,7 +1,6 @@
 """The scores of a corpus as files for people: a CSV, Parquet, the triage worklist, a gallery of the most urgent."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ from chestai.explain import heatmap, shown
 from chestai.lake import Lake, now, read_bytes
 from chestai.pages.gallery import Case, gallery, shrink
 from chestai.registry import Registered
+from chestai.replacing import replacing
 from chestai.sections import Score
 from pipelines.corpora import Corpus
 from pipelines.ledger import read_scores
@@ -27,7 +27,7 @@ def write(wanted: Score, out: Lake, model: Registered, corpus: Corpus) -> dict[s
     """Write the files that are named; give what was written, by kind.
 
     `csv`, `parquet`: a row a file of the corpus, see `read_scores`. `worklist`: the queue as a CSV, see `worklist`.
-    `gallery`: one HTML file of the `gallery_images` most urgent images with their Grad-CAM.
+    `gallery`: one HTML file of the `gallery_images` most urgent images with their Grad-CAM. Each at a path or a URI.
     """
     named = {name: getattr(wanted, name) for name in ("csv", "parquet", "worklist", "gallery")}
     named = {name: str(path) for name, path in named.items() if path is not None}
@@ -35,16 +35,15 @@ def write(wanted: Score, out: Lake, model: Registered, corpus: Corpus) -> dict[s
         return {}
     scores = read_scores(out, model.version, corpus.rows)
     for name, path in named.items():
-        target = Path(path).expanduser()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if name == "csv":
-            pacsv.write_csv(scores, target)
-        elif name == "parquet":
-            pq.write_table(scores, target)
-        elif name == "worklist":
-            pacsv.write_csv(worklist(scores, model.bundle), target)
-        else:
-            target.write_text(page(scores, wanted.gallery_images, model, corpus))
+        with replacing(path) as part:
+            if name == "csv":
+                pacsv.write_csv(scores, part)
+            elif name == "parquet":
+                pq.write_table(scores, part)
+            elif name == "worklist":
+                pacsv.write_csv(worklist(scores, model.bundle), part)
+            else:
+                part.write_text(page(scores, wanted.gallery_images, model, corpus))
     return named
 
 

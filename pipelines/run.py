@@ -70,7 +70,7 @@ def _tell(config: Config, screen: Screen, summaries: Sequence[Summary], url: str
     screen.say(f"registry: {evaluated['model']}; {evaluated['verdict']}")
     screen.say(f"model card: {evaluated['model_card']}")
     model = Registry(config.tracking, lake).load(config.score.model)
-    corpus = corpora.find(config.score.corpus, lake)
+    corpus = corpora.find(config.score.corpus, lake, config.score.match, config.score.split)
     scores = read_scores(Lake(config.score.out or config.lake), model.version, corpus.rows)
     rows = scores.filter(pc.field("not_scored").is_null()).slice(0, MOST_URGENT).to_pylist()
     queue = [(row, _drivers(model.bundle, row)) for row in rows]

@@ -2,6 +2,7 @@
 
     python -m pipelines.score model=champion csv=scores.csv
     python -m pipelines.score corpus=/data/incoming out=/data/triage gallery=urgent.html
+    python -m pipelines.score corpus=s3://bucket/2024 match='*.dcm' csv=s3://bucket/scores.csv status=/tmp/status.json
     python -m pipelines.score runtime.precision=bf16 heatmaps=true embeddings=true
 
 - Ray Data streams bytes -> pixels (PNG, JPEG, DICOM) -> logits; probabilities are calibrated, the triage rule is the
@@ -9,11 +10,13 @@
 - A run scores only what is missing: see `pipelines.ledger`. It commits every `score.commit_seconds`: whatever dies, the
   next run repeats no more. `force=true` scores all anew; readers see old scores until the new ones are there.
 - `runtime` says what computes. Of a precision below fp32, val must say that it does no harm (`pipelines.admission`).
+- `match`, `split` narrow the corpus, and all files that are written for people. `status=FILE` tells how far the run is
+  (`pipelines.status`).
 - `heatmaps=true`, `embeddings=true` keep more of each image; a run that asks for them does what lacks them anew.
 - What cannot be scored has a row with the reason, be it a file that kills the process that reads it. Of a folder
   that is also what the model's input gate refuses, as at the endpoint; the lake's images have been through the ETL.
 
-Raises UserError: no build, no such folder, no image in it, no such model, a precision that does harm.
+Raises UserError: no build, no such folder, no image in it, none that fits, no such model, a precision that does harm.
 """
 
 import time
@@ -38,14 +41,20 @@ from pipelines.digests import Digests
 from pipelines.feed import PixelCache
 from pipelines.forwarding import Means, from_cache, from_files
 from pipelines.ledger import BUCKETS
+from pipelines.status import Status, watched
 from pipelines.writing import Writer
 
 
 def run(config: Config, screen: Screen) -> Summary:
     """Score what is missing of a corpus, or find that it is done."""
+    with watched(config.score.status) as status:
+        return _run(config, screen, status)
+
+
+def _run(config: Config, screen: Screen, status: Status) -> Summary:
     started = time.monotonic()
     lake, wanted = Lake(config.lake), config.score
-    corpus = corpora.find(wanted.corpus, lake)
+    corpus = corpora.find(wanted.corpus, lake, wanted.match, wanted.split)
     registry = Registry(config.tracking, lake)
     model = registry.load(wanted.model)
     out = lake if wanted.out is None else Lake(wanted.out)
@@ -56,11 +65,12 @@ def run(config: Config, screen: Screen) -> Summary:
     writer = Writer(corpus, model, book, todo, wanted.commit_seconds, config.force)
     writer.add_unread()
     missing, speed = np.flatnonzero(todo.missing), Speed(started)
+    status.starts(corpus.rows.num_rows - len(missing), corpus.rows.num_rows)
     if len(missing):
         with connected(config.cluster):
             admit(config, registry, model, screen)
             rows = corpus.rows.take(pa.array(missing)).append_column("row", pa.array(missing, pa.int64()))
-            _score(screen, writer, speed, _answers(config, corpus, model, writer.known, rows), len(missing))
+            _score(screen, writer, speed, status, _answers(config, corpus, model, writer.known, rows), len(missing))
     else:
         writer.commit()
     written = exports.write(wanted, out, model, corpus)
@@ -85,6 +95,7 @@ def run(config: Config, screen: Screen) -> Summary:
     }
     summary = Summary("score", int((~todo.done).sum()), "images", time.monotonic() - started, facts)
     summary.save(lake)
+    status.ends(counted.buckets, speed.rate, {"csv": written.get("csv"), "table": out.uri(book.contents)})
     return summary
 
 
@@ -105,15 +116,18 @@ class Speed:
             self.rate = (done - self.before) / (now - self.startup)
 
 
-def _score(screen: Screen, writer: Writer, speed: Speed, answers: Iterator[pa.Table], count: int) -> None:
+def _score(
+    screen: Screen, writer: Writer, speed: Speed, status: Status, answers: Iterator[pa.Table], count: int
+) -> None:
     """Write answers as they come."""
-    done = 0
+    done, before = 0, status.done
     with screen.progress("score", count, "images") as progress:
         writer.commit()
         for batch in answers:
             writer.add(batch)
             done += batch.num_rows
             speed.seen(done)
+            status.goes_on(before + done, writer.buckets, speed.rate)
             progress.update(done, ", ".join(f"{writer.buckets[one]:,} {one}" for one in BUCKETS))
         writer.commit()
     assert done == count, "an image was answered twice or not at all"

@@ -10,7 +10,7 @@ from chestai.notice import RESEARCH_USE
 from chestai.triage import Bucket
 from serve.auth.access import Scope
 from serve.problems import Problem
-from serve.state.records import Review, Study
+from serve.state.records import JobState, Review, Study
 from serve.state.worklist import Listed
 
 
@@ -173,6 +173,23 @@ class DriftReport(BaseModel):
     window: DriftWindow
     features: list[FeatureDrift]
     reference_images: int | None = None
+
+
+class JobAnswer(BaseModel):
+    """How a job stands: images done of `total`, null until that is known.
+
+    result: of a job that is done, where its outcome is: `csv`, a row an image, most urgent first, and `table`, the
+    Delta table of all that the version has scored. error: why it failed, one line.
+    """
+
+    job_id: str
+    state: JobState
+    done: int
+    total: int | None = None
+    result: dict[str, str] | None = None
+    error: str | None = None
+    created_at: datetime
+    updated_at: datetime
     notice: str = RESEARCH_USE
 
 

@@ -1,12 +1,17 @@
 """Start and stop the endpoint on Ray Serve."""
 
+import contextlib
+import functools
 import ipaddress
 import os
 import socket
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import ray
 from ray import serve
+from ray._private import parameter
+from ray._private.worker import get_dashboard_url
 from ray.serve.config import AutoscalingConfig
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -18,6 +23,7 @@ from chestai.lake import Lake
 from chestai.registry import Registered, Registry
 from chestai.runtimes.eager import first_line
 from chestai.sections import Cluster, Config
+from serve import jobs
 from serve.alerts import check_webhook
 from serve.auth.first import first_admin
 from serve.ingress import Ingress
@@ -46,13 +52,15 @@ def deploy(config: Config) -> Endpoint:
     """
     config = config.model_copy(update={"lake": Lake(config.lake).uri()})  # workers may have another folder
     check_webhook(config.serve.alert.webhook)
+    if config.serve.jobs:
+        jobs.check(config)
     model = Registry(config.tracking, Lake(config.lake)).load(config.serve.model)
     key = _first_key(config)
     host, port = config.serve.host, listenable(config.serve.host, config.serve.port)
-    connect(config.cluster)
+    connect(config.cluster, config.serve.jobs and config.serve.job_server is None)
     serve.start(http_options={"host": host, "port": port})
     try:
-        serve.run(application(config), name=APPLICATION)
+        serve.run(application(_with_job_server(config)), name=APPLICATION)
     except RuntimeError as error:
         raise RuntimeError(f"the endpoint did not start: {_complaint() or error}") from error
     return Endpoint(f"http://{_reachable(host)}:{port}", model, key)
@@ -77,8 +85,12 @@ def stop() -> None:
     serve.shutdown()
 
 
-def connect(cluster: Cluster) -> None:
-    """Be connected to Ray, the one that is there or an embedded one, which `ray.init` guards with a token."""
+def connect(cluster: Cluster, jobs: bool = False) -> None:
+    """Be connected to Ray, the one that is there or an embedded one, which `ray.init` guards with a token.
+
+    Args:
+        jobs: an embedded one has its job server, on loopback.
+    """
     if ray.is_initialized():
         return
     address = cluster.address or os.environ.get("RAY_ADDRESS")
@@ -86,13 +98,38 @@ def connect(cluster: Cluster) -> None:
         if address:
             ray.init(address=address, log_to_driver=False)
             return
-        ray.init(
-            address="local",
-            num_cpus=max(cluster.cpus, os.cpu_count() or 1),
-            object_store_memory=int(cluster.object_store_gb * 2**30),
-            include_dashboard=False,
-            log_to_driver=False,
-        )
+        with _any_agent_port():
+            ray.init(
+                address="local",
+                num_cpus=max(cluster.cpus, os.cpu_count() or 1),
+                object_store_memory=int(cluster.object_store_gb * 2**30),
+                include_dashboard=jobs,
+                dashboard_port=listenable("127.0.0.1", 0) if jobs else None,
+                log_to_driver=False,
+            )
+
+
+@contextlib.contextmanager
+def _any_agent_port() -> Iterator[None]:
+    """Let Ray's agent, which starts jobs, listen on any free port.
+
+    `ray.init` has no argument for it, and of two Rays on a machine the second would do without jobs, and not say so.
+    """
+    names, usual = vars(parameter), parameter.RayParams
+    names["RayParams"] = functools.partial(usual, dashboard_agent_listen_port=0)
+    try:
+        yield
+    finally:
+        names["RayParams"] = usual
+
+
+def _with_job_server(config: Config) -> Config:
+    """The config with the job server of the Ray that is connected; without jobs where it has none."""
+    if not config.serve.jobs or config.serve.job_server is not None:
+        return config
+    place = get_dashboard_url()
+    told = {"job_server": f"http://{place}"} if place else {"jobs": False}
+    return config.model_copy(update={"serve": config.serve.model_copy(update=told)})
 
 
 def listenable(host: str, port: int) -> int:

@@ -1,10 +1,12 @@
 """The ingress deployment: the HTTP side on a replica, over the model deployment."""
 
+import ray
 from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from chestai.sections import Config
+from serve.jobs import Jobs
 from serve.remote import Remote, RemoteWatch
 from serve.web.application import application
 from serve.web.services import Services
@@ -15,7 +17,9 @@ class Ingress:
     """Holds no model: it checks and decodes what comes in, and passes pixels on."""
 
     def __init__(self, config: Config, model: DeploymentHandle, watch: DeploymentHandle) -> None:
-        self.services = Services.of(config, Remote(model), RemoteWatch(watch))
+        cluster = ray.get_runtime_context().gcs_address
+        jobs = Jobs(config, cluster) if config.serve.jobs else None
+        self.services = Services.of(config, Remote(model), RemoteWatch(watch), jobs)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return application(self.services)

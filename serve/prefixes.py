@@ -1,50 +1,67 @@
-"""Which URIs a request may name: those below a configured prefix, a local folder or a part of an S3 bucket.
-
-Nothing is ever fetched by another scheme, so that no request makes this machine ask another one (SSRF).
-"""
+"""Which places of files a client may name: those below `serve.prefixes`, whatever the name is made to look like."""
 
 import os
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
+from chestai.errors import UserError
 from serve.problems import Refused
 
 S3 = "s3://"
+MOST = 1024  # characters of a place, as of S3's keys
+BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+STRANGE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\%]")  # what some reader might take for another
 
 
 def allowed(uri: str, prefixes: Sequence[str]) -> str:
-    """The canonical form of a URI: an absolute path without links and `..`, or `s3://bucket/key` as it is.
+    """The place that a client named, in the one way to write it, if it lies in one of the prefixes, or is one.
 
-    What it names need not be there, and the refusal is the same whether it is or not.
+    Nothing is told of what is there, and the answer to what is not allowed does not depend on it.
 
     Args:
-        uri: an absolute local path, or `s3://bucket/key`.
-        prefixes: `serve.prefixes`.
+        uri: an absolute path, whose symbolic links and `..` are followed, or `s3://bucket/key`. Any other is refused,
+            and so are `%` and backslashes, which readers may decode, control characters, and in a key `..`, `.` and
+            empty parts.
+        prefixes: folders and S3 prefixes of the config; they hold what lies below them, part by part: `/data/a` does
+            not hold `/data/ab`.
+
+    Returns:
+        The path without links, or the URI without a slash at its end.
 
     Raises:
-        Refused: 403, it lies below none of them.
+        Refused: 403.
     """
-    canonical = _s3(uri) if uri.startswith(S3) else _local(uri)
-    roots = (_s3(one.rstrip("/")) if one.startswith(S3) else _local(os.path.expanduser(one)) for one in prefixes)
-    if canonical is None or not any(root is not None and _below(canonical, root) for root in roots):
-        raise Refused(403, "prefix_not_allowed", "the URI lies below none of serve.prefixes")
-    return canonical
+    place = _parts(uri)
+    if place is None or not any(_holds(_parts(one), place) for one in prefixes):
+        raise Refused(403, "prefix_not_allowed", "it is not below one of the places that serve.prefixes names")
+    scheme, *parts = place
+    return scheme + "/".join(parts)
 
 
-def _below(canonical: str, root: str) -> bool:
-    return canonical.startswith(root.rstrip("/") + "/")
+def check(prefixes: Sequence[str]) -> None:
+    """Raises UserError where one of the prefixes of the config is not written as it should be."""
+    for one in prefixes:
+        if _parts(one) is None:
+            raise UserError(f"serve.prefixes: {one!r} is neither an absolute path nor of the form s3://bucket/prefix")
 
 
-def _s3(uri: str) -> str | None:
-    """Keys are no paths: a store takes `..` as it is, but what reads it may not, so that no such key is taken."""
-    parts = uri.removeprefix(S3).split("/")
-    return uri if uri.isprintable() and not {"", ".", ".."} & {*parts} else None
+def _holds(prefix: list[str] | None, place: list[str]) -> bool:
+    return prefix is not None and place[: len(prefix)] == prefix
 
 
-def _local(path: str) -> str | None:
-    if not path.startswith("/"):
+def _parts(uri: str) -> list[str] | None:
+    """The kind of place and the parts of its name; None where it is not written as it should be."""
+    if len(uri) > MOST or STRANGE.search(uri):
+        return None
+    if uri.startswith(S3):
+        bucket, *key = uri.removeprefix(S3).removesuffix("/").split("/")
+        good = BUCKET.fullmatch(bucket) and ".." not in bucket and not {"", ".", ".."} & set(key)
+        return [S3, bucket, *key] if good else None
+    if not os.path.isabs(uri) or uri.startswith("//"):
         return None
     try:
-        resolved = os.path.realpath(path)
-    except (OSError, ValueError):  # such as a NUL in it
+        found = Path(uri).resolve()
+    except (OSError, RuntimeError, ValueError):  # a name that is too long, links in a circle
         return None
-    return resolved if resolved.isprintable() else None
+    return ["/", *found.parts[1:]]

@@ -7,12 +7,12 @@ from pydantic import Field, SecretStr, model_validator
 from chestai.sections.kinds import Fraction, ModelName, NonNegative, Positive, Rate, Section
 from chestai.triage import TriageRule
 
-Prefix = Annotated[str, Field(pattern=r"^(/|~/|s3://[^/])")]
-
 
 class Score(Section):
     model: ModelName
     corpus: str = "lake"  # keys with defaults are those that a run of a former version did not keep
+    match: str | None = None
+    split: str | None = None
     out: str | None = None
     batch_size: Positive
     commit_seconds: Rate = 30.0
@@ -25,6 +25,7 @@ class Score(Section):
     worklist: str | None = None
     gallery: str | None = None
     gallery_images: Positive = 50
+    status: str | None = None
 
 
 class Runtime(Section):
@@ -56,7 +57,9 @@ class Serve(Section):
     max_upload_mb: Positive
     max_files: Positive = 32
     alert: Alert = Alert()
-    prefixes: tuple[Prefix, ...] = ()
+    jobs: bool = True
+    job_server: str | None = None
+    prefixes: tuple[str, ...] = ()
     stay: bool
 
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from chestai.notice import RESEARCH_USE
 from serve.problems import Problem, Refused, documented
-from serve.web import access, images, infer, operations, studies
+from serve.web import access, images, infer, jobs, operations, studies
 from serve.web.documents import FORBIDDEN
 from serve.web.guard import guard
 from serve.web.measuring import Measuring
@@ -40,7 +40,7 @@ def application(services: Services) -> FastAPI:
     )
     app.add_middleware(Measuring, notices=services.notices)
     app.state.services = services
-    for routes in (infer, studies, images, operations, access):
+    for routes in (infer, jobs, studies, images, operations, access):
         app.include_router(routes.router)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -16,6 +16,7 @@ from serve.answers import (
     FeatureDrift,
     Findings,
     Health,
+    JobAnswer,
     Key,
     Keys,
     Known,
@@ -139,6 +140,11 @@ _KNOWN = Known(
     labels=(),
 )
 _KEY = Key(prefix="k3Jq9XbT", owner="dr.reader", scopes=["read"], created_at=_AT)
+_JOB = JobAnswer(job_id="5d0f5f0e-4d0b-4a57-9f0c-6f6a5c1f3b10", state="queued", done=0, created_at=_AT, updated_at=_AT)
+_RESULT = {
+    "csv": "s3://xray/lake/jobs/5d0f5f0e-4d0b-4a57-9f0c-6f6a5c1f3b10/scores.csv",
+    "table": "s3://xray/lake/scores/3",
+}
 _CUT = Problem.of(422, "truncated", "not scored: the PNG is cut or damaged")
 _DRIFT = DriftReport(
     model=_SERVED,
@@ -185,6 +191,9 @@ KNOWN = example(_KNOWN)
 REVIEWED = example(Reviewed(reviews=[_REVIEW]))
 KEYS = example(Keys(keys=[_KEY]))
 MADE = example(Made(key="chestai_k3Jq9XbT_the-secret-that-is-shown-once"))
+QUEUED = example(_JOB)
+DONE = example(_JOB.model_copy(update={"state": "done", "done": 1197, "total": 1197, "result": _RESULT}))
+CANCELLED = example(_JOB.model_copy(update={"state": "cancelled", "done": 320, "total": 1197}))
 LIVE = example(Health())
 DRIFT = example(_DRIFT)
 METRICS: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}, "example": _METRICS}}

@@ -18,21 +18,24 @@ from serve.auth.identity import Identity
 from serve.auth.keys import Keys
 from serve.auth.rates import Rates
 from serve.auth.tokens import Tokens
+from serve.prefixes import check
 from serve.problems import Refused, overloaded
 from serve.remote import Scorer, Watcher
 from serve.state.backlog import BacklogFull
 from serve.store import Store
 from serve.web.noticing import Notices
+from serve.work import Runner
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Services:
-    """scorer: answers for images. lake: whose images have heatmaps. store: what is remembered. identity: who asks.
+    """What routes need.
 
+    scorer: answers for images. lake: whose images have heatmaps. store: what is remembered. identity: who asks.
     watch: counts for the whole endpoint. notices: what it is told of this process. known, strangers: how often
-    users may ask, by name, and those without a good key, by address.
+    users may ask, by name, and those without a good key, by address. jobs: who does batch jobs, None: nobody.
     """
 
     config: Config
@@ -44,20 +47,22 @@ class Services:
     notices: Notices
     known: Rates
     strangers: Rates
+    jobs: Runner | None
 
     @classmethod
-    def of(cls, config: Config, scorer: Scorer, watch: Watcher) -> "Services":
+    def of(cls, config: Config, scorer: Scorer, watch: Watcher, jobs: Runner | None) -> "Services":
         """By the config, over a model and a watch.
 
         Raises:
-            UserError: the database or the keys of tokens that the config names cannot be used.
+            UserError: the database, the keys of tokens or the prefixes that the config names cannot be used.
         """
+        check(config.serve.prefixes)
         store, named = Store(config), config.auth.jwt
         tokens = Tokens(named) if named.secret or named.jwks else None
         identity = Identity(Keys(store.database), tokens, config.auth.required)
         notices = Notices(watch, store.counts)
         known, strangers = (Rates(config.auth.requests_per_minute, config.auth.burst) for _ in range(2))
-        return cls(config, scorer, Lake(config.lake), store, identity, watch, notices, known, strangers)
+        return cls(config, scorer, Lake(config.lake), store, identity, watch, notices, known, strangers, jobs)
 
     @asynccontextmanager
     async def in_time(self) -> AsyncIterator[None]:

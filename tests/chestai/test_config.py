@@ -5,6 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from pydantic import ValidationError
 
 from chestai import config as conf
@@ -194,3 +198,9 @@ def test_what_sets_several_sections_is_no_change_of_one(choice: dict[str, str]) 
         conf.changed(conf.load(), choice)
     ((key, value),) = choice.items()
     assert str(refused.value) == f"{key}={value} sets several sections: it can be named on the command line only"
+
+
+@given(st.text(st.sampled_from("ab'\"\\${}:,=[]() \t\né#")) | st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_quoted_text_is_read_as_it_is(text: str) -> None:
+    read = OverridesParser.create().parse_override(f"csv={conf.quoted(text)}").value()
+    assert OmegaConf.create({"csv": read}).csv == text

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from serve.telling import Told
 from serve.watching import Drift, Watching
 from serve.web.application import application
 from serve.web.services import Services
+from serve.work import Standing, Unavailable, Work
 from tests.serve.forgery import films
 from tests.serve.test_endpoint import SIZE, fill, make_bundle
 
@@ -71,6 +73,40 @@ class LocalWatch:
         return await asyncio.to_thread(self.watching.drift, version)
 
 
+class Tray:
+    """Jobs that are remembered, not done: one is done when it is asked for twice, unless it is held. See `Runner`."""
+
+    def __init__(self) -> None:
+        self.works: dict[str, Work] = {}
+        self.asked: Counter[str] = Counter()
+        self.held: set[str] = set()
+        self.cancelled: set[str] = set()
+        self.away = False
+
+    def submit(self, job_id: str, work: Work) -> None:
+        self._answers()
+        self.works.setdefault(job_id, work)
+
+    def state(self, job_id: str) -> Standing:
+        self._answers()
+        if job_id in self.cancelled:
+            return Standing("cancelled", 3, 8)
+        if job_id not in self.works:
+            return Standing("failed", error="lost")
+        self.asked[job_id] += 1
+        if job_id in self.held or self.asked[job_id] == 1:
+            return Standing("running", 3, 8)
+        return Standing("done", 8, 8, {"csv": f"/lake/jobs/{job_id}/scores.csv", "table": "/lake/scores/1"})
+
+    def cancel(self, job_id: str) -> None:
+        self._answers()
+        self.cancelled.add(job_id)
+
+    def _answers(self) -> None:
+        if self.away:
+            raise Unavailable("nobody listens")
+
+
 @cache
 def gated() -> Bundle:
     """Random weights behind an input gate that was fitted on `films`."""
@@ -86,7 +122,7 @@ def local_app(folder: Path, gate: bool = True, *overrides: str) -> FastAPI:
     bundle = gated() if gate else replace(gated(), intake=None)
     version = loaded(Registered("chestai", 1, bundle), Runtime(), "cpu", threads=1)
     watch = LocalWatch(Watching(lambda _: bundle.drift))
-    return application(Services.of(config, Local(version), watch))
+    return application(Services.of(config, Local(version), watch, Tray() if config.serve.jobs else None))
 
 
 @dataclass(frozen=True)

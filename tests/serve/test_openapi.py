@@ -35,7 +35,7 @@ from serve.scoring import Scored
 from serve.web.application import application
 from serve.web.services import Services
 from tests.serve.forgery import encoded, films
-from tests.serve.local import local_app
+from tests.serve.local import Tray, local_app
 from tests.serve.test_endpoint import FINDINGS
 
 CHECKS = [
@@ -46,7 +46,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 WHOLE = encoded(films()[0])
-LEFT_OUT = {"/docs", "/openapi.json", "/batch_infer", "/jobs/{job_id}"}
+LEFT_OUT = {"/docs", "/openapi.json"}
 ROUTES = [route for route in NEEDS if route[1] not in LEFT_OUT]
 EXAMPLES = 30
 answered: Counter[tuple[str, int]] = Counter()
@@ -92,6 +92,7 @@ class Api:
                     one["schema"] = {"type": "array", "items": some} if one["name"] == "explain" else some
         if known:
             schemas = document["components"]["schemas"]
+            schemas["BatchJob"]["properties"] |= {"prefix": {"enum": ["lake", "/"]}, "split": {"enum": ["test", None]}}
             schemas["Verdicts"]["properties"]["image_id"]["enum"] = [*self.names["/images/{image_id}", "image_id"]]
             schemas["Verdicts"]["properties"]["model_version"] = {"enum": [1, None]}
             schemas["Verdicts"]["properties"]["verdicts"]["propertyNames"] = {"enum": [*FINDINGS]}
@@ -109,7 +110,11 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
     client, headers = TestClient(app), {"X-API-Key": key}
     assert client.post("/infer", content=WHOLE, headers=headers | {"content-type": "image/png"}).status_code == 200
     made = [client.post("/keys", json={"owner": "spare", "role": "reader"}, headers=headers) for _ in range(EXAMPLES)]
+    jobs = [client.post("/batch_infer", json={"prefix": "lake"}, headers=headers).json()["job_id"] for _ in range(3)]
+    assert isinstance(services.jobs, Tray)
+    services.jobs.held |= {*jobs[:2]}
     names = {
+        ("/jobs/{job_id}", "job_id"): jobs,
         ("/images/{image_id}", "image_id"): [hashlib.sha256(WHOLE).hexdigest()],
         ("/images/{image_id}/heatmap", "image_id"): ["stored", "gone"],
         ("/keys/{prefix}", "prefix"): [one.json()["key"].split("_")[1] for one in made],
@@ -203,8 +208,12 @@ def test_requests_got_through_and_did_not(document: dict[str, Any]) -> None:
         pytest.skip("by itself")
     assert {path for path, _ in answered} == {path for _, path in ROUTES} == set(document["paths"])
     assert {(method.upper(), path) for path, methods in document["paths"].items() for method in methods} == {*ROUTES}
-    assert all(any(answered[path, status] for status in (200, 201, 204)) for path in document["paths"]), answered
-    for path, statuses in {"/infer": (401, 406, 422, 503), "/images/{image_id}/heatmap": (401, 404, 422, 503)}.items():
+    assert all(any(answered[path, status] for status in (200, 201, 202, 204)) for path in document["paths"]), answered
+    for path, statuses in {
+        "/infer": (401, 406, 422, 503),
+        "/images/{image_id}/heatmap": (401, 404, 422, 503),
+        "/batch_infer": (202, 401, 403, 422, 503),
+    }.items():
         assert all(answered[path, status] for status in statuses), answered
 
 
