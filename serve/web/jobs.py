@@ -137,11 +137,8 @@ async def job(job_id: JobId, services: Used, who: Who) -> JobAnswer:
     async with services.in_time():
         before = await _own(services, who, job_id)
         after = await _fresh(runner, before)
-    event = Event(actor=who.name, action="job.read", object=job_id)
-    if after == before:
-        await services.note(event)
-    else:
-        await services.keep(lambda: services.store.job(after, event))
+    if after != before:
+        await services.keep(lambda: services.store.job(after))
     return _answer(after)
 
 
