@@ -1,5 +1,6 @@
 """What the endpoint answers in JSON; the OpenAPI document is made from these."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
@@ -7,10 +8,11 @@ from pydantic import BaseModel, ConfigDict
 from chestai.bundle import Card
 from chestai.drift import Verdict
 from chestai.notice import RESEARCH_USE
+from chestai.sections import Modes
 from chestai.triage import Bucket
 from serve.auth.access import Scope
 from serve.problems import Problem
-from serve.state.records import JobState, Review, Study
+from serve.state.records import Image, JobState, Label, Review, Study
 from serve.state.worklist import Listed
 
 
@@ -80,6 +82,28 @@ class Answer(Findings):
     timings_ms: Timings
 
 
+def flagged(bucket: Bucket) -> bool:
+    """Whether a study is one to look at before others."""
+    return bucket != "routine"
+
+
+class Flags(BaseModel):
+    """How soon the study should be read, without the numbers behind it."""
+
+    bucket: Bucket
+
+
+class Flagged(BaseModel):
+    """What is told of one image where `serve.modes.flag_only` is on. flagged: it is urgent or soon."""
+
+    image_id: str
+    file_name: str | None = None
+    flagged: bool
+    triage: Flags
+    model: Served
+    notice: str = RESEARCH_USE
+
+
 class NotScored(BaseModel):
     """A file of a batch that has no answer, and why."""
 
@@ -90,14 +114,28 @@ class NotScored(BaseModel):
 class Batch(BaseModel):
     """An answer a file, in the order of the files."""
 
-    results: list[Findings | NotScored]
+    results: list[Findings | Flagged | NotScored]
     notice: str = RESEARCH_USE
+
+
+class FlaggedStudy(BaseModel):
+    """A study in the worklist where `serve.modes.flag_only` is on."""
+
+    image_id: str
+    file_name: str | None
+    received_at: datetime
+    split: str | None
+    model_version: int
+    bucket: Bucket
+    flagged: bool
+    reviewed_at: datetime | None
+    escalated: bool
 
 
 class Studies(BaseModel):
     """A page of the worklist; cursor: of the next page, null on the last."""
 
-    studies: list[Listed]
+    studies: Sequence[Listed | FlaggedStudy]
     cursor: str | None = None
     notice: str = RESEARCH_USE
 
@@ -105,6 +143,28 @@ class Studies(BaseModel):
 class Known(Study):
     """All that is known of an image that was received: answers newest first, reviews, labels."""
 
+    notice: str = RESEARCH_USE
+
+
+class FlaggedAnswer(BaseModel):
+    """An answer of a model version where `serve.modes.flag_only` is on."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_version: int
+    flagged: bool
+    triage: Flags
+    snapshot: str
+    at: datetime
+
+
+class FlaggedImage(BaseModel):
+    """What is told of an image that was received where `serve.modes.flag_only` is on; answers newest first."""
+
+    image: Image
+    predictions: list[FlaggedAnswer]
+    reviews: tuple[Review, ...]
+    labels: tuple[Label, ...]
     notice: str = RESEARCH_USE
 
 
@@ -205,3 +265,9 @@ class ServedCard(Card):
     """The card of the bundle that is served, and its version in the registry."""
 
     version: int
+
+
+class Described(ServedCard):
+    """The card of the bundle that is served, its version, and what the endpoint may show of its answers."""
+
+    modes: Modes

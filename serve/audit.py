@@ -16,7 +16,6 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -29,7 +28,7 @@ from chestai.errors import UserError
 from chestai.lake import now
 from chestai.screen import Screen
 from chestai.sections import Config
-from serve.state.database import Database, url_of
+from serve.state.database import Database, existing
 from serve.state.records import new_id
 from serve.state.tables import AuditHeadRow, AuditRow
 
@@ -154,10 +153,7 @@ def check(config: Config, screen: Screen, noted: tuple[int, str] | None = None) 
     Raises:
         UserError: the database is away, or there is none.
     """
-    database = Database(url_of(config))
-    file = database.url.database
-    if database.url.get_backend_name() == "sqlite" and not (file and Path(file).exists()):
-        raise UserError(f"state.url={database.name}: there is no such database yet")
+    database = existing(config)
     try:
         found = verify(database, noted)
     except DBAPIError as error:

@@ -1,5 +1,7 @@
 """The ingress deployment: the HTTP side on a replica, over the model deployment."""
 
+import threading
+
 import ray
 from fastapi import FastAPI
 from ray import serve
@@ -8,6 +10,7 @@ from ray.serve.handle import DeploymentHandle
 from chestai.sections import Config
 from serve.jobs import Jobs
 from serve.remote import Remote, RemoteWatch
+from serve.retention import purge_hourly
 from serve.web.application import application
 from serve.web.services import Services
 
@@ -19,7 +22,10 @@ class Ingress:
     def __init__(self, config: Config, model: DeploymentHandle, watch: DeploymentHandle) -> None:
         cluster = ray.get_runtime_context().gcs_address
         jobs = Jobs(config, cluster) if config.serve.jobs else None
-        self.services = Services.of(config, Remote(model), RemoteWatch(watch), jobs)
+        self.services = services = Services.of(config, Remote(model), RemoteWatch(watch), jobs)
+        if (days := config.state.retention_days) is not None:
+            limits = (services.store.database, services.kept, days, threading.Event())
+            threading.Thread(target=purge_hourly, args=limits, name="retention", daemon=True).start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return application(self.services)

@@ -1,18 +1,29 @@
-"""Retention: what is older than the configuration allows goes; the audit stays.
+"""Retention: what is older than `state.retention_days` goes; the audit stays.
+
+`python -m serve.retention state.retention_days=N` does it once; the endpoint does it every hour.
 
 Audit rows are kept for good: they name images by hash and hold no picture, file name or note, and a chain that is cut
 proves less. A purge is itself an event in it.
 """
 
+import logging
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, CursorResult, and_, delete, exists, func, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from chestai.command import main
+from chestai.errors import UserError
+from chestai.lake import Lake, now
+from chestai.screen import Screen
+from chestai.sections import Config
 from serve.audit import Event, append
-from serve.state.database import Database, take_turns
+from serve.keeping import Kept
+from serve.state.database import Database, existing, take_turns
 from serve.state.records import ENDED
 from serve.state.tables import (
     ImageRow,
@@ -25,7 +36,10 @@ from serve.state.tables import (
     WorklistRow,
 )
 
+log = logging.getLogger("ray.serve")
+
 BATCH = 500  # images a transaction, so that nobody waits for long
+HOUR_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,7 @@ def purge(database: Database, before: datetime, actor: str, remove: Callable[[st
 
     Args:
         before: the moment that divides old from young.
-        remove: deletes the file behind an image's URI; one that is gone already is no error. It is called before the
+        remove: deletes the kept file of an image, by its ID; that there is none is no error. It is called before the
             rows go, so that a purge that was cut leaves no file without a row.
     """
     total = Purged()
@@ -64,6 +78,7 @@ def purge(database: Database, before: datetime, actor: str, remove: Callable[[st
 
 def _batch(database: Database, before: datetime, actor: str, remove: Callable[[str], None]) -> Purged:
     with database.writing() as session:
+        take_turns(session, "retention")
         young = exists().where(PredictionRow.image_id == ImageRow.image_id, PredictionRow.at >= before)
         old = select(ImageRow).where(ImageRow.received_at < before, ~young)
         seen = session.scalars(old.order_by(ImageRow.received_at).limit(BATCH)).all()
@@ -71,10 +86,9 @@ def _batch(database: Database, before: datetime, actor: str, remove: Callable[[s
             take_turns(session, image_id)
         still = old.where(ImageRow.image_id.in_([image.image_id for image in seen]))  # one may have come again
         images = session.scalars(still.execution_options(populate_existing=True)).all()
-        for image in images:
-            if image.uri is not None:
-                remove(image.uri)
         gone = [image.image_id for image in images]
+        for image_id in gone:
+            remove(image_id)
         unread = select(func.count()).where(WorklistRow.image_id.in_(gone), WorklistRow.reviewed_at.is_(None))
         waiting = session.scalar(unread) or 0
         nowhere = ~exists().where(ImageRow.image_id == ReviewRow.image_id)
@@ -95,7 +109,52 @@ def _batch(database: Database, before: datetime, actor: str, remove: Callable[[s
         return done
 
 
+def purge_hourly(
+    database: Database, kept: Kept, days: float, stopped: threading.Event, pause_s: float = HOUR_S
+) -> None:
+    """Purge now and every hour, until told to stop; what fails is tried again. Of several processes one is at it."""
+    while True:
+        try:
+            done = purge(database, now() - timedelta(days=days), "system", kept.remove)
+            if done != Purged():
+                log.info("retention: %s went", told(done))
+        except Exception as error:
+            log.error("retention failed, to be tried again: %s", type(error).__name__)
+        if stopped.wait(pause_s):
+            return
+
+
+def told(done: Purged) -> str:
+    """What went, in words."""
+    return ", ".join(f"{count} {name}" for name, count in asdict(done).items())
+
+
+def run(config: Config, screen: Screen) -> None:
+    """The command: purge once, and say what went.
+
+    Raises:
+        UserError: no limit is set, or the database is away.
+    """
+    days = config.state.retention_days
+    if days is None:
+        raise UserError("state.retention_days is null: say after how many days images go")
+    database, before = existing(config), now() - timedelta(days=days)
+    try:
+        done = purge(database, before, "system", Kept(Lake(config.lake)).remove)
+    except DBAPIError as error:
+        raise UserError(
+            f"state.url={database.name} cannot be used: {str(error.orig).strip().splitlines()[0]}"
+        ) from error
+    finally:
+        database.close()
+    screen.say(f"retention: {told(done)}: all from before {before:%Y-%m-%d %H:%M} UTC")
+
+
 def _delete(session: Session, table: type[Table], where: ColumnElement[bool]) -> int:
     done = session.execute(delete(table).where(where), execution_options={"synchronize_session": False})
     assert isinstance(done, CursorResult)
     return done.rowcount
+
+
+if __name__ == "__main__":
+    main("serve.retention", run)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from chestai.sections.answering import Alert, Auth, Jwt, Runtime, Score, Serve, State, Triage
+from chestai.sections.answering import Alert, Auth, Jwt, Modes, Runtime, Score, Serve, State, Triage
 from chestai.sections.data import Chexpert, Dicom, Folders, Nih, Phantom, Source, Split
 from chestai.sections.evidence import Derive, Evaluate, Gate, Promote, Queue
 from chestai.sections.kinds import Policy, Section, View
@@ -30,6 +30,7 @@ __all__ = [
     "Gate",
     "Jwt",
     "Loss",
+    "Modes",
     "Network",
     "Nih",
     "Phantom",

@@ -42,6 +42,12 @@ class Alert(Section):
     minutes: Rate = 60.0
 
 
+class Modes(Section):
+    overlays: bool = True
+    reordering: bool = True
+    flag_only: bool = False
+
+
 class Serve(Section):
     host: str
     port: Annotated[int, Field(ge=0, le=65535)]
@@ -60,12 +66,15 @@ class Serve(Section):
     jobs: bool = True
     job_server: str | None = None
     prefixes: tuple[str, ...] = ()
+    modes: Modes = Modes()
     stay: bool
 
 
 class State(Section):
     url: str | None = None
     backlog_mb: Positive = 256
+    keep_images: bool = False
+    retention_days: Rate | None = None
 
 
 class Jwt(Section):

@@ -49,6 +49,15 @@ def url_of(config: Config) -> str:
     return f"sqlite:///{lake.uri('state', 'chestai.db')}"
 
 
+def existing(config: Config) -> "Database":
+    """The database that a configuration means. Raises UserError as `url_of`, and where SQLite has no such file yet."""
+    database = Database(url_of(config))
+    file = database.url.database
+    if database.url.get_backend_name() == "sqlite" and not (file and Path(file).exists()):
+        raise UserError(f"state.url={database.name}: there is no such database yet")
+    return database
+
+
 class Database:
     """One database. Its methods may be called from any thread."""
 

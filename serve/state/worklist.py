@@ -1,7 +1,8 @@
 """The worklist: which study is read next, page by page.
 
-The order is that of `chestai.queueing`'s `score_capped`: who has waited longer than the cap goes first, the longest
-waiting before all; then the urgent before the soon before the routine, within them by score, ties first come.
+The order `score` is that of `chestai.queueing`'s `score_capped`: who has waited longer than the cap goes first, the
+longest waiting before all; then the urgent before the soon before the routine, within them by score, ties first come.
+`bucket` is the same without the score, and `arrival` is first come, first served, whatever the model says.
 
 A cursor holds the moment of the first page and the place of the last row. Age and "reviewed" are as of that moment, so
 whoever was there at the first page comes exactly once, whatever arrives and is reviewed meanwhile. A study that is
@@ -12,7 +13,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import ColumnElement, and_, exists, or_, select, tuple_
@@ -28,6 +29,9 @@ MOST = 500  # rows a page
 Key = tuple[InstrumentedAttribute[Any], ...]
 AGE: Key = (WorklistRow.received_at, WorklistRow.image_id)
 URGENT: Key = (WorklistRow.urgency, WorklistRow.falling, *AGE)
+
+Order = Literal["score", "bucket", "arrival"]
+KEYS: dict[Order, Key] = {"score": URGENT, "bucket": (WorklistRow.urgency, *AGE), "arrival": AGE}
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class _Place(BaseModel):
 
     at: AwareDatetime
     minutes: Annotated[float, Field(ge=0, le=1e7)]
+    order: Order = "score"
     part: Annotated[int, Field(ge=0)] = 0
     urgency: int = -1
     falling: Finite = 0.0
@@ -115,6 +120,7 @@ def page(
     limit: int = 50,
     cursor: str | None = None,
     at: datetime | None = None,
+    order: Order = "score",
 ) -> Page:
     """A page of the worklist.
 
@@ -123,13 +129,17 @@ def page(
         limit: rows, 1 to `MOST`.
         cursor: of the page before, None for the first. The filter must be the same.
         at: the present, for the first page.
+        order: of all pages.
 
     Raises:
-        ValueError: a limit out of range, or a cursor that is none.
+        ValueError: a limit out of range, or a cursor that is none, or of another order.
     """
     if not 1 <= limit <= MOST:
         raise ValueError(f"limit={limit} must be from 1 to {MOST}")
-    place = _Place(at=at or now(), minutes=max_wait_minutes) if cursor is None else _Place.of(cursor)
+    first = _Place(at=at or now(), minutes=max_wait_minutes, order=order)
+    place = first if cursor is None else _Place.of(cursor)
+    if place.order != order:
+        raise ValueError("the cursor is of a worklist in another order: begin at its first page")
     conditions = _conditions(wanted)
     found: list[Listed] = []
     parts = _parts(place, wanted.reviewed)
@@ -148,8 +158,8 @@ def page(
     if len(found) <= limit:
         return Page(found, None)
     number, row = last
-    mark = {"part": number, "urgency": row.urgency, "falling": row.falling, "received_at": row.received_at}
-    return Page(found[:limit], place.model_copy(update={**mark, "image_id": row.image_id}).text())
+    mark = {column.key: getattr(row, column.key) for column in parts[number].key}
+    return Page(found[:limit], place.model_copy(update={**mark, "part": number}).text())
 
 
 def _parts(place: _Place, reviewed: bool | None) -> list[_Part]:
@@ -159,12 +169,16 @@ def _parts(place: _Place, reviewed: bool | None) -> list[_Part]:
     read = row.reviewed_at <= place.at
     old, young = row.received_at <= place.since, row.received_at > place.since
     stayed, moved = or_(row.moved_at.is_(None), row.moved_at <= place.at), row.moved_at > place.at
+    if place.order == "arrival":
+        states = [read] if reviewed is True else [*waiting] if reviewed is False else [*waiting, read]
+        return [_Part([and_(one, then) for one in states], AGE) for then in (stayed, moved)]
+    key = KEYS[place.order]
     escalated = _Part([and_(state, old) for state in waiting], AGE, escalated=True)
     if reviewed is True:
-        return [_Part([and_(read, stayed)], URGENT), _Part([and_(read, moved)], AGE)]
+        return [_Part([and_(read, stayed)], key), _Part([and_(read, moved)], AGE)]
     patient = [and_(state, young) for state in waiting] if reviewed is False else [or_(read, young)]
     rest = [and_(one, stayed) for one in patient]
-    return [escalated, _Part(rest, URGENT), _Part([and_(one, moved) for one in patient], AGE)]
+    return [escalated, _Part(rest, key), _Part([and_(one, moved) for one in patient], AGE)]
 
 
 def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:

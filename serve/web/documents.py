@@ -7,9 +7,11 @@ from pydantic import BaseModel
 
 from chestai.bundle import Member
 from chestai.intake import LATERAL_VIEW, OUT_OF_DISTRIBUTION
+from chestai.sections import Modes
 from serve.answers import (
     Answer,
     Batch,
+    Described,
     DriftReport,
     DriftWindow,
     Driver,
@@ -25,7 +27,6 @@ from serve.answers import (
     Overlay,
     Reviewed,
     Served,
-    ServedCard,
     Studies,
     Timings,
     Triage,
@@ -161,7 +162,7 @@ _METRICS = """# HELP chestai_images_total Images asked for.
 chestai_images_total{outcome="scored",reason=""} 990.0
 chestai_images_total{outcome="not_scored",reason="truncated"} 10.0
 """
-_CARD = ServedCard(
+_CARD = Described(
     version=3,
     name="chestai",
     findings=("Effusion", "Mass", "Pneumothorax"),
@@ -175,6 +176,7 @@ _CARD = ServedCard(
     synthetic=True,
     split_known=True,
     provenance={},
+    modes=Modes(),
 )
 
 

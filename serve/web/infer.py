@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from serve.answers import Answer, Batch, Findings, NotScored
+from serve.answers import Answer, Batch, Findings, Flagged, NotScored
 from serve.auth.access import Principal
 from serve.problems import Refused, documented
 from serve.web.documents import (
@@ -25,6 +25,7 @@ from serve.web.documents import (
     WRONG,
 )
 from serve.web.guard import Who
+from serve.web.modes import OVERLAYS_OFF, check_overlays
 from serve.web.reading import Seen, drawn, explained, given, seen
 from serve.web.services import Services, Used
 from serve.web.uploads import FORM, IMAGES, JSON, Named, Upload, received_all
@@ -47,9 +48,10 @@ def _upload(field: dict[str, Any], required: str, **others: dict[str, Any]) -> d
 
 ONE = _upload(FILE, "file", **dict.fromkeys(IMAGES, BINARY), **{JSON: {"schema": Named.model_json_schema()}})
 SEVERAL = _upload({"type": "array", "items": FILE}, "files")
+NOT_ALLOWED = {"prefix_not_allowed": "the URI lies below none of serve.prefixes"}
 ALONE = {
     **UNREAD,
-    **documented(403, **FORBIDDEN, prefix_not_allowed="the URI lies below none of serve.prefixes"),
+    **documented(403, **FORBIDDEN, **NOT_ALLOWED),
     **documented(404, unknown_uri="no file that can be read is at the URI"),
     **documented(413, **TOO_LARGE, too_many_files="the form has more than one"),
     **documented(415, unsupported_media_type="the body is declared to be neither a form, a URI nor an image"),
@@ -60,7 +62,7 @@ ALONE = {
 @router.post(
     "/infer",
     summary="Score and explain one radiograph",
-    response_model=Answer,
+    response_model=Answer | Flagged,
     openapi_extra=ONE,
     responses={
         200: {
@@ -70,6 +72,7 @@ ALONE = {
         **documented(406, not_one_overlay="a PNG was asked for, but not of one finding"),
         **documented(422, **NOT_SCORED, **MISNAMED, **UNKNOWN),
         **ALONE,
+        **documented(403, **FORBIDDEN, **NOT_ALLOWED, **OVERLAYS_OFF),
     },
 )
 async def infer(
@@ -83,28 +86,31 @@ async def infer(
             examples=[["top"]],
         ),
     ] = [],  # noqa: B006
-) -> Answer | Response:
+) -> Answer | Flagged | Response:
     """Probability of every finding, the triage bucket and overlays of one chest radiograph."""
+    modes, as_png = services.config.serve.modes, request.headers.get("accept", "").startswith("image/png")
+    if explain or as_png:
+        check_overlays(modes)
     upload = await given(services, who, "infer", request)
     async with services.in_time():
         image = await seen(services, who, "infer", upload)
-        if request.headers.get("accept", "").startswith("image/png"):
+        if as_png:
             return await _as_png(image, explain)
-        return await image.answer(explain)
+        return image.flag() if modes.flag_only else await image.answer(explain)
 
 
 @router.post(
     "/predict",
     summary="Score one radiograph, findings only",
-    response_model=Findings,
+    response_model=Findings | Flagged,
     openapi_extra=ONE,
     responses={200: {"content": FOUND}, **documented(422, **NOT_SCORED, **MISNAMED, **WRONG), **ALONE},
 )
-async def predict(request: Request, services: Used, who: Who) -> Findings:
+async def predict(request: Request, services: Used, who: Who) -> Findings | Flagged:
     """The findings alone of one chest radiograph: no triage, no overlay."""
     upload = await given(services, who, "predict", request)
     async with services.in_time():
-        return (await seen(services, who, "predict", upload)).findings()
+        return (await seen(services, who, "predict", upload)).told(services.config.serve.modes)
 
 
 @router.post(
@@ -128,9 +134,9 @@ async def batch_predict(request: Request, services: Used, who: Who) -> Batch:
         return Batch(results=await asyncio.gather(*(_of_batch(services, who, upload) for upload in uploads)))
 
 
-async def _of_batch(services: Services, who: Principal, upload: Upload) -> Findings | NotScored:
+async def _of_batch(services: Services, who: Principal, upload: Upload) -> Findings | Flagged | NotScored:
     try:
-        return (await seen(services, who, "predict", upload)).findings()
+        return (await seen(services, who, "predict", upload)).told(services.config.serve.modes)
     except Refused as refused:
         if refused.problem.status == 503:
             raise

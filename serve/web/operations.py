@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.responses import Response
 
-from serve.answers import DriftReport, DriftWindow, FeatureDrift, Health, ServedCard
+from serve.answers import Described, DriftReport, DriftWindow, FeatureDrift, Health
 from serve.problems import documented
 from serve.web.documents import CARD, DRIFT, GONE, LIVE, METRICS, OVERLOADED, READY, UNWATCHED
 from serve.web.services import Used
@@ -26,10 +26,10 @@ async def ready(services: Used) -> Health:
 
 
 @router.get("/model", summary="Card of the served model", responses={200: {"content": CARD}, **OVERLOADED})
-async def card(services: Used) -> ServedCard:
-    """The card of the served model: findings, calibration, operating points, triage rule, provenance."""
+async def card(services: Used) -> Described:
+    """The card of the served model: findings, calibration, operating points, triage rule, provenance; and the modes."""
     async with services.in_time():
-        return await services.scorer.card()
+        return Described(**dict(await services.scorer.card()), modes=services.config.serve.modes)
 
 
 @router.get(

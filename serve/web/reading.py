@@ -15,7 +15,8 @@ from starlette.requests import Request
 
 from chestai import explain, pixels
 from chestai.pixels import Grey
-from serve.answers import Answer, Findings, Overlay, Timings
+from chestai.sections import Modes
+from serve.answers import Answer, Findings, Flagged, Flags, Overlay, Timings, flagged
 from serve.auth.access import Principal
 from serve.fetching import fetch
 from serve.problems import Refused, not_scored
@@ -49,6 +50,21 @@ class Seen:
             thresholds_used=dict(scored.thresholds),
             model=scored.served,
         )
+
+    def flag(self) -> Flagged:
+        """What is answered where no number may be shown."""
+        bucket = self.scored.triage.bucket
+        return Flagged(
+            image_id=self.upload.image_id,
+            file_name=self.upload.name,
+            flagged=flagged(bucket),
+            triage=Flags(bucket=bucket),
+            model=self.scored.served,
+        )
+
+    def told(self, modes: Modes) -> Findings | Flagged:
+        """The findings, where they may be shown."""
+        return self.flag() if modes.flag_only else self.findings()
 
     async def answer(self, asked: Sequence[str]) -> Answer:
         """What `POST /infer` answers, overlays included. Raises `Refused` as `explained`."""

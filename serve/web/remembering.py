@@ -1,6 +1,10 @@
 """What is kept of an answer: the image as it was received, what the model said of it, and who asked."""
 
+import asyncio
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
 
 from chestai.lake import now
 from chestai.pixels import Grey
@@ -13,11 +17,14 @@ from serve.web.services import Services
 from serve.web.uploads import Upload
 
 MOST_NAME = 500  # characters of a file's name
+KEEP_S = 5.0  # until a store that does not answer is given up
+KEEPERS = ThreadPoolExecutor(4, "keep")  # of its own, so that a store that hangs holds up nothing else
 
 
 async def remember(services: Services, who: Principal, action: str, upload: Upload, grey: Grey, scored: Scored) -> None:
     """Keep an answer. Raises `Refused` where that is impossible."""
     at, image_id = now(), upload.image_id
+    uri = await _kept(services, upload)
     height, width = grey.shape
     image = Image(
         image_id=image_id,
@@ -25,7 +32,7 @@ async def remember(services: Services, who: Principal, action: str, upload: Uplo
         file_name=_storable(upload.name),
         height=height,
         width=width,
-        uri=upload.uri,
+        uri=uri,
     )
     prediction = Prediction(
         image_id=image_id,
@@ -42,6 +49,19 @@ async def remember(services: Services, who: Principal, action: str, upload: Uplo
     told = {"model_version": scored.served.version, "bucket": scored.triage.bucket, **_place(upload.uri)}
     event = Event(actor=who.name, action=action, object=image_id, detail=told, at=at)
     await services.keep(lambda: services.store.record(image, prediction, event))
+
+
+async def _kept(services: Services, upload: Upload) -> str | None:
+    """Where the file lies from now on. What could not be kept is answered all the same."""
+    if upload.uri is not None or not services.config.state.keep_images:
+        return upload.uri
+    try:
+        async with asyncio.timeout(KEEP_S):
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(KEEPERS, services.kept.keep, upload.image_id, upload.data)
+    except (OSError, pa.ArrowException) as error:
+        services.kept.note_failure(error)
+        return None
 
 
 async def remember_refusal(services: Services, who: Principal, action: str, upload: Upload, problem: Problem) -> None:

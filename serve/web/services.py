@@ -18,6 +18,7 @@ from serve.auth.identity import Identity
 from serve.auth.keys import Keys
 from serve.auth.rates import Rates
 from serve.auth.tokens import Tokens
+from serve.keeping import Kept
 from serve.prefixes import check
 from serve.problems import Refused, overloaded
 from serve.remote import Scorer, Watcher
@@ -36,11 +37,13 @@ class Services:
     scorer: answers for images. lake: whose images have heatmaps. store: what is remembered. identity: who asks.
     watch: counts for the whole endpoint. notices: what it is told of this process. known, strangers: how often
     users may ask, by name, and those without a good key, by address. jobs: who does batch jobs, None: nobody.
+    kept: the images that were received, where they are kept.
     """
 
     config: Config
     scorer: Scorer
     lake: Lake
+    kept: Kept
     store: Store
     identity: Identity
     watch: Watcher
@@ -62,7 +65,8 @@ class Services:
         identity = Identity(Keys(store.database), tokens, config.auth.required)
         notices = Notices(watch, store.counts)
         known, strangers = (Rates(config.auth.requests_per_minute, config.auth.burst) for _ in range(2))
-        return cls(config, scorer, Lake(config.lake), store, identity, watch, notices, known, strangers, jobs)
+        lake = Lake(config.lake)
+        return cls(config, scorer, lake, Kept(lake), store, identity, watch, notices, known, strangers, jobs)
 
     @asynccontextmanager
     async def in_time(self) -> AsyncIterator[None]:

@@ -6,13 +6,14 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
 from chestai.triage import Bucket
-from serve.answers import Known, Reviewed, Studies
+from serve.answers import FlaggedImage, Known, Reviewed, Studies
 from serve.audit import Event
 from serve.problems import Refused, documented
 from serve.state import records, worklist
 from serve.state.records import Review, Text, Verdict
 from serve.state.worklist import MOST, Filter
-from serve.web.documents import AWAY, KNOWN, LISTED, NO_JSON, REVIEWED
+from serve.web import modes
+from serve.web.documents import AWAY, FORBIDDEN, KNOWN, LISTED, NO_JSON, REVIEWED
 from serve.web.guard import Who
 from serve.web.services import Used
 
@@ -34,7 +35,12 @@ class Verdicts(BaseModel):
 @router.get(
     "/studies",
     summary="The worklist",
-    responses={200: {"content": LISTED}, **documented(422, invalid_request="such as a cursor that is none"), **AWAY},
+    responses={
+        200: {"content": LISTED},
+        **documented(403, **FORBIDDEN, **modes.FLAGS_ONLY),
+        **documented(422, invalid_request="such as a cursor that is none"),
+        **AWAY,
+    },
 )
 async def studies(
     services: Used,
@@ -45,13 +51,15 @@ async def studies(
     limit: Annotated[int, Query(ge=1, le=MOST, description="Studies of a page.")] = 50,
     cursor: Annotated[str | None, Query(description="Of the page before; the filter must be the same.")] = None,
 ) -> Studies:
-    """The worklist: who has waited too long first, then the most urgent."""
-    wanted, most = Filter(bucket, finding, split, reviewed), services.config.queue.max_wait_minutes
+    """The worklist: who has waited too long first, then the most urgent; without `reordering`, in order of arrival."""
+    shown, most = services.config.serve.modes, services.config.queue.max_wait_minutes
+    modes.check_finding(shown, finding)
+    wanted, order = Filter(bucket, finding, split, reviewed), modes.order(shown)
     try:
-        page = await services.look(lambda session: worklist.page(session, wanted, most, limit, cursor))
+        page = await services.look(lambda session: worklist.page(session, wanted, most, limit, cursor, order=order))
     except ValueError as error:
         raise Refused(422, "invalid_request", str(error)) from error
-    return Studies(studies=page.studies, cursor=page.cursor)
+    return modes.studies(shown, page)
 
 
 @router.get(
@@ -59,12 +67,12 @@ async def studies(
     summary="All that is known of an image",
     responses={200: {"content": KNOWN}, **UNKNOWN, **documented(422, invalid_request="the ID is no SHA-256"), **AWAY},
 )
-async def image(image_id: ImageId, services: Used) -> Known:
+async def image(image_id: ImageId, services: Used) -> Known | FlaggedImage:
     """All that is known of an image: answers newest first, reviews, labels."""
     study = await services.look(lambda session: records.study(session, image_id))
     if study is None:
         raise _unknown(image_id)
-    return Known(**dict(study))
+    return modes.known(services.config.serve.modes, study)
 
 
 @router.post(

@@ -448,6 +448,7 @@ def test_health_model_and_docs(service: Service) -> None:
     assert service.get("/health/live").json()["status"] == "ok"
     card = service.get("/model").json()
     assert card.pop("version") == 1
+    assert card.pop("modes") == {"overlays": True, "reordering": True, "flag_only": False}
     assert card == service.bundle.card.model_dump(mode="json")
     assert service.get("/docs").status_code == 200
     document = service.get("/openapi.json").json()
