@@ -9,6 +9,7 @@ from chestai.notice import RESEARCH_USE
 from chestai.screen import Screen
 from chestai.sections import Config
 from serve.app import deploy, stop
+from serve.tls import warning
 
 
 def run(config: Config, screen: Screen) -> None:
@@ -18,6 +19,8 @@ def run(config: Config, screen: Screen) -> None:
         url, model, key = deploy(config)
         asked = "curl" if not config.auth.required else 'curl -H "X-API-Key: $KEY"'
         finding = model.bundle.card.findings[0]
+        if (told := warning(config)) is not None:
+            screen.say(told)
         if key is not None:
             screen.say(f"the first admin's key, shown this once: {key}")
         screen.say(

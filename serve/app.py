@@ -29,6 +29,7 @@ from serve.auth.first import first_admin
 from serve.ingress import Ingress
 from serve.model import Model
 from serve.state.database import Database, url_of
+from serve.tls import check_exposure, options
 from serve.watch import Watch
 
 APPLICATION = "chestai"
@@ -46,10 +47,12 @@ def deploy(config: Config) -> Endpoint:
     """Serve the model over HTTP, starting an embedded Ray where none is connected.
 
     Raises:
-        UserError: there is no such model, its database or the webhook cannot be used, or the address cannot be listened
-            on; Ray is not started then.
+        UserError: there is no such model, its database, its certificate or the webhook cannot be used, the address
+            cannot be listened on, or anybody could ask from elsewhere; Ray is not started then.
         RuntimeError: a replica does not start; says why.
     """
+    check_exposure(config)
+    tls = options(config.serve.tls)
     config = config.model_copy(update={"lake": Lake(config.lake).uri()})  # workers may have another folder
     check_webhook(config.serve.alert.webhook)
     if config.serve.jobs:
@@ -58,12 +61,12 @@ def deploy(config: Config) -> Endpoint:
     key = _first_key(config)
     host, port = config.serve.host, listenable(config.serve.host, config.serve.port)
     connect(config.cluster, config.serve.jobs and config.serve.job_server is None)
-    serve.start(http_options={"host": host, "port": port})
+    serve.start(http_options={"host": host, "port": port, **tls})
     try:
         serve.run(application(_with_job_server(config)), name=APPLICATION)
     except RuntimeError as error:
         raise RuntimeError(f"the endpoint did not start: {_complaint() or error}") from error
-    return Endpoint(f"http://{_reachable(host)}:{port}", model, key)
+    return Endpoint(f"{'https' if tls else 'http'}://{_reachable(host)}:{port}", model, key)
 
 
 def _first_key(config: Config) -> str | None:

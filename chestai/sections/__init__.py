@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from chestai.sections.answering import Alert, Auth, Jwt, Modes, Runtime, Score, Serve, State, Triage
+from chestai.sections.answering import Alert, Auth, Jwt, Modes, Runtime, Score, Serve, State, Tls, Triage
 from chestai.sections.data import Chexpert, Dicom, Folders, Nih, Phantom, Source, Split
 from chestai.sections.evidence import Derive, Evaluate, Gate, Promote, Queue
 from chestai.sections.kinds import Policy, Section, View
@@ -45,6 +45,7 @@ __all__ = [
     "Spark",
     "Split",
     "State",
+    "Tls",
     "Tracking",
     "Train",
     "Triage",

@@ -48,6 +48,11 @@ class Modes(Section):
     flag_only: bool = False
 
 
+class Tls(Section):
+    certificate: str | None = None
+    key: str | None = None
+
+
 class Serve(Section):
     host: str
     port: Annotated[int, Field(ge=0, le=65535)]
@@ -67,6 +72,7 @@ class Serve(Section):
     job_server: str | None = None
     prefixes: tuple[str, ...] = ()
     modes: Modes = Modes()
+    tls: Tls = Tls()
     stay: bool
 
 
