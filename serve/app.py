@@ -13,22 +13,18 @@ from ray import serve
 from ray._private import parameter
 from ray._private.worker import get_dashboard_url
 from ray.serve.config import AutoscalingConfig
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from chestai.bundle import FORWARD_ENV
 from chestai.command import own_signals
 from chestai.errors import UserError
 from chestai.lake import Lake
 from chestai.registry import Registered, Registry
-from chestai.runtimes.eager import first_line
 from chestai.sections import Cluster, Config
 from serve import jobs
 from serve.alerts import check_webhook
-from serve.auth.first import first_admin
+from serve.auth.first import made
 from serve.ingress import Ingress
 from serve.model import Model
-from serve.state.database import Database, url_of
 from serve.tls import check_exposure, options
 from serve.watch import Watch
 
@@ -58,7 +54,7 @@ def deploy(config: Config) -> Endpoint:
     if config.serve.jobs:
         jobs.check(config)
     model = Registry(config.tracking, Lake(config.lake)).load(config.serve.model)
-    key = _first_key(config)
+    key = made(config) if config.auth.required else None
     host, port = config.serve.host, listenable(config.serve.host, config.serve.port)
     connect(config.cluster, config.serve.jobs and config.serve.job_server is None)
     serve.start(http_options={"host": host, "port": port, **tls})
@@ -67,20 +63,6 @@ def deploy(config: Config) -> Endpoint:
     except RuntimeError as error:
         raise RuntimeError(f"the endpoint did not start: {_complaint() or error}") from error
     return Endpoint(f"{'https' if tls else 'http'}://{_reachable(host)}:{port}", model, key)
-
-
-def _first_key(config: Config) -> str | None:
-    """The key of the first admin, where keys are asked for and there is no user yet."""
-    if not config.auth.required:
-        return None
-    database = Database(url_of(config))
-    try:
-        database.migrate()
-        return first_admin(database)
-    except (DBAPIError, PoolTimeout) as error:
-        raise UserError(f"the database {database.name} does not answer: {first_line(error)}") from error
-    finally:
-        database.close()
 
 
 def stop() -> None:

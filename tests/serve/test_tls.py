@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -20,6 +20,7 @@ from chestai.bundle import Bundle
 from chestai.errors import UserError
 from chestai.lake import Lake
 from chestai.sections import Config, Tls
+from chestai.sections.kinds import Section
 from serve.app import deploy, stop
 from serve.keeping import Kept
 from serve.state.database import Database, url_of
@@ -31,6 +32,7 @@ from tests.serve.test_endpoint import champion, image
 
 __all__ = ["champion"]  # a fixture
 
+S = TypeVar("S", bound=Section)
 PEM = serialization.Encoding.PEM
 
 
@@ -57,8 +59,8 @@ def certify(folder: Path, name: str, password: str = "") -> Tls:
     return Tls(certificate=str(folder / f"{name}.pem"), key=str(folder / f"{name}.key"))
 
 
-def changed(config: Config, **update: Any) -> Config:
-    return config.model_copy(update=update)
+def changed(section: S, **update: Any) -> S:
+    return section.model_copy(update=update)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,7 @@ def secured(ray_cluster: None, champion: tuple[Config, Bundle], tls: Tls) -> Ite
     stop()
 
 
+@pytest.mark.slow
 def test_it_answers_over_https_alone(secured: tuple[str, str, Config], tls: Tls) -> None:
     url, key, _ = secured
     assert url.startswith("https://127.0.0.1:") and tls.certificate is not None
@@ -103,6 +106,7 @@ def test_it_answers_over_https_alone(secured: tuple[str, str, Config], tls: Tls)
         httpx.get(f"{url}/health/live", verify=old, timeout=60)
 
 
+@pytest.mark.slow
 def test_its_processes_keep_and_purge(secured: tuple[str, str, Config], tls: Tls) -> None:
     """What is kept today can be explained; what was kept last year went when the endpoint started."""
     url, key, config = secured
