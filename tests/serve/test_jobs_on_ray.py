@@ -1,5 +1,8 @@
 """Batch jobs for real: the endpoint as a process, and a Ray head whose job server runs `pipelines.score`."""
 
+import contextlib
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -24,7 +27,7 @@ from pipelines.packing import register
 from serve.jobs import LOST
 from serve.state.records import Job
 from serve.store import Store
-from tests.pipelines.processes import free_port, job_server, start, until_up
+from tests.pipelines.processes import environment, free_port, job_server, start, until_up
 from tests.pipelines.scoring import assert_as_told_by
 from tests.pipelines.test_commands import MARK, family, wait_until
 from tests.pngs import marked
@@ -41,6 +44,7 @@ class Site:
 
     url: str
     env: dict[str, str]
+    process: subprocess.Popen[str]
     config: Config
     bundle: Bundle
     folder: Path
@@ -68,39 +72,55 @@ class Site:
         return [one for one in family(self.env[MARK]) if "pipelines.score" in " ".join(one.cmdline())]
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("jobs")
+def registered(folder: Path) -> tuple[Config, Bundle]:
+    """A folder `in` of a few images, and a lake with a champion, whose path has a space."""
     for number in range(FEW):
-        place = folder / "in" / ("odd" if number % 2 else "even") / f"{number:02d} film.png"
+        place = folder / "in" / named(number)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(image(number))
-    (folder / "in" / "empty").mkdir()
-    words = [f"lake={folder / 'the lake'}", "cluster=laptop", "auth.required=false", "score.commit_seconds=1"]
-    config = conf.load([f"lake='{folder / 'the lake'}'", *words[1:]])
+    config = conf.load(["cluster=laptop", f"lake='{folder}/the lake'"])
     registry = Registry(config.tracking, Lake(config.lake))
     registry.connect()
     bundle = make_bundle()
     with mlflow.start_run():
         registry.promote(register(bundle, registry))
+    return config, bundle
+
+
+def named(number: int) -> str:
+    return f"{'odd' if number % 2 else 'even'}/{number:02d} film.png"
+
+
+@contextlib.contextmanager
+def endpoint(env: dict[str, str], module: str, folder: Path, *more: str) -> Iterator[Site]:
+    """An endpoint that is up, as a process; its log beside the folder `in`."""
+    config, bundle = registered(folder)
+    port, log = free_port(), folder / "endpoint.log"
+    words = [f"lake='{config.lake}'", "cluster=laptop", "auth.required=false", "score.commit_seconds=1", *more]
+    words += [f"serve.port={port}", f"serve.prefixes=[{folder / 'in'}]"]
+    with log.open("w") as out:
+        process = start(env, sys.executable, "-m", module, *words, out=out)
+    site = Site(f"http://127.0.0.1:{port}", env, process, config, bundle, folder)
+
+    def up() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            return httpx.get(f"{site.url}/health/ready", timeout=10).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    wait_until(up, SECONDS, "starting the endpoint")
+    yield site
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with job_server(tmp_path_factory.mktemp("j")) as env:
         until_up(env)
-        port = free_port()
-        more = (f"serve.port={port}", f"serve.prefixes=[{folder / 'in'}]", f"serve.job_server={env['RAY_ADDRESS']}")
-        command = (sys.executable, "-m", "tests.serve.endpoint_process")
-        with (folder / "endpoint.log").open("w") as log:
-            process = start(env, *command, f"lake='{config.lake}'", *words[1:], *more, out=log)
-        site = Site(f"http://127.0.0.1:{port}", env, config, bundle, folder)
-
-        def up() -> bool:
-            assert process.poll() is None, (folder / "endpoint.log").read_text()
-            try:
-                return httpx.get(f"{site.url}/health/ready", timeout=10).status_code == 200
-            except httpx.TransportError:
-                return False
-
-        wait_until(up, 90, "starting the endpoint")
-        yield site
+        server, folder = f"serve.job_server={env['RAY_ADDRESS']}", tmp_path_factory.mktemp("jobs")
+        with endpoint(env, "tests.serve.endpoint_process", folder, server) as site:
+            (folder / "in" / "empty").mkdir()
+            yield site
 
 
 def assert_scored(site: Site, result: dict[str, str], numbers: list[int]) -> None:
@@ -109,8 +129,7 @@ def assert_scored(site: Site, result: dict[str, str], numbers: list[int]) -> Non
     assert len(scores) == len(numbers) and scores["not_scored"].isna().all()
     assert scores["triage_score"].is_monotonic_decreasing
     for number in numbers:
-        name = f"{'odd' if number % 2 else 'even'}/{number:02d} film.png"
-        assert_as_told_by(site.bundle, scores.loc[name], image(number))
+        assert_as_told_by(site.bundle, scores.loc[named(number)], image(number))
 
 
 def test_a_folder_is_scored_by_a_job(site: Site) -> None:
@@ -177,3 +196,20 @@ def test_a_job_cancelled_in_the_middle(site: Site) -> None:
     wait_until(lambda: not site.runs(), 60, "ending the job")
     assert site.job(place)["state"] == "cancelled" and site.job(place)["done"] < MANY
     assert httpx.get(f"{site.url}/health/ready", timeout=60).status_code == 200
+
+
+@pytest.mark.slow
+def test_a_laptop_has_a_job_server_of_its_own(tmp_path: Path) -> None:
+    """On an embedded Ray, beside the replicas; nothing outlives it, a running job included."""
+    with environment() as env, endpoint(env, "serve", tmp_path) as site:
+        for place in (
+            site.submit(prefix=str(site.folder / "in" / "even")),
+            site.submit(prefix=str(site.folder / "in")),
+        ):
+            found = site.until(place, "done")
+        assert_scored(site, found["result"], list(range(FEW)))
+        last = site.submit(prefix="lake")
+        site.until(last, "running", "failed")
+        site.process.send_signal(signal.SIGINT)
+        site.process.communicate(timeout=60)
+        wait_until(lambda: not family(env[MARK]), 60, "ending")
