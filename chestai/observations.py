@@ -15,7 +15,7 @@ from chestai.intake import Intake
 from chestai.triage import TriageRule
 
 QUANTILES = {"q05": 0.05, "q50": 0.5, "q95": 0.95}
-STRANGENESS, SCORE, BUCKET = "pixels.strangeness", "triage.score", "triage.bucket"
+STRANGENESS, SCORE = "pixels.strangeness", "triage.score"
 VIEW, OUTCOME = "view", "outcome"
 SCORED, NOT_SCORED = "scored", "not_scored"
 
@@ -49,7 +49,7 @@ def of_scores(probabilities: ArrayLike, findings: Sequence[str], rule: TriageRul
     return {
         **{f"probability.{finding}": values[:, column] for column, finding in enumerate(findings)},
         SCORE: scores,
-        BUCKET: list(rule.buckets(scores)),
+        "triage.bucket": list(rule.buckets(scores)),
     }
 
 

@@ -53,7 +53,11 @@ def deploy(config: Config) -> Endpoint:
     check_webhook(config.serve.alert.webhook)
     if config.serve.jobs:
         jobs.check(config)
-    model = Registry(config.tracking, Lake(config.lake)).load(config.serve.model)
+    registry = Registry(config.tracking, Lake(config.lake))
+    model = registry.load(config.serve.model)
+    for version in (config.serve.canary.model, config.serve.shadow):
+        if version is not None:
+            registry.load(str(version))
     key = made(config) if config.auth.required else None
     host, port = config.serve.host, listenable(config.serve.host, config.serve.port)
     connect(config.cluster, config.serve.jobs and config.serve.job_server is None)
@@ -139,18 +143,6 @@ def listenable(host: str, port: int) -> int:
 def application(config: Config) -> serve.Application:
     """The deployments of the endpoint."""
     limits = config.serve
-    replicas = AutoscalingConfig(
-        min_replicas=limits.min_replicas,
-        max_replicas=limits.max_replicas,
-        target_ongoing_requests=max(1, limits.max_ongoing_requests / 2),
-    )
-    model = serve.deployment(
-        ray_actor_options={"num_cpus": 1, "num_gpus": limits.gpus, "runtime_env": {"env_vars": FORWARD_ENV}},
-        max_ongoing_requests=limits.max_ongoing_requests,
-        max_queued_requests=limits.max_queued_requests,
-        autoscaling_config=replicas,
-        user_config={"model": limits.model},
-    )(Model)
     # Room for every request that the model may take or keep waiting, and for those that are told to come back.
     most = 2 * (limits.max_ongoing_requests * limits.max_replicas + limits.max_queued_requests)
     ingress = serve.deployment(
@@ -161,7 +153,32 @@ def application(config: Config) -> serve.Application:
         ),
     )(Ingress)
     watch = serve.deployment(num_replicas=1, ray_actor_options={"num_cpus": 0})(Watch)
-    return ingress.bind(config, model.bind(config), watch.bind(config))
+    others = ((limits.canary.model, "canary"), (limits.shadow, "shadow"))
+    return ingress.bind(
+        config,
+        _model(config, limits.model, "Model", limits.min_replicas),
+        watch.bind(config),
+        *(None if version is None else _model(config, str(version), name, 1) for version, name in others),
+    )
+
+
+def _model(config: Config, which: str, name: str, fewest: int) -> serve.Application:
+    """A deployment of one version, or of the champion."""
+    limits = config.serve
+    replicas = AutoscalingConfig(
+        min_replicas=fewest,
+        max_replicas=limits.max_replicas,
+        target_ongoing_requests=max(1, limits.max_ongoing_requests / 2),
+    )
+    deployment = serve.deployment(
+        name=name,
+        ray_actor_options={"num_cpus": 1, "num_gpus": limits.gpus, "runtime_env": {"env_vars": FORWARD_ENV}},
+        max_ongoing_requests=limits.max_ongoing_requests,
+        max_queued_requests=limits.max_queued_requests,
+        autoscaling_config=replicas,
+        user_config={"model": which},
+    )(Model)
+    return deployment.bind(config)
 
 
 def _complaint() -> str:

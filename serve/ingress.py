@@ -19,10 +19,18 @@ from serve.web.services import Services
 class Ingress:
     """Holds no model: it checks and decodes what comes in, and passes pixels on."""
 
-    def __init__(self, config: Config, model: DeploymentHandle, watch: DeploymentHandle) -> None:
+    def __init__(
+        self,
+        config: Config,
+        model: DeploymentHandle,
+        watch: DeploymentHandle,
+        canary: DeploymentHandle | None,
+        shadow: DeploymentHandle | None,
+    ) -> None:
+        others = (None if one is None else Remote(one) for one in (canary, shadow))
         cluster = ray.get_runtime_context().gcs_address
         jobs = Jobs(config, cluster) if config.serve.jobs else None
-        self.services = services = Services.of(config, Remote(model), RemoteWatch(watch), jobs)
+        self.services = services = Services.of(config, Remote(model), RemoteWatch(watch), jobs, *others)
         if (days := config.state.retention_days) is not None:
             limits = (services.store.database, services.kept, days, threading.Event())
             threading.Thread(target=purge_hourly, args=limits, name="retention", daemon=True).start()

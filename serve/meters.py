@@ -5,13 +5,14 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from chestai.drift import Report
-from chestai.observations import BUCKET, NOT_SCORED, SCORED
+from chestai.observations import NOT_SCORED, SCORED
 from serve.answers import Served
 from serve.state.backlog import Counts
-from serve.telling import Asked, Came
+from serve.telling import Asked, Came, Compared
 
 REQUEST_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 STEP_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+DIFFERENCE = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 VERDICTS = ("unknown", "stable", "moderate", "drifted")
 
 
@@ -34,6 +35,12 @@ class Meters:
         )
         self._untold = Counter("chestai_untold", "Requests and images that were not counted.", registry=all_)
         self._alerts = Counter("chestai_alerts", "Alerts of drift.", ["outcome"], registry=all_)
+        self._canary = Counter("chestai_canary_images", "Images of the canary's share.", ["outcome"], registry=all_)
+        self._shadow = Counter("chestai_shadow_images", "Images scored in the shadow.", ["agrees"], registry=all_)
+        self._missed = Counter("chestai_shadow_missed", "Images without a shadow.", ["reason"], registry=all_)
+        self._difference = Histogram(
+            "chestai_shadow_difference", "Of triage scores, to the answer.", buckets=DIFFERENCE, registry=all_
+        )
         self._waiting = Gauge("chestai_state_waiting", "Writes that wait on disk for the database.", registry=all_)
         self._bytes = Gauge("chestai_state_waiting_bytes", "Their bytes.", registry=all_)
         self._away = Gauge("chestai_database_away", "1 while writes wait for the database.", registry=all_)
@@ -55,13 +62,23 @@ class Meters:
 
     def image(self, one: Came) -> None:
         self._images.labels(SCORED if one.reason is None else NOT_SCORED, one.reason or "").inc()
-        if one.reason is None and one.served is not None and one.observed is not None:
-            self._answers.labels(one.served.version, one.observed[BUCKET]).inc()
+        if one.served is not None and one.bucket is not None:
+            self._answers.labels(one.served.version, one.bucket).inc()
             self._model(one.served)
         if one.decode_s is not None:
             self._decode.observe(one.decode_s)
         if one.forward_s is not None:
             self._forward.observe(one.forward_s)
+
+    def shadow(self, one: Compared) -> None:
+        if one.outcome != "scored":
+            self._missed.labels(one.outcome).inc()
+            return
+        self._shadow.labels(str(one.agrees).lower()).inc()
+        self._difference.observe(one.difference)
+
+    def canary(self, outcome: str) -> None:
+        self._canary.labels(outcome).inc()
 
     def untold(self, count: int) -> None:
         self._untold.inc(count)

@@ -32,6 +32,7 @@ from serve.state.tables import (
     PositiveRow,
     PredictionRow,
     ReviewRow,
+    ShadowRow,
     Table,
     WorklistRow,
 )
@@ -52,6 +53,7 @@ class Purged:
     labels: int = 0
     jobs: int = 0
     unread: int = 0
+    shadows: int = 0
 
     def __add__(self, other: "Purged") -> "Purged":
         return Purged(*(a + b for a, b in zip(asdict(self).values(), asdict(other).values(), strict=True)))
@@ -60,8 +62,8 @@ class Purged:
 def purge(database: Database, before: datetime, actor: str, remove: Callable[[str], None]) -> Purged:
     """Delete what is older, with an event in the audit for every batch.
 
-    An image goes, with its predictions, labels, reviews and place in the worklist, when it was received before and was
-    not scored since. Jobs go that ended before.
+    An image goes, with its predictions, shadows, labels, reviews and place in the worklist, when it was received before
+    and was not scored since. Jobs go that ended before.
 
     Args:
         before: the moment that divides old from young.
@@ -92,6 +94,7 @@ def _batch(database: Database, before: datetime, actor: str, remove: Callable[[s
         unread = select(func.count()).where(WorklistRow.image_id.in_(gone), WorklistRow.reviewed_at.is_(None))
         waiting = session.scalar(unread) or 0
         nowhere = ~exists().where(ImageRow.image_id == ReviewRow.image_id)
+        unknown = ~exists().where(ImageRow.image_id == ShadowRow.image_id)
         _delete(session, PositiveRow, PositiveRow.image_id.in_(gone))
         _delete(session, WorklistRow, WorklistRow.image_id.in_(gone))
         done = Purged(
@@ -102,6 +105,8 @@ def _batch(database: Database, before: datetime, actor: str, remove: Callable[[s
             + _delete(session, ReviewRow, and_(ReviewRow.at < before, nowhere)),
             jobs=_delete(session, JobRow, and_(JobRow.state.in_(ENDED), JobRow.updated_at < before)),
             unread=waiting,
+            shadows=_delete(session, ShadowRow, ShadowRow.image_id.in_(gone))
+            + _delete(session, ShadowRow, and_(ShadowRow.at < before, unknown)),
         )
         if done != Purged():
             detail = {"before": before.isoformat(), **asdict(done)}

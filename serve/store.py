@@ -20,10 +20,12 @@ from serve.state.records import (
     Label,
     Prediction,
     Review,
+    Shadowed,
     record_job,
     record_labels,
     record_prediction,
     record_review,
+    record_shadow,
 )
 
 LABELS = TypeAdapter(tuple[Label, ...])
@@ -41,8 +43,8 @@ def folder_of(config: Config) -> Path:
 class Store:
     """The state of one process of the endpoint. Its methods block, and may be called from any thread.
 
-    `record`, `review`, `label`, `job` and `note` return when the write is on disk: in the database, or, while that is
-    away, in the backlog. Each takes events of the audit that are written with it, in the same transaction.
+    `record`, `shadow`, `review`, `label`, `job` and `note` return when the write is on disk: in the database, or, while
+    that is away, in the backlog. Most take events of the audit that are written with it, in the same transaction.
 
     They raise `BacklogFull` and OSError as `Backlog.submit` does.
     """
@@ -65,6 +67,10 @@ class Store:
     def record(self, image: Image, prediction: Prediction, *events: Event) -> None:
         """Keep an image's answer; see `record_prediction`."""
         self._submit(("prediction", [_plain(image), _plain(prediction)]), events=events)
+
+    def shadow(self, shadowed: Shadowed) -> None:
+        """Keep what a version in the shadow said; see `record_shadow`."""
+        self._submit(("shadow", [_plain(shadowed)]))
 
     def review(self, reviews: Sequence[Review], *events: Event) -> None:
         """Keep verdicts, all or none of them."""
@@ -95,7 +101,7 @@ class Store:
         self._backlog.close()
         self.database.close()
 
-    def _submit(self, *writes: Write, events: Sequence[Event]) -> None:
+    def _submit(self, *writes: Write, events: Sequence[Event] = ()) -> None:
         # The audit comes last: from its first append on, all other writers wait for this transaction.
         self._backlog.submit([*writes, *(("audit", [_plain(event)]) for event in events)])
 
@@ -115,6 +121,8 @@ def _write(session: Session, kind: str, content: Sequence[Any]) -> None:
     match kind:
         case "prediction":
             record_prediction(session, Image.model_validate(content[0]), Prediction.model_validate(content[1]))
+        case "shadow":
+            record_shadow(session, Shadowed.model_validate(content[0]))
         case "review":
             record_review(session, Review.model_validate(content[0]))
         case "labels":
@@ -127,5 +135,5 @@ def _write(session: Session, kind: str, content: Sequence[Any]) -> None:
             raise ValueError(f"no kind of write is called {kind}")
 
 
-def _plain(record: Image | Prediction | Review | Label | Job | Event) -> dict[str, Any]:
+def _plain(record: Image | Prediction | Shadowed | Review | Label | Job | Event) -> dict[str, Any]:
     return record.model_dump(mode="json")

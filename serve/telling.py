@@ -22,19 +22,27 @@ class Came:
     """An image that was asked for.
 
     reason: the code of why it has no scores, None where it has. served: the version that answered or refused it, None
-    where it did not get so far. decode_s: including the wait for a core. forward_s: of the batch that it was in.
+    where it did not get so far. bucket: of triage. decode_s: including the wait for a core. forward_s: of the batch
+    that it was in.
     """
 
     reason: str | None = None
     served: Served | None = None
     observed: Observed | None = None
+    bucket: str | None = None
     decode_s: float | None = None
     forward_s: float | None = None
 
     @classmethod
     def scored(cls, scored: Scored, decode_s: float) -> "Came":
         """One that has scores."""
-        return cls(None, scored.served, scored.observed, decode_s, scored.forward_ms / 1000)
+        return cls(
+            served=scored.served,
+            observed=scored.observed,
+            bucket=scored.triage.bucket,
+            decode_s=decode_s,
+            forward_s=scored.forward_ms / 1000,
+        )
 
     @classmethod
     def refused(cls, reason: str, strange: Strange | None) -> "Came":
@@ -43,16 +51,31 @@ class Came:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """What became of an image in the shadow. outcome: `scored`, `refused` by its gate, `skipped` or `failed`.
+
+    agrees: whether its bucket is the answer's. difference: of the triage scores, 0 and up.
+    """
+
+    outcome: str
+    agrees: bool = False
+    difference: float = 0.0
+
+
+@dataclass(frozen=True)
 class Told:
     """What happened in a process of the HTTP side since it told the last time.
 
-    number: rises by one from each to the next, and is the same where one is told again. untold: requests and images
-    that were left out, for there were too many. state: None where it is not known.
+    number: rises by one from each to the next, and is the same where one is told again. canary: whether each of its
+    images was `answered` or `missed`. untold: of all these, what was left out, for it was too much. state: None where
+    it is not known.
     """
 
     process: str
     number: int
     requests: Sequence[Asked] = ()
     images: Sequence[Came] = ()
+    shadows: Sequence[Compared] = ()
+    canary: Sequence[str] = ()
     untold: int = 0
     state: Counts | None = None

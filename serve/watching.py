@@ -83,6 +83,10 @@ class Watching:
             for image in told.images:
                 self.meters.image(image)
                 self._await(image)
+            for shadow in told.shadows:
+                self.meters.shadow(shadow)
+            for outcome in told.canary:
+                self.meters.canary(outcome)
             self.meters.untold(told.untold)
         self._settle()
 

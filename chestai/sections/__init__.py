@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from chestai.sections.answering import Alert, Auth, Jwt, Modes, Runtime, Score, Serve, State, Tls, Triage
+from chestai.sections.answering import Alert, Auth, Canary, Jwt, Modes, Runtime, Score, Serve, State, Tls, Triage
 from chestai.sections.data import Chexpert, Dicom, Folders, Nih, Phantom, Source, Split
 from chestai.sections.evidence import Derive, Evaluate, Gate, Promote, Queue
 from chestai.sections.kinds import Policy, Section, View
@@ -16,6 +16,7 @@ __all__ = [
     "Augment",
     "Auth",
     "Bce",
+    "Canary",
     "Chexpert",
     "Choice",
     "Cluster",

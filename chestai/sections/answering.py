@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from chestai.sections.kinds import Fraction, ModelName, NonNegative, Positive, Rate, Section
+from chestai.sections.kinds import Fraction, ModelName, NonNegative, Positive, Probability, Rate, Section
 from chestai.triage import TriageRule
 
 
@@ -53,6 +53,11 @@ class Tls(Section):
     key: str | None = None
 
 
+class Canary(Section):
+    model: Positive | None = None
+    share: Probability = 0.05
+
+
 class Serve(Section):
     host: str
     port: Annotated[int, Field(ge=0, le=65535)]
@@ -73,6 +78,8 @@ class Serve(Section):
     prefixes: tuple[str, ...] = ()
     modes: Modes = Modes()
     tls: Tls = Tls()
+    canary: Canary = Canary()
+    shadow: Positive | None = None
     stay: bool
 
 

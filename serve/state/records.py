@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from chestai.lake import now
 from chestai.triage import Bucket
 from serve.state.database import take_turns
-from serve.state.tables import ImageRow, JobRow, LabelRow, PositiveRow, PredictionRow, ReviewRow, WorklistRow
+from serve.state.tables import ImageRow, JobRow, LabelRow, PositiveRow, PredictionRow, ReviewRow, ShadowRow, WorklistRow
 
 URGENCY: dict[str, int] = {"urgent": 0, "soon": 1, "routine": 2}
 
@@ -66,6 +66,18 @@ class Prediction(Record):
     drivers: tuple[tuple[Name, Finite], ...]
     positives: tuple[Name, ...]
     snapshot: Name
+    at: AwareDatetime
+
+
+class Shadowed(Record):
+    """What a version in the shadow would have said; champion_version: the one that answered."""
+
+    image_id: ImageId
+    model_version: int
+    champion_version: int
+    probabilities: dict[Name, Finite | None]
+    score: Annotated[float, Field(ge=0, le=1)]
+    bucket: Bucket
     at: AwareDatetime
 
 
@@ -141,6 +153,14 @@ def record_prediction(session: Session, image: Image, prediction: Prediction) ->
             setattr(before, name, value)
     session.flush()
     _place(session, image.image_id)
+
+
+def record_shadow(session: Session, shadowed: Shadowed) -> None:
+    """Write what a version in the shadow said; of several of its answers the newest by `at` stays."""
+    take_turns(session, shadowed.image_id)
+    row = session.get(ShadowRow, (shadowed.image_id, shadowed.model_version))
+    if row is None or row.at <= shadowed.at:
+        session.merge(ShadowRow(**shadowed.model_dump()))
 
 
 def record_review(session: Session, review: Review) -> None:

@@ -114,6 +114,23 @@ class PredictionRow(Table):
     __table_args__ = (Index("predictions_newest", "image_id", "at"),)
 
 
+class ShadowRow(Table):
+    """What a version in the shadow would have said of an image; no worklist and no record of the image shows it.
+
+    champion_version: the one that answered. score, bucket: of triage, by the shadow.
+    """
+
+    __tablename__ = "shadows"
+
+    image_id: Mapped[str] = mapped_column(String(SHA256), primary_key=True)
+    model_version: Mapped[int] = mapped_column(Integer, primary_key=True)
+    champion_version: Mapped[int] = mapped_column(Integer)
+    probabilities: Mapped[dict[str, float | None]] = mapped_column(Json)
+    score: Mapped[float] = mapped_column(Double)
+    bucket: Mapped[str] = mapped_column(String(20))
+    at: Mapped[datetime] = mapped_column(UtcTime)
+
+
 class WorklistRow(Table):
     """A study as the worklist sorts and filters it: one row an image, made of its newest prediction and its reviews.
 

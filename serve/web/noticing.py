@@ -7,18 +7,21 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
 
 from serve.problems import Refused
 from serve.remote import Watcher
 from serve.scoring import Scored, Unlike
 from serve.state.backlog import Counts
-from serve.telling import Asked, Came, Told
+from serve.telling import Asked, Came, Compared, Told
 
 log = logging.getLogger("ray.serve")
 
+T = TypeVar("T")
+
 EVERY_S = 1.0
 LAST_S = 2.0  # for what is left at the end
-MOST = 4096  # requests, and images, that wait while the watch is away
+MOST = 4096  # requests, and images, and so on, that wait while the watch is away
 
 
 class Notices:
@@ -32,6 +35,8 @@ class Notices:
         self._watch, self._counts = watch, counts
         self._requests: deque[Asked] = deque()
         self._images: deque[Came] = deque()
+        self._shadows: deque[Compared] = deque()
+        self._canary: deque[str] = deque()
         self._untold = self._number = 0
         self._process = f"{os.getpid()}-{uuid.uuid4()}"
         self._turn = asyncio.Lock()
@@ -50,6 +55,14 @@ class Notices:
         strange = refused.strange if isinstance(refused, Unlike) else None
         self._append(self._images, Came.refused(refused.problem.code, strange))
 
+    def shadow(self, compared: Compared) -> None:
+        """An image was scored in the shadow, or not."""
+        self._append(self._shadows, compared)
+
+    def canary(self, outcome: str) -> None:
+        """An image of the canary's share was `answered` or `missed` by it."""
+        self._append(self._canary, outcome)
+
     async def flush(self) -> None:
         """Tell what happened up to now.
 
@@ -61,10 +74,15 @@ class Notices:
                 await self._watch.tell(self._sending)
             state = await asyncio.to_thread(self._counts)
             self._sending = Told(
-                self._process, self._number, tuple(self._requests), tuple(self._images), self._untold, state
+                self._process,
+                self._number,
+                requests=_taken(self._requests),
+                images=_taken(self._images),
+                shadows=_taken(self._shadows),
+                canary=_taken(self._canary),
+                untold=self._untold,
+                state=state,
             )
-            self._requests.clear()
-            self._images.clear()
             self._number, self._untold = self._number + 1, 0
             await self._watch.tell(self._sending)
             self._sending = None
@@ -98,8 +116,14 @@ class Notices:
                 log.exception("the watch could not be told")
                 self._sending = None  # it would fail again
 
-    def _append(self, waiting: deque[Asked] | deque[Came], one: object) -> None:
+    def _append(self, waiting: deque[T], one: T) -> None:
         if len(waiting) >= MOST:
             waiting.popleft()
             self._untold += 1
-        waiting.append(one)  # type: ignore[arg-type]
+        waiting.append(one)
+
+
+def _taken(waiting: deque[T]) -> tuple[T, ...]:
+    taken = tuple(waiting)
+    waiting.clear()
+    return taken

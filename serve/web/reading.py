@@ -114,7 +114,7 @@ async def seen(services: Services, who: Principal, action: str, upload: Upload) 
     try:
         grey = await read(upload.data)
         decode_ms = (time.perf_counter() - started) * 1000
-        scored = await services.scorer.score(grey)
+        scored = await services.score(upload.image_id, grey)
     except Refused as refused:
         if refused.problem.status == 422:
             services.notices.refused(refused)
@@ -122,6 +122,8 @@ async def seen(services: Services, who: Principal, action: str, upload: Upload) 
         raise
     services.notices.scored(scored, decode_ms)
     await remember(services, who, action, upload, grey, scored)
+    if services.shadow is not None:
+        services.shadow.follow(upload.image_id, grey, scored)
     return Seen(upload, grey, scored, decode_ms)
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from chestai.lake import Lake
+from chestai.pixels import Grey
 from chestai.sections import Config
 from serve.audit import Event
 from serve.auth.identity import Identity
@@ -22,6 +23,8 @@ from serve.keeping import Kept
 from serve.prefixes import check
 from serve.problems import Refused, overloaded
 from serve.remote import Scorer, Watcher
+from serve.routing import Canary, Shadow
+from serve.scoring import Scored
 from serve.state.backlog import BacklogFull
 from serve.store import Store
 from serve.web.noticing import Notices
@@ -37,7 +40,7 @@ class Services:
     scorer: answers for images. lake: whose images have heatmaps. store: what is remembered. identity: who asks.
     watch: counts for the whole endpoint. notices: what it is told of this process. known, strangers: how often
     users may ask, by name, and those without a good key, by address. jobs: who does batch jobs, None: nobody.
-    kept: the images that were received, where they are kept.
+    kept: the images that were received, where they are kept. canary, shadow: where there is one.
     """
 
     config: Config
@@ -51,9 +54,19 @@ class Services:
     known: Rates
     strangers: Rates
     jobs: Runner | None
+    canary: Canary | None = None
+    shadow: Shadow | None = None
 
     @classmethod
-    def of(cls, config: Config, scorer: Scorer, watch: Watcher, jobs: Runner | None) -> "Services":
+    def of(
+        cls,
+        config: Config,
+        scorer: Scorer,
+        watch: Watcher,
+        jobs: Runner | None,
+        canary: Scorer | None = None,
+        shadow: Scorer | None = None,
+    ) -> "Services":
         """By the config, over a model and a watch.
 
         Raises:
@@ -65,8 +78,22 @@ class Services:
         identity = Identity(Keys(store.database), tokens, config.auth.required)
         notices = Notices(watch, store.counts)
         known, strangers = (Rates(config.auth.requests_per_minute, config.auth.burst) for _ in range(2))
-        lake = Lake(config.lake)
-        return cls(config, scorer, lake, Kept(lake), store, identity, watch, notices, known, strangers, jobs)
+        lake, wait_s, share = Lake(config.lake), config.serve.deadline_seconds, config.serve.canary.share
+        return cls(
+            config,
+            scorer,
+            lake,
+            Kept(lake),
+            store,
+            identity,
+            watch,
+            notices,
+            known,
+            strangers,
+            jobs,
+            None if canary is None else Canary(canary, share, wait_s, notices.canary),
+            None if shadow is None else Shadow(shadow, wait_s, store.shadow, notices.shadow),
+        )
 
     @asynccontextmanager
     async def in_time(self) -> AsyncIterator[None]:
@@ -81,6 +108,16 @@ class Services:
                 yield
         except TimeoutError as error:
             raise overloaded(f"no answer within {seconds:g} s: try again") from error
+
+    async def score(self, image_id: str, grey: Grey) -> Scored:
+        """The answer to an image that came in, of the canary where it is one of its share.
+
+        Raises:
+            Unlike: it is no frontal chest radiograph.
+            Refused: there is no room for it.
+        """
+        scored = None if self.canary is None else await self.canary.score(image_id, grey)
+        return await self.scorer.score(grey) if scored is None else scored
 
     async def keep(self, write: Callable[[], None]) -> None:
         """Do a write of the store; it is on disk when this returns, also while the database is away.

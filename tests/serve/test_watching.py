@@ -8,12 +8,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from chestai.drift import FEWEST, Reference
-from chestai.observations import BUCKET, OUTCOME, SCORED
+from chestai.observations import OUTCOME, SCORED
 from serve import watching as module
 from serve.answers import Served
 from serve.scoring import Observed
 from serve.state.backlog import Counts
-from serve.telling import Asked, Came, Told
+from serve.telling import Asked, Came, Compared, Told
 from serve.watching import Watching
 
 SERVED = {
@@ -32,8 +32,8 @@ def drawn(images: int, seed: int, more: float = 0.0) -> list[float]:
 
 
 def scored(mean: float, version: int = 1, bucket: str = "routine", score: float = 100.0) -> Came:
-    observed: Observed = {"pixels.mean": mean, "triage.score": score, BUCKET: bucket}
-    return Came(None, SERVED[version], observed, decode_s=0.002, forward_s=0.02)
+    observed: Observed = {"pixels.mean": mean, "triage.score": score}
+    return Came(None, SERVED[version], observed, bucket, decode_s=0.002, forward_s=0.02)
 
 
 def refused(mean: float, version: int = 1) -> Came:
@@ -60,7 +60,16 @@ def test_what_is_told_is_counted_once() -> None:
     watching = Watching(lambda _: None)
     requests = [Asked("/infer", "2xx", 0.03), Asked("/infer", "4xx", 0.2), Asked("none", "4xx", 0.001)]
     images = [scored(1, bucket="urgent"), scored(2), scored(3, 2), refused(4), Came("truncated")]
-    told = Told("a", 0, requests, images, 7, Counts(9, 3, 0, 1, 3, 300))
+    told = Told(
+        "a",
+        0,
+        requests,
+        images,
+        shadows=[Compared("scored", True, 0.02), Compared("scored", False, 0.4), Compared("skipped")],
+        canary=["answered", "answered", "missed"],
+        untold=7,
+        state=Counts(9, 3, 0, 1, 3, 300),
+    )
     for _ in range(3):
         watching.tell(told)
     watching.tell(Told("b", 0, requests[:1], state=Counts(0, 2, 0, 0, 2, 20)))
@@ -80,6 +89,12 @@ def test_what_is_told_is_counted_once() -> None:
         ("chestai_answers_total", "routine", "2"): 1,
         ("chestai_decode_seconds_count",): 3,
         ("chestai_forward_seconds_sum",): 0.06,
+        ("chestai_shadow_images_total", "true"): 1,
+        ("chestai_shadow_images_total", "false"): 1,
+        ("chestai_shadow_missed_total", "skipped"): 1,
+        ("chestai_shadow_difference_sum",): 0.42,
+        ("chestai_canary_images_total", "answered"): 2,
+        ("chestai_canary_images_total", "missed"): 1,
         ("chestai_untold_total",): 7,
         ("chestai_state_waiting",): 5,
         ("chestai_state_waiting_bytes",): 320,
