@@ -8,10 +8,12 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from mlflow.exceptions import MlflowException
 
 from chestai import config as conf
 from chestai import observations, pixels
 from chestai.bundle import Bundle
+from chestai.drift import Reference
 from chestai.errors import UserError
 from chestai.intake import Intake
 from chestai.lake import Lake
@@ -24,19 +26,20 @@ from serve.model import Model, _scored
 from serve.scoring import Loaded, Scored, Strange, loaded, permitted
 from tests.serve.test_endpoint import SIZE, image, make_bundle
 
+REFERENCE = Reference.of({"pixels.mean": [1.0, 2.0, 3.0], "view": ["PA", "AP", None]})
 EFFECT = Effect(images=100, mean=0.001, most=0.01, reference_auroc=0.9, auroc=0.8995)
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """Two versions, of which the first is champion and has an input gate."""
+    """Two versions, of which the first is champion and has an input gate, the second a drift reference."""
     config = conf.load([f"lake={tmp_path_factory.mktemp('model') / 'lake'}", "serve.follow_seconds=3600"])
     registry = Registry(config.tracking, Lake(config.lake))
     registry.connect()
     squares = np.stack([pixels.load(image(number), SIZE) for number in range(60)])
     with mlflow.start_run():
         registry.promote(register(replace(make_bundle(), intake=Intake.fit(squares)), registry))
-        register(make_bundle(seed=6, size=96), registry)
+        register(replace(make_bundle(seed=6, size=96), drift=REFERENCE), registry)
     return config
 
 
@@ -127,6 +130,13 @@ def test_an_unknown_version_leaves_the_old_one(config: Config) -> None:
 def test_without_a_model_it_is_not_healthy(config: Config) -> None:
     with pytest.raises(RuntimeError, match="no model is loaded"):
         Model(config).check_health()
+
+
+def test_the_drift_reference_comes_by_itself(config: Config) -> None:
+    registry = Registry(config.tracking, Lake(config.lake))
+    assert registry.drift(1) is None and registry.drift(2) == REFERENCE == bundle(config, 2).drift
+    with pytest.raises(MlflowException, match="version=9"):
+        registry.drift(9)
 
 
 def test_a_batch_of_two_versions_is_answered_by_each(config: Config) -> None:
