@@ -12,12 +12,15 @@ from starlette.responses import Response
 from chestai.notice import RESEARCH_USE
 from serve.problems import Problem, Refused, documented
 from serve.web import access, images, infer, jobs, operations, studies
+from serve.web.bodies import capped
 from serve.web.documents import FORBIDDEN
 from serve.web.guard import guard
 from serve.web.measuring import Measuring
 from serve.web.services import Services
 
 log = logging.getLogger("ray.serve")
+
+CODES = {404: "not_found", 405: "method_not_allowed", 413: "upload_too_large"}  # of what FastAPI refuses itself
 
 
 def application(services: Services) -> FastAPI:
@@ -40,6 +43,7 @@ def application(services: Services) -> FastAPI:
     )
     app.add_middleware(Measuring, notices=services.notices)
     app.state.services = services
+    app.add_middleware(capped)
     for routes in (infer, jobs, studies, images, operations, access):
         app.include_router(routes.router)
     app.add_exception_handler(Refused, _refused)
@@ -70,7 +74,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+    code = CODES.get(error.status_code, "invalid_request")
     detail = f"{request.method} {request.url.path[:200]}: {error.detail}"
     return Problem.of(error.status_code, code, detail).response(error.headers)
 

@@ -57,7 +57,10 @@ UNREAD = documented(
     invalid_request="the form cannot be read, or has too many fields",
     incomplete_upload="the connection ended before the upload did",
 )
-NO_JSON = documented(400, invalid_request="the body is not JSON in UTF-8")
+NO_JSON = {
+    **documented(400, invalid_request="the body is not JSON in UTF-8"),
+    **documented(413, upload_too_large="the body has more than 256 KiB"),
+}
 FORBIDDEN = {"forbidden": "the role or the scopes do not allow it"}
 TOO_LARGE = {"upload_too_large": "more bytes than serve.max_upload_mb"}
 MISNAMED = {
