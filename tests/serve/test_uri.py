@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +11,6 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import select
 
-from serve import fetching
-from serve.fetching import fetch
-from serve.prefixes import allowed
-from serve.problems import Refused
 from serve.state.tables import AuditRow, ImageRow
 from serve.web.services import Services
 from tests.s3 import S3, serving
@@ -156,112 +151,10 @@ def test_what_is_no_file_is_unknown_at_once(name: str, app: FastAPI, place: Path
     refused(app, place / "open" / name, 404, "unknown_uri")
 
 
-def test_a_file_of_another_owner_is_unknown(place: Path) -> None:
-    file = place / "open" / "secret.png"
-    file.write_bytes(WHOLE)
-    file.chmod(0)
-    if os.access(file, os.R_OK):
-        pytest.skip("root reads everything")
-    with pytest.raises(Refused, match="no file that can be read"):
-        fetch(str(file), [str(place / "open")], LIMIT)
-
-
 def test_it_is_judged_like_an_upload(app: FastAPI, place: Path) -> None:
     refused(app, f"{place}/open/text.png", 422, "not_an_image")
     assert "1 MiB" in refused(app, f"{place}/open/huge.png", 413, "upload_too_large")
     assert asked(app, f"{place}/open/{'n' * 250}.png").status == 200
-
-
-def test_a_file_that_grows_is_not_read_to_its_end(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = place / "open" / "growing.png"
-    file.write_bytes(b"x")
-
-    def check(size: int, limit: int, real=fetching._check) -> None:  # type: ignore[no-untyped-def]
-        real(size, limit)
-        file.write_bytes(bytes(LIMIT * 8))
-
-    monkeypatch.setattr(fetching, "_check", check)
-    file.write_bytes(b"x")
-    opened: list[int] = []
-    with pytest.raises(Refused) as told:
-        opened.append(len(fetch(str(file), [str(place / "open")], LIMIT)[1]))
-    assert told.value.problem.code == "upload_too_large" and not opened
-
-
-@pytest.mark.parametrize("where", ["file", "folder"])
-def test_a_link_that_comes_in_between_is_not_followed(
-    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Somebody exchanges a file, or a folder, for a link after it was looked at: every time."""
-    root = tmp_path.resolve() / "open"
-    (root / "a").mkdir(parents=True)
-    (tmp_path / "shut").mkdir()
-    (tmp_path / "shut" / "film.png").write_bytes(b"secret")
-    (root / "a" / "film.png").write_bytes(WHOLE)
-
-    def looked(uri: str, prefixes: list[str]) -> str:
-        canonical = allowed(uri, prefixes)
-        if where == "file":
-            (root / "a" / "film.png").unlink()
-            (root / "a" / "film.png").symlink_to(tmp_path / "shut" / "film.png")
-        else:
-            (root / "a").rename(root / "b")
-            (root / "a").symlink_to(tmp_path / "shut")
-        return canonical
-
-    monkeypatch.setattr(fetching, "allowed", looked)
-    with pytest.raises(Refused) as told:
-        fetch(str(root / "a" / "film.png"), [str(root)], LIMIT)
-    assert told.value.problem.code == "unknown_uri"
-
-
-def test_under_a_race_nothing_from_outside_is_read(tmp_path: Path) -> None:
-    """A link and a file change places all the time."""
-    root = tmp_path.resolve() / "open"
-    root.mkdir()
-    (tmp_path / "secret").write_bytes(b"secret")
-    ended = threading.Event()
-
-    def exchange() -> None:
-        while not ended.is_set():
-            (root / "new").write_bytes(b"fine")
-            (root / "new").replace(root / "film")
-            (root / "new").symlink_to(tmp_path / "secret")
-            (root / "new").replace(root / "film")
-
-    thread = threading.Thread(target=exchange)
-    thread.start()
-    seen = set()
-    try:
-        for _ in range(3000):
-            try:
-                seen.add(fetch(str(root / "film"), [str(root)], LIMIT)[1])
-            except Refused as error:
-                seen.add(error.problem.code.encode())
-    finally:
-        ended.set()
-        thread.join()
-    assert b"secret" not in seen and seen & {b"fine", b""}
-
-
-def test_no_file_stays_open(place: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
-    for name in ("film.png", "missing.png", "pipe", "no/such/folder.png", "huge.png", "film.png/x") * 5:
-        try:
-            fetch(f"{place}/open/{name}", [f"{place}/open"], LIMIT)
-        except Refused:
-            continue
-    assert len(os.listdir("/proc/self/fd")) == before
-
-
-def test_prefixes_may_be_links_and_end_as_they_like(place: Path, tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(place / "open")
-    wanted = f"{place}/open/film.png"
-    for prefix in (f"{tmp_path}/link", f"{tmp_path}/link/", f"{place}/open/", "/"):
-        assert allowed(f"{tmp_path}/link/film.png", [prefix]) == allowed(wanted, [prefix]) == wanted
-    assert allowed("s3://b/in/x.png", ["s3://b/in/"]) == allowed("s3://b/in/x.png", ["s3://b"]) == "s3://b/in/x.png"
-    with pytest.raises(Refused):
-        allowed(wanted, [])
 
 
 @pytest.mark.parametrize(
