@@ -233,6 +233,7 @@ class DriftReport(BaseModel):
     window: DriftWindow
     features: list[FeatureDrift]
     reference_images: int | None = None
+    notice: str = RESEARCH_USE
 
 
 class JobAnswer(BaseModel):

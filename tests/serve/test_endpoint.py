@@ -454,7 +454,7 @@ def test_health_model_and_docs(service: Service) -> None:
     document = service.get("/openapi.json").json()
     assert RESEARCH_USE in document["info"]["description"]
     routes = {"/infer", "/predict", "/batch_predict", "/images/{image_id}/heatmap", "/model"}
-    routes |= {"/metrics", "/drift_report"}
+    routes |= {"/metrics", "/drift_report", "/batch_infer", "/jobs/{job_id}"}
     routes |= {"/studies", "/reviews", "/images/{image_id}", "/keys", "/keys/{prefix}"}
     assert routes | {"/health/live", "/health/ready"} == set(document["paths"])
     infer = document["paths"]["/infer"]["post"]

@@ -99,8 +99,6 @@ OUTSIDE = [
     "{place}/open/outside/missing.png",
     "{place}/open/nowhere.png",
     "{place}/open/zero",
-    "{place}/open",
-    "{place}/open/",
     "{place}",
     "/",
     "/dev/zero",
@@ -121,8 +119,9 @@ OUTSIDE = [
     "S3://bucket/in/film.png",
     "s3a://bucket/in/film.png",
     "data:image/png;base64,iVBORw0KGgo=",
-    "s3://bucket/in",
-    "s3://bucket/in/",
+    "{place}/open/round",
+    "{place}/open/100%.png",
+    "s3://bucket/in/100%.png",
     "s3://bucket/inside/film.png",
     "s3://bucket/in/../out/film.png",
     "s3://bucket/in/./film.png",
@@ -141,12 +140,10 @@ def test_there_is_no_way_out(uri: str, app: FastAPI, place: Path) -> None:
     detail = refused(app, uri.format(place=place), *code)
     assert "film" not in detail and "shut" not in detail
     if code[0] == 403:
-        assert detail == "the URI lies below none of serve.prefixes"
+        assert detail == "it is not below one of the places that serve.prefixes names"
 
 
-@pytest.mark.parametrize(
-    "name", ["missing.png", "no/such/folder.png", "film.png/x", "pipe", "socket", "ward 7", "round"]
-)
+@pytest.mark.parametrize("name", ["missing.png", "no/such/folder.png", "film.png/x", "pipe", "socket", "ward 7", ""])
 def test_what_is_no_file_is_unknown_at_once(name: str, app: FastAPI, place: Path) -> None:
     refused(app, place / "open" / name, 404, "unknown_uri")
 
@@ -191,14 +188,14 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
 def test_an_object_is_read_like_a_file(s3: S3, app: FastAPI) -> None:
     client = s3.client()
     for key, data in {
-        "in/ward 7/100%.png": WHOLE,
+        "in/ward 7/100.png": WHOLE,
         "in/huge.png": bytes(LIMIT + 1),
         "in/folder/x.png": WHOLE,
         "out/film.png": WHOLE,
     }.items():
         client.put_object(Bucket="bucket", Key=key, Body=data)
-    answer = asked(app, "s3://bucket/in/ward 7/100%.png").json()
-    assert answer["file_name"] == "100%.png"
+    answer = asked(app, "s3://bucket/in/ward 7/100.png").json()
+    assert answer["file_name"] == "100.png"
     assert_right(answer)
     with s3.recorded() as requests:
         refused(app, "s3://bucket/in/huge.png", 413, "upload_too_large")
