@@ -7,7 +7,7 @@ DenseNet-121 of random weights at 224 px, in fp32. Ways take turns, alone on the
 process of its own; medians of all rounds are compared. The endpoint is `python -m serve` as it comes: keys, state in
 SQLite and audit included.
 
-- bare: decoding and resizing, and a forward pass of one image by all cores, in this process.
+- bare: decoding and resizing, and a forward pass of one image by all cores, in a process of its own.
 - one at a time, eight at a time: a closed loop. overload: four times the requests a second that eight at a time reach,
   whatever the answers; memory of all its processes before and after.
 """
@@ -40,12 +40,19 @@ from tests.bench.score import SIZE, bundle, registered
 from tests.pipelines.processes import free_port
 
 ROUNDS, FILES, WARM = 3, 400, 40
-ONE, EIGHT, OVERLOAD = 80, 320, 2000  # requests
+ONE, EIGHT, OVERLOAD = 60, 240, 2000  # requests
 START_S = 180
 
 
-def bare(folder: Path) -> tuple[float, float]:
-    """Milliseconds of decoding and of a forward pass, medians over images."""
+def bare(folder: Path) -> list[float]:
+    """Milliseconds of decoding and of a forward pass, medians over images, by a process with memory as replicas have it."""
+    command = [sys.executable, "-m", "tests.bench.load", "--bare", str(folder)]
+    done = subprocess.run(command, env={**os.environ, **FORWARD_ENV}, stdout=subprocess.PIPE, text=True, check=True)
+    return [float(word) for word in done.stdout.split()[-2:]]
+
+
+def parts(folder: Path) -> tuple[float, float]:
+    """See `bare`."""
     answer = ready(bundle().network, Runtime())
     decoding, forwarding = [], []
     for path in sorted(folder.iterdir())[:ONE]:
@@ -151,12 +158,15 @@ def tell(rows: list[dict[str, object]]) -> None:
         return statistics.median(float(str(one[column])) for one in rows if one["what"] == what)
 
     eight, alone = median("endpoint, eight", "per_s"), median("endpoint, one", "p50_ms")
-    parts = median("bare decode", "p50_ms") + median("bare forward", "p50_ms")
+    least = median("bare decode", "p50_ms") + median("bare forward", "p50_ms")
     print(f"eight at a time: {eight:.1f} requests/s, {eight / median('plain, eight', 'per_s'):.2f} of plain uvicorn,")
     print(f"  {eight / median('usual, eight', 'per_s'):.2f} times the usual way;", end=" ")
     print(f"p99 is {median('endpoint, eight', 'p99_ms') / median('endpoint, eight', 'p50_ms'):.2f} times p50")
-    print(f"one at a time: p50 {alone:.1f} ms, {alone - parts:.1f} ms above bare decoding and forward pass")
+    print(f"one at a time: p50 {alone:.1f} ms, {alone - least:.1f} ms above bare decoding and forward pass")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if sys.argv[1] == "--bare":
+        print(*parts(Path(sys.argv[2])))
+    else:
+        main(Path(sys.argv[1]))
