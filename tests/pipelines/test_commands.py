@@ -118,6 +118,7 @@ def test_interrupted_in_the_etl(built: Chain, tmp_path: Path, how: str, after_s:
     assert lake.version(STATS) is None and lake.history() == []
 
 
+@pytest.mark.slow
 def test_interrupted_in_training(built: Chain, tmp_path: Path) -> None:
     config = built.config
     database = tmp_path / "mlflow.db"

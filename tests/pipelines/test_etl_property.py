@@ -65,7 +65,7 @@ def examples(count: int) -> settings:
     )
 
 
-@examples(5)
+@examples(3)
 @builds
 def test_nothing_is_lost(
     table: list[str], found: dict[tuple[str, str], bytes], listed: dict[str, bool] | None, optional: bool

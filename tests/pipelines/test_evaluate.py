@@ -153,6 +153,7 @@ def test_another_split_and_a_committee_are_measured_and_change_nothing(finished:
     assert Registry(config.tracking, finished.lake).champion() == 1
 
 
+@pytest.mark.slow
 def test_a_derived_version_is_scored_and_gated_like_any_other(finished: Chain, tmp_path: Path) -> None:
     """A model under test-time augmentation, recalibrated, moved and tuned."""
     registry_uri = f"{tmp_path}/mlflow.db"

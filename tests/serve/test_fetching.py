@@ -117,6 +117,10 @@ def test_prefixes_may_be_links_and_end_as_they_like(tmp_path: Path) -> None:
     wanted = f"{tmp_path}/open/film.png"
     for prefix in (f"{tmp_path}/link", f"{tmp_path}/link/", f"{tmp_path}/open/", "/"):
         assert allowed(f"{tmp_path}/link/film.png", [prefix]) == allowed(wanted, [prefix]) == wanted
-    assert allowed("s3://bkt/in/x.png", ["s3://bkt/in/"]) == allowed("s3://bkt/in/x.png", ["s3://bkt"]) == "s3://bkt/in/x.png"
+    assert (
+        allowed("s3://bkt/in/x.png", ["s3://bkt/in/"])
+        == allowed("s3://bkt/in/x.png", ["s3://bkt"])
+        == "s3://bkt/in/x.png"
+    )
     with pytest.raises(Refused):
         allowed(wanted, [])

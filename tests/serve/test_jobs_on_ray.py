@@ -33,6 +33,8 @@ from tests.pipelines.test_commands import MARK, family, wait_until
 from tests.pngs import marked
 from tests.serve.test_endpoint import image, make_bundle
 
+pytestmark = pytest.mark.slow
+
 FEW, MANY = 24, 3000
 SECONDS = 180.0  # the longest that a job may take, on a machine that is busy with other things
 MATCHED = [number for number in range(FEW) if number % 2]
@@ -156,7 +158,6 @@ def test_one_that_ray_does_not_know_any_more_is_lost(site: Site) -> None:
     assert (found["state"], found["error"]) == ("failed", LOST)
 
 
-@pytest.mark.slow
 def test_another_job_scores_what_is_missing(site: Site) -> None:
     for _ in range(2):
         found = site.until(site.submit(prefix=str(site.folder / "in")), "done")
@@ -168,7 +169,6 @@ def test_another_job_scores_what_is_missing(site: Site) -> None:
     assert report is not None and report["facts"]["scored"] == 0 and report["facts"]["already"] == FEW
 
 
-@pytest.mark.slow
 def test_a_job_that_fails_says_why_in_a_line(site: Site) -> None:
     for body, why in (
         ({"prefix": str(site.folder / "in" / "empty")}, "holds no PNG, JPEG or DICOM file"),
@@ -180,7 +180,6 @@ def test_a_job_that_fails_says_why_in_a_line(site: Site) -> None:
         assert found["result"] is None
 
 
-@pytest.mark.slow
 def test_a_job_cancelled_in_the_middle(site: Site) -> None:
     smooth = cv2.resize(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8), (2048, 2048))
     data = cv2.imencode(".png", smooth)[1].tobytes()
@@ -198,7 +197,6 @@ def test_a_job_cancelled_in_the_middle(site: Site) -> None:
     assert httpx.get(f"{site.url}/health/ready", timeout=60).status_code == 200
 
 
-@pytest.mark.slow
 def test_a_laptop_has_a_job_server_of_its_own(tmp_path: Path) -> None:
     """On an embedded Ray, beside the replicas; nothing outlives it, a running job included."""
     with environment() as env, endpoint(env, "serve", tmp_path) as site:

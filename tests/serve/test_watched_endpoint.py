@@ -29,6 +29,8 @@ from tests.serve.hooks import Hook, listening
 from tests.serve.test_endpoint import SIZE, Service, fill, make_bundle
 from tests.serve.test_watching import parsed
 
+pytestmark = pytest.mark.slow
+
 TRAINED, SENT = films(200)[:120], films(200)[120:190]
 PATIENCE_S = 120.0
 
