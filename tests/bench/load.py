@@ -45,7 +45,7 @@ START_S = 180
 
 
 def bare(folder: Path) -> list[float]:
-    """Milliseconds of decoding and of a forward pass, medians over images, by a process whose memory is as replicas'."""
+    """Milliseconds of decoding and of a forward pass, medians over images, with memory as in replicas."""
     command = [sys.executable, "-m", "tests.bench.load", "--bare", str(folder)]
     done = subprocess.run(command, env={**os.environ, **FORWARD_ENV}, stdout=subprocess.PIPE, text=True, check=True)
     return [float(word) for word in done.stdout.split()[-2:]]
