@@ -53,7 +53,7 @@ def bare(folder: Path) -> list[float]:
 
 def parts(folder: Path) -> tuple[float, float]:
     """See `bare`."""
-    answer = ready(bundle().network, Runtime())
+    answer = ready(bundle().network, Runtime.of(conf.load().runtime))
     decoding, forwarding = [], []
     for path in sorted(folder.iterdir())[:ONE]:
         data = path.read_bytes()
@@ -70,16 +70,16 @@ def parts(folder: Path) -> tuple[float, float]:
 def serving(command: list[str], port: int) -> Iterator[tuple[psutil.Process, str | None]]:
     """A server that answers; its process, and the key that it told."""
     environment = {**os.environ, **FORWARD_ENV, "PYTHONUNBUFFERED": "1"}
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.NamedTemporaryFile() as said:
         process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, text=True, env=environment)
         try:
             end = time.monotonic() + START_S
-            while not answers(port):
-                assert process.poll() is None and time.monotonic() < end, said.seek(0) or said.read()
+            text = ""
+            while not answers(port) or ("serve" in command and "Ctrl-C" not in text):
+                assert process.poll() is None and time.monotonic() < end, text
                 time.sleep(0.5)
-            time.sleep(2)  # it tells what it has to tell
-            said.seek(0)
-            key = re.search(r"key, shown this once: (\S+)", said.read())
+                text = Path(said.name).read_text()
+            key = re.search(r"key, shown this once: (\S+)", text)
             yield psutil.Process(process.pid), key and key[1]
         finally:
             process.send_signal(2)

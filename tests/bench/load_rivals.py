@@ -18,6 +18,7 @@ from fastapi import FastAPI, Request
 from PIL import Image
 from torchvision import transforms
 
+from chestai import config as conf
 from chestai import pixels
 from chestai.findings import NIH14
 from chestai.registry import Registered
@@ -28,7 +29,7 @@ from tests.bench.score import SIZE, bundle
 
 def plain() -> FastAPI:
     app, turn = FastAPI(), ThreadPoolExecutor(1)
-    version = loaded(Registered("chestai", 1, bundle()), Runtime(), "cpu", threads=None)
+    version = loaded(Registered("chestai", 1, bundle()), Runtime.of(conf.load().runtime), "cpu", threads=None)
 
     @app.post("/infer")
     async def infer(request: Request) -> dict[str, object]:
