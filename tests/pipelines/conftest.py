@@ -16,7 +16,7 @@ from chestai.sections import Config
 from pipelines import spark
 from pipelines.packing import register
 from tests.pipelines.corpus import configure, run
-from tests.serve.test_endpoint import make_bundle
+from tests.serve.models import make_bundle
 
 LISTS = ("train_val_list.txt", "test_list.txt")
 

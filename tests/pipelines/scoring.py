@@ -14,7 +14,7 @@ from chestai.sections import Config
 from pipelines import corpora
 from pipelines.ledger import read_scores
 from tests.pipelines.test_etl_dicom import film, instance
-from tests.serve.test_endpoint import image
+from tests.serve.models import image
 
 FILES = {
     "a.png": image(1),

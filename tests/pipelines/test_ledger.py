@@ -17,7 +17,7 @@ from chestai.lake import FILE_MISSING, Lake, now
 from pipelines import digests, ledger
 from pipelines.corpora import CORPUS, may_be_image
 from pipelines.ledger import FILES, Ledger, contents_schema, plan, read_scores
-from tests.serve.test_endpoint import make_bundle
+from tests.serve.models import make_bundle
 
 FINDINGS = ("Effusion", "Mass")
 

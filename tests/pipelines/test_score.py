@@ -25,7 +25,7 @@ from pipelines.feed import pixel_cache
 from pipelines.ledger import Ledger, read_scores
 from tests.chain import Chain, go
 from tests.pipelines.scoring import FILES, OTHERS, REFUSED, assert_as_told_by, scores, told, write
-from tests.serve.test_endpoint import image
+from tests.serve.models import image
 
 
 def test_the_life_of_a_folder(ray_cluster: None, registered: Config, bundle: Bundle, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from tests.chestai.strangers import strangers
 from tests.pipelines.scoring import FILES, REFUSED, told, write
 from tests.serve.forgery import encoded, films
 from tests.serve.local import gated
-from tests.serve.test_endpoint import image
+from tests.serve.models import image
 
 READABLE = [name for name in FILES if name not in REFUSED]
 

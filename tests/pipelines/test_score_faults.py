@@ -27,7 +27,7 @@ from pipelines.packing import register
 from tests.pipelines.corpus import grey, png
 from tests.pipelines.processes import FINISH_S, environment, finish, start, three_nodes
 from tests.pipelines.test_commands import MARK, family, wait_until
-from tests.serve.test_endpoint import make_bundle
+from tests.serve.models import make_bundle
 
 pytestmark = pytest.mark.slow
 

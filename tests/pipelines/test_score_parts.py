@@ -18,7 +18,8 @@ from pipelines.ledger import BUCKETS
 from tests.chain import go
 from tests.pipelines.scoring import told, write
 from tests.s3 import serving
-from tests.serve.test_endpoint import fill, image
+from tests.serve.models import image
+from tests.serve.service import fill
 
 KEYS = {"state", "done", "total", "buckets", "images_per_second", "eta_seconds", "detail", "result"}
 NAMES = ("2024/a.png", "2024/07/b.png", "2024/c.jpg", "2025/a.png", "[x]?.png")

@@ -30,7 +30,8 @@ from serve.web.application import application
 from serve.web.services import Services
 from serve.work import Standing, Unavailable, Work
 from tests.serve.forgery import films
-from tests.serve.test_endpoint import SIZE, fill, make_bundle
+from tests.serve.models import SIZE, make_bundle
+from tests.serve.service import fill
 
 
 class Local:

@@ -22,7 +22,8 @@ from serve.app import deploy, stop
 from serve.routing import part_of
 from serve.state.database import Database, url_of
 from serve.state.tables import ShadowRow
-from tests.serve.test_endpoint import Service, fill, image, make_bundle
+from tests.serve.models import image, make_bundle
+from tests.serve.service import Service, fill
 from tests.serve.test_watched_endpoint import until
 from tests.serve.test_watching import parsed
 

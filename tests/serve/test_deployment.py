@@ -20,7 +20,7 @@ from serve.state.database import Database, url_of
 from tests.conftest import ROOT
 from tests.pipelines.processes import free_port, job_server, until_up
 from tests.pipelines.test_commands import wait_until
-from tests.serve.test_endpoint import SIZE, image, make_bundle
+from tests.serve.models import SIZE, image, make_bundle
 
 pytestmark = pytest.mark.slow
 

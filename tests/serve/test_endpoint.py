@@ -2,19 +2,12 @@
 
 import base64
 import hashlib
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import httpx
@@ -22,138 +15,22 @@ import mlflow
 import numpy as np
 import pandas as pd
 import psutil
-import pyarrow as pa
 import pytest
-import torch
 from sqlalchemy import text
 
-from chestai import config as conf
 from chestai import explain, pixels
-from chestai.bundle import RESEARCH_USE, Bundle, Card, Member
-from chestai.calibration import Calibration
-from chestai.errors import UserError
-from chestai.lake import IMAGES, SCHEMAS, Lake, Snapshot
-from chestai.network import Classifier
-from chestai.registry import BUNDLE, Registry
+from chestai.bundle import RESEARCH_USE, Bundle
+from chestai.lake import Lake
+from chestai.registry import Registry
 from chestai.sections import Config
-from chestai.triage import TriageRule
 from pipelines.packing import register
-from serve.app import deploy, listenable, stop
+from serve.app import deploy, stop
 from serve.audit import verify
 from serve.state.database import Database, url_of
+from tests.serve.models import FINDINGS, SIZE, image, make_bundle
+from tests.serve.service import Service, is_problem
 
 ROOT = Path(__file__).resolve().parents[2]
-FINDINGS = ("Effusion", "Mass", "Pneumothorax")
-SIZE = 64
-RAY_STARTED = "Started a local Ray instance"  # in the log of a command
-
-
-@dataclass(frozen=True)
-class Service:
-    """A running endpoint and what its answers are compared with."""
-
-    url: str
-    key: str
-    bundle: Bundle
-    config: Config
-
-    def post(self, path: str, **request: Any) -> httpx.Response:
-        headers = {"X-API-Key": self.key, **request.pop("headers", {})}
-        return httpx.post(f"{self.url}{path}", headers=headers, timeout=60, **request)
-
-    def infer(self, data: bytes, **query: str | list[str]) -> httpx.Response:
-        return self.post("/infer", content=data, params=query)
-
-    def as_png(self, data: bytes, *findings: str) -> httpx.Response:
-        return self.post("/infer", content=data, params={"explain": list(findings)}, headers={"accept": "image/png"})
-
-    def get(self, path: str, **query: str) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", params=query, headers={"X-API-Key": self.key}, timeout=60)
-
-    def expected(self, data: bytes) -> list[float]:
-        prediction = self.bundle.predict([pixels.load(data, SIZE)])
-        return [float(value) for value in prediction.probabilities[0]]
-
-
-def image(seed: int, height: int = 90, width: int = 120, suffix: str = ".png", channels: int = 1) -> bytes:
-    """An encoded image of smooth noise, different for each seed."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, channels), dtype=np.uint8)
-    ok, data = cv2.imencode(suffix, cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
-    assert ok
-    return data.tobytes()
-
-
-def make_bundle(seed: int = 5, size: int = SIZE) -> Bundle:
-    """Seeded random weights, scaled so that different images get clearly different probabilities."""
-    torch.manual_seed(seed)
-    network = Classifier("resnet10t", len(FINDINGS), size, mean=(0.5,), std=(0.25,))
-    batch = torch.from_numpy(np.stack([pixels.load(image(number), size) for number in range(16)]))
-    for layer in network.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.momentum = 1.0  # one pass is enough to learn its statistics
-    with torch.no_grad():
-        network.train()(batch)
-        spread = network.eval()(batch).logits.std(dim=0)
-        network.head.weight.mul_(2 / spread[:, None, None, None])
-        network.bias.sub_(network(batch).logits.mean(dim=0))
-    card = Card(
-        name="chestai",
-        findings=FINDINGS,
-        size=size,
-        members=(Member(backbone="resnet10t", mean=(0.5,), std=(0.25,)),),
-        calibration=Calibration((1.5, 0.7, 1.0), (0.1, -0.2, 0.0)).to_dict(),
-        thresholds={"Effusion": 0.5, "Mass": 0.3, "Pneumothorax": None},
-        triage=TriageRule({"Pneumothorax": 1.0, "Mass": 0.85}).to_dict(),
-        snapshot="snap-1",
-        run_id="run",
-        synthetic=True,
-        split_known=True,
-        provenance={"seed": 5},
-    )
-    return Bundle(card, network)
-
-
-def fill(lake: Lake, folder: Path) -> None:
-    """A published build of two images; the file of `gone` is not there."""
-    (folder / "stored.png").write_bytes(image(99))
-    names = {"stored": "stored.png", "gone": "gone.png"}
-    rows = [{"image_id": name, "path": str(folder / file), "split": "test"} for name, file in names.items()]
-    version = lake.write(IMAGES, pa.Table.from_pylist(rows, schema=SCHEMAS[IMAGES]))
-    lake.publish(
-        Snapshot(
-            snapshot_id="snap-1",
-            built_at=datetime.now(UTC),
-            source="test",
-            fingerprint="f",
-            vocabulary=FINDINGS,
-            versions={IMAGES: version},
-            accounting={"in": 2},
-            splits={},
-            pos_weight=(1.0, 1.0, 1.0),
-            cooccurrence=((1, 0, 0), (0, 1, 0), (0, 0, 1)),
-            pixel_mean=0.5,
-            pixel_std=0.25,
-            synthetic=True,
-        )
-    )
-
-
-@pytest.fixture(scope="module")
-def champion(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Bundle]:
-    """A lake with a build and a registered, promoted model."""
-    folder = tmp_path_factory.mktemp("endpoint")
-    lake = Lake(str(folder / "lake"))
-    words = ["serve.port=0", "serve.max_upload_mb=1", "serve.follow_seconds=0.5", "auth.requests_per_minute=null"]
-    config = conf.load(["cluster=laptop", f"lake={lake.root}", *words])
-    fill(lake, folder)
-    bundle = make_bundle()
-    bundle.save(folder / BUNDLE)
-    registry = Registry(config.tracking, lake)
-    registry.connect()
-    with mlflow.start_run():
-        version = registry.register(bundle, folder / BUNDLE, {"synthetic": True})
-    registry.promote(version)
-    return config, registry.load("champion").bundle
 
 
 @pytest.fixture(scope="module")
@@ -163,17 +40,6 @@ def service(ray_cluster: None, champion: tuple[Config, Bundle]) -> Iterator[Serv
     assert key is not None
     yield Service(url, key, bundle, config)
     stop()
-
-
-def is_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """Check an RFC 9457 answer and return it."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    problem: dict[str, Any] = response.json()
-    assert set(problem) == {"type", "title", "status", "detail", "code", "notice"}
-    assert (problem["status"], problem["code"]) == (status, code)
-    assert problem["detail"] and problem["notice"] == RESEARCH_USE
-    return problem
 
 
 @pytest.mark.parametrize(
@@ -482,67 +348,3 @@ def test_mlflow_loads_the_same_model(champion: tuple[Config, Bundle]) -> None:
     assert list(frame.columns) == list(FINDINGS)
     expected = bundle.predict([pixels.load(one, SIZE) for one in data]).probabilities
     np.testing.assert_allclose(frame.to_numpy(), expected, atol=1e-5)
-
-
-def test_a_taken_port_is_a_users_mistake() -> None:
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        holder.listen()
-        port = holder.getsockname()[1]
-        with pytest.raises(UserError, match=f"serve.port={port}"):
-            listenable("127.0.0.1", port)
-    assert listenable("127.0.0.1", port) == port
-
-
-def command(*overrides: str) -> subprocess.Popen[str]:
-    """`python -m serve` as a shell starts it: the head of its own process group, which Ctrl-C goes to."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "serve", *overrides],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def test_without_a_champion_it_says_so_and_starts_nothing(tmp_path: Path) -> None:
-    process = command(f"lake={tmp_path / 'lake'}", "serve.port=0")
-    _, complaint = process.communicate(timeout=120)
-    assert process.returncode == 2
-    assert complaint.startswith("serve: no champion of model chestai in ")
-    assert complaint.count("\n") == 1
-    assert RAY_STARTED not in (tmp_path / "lake" / "logs" / "serve.log").read_text()
-
-
-def test_ctrl_c_stops_it_and_leaves_no_process(champion: tuple[Config, Bundle]) -> None:
-    config, _ = champion
-    port = listenable("127.0.0.1", 0)
-    process = command(f"lake={config.lake}", f"serve.port={port}")
-    try:
-        said = await_line(process, f"http://127.0.0.1:{port}")
-        assert "version 1" in said
-        assert httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=60).json()["status"] == "ok"
-        assert RAY_STARTED in Path(config.lake, "logs", "serve.log").read_text()
-        family = psutil.Process(process.pid).children(recursive=True)
-        assert family
-        asked = time.monotonic()
-        os.killpg(process.pid, signal.SIGINT)
-        process.communicate(timeout=60)
-        assert process.returncode == 130
-        assert time.monotonic() - asked < 30
-        _, alive = psutil.wait_procs(family, timeout=10)
-        assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
-    finally:
-        process.kill()
-
-
-def await_line(process: subprocess.Popen[str], text: str) -> str:
-    """The first line of output that holds the text."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if text in line:
-            return line
-    raise AssertionError(f"ended with {process.wait()} before it said {text}")

@@ -18,7 +18,7 @@ from tests.serve.forgery import encoded, films
 from tests.serve.hostile import BOMBS, FILM, SCORED, UPLOADS, WHOLE
 from tests.serve.hostile_requests import LIMIT, REQUESTS
 from tests.serve.local import Reply, ask, form, gated, local_app
-from tests.serve.test_endpoint import SIZE
+from tests.serve.models import SIZE
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = (f"serve.max_upload_mb={LIMIT // 2**20}",)

@@ -31,7 +31,7 @@ from tests.pipelines.processes import environment, free_port, job_server, start,
 from tests.pipelines.scoring import assert_as_told_by
 from tests.pipelines.test_commands import MARK, family, wait_until
 from tests.pngs import marked
-from tests.serve.test_endpoint import image, make_bundle
+from tests.serve.models import image, make_bundle
 
 pytestmark = pytest.mark.slow
 

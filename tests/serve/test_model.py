@@ -24,7 +24,7 @@ from chestai.sections import Config
 from pipelines.packing import register
 from serve.model import Model, _scored
 from serve.scoring import Loaded, Scored, Strange, loaded, permitted
-from tests.serve.test_endpoint import SIZE, image, make_bundle
+from tests.serve.models import SIZE, image, make_bundle
 
 REFERENCE = Reference.of({"pixels.mean": [1.0, 2.0, 3.0], "view": ["PA", "AP", None]})
 EFFECT = Effect(images=100, mean=0.001, most=0.01, reference_auroc=0.9, auroc=0.8995)

@@ -36,7 +36,7 @@ from serve.web.application import application
 from serve.web.services import Services
 from tests.serve.forgery import encoded, films
 from tests.serve.local import Tray, local_app
-from tests.serve.test_endpoint import FINDINGS
+from tests.serve.models import FINDINGS
 
 CHECKS = [
     not_a_server_error,

@@ -23,8 +23,9 @@ from serve.audit import verify
 from serve.state.database import Database, url_of
 from serve.state.tables import PredictionRow
 from tests.pipelines.test_commands import wait_until
+from tests.serve.models import image, make_bundle
+from tests.serve.service import is_problem
 from tests.serve.state.postgres import Postgres, serving
-from tests.serve.test_endpoint import image, is_problem, make_bundle
 
 pytestmark = pytest.mark.slow
 

@@ -26,11 +26,9 @@ from serve.keeping import Kept
 from serve.state.database import Database, url_of
 from serve.state.records import record_prediction, study
 from serve.tls import PASSWORD, check_exposure, options, warning
+from tests.serve.models import image
 from tests.serve.state.samples import image as old_image
 from tests.serve.state.samples import prediction, sha
-from tests.serve.test_endpoint import champion, image
-
-__all__ = ["champion"]  # a fixture
 
 S = TypeVar("S", bound=Section)
 PEM = serialization.Encoding.PEM

@@ -26,7 +26,8 @@ from pipelines.packing import register
 from serve.app import APPLICATION, deploy, stop
 from tests.serve.forgery import encoded, films
 from tests.serve.hooks import Hook, listening
-from tests.serve.test_endpoint import SIZE, Service, fill, make_bundle
+from tests.serve.models import SIZE, make_bundle
+from tests.serve.service import Service, fill
 from tests.serve.test_watching import parsed
 
 pytestmark = pytest.mark.slow
