@@ -75,6 +75,7 @@ def test_a_grown_root_is_read_only_where_it_is_new(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_lake_of_the_former_schema_is_built_on(tmp_path: Path) -> None:
     """Builds of labels without `uncertain` stay readable beside new ones, and keep their name when built anew."""
     root, config = tmp_path / "corpus", configure(tmp_path / "corpus", tmp_path / "lake")
@@ -141,6 +142,7 @@ def test_a_corpus_of_bad_files_is_a_build_that_says_so(tmp_path: Path) -> None:
     assert lake.gold(lake.snapshot(), IMAGES).num_rows == 0
 
 
+@pytest.mark.slow
 def test_a_patient_in_two_splits_fails_the_build(tmp_path: Path) -> None:
     write_corpus(tmp_path / "corpus")
     lists = tmp_path / "corpus" / "train_val_list.txt", tmp_path / "corpus" / "test_list.txt"
