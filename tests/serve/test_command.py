@@ -54,6 +54,7 @@ def test_without_a_champion_it_says_so_and_starts_nothing(tmp_path: Path) -> Non
     assert RAY_STARTED not in (tmp_path / "lake" / "logs" / "serve.log").read_text()
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_it_and_leaves_no_process(champion: tuple[Config, Bundle]) -> None:
     config, _ = champion
     port = listenable("127.0.0.1", 0)
