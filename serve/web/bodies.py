@@ -12,20 +12,22 @@ def capped(app: ASGIApp) -> ASGIApp:
 
     async def limited(scope: Scope, receive: Receive, send: Send) -> None:
         small = scope["type"] == "http" and scope["path"] not in UPLOADS
-        await app(scope, _capped(receive) if small else receive, send)
+        too_large = HTTPException(413, f"the body may have {MOST // 2**10} KiB")
+        await app(scope, counted(receive, MOST, too_large) if small else receive, send)
 
     return limited
 
 
-def _capped(receive: Receive) -> Receive:
+def counted(receive: Receive, most: int, too_large: Exception) -> Receive:
+    """What receives a body, and raises that error as soon as there are more than `most` bytes."""
     seen = 0
 
-    async def counted() -> Message:
+    async def counting() -> Message:
         nonlocal seen
         message = await receive()
         seen += len(message.get("body", b""))
-        if seen > MOST:
-            raise HTTPException(413, f"the body may have {MOST // 2**10} KiB")
+        if seen > most:
+            raise too_large
         return message
 
-    return counted
+    return counting

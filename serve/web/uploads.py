@@ -2,7 +2,7 @@
 
 import hashlib
 import unicodedata
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Message
 
 from serve.problems import Refused
+from serve.web.bodies import counted
 
 FORM = "multipart/form-data"
 IMAGES = (
@@ -154,21 +154,7 @@ def _limited(request: Request, limit: int) -> Request:
     declared = request.headers.get("content-length", "").lstrip("0")
     if declared.isascii() and declared.isdigit() and (len(declared) > len(str(limit)) or int(declared) > limit):
         raise _too_large(limit)
-    return Request(request.scope, _capped(request.receive, limit))
-
-
-def _capped(receive: Callable[[], Awaitable[Message]], limit: int) -> Callable[[], Awaitable[Message]]:
-    seen = 0
-
-    async def capped() -> Message:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > limit:
-            raise _too_large(limit)
-        return message
-
-    return capped
+    return Request(request.scope, counted(request.receive, limit, _too_large(limit)))
 
 
 def _too_large(limit: int) -> Refused:
