@@ -12,6 +12,8 @@ from ray.serve import Application
 from chestai import config as conf
 from chestai.errors import UserError
 from chestai.lake import Lake
+from serve import jobs
+from serve.alerts import check_webhook
 from serve.app import application
 from serve.state.database import url_of
 
@@ -24,12 +26,18 @@ def build(args: dict[str, Any]) -> Application:
             Serve's to know: `http_options` of the file.
 
     Raises:
-        UserError: a key or value is wrong, or one is missing without which replicas would not see the same data.
+        UserError: a key or value is wrong, one is missing without which replicas would not see the same data, or
+            anybody could ask.
     """
     config = conf.load(words(args), "serve")
     if Lake(config.lake).local and not config.lake.startswith("/"):
         raise UserError(f"lake={config.lake}: replicas have no common working folder; name a URI or a full path")
+    if not config.auth.required:
+        raise UserError("auth.required=false is for `python -m serve` on loopback: keep it true on a cluster")
     url_of(config)
+    check_webhook(config.serve.alert.webhook)
+    if config.serve.jobs:
+        jobs.check(config)
     return application(config)
 
 

@@ -330,6 +330,9 @@ def test_serve_deploys_an_application_of_this_repository_with_keys_that_it_knows
     [
         ({"lake": "lake"}, "lake=lake: replicas have no common working folder"),
         ({"lake": "s3://bucket/lake"}, "state.url is needed"),
+        ({"lake": "/lake", "auth.required": False}, "auth.required=false is for `python -m serve` on loopback"),
+        ({"lake": "/lake", "serve.alert.webhook": "http://hook.example"}, "serve.alert.webhook must be an https URL"),
+        ({"lake": "/lake", "tracking.uri": "http://u:p@mlflow:5000"}, "tracking.uri holds a password"),
         ({"serve.port": 1}, "serve.port is for `python -m serve`"),
         ({"serve.max_replica": 1}, "max_replica"),
     ],
