@@ -40,24 +40,53 @@ def ready(network: Classifier | Committee, precision: Resolved, cache: Path, thr
         UserError: torch or OpenVINO cannot export this network.
     """
     parts = cached(cache / f"{_key(network)}.openvino.zip", (GRAPH, WEIGHTS), lambda: _export(network))
-    core = openvino.Core()
-    settings = {
-        "INFERENCE_PRECISION_HINT": HINTS[precision],
-        "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
-        "PERFORMANCE_HINT": "LATENCY",  # all threads on one batch
-        "ENABLE_CPU_PINNING": False,  # or processes that share a machine would all sit on its first cores
-    }
-    return _Exported(core.compile_model(core.read_model(parts[GRAPH], parts[WEIGHTS]), "CPU", settings))
+    core, threads = openvino.Core(), threads or len(os.sched_getaffinity(0))
+    graph = core.read_model(parts[GRAPH], parts[WEIGHTS])
+
+    def compiled(streams: int) -> openvino.CompiledModel:
+        settings = {
+            "INFERENCE_PRECISION_HINT": HINTS[precision],
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": streams,
+            "ENABLE_CPU_PINNING": False,  # or processes that share a machine would all sit on its first cores
+        }
+        return core.compile_model(graph, "CPU", settings)
+
+    apart = compiled(threads)
+    return _Exported(apart if threads == 1 else compiled(1), apart, threads)
 
 
 class _Exported:
-    def __init__(self, model: openvino.CompiledModel) -> None:
-        self.model, self.turn = model, threading.Lock()
+    """As many images as there are threads are answered side by side, a thread each; fewer by all threads together.
+
+    An image alone on a thread stays in the core's cache, and no thread waits for the others after every layer. That is
+    a tenth faster than a batch by all threads (DenseNet-121 at 224 px, two cores), and takes little memory.
+    """
+
+    def __init__(self, together: openvino.CompiledModel, apart: openvino.CompiledModel, threads: int) -> None:
+        self.together, self.apart, self.threads, self.turn = together, apart, threads, threading.Lock()
+        self.queue = openvino.AsyncInferQueue(apart, threads)
+        self.queue.set_callback(_keep)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Answer:
+        even = len(pixels) - len(pixels) % self.threads
         with self.turn:
-            answers = self.model(pixels)
-        return Answer(answers[0], answers[1], answers[2])
+            answers: dict[int, Answer] = {}
+            for place in range(even):
+                self.queue.start_async(pixels[place : place + 1], (answers, place))
+            self.queue.wait_all()
+            if even < len(pixels):
+                rest = self.together(pixels[even:])
+                answers[even] = Answer(rest[0], rest[1], rest[2])
+        parts = [answers[place] for place in sorted(answers)]
+        return Answer(*(np.concatenate(outputs) for outputs in zip(*parts, strict=True)))
+
+
+def _keep(request: openvino.InferRequest, where: tuple[dict[int, Answer], int]) -> None:
+    """Copy the outputs of one image from where the next one's will be."""
+    answers, place = where
+    logits, evidence, embedding = (request.get_output_tensor(output).data.copy() for output in range(3))
+    answers[place] = Answer(logits, evidence, embedding)
 
 
 def _key(network: Classifier | Committee) -> str:

@@ -143,15 +143,16 @@ def test_torch_in_fp32_is_the_reference_bit_by_bit(network: Classifier) -> None:
     assert all(np.array_equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
-def test_every_batch_size_gives_the_same_answers(network: Classifier, exported: Path) -> None:
-    answer = ready(network, Runtime("openvino"), cache=exported.parent, threads=1)
-    whole = images(33)
-    expected, maps, embeddings = answer(whole)
-    for number in range(1, 34):
-        logits, evidence, embedding = answer(whole[33 - number :])
-        np.testing.assert_allclose(logits, expected[33 - number :], atol=1e-4)
-        np.testing.assert_allclose(evidence, maps[33 - number :], atol=1e-4)
-        np.testing.assert_allclose(embedding, embeddings[33 - number :], atol=1e-4)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_every_batch_size_gives_the_same_answers(network: Classifier, exported: Path, threads: int) -> None:
+    answer = ready(network, Runtime("openvino"), cache=exported.parent, threads=threads)
+    most = 17
+    whole = images(most)
+    expected = forward(network, whole)
+    for number in range(1, most + 1):
+        for one, other in zip(answer(whole[most - number :]), expected, strict=True):
+            assert one.dtype == np.float32
+            np.testing.assert_allclose(one, other[most - number :], atol=1e-4)
 
 
 def test_answers_stay_when_the_next_ones_are_there(network: Classifier, exported: Path) -> None:
@@ -420,10 +421,11 @@ def test_pixels_may_lie_in_memory_in_any_order(network: Classifier, exported: Pa
 def test_threads_are_those_given(network: Classifier, exported: Path) -> None:
     from chestai.runtimes import exported as module
 
-    runtime = module.ready(network, "fp32", exported.parent, 1)
-    assert runtime.model.get_property("INFERENCE_NUM_THREADS") == 1
-    runtime = module.ready(network, "fp32", exported.parent, None)
-    assert runtime.model.get_property("INFERENCE_NUM_THREADS") <= len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0))
+    for threads, expected in ((1, 1), (2, 2), (None, cores)):
+        runtime = module.ready(network, "fp32", exported.parent, threads)
+        assert runtime.together.get_property("INFERENCE_NUM_THREADS") == min(expected, cores)
+        assert runtime.apart.get_property("NUM_STREAMS") == min(expected, cores)
     before = torch.get_num_threads()
     ready(network, Runtime(), threads=before + 1)
     assert torch.get_num_threads() == before + 1
