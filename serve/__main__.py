@@ -1,6 +1,7 @@
 """`python -m serve key=value ...`: serve a model until Ctrl-C."""
 
 import threading
+from functools import partial
 
 import ray
 
@@ -8,7 +9,9 @@ from chestai.command import main
 from chestai.notice import RESEARCH_USE
 from chestai.screen import Screen
 from chestai.sections import Config
+from serve import alone
 from serve.app import deploy, stop
+from serve.start import Endpoint
 from serve.tls import warning
 
 
@@ -16,26 +19,34 @@ def run(config: Config, screen: Screen) -> None:
     """Deploy, say how to ask, wait for an interrupt, leave no process behind."""
     screen.say(f"serve: starting {config.serve.model} of {config.tracking.model} on Ray Serve ...")
     try:
-        url, model, key = deploy(config)
-        asked = "curl" if not config.auth.required else 'curl -H "X-API-Key: $KEY"'
-        finding = model.bundle.card.findings[0]
-        if (told := warning(config)) is not None:
-            screen.say(told)
-        if key is not None:
-            screen.say(f"the first admin's key, shown this once: {key}")
-        screen.say(
-            f"serve: {config.tracking.model} version {model.version} at {url} (docs at {url}/docs)\n\n"
-            f"  {asked} -F file=@image.png {url}/infer\n"
-            f"  {asked} -F file=@image.png -H 'Accept: image/png' '{url}/infer?explain={finding}' -o overlay.png\n"
-            f"  {asked} {url}/studies\n"
-            f"  curl {url}/health/ready\n\n"
-            f"{RESEARCH_USE}\nCtrl-C stops it."
-        )
-        threading.Event().wait()
+        if alone.alone(config):
+            alone.run(config, partial(_tell, config, screen))
+        else:
+            _tell(config, screen, deploy(config))
+            threading.Event().wait()
     finally:
         if ray.is_initialized():
             stop()
             ray.shutdown()
+
+
+def _tell(config: Config, screen: Screen, endpoint: Endpoint) -> None:
+    """How to ask."""
+    url, model, key = endpoint
+    asked = "curl" if not config.auth.required else 'curl -H "X-API-Key: $KEY"'
+    finding = model.bundle.card.findings[0]
+    if (told := warning(config)) is not None:
+        screen.say(told)
+    if key is not None:
+        screen.say(f"the first admin's key, shown this once: {key}")
+    screen.say(
+        f"serve: {config.tracking.model} version {model.version} at {url} (docs at {url}/docs)\n\n"
+        f"  {asked} -F file=@image.png {url}/infer\n"
+        f"  {asked} -F file=@image.png -H 'Accept: image/png' '{url}/infer?explain={finding}' -o overlay.png\n"
+        f"  {asked} {url}/studies\n"
+        f"  curl {url}/health/ready\n\n"
+        f"{RESEARCH_USE}\nCtrl-C stops it."
+    )
 
 
 if __name__ == "__main__":

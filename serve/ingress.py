@@ -1,4 +1,4 @@
-"""The ingress deployment: the HTTP side on a replica, over the model deployment."""
+"""The HTTP side over the model deployment, and as a deployment itself."""
 
 import threading
 
@@ -15,25 +15,34 @@ from serve.web.application import application
 from serve.web.services import Services
 
 
+def services(
+    config: Config,
+    model: DeploymentHandle,
+    watch: DeploymentHandle,
+    canary: DeploymentHandle | None = None,
+    shadow: DeploymentHandle | None = None,
+) -> Services:
+    """What routes need, over deployments of Ray Serve; what is too old is purged from now on."""
+    others = (None if one is None else Remote(one) for one in (canary, shadow))
+    cluster = ray.get_runtime_context().gcs_address
+    jobs = Jobs(config, cluster) if config.serve.jobs else None
+    made = Services.of(config, Remote(model), RemoteWatch(watch), jobs, *others)
+    if (days := config.state.retention_days) is not None:
+        limits = (made.store.database, made.kept, days, threading.Event())
+        threading.Thread(target=purge_hourly, args=limits, name="retention", daemon=True).start()
+    return made
+
+
 @serve.ingress()
 class Ingress:
     """Holds no model: it checks and decodes what comes in, and passes pixels on."""
 
-    def __init__(
-        self,
-        config: Config,
-        model: DeploymentHandle,
-        watch: DeploymentHandle,
-        canary: DeploymentHandle | None,
-        shadow: DeploymentHandle | None,
-    ) -> None:
-        others = (None if one is None else Remote(one) for one in (canary, shadow))
-        cluster = ray.get_runtime_context().gcs_address
-        jobs = Jobs(config, cluster) if config.serve.jobs else None
-        self.services = services = Services.of(config, Remote(model), RemoteWatch(watch), jobs, *others)
-        if (days := config.state.retention_days) is not None:
-            limits = (services.store.database, services.kept, days, threading.Event())
-            threading.Thread(target=purge_hourly, args=limits, name="retention", daemon=True).start()
+    def __init__(self, config: Config, **behind: DeploymentHandle) -> None:
+        """
+        Args:
+            behind: as `services` takes them.
+        """
+        self.services = services(config, **behind)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return application(self.services)

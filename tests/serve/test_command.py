@@ -15,7 +15,7 @@ import pytest
 from chestai.bundle import Bundle
 from chestai.errors import UserError
 from chestai.sections import Config
-from serve.app import listenable
+from serve.start import listenable
 
 ROOT = Path(__file__).resolve().parents[2]
 RAY_STARTED = "Started a local Ray instance"  # in the log of a command
