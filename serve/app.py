@@ -14,6 +14,8 @@ from serve.start import Endpoint, checked, connect, with_job_server
 from serve.watch import Watch
 
 APPLICATION = "chestai"
+# Of the model's replicas. Its methods wait on threads of their own: a loop of their own would only be two hops more.
+ENVIRONMENT = {**FORWARD_ENV, "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
 
 
 def deploy(config: Config) -> Endpoint:
@@ -84,7 +86,11 @@ def _model(config: Config, which: str, name: str, fewest: int) -> serve.Applicat
     )
     deployment = serve.deployment(
         name=name,
-        ray_actor_options={"num_cpus": 1, "num_gpus": limits.gpus, "runtime_env": {"env_vars": FORWARD_ENV}},
+        ray_actor_options={
+            "num_cpus": 1,
+            "num_gpus": limits.gpus,
+            "runtime_env": {"env_vars": ENVIRONMENT},
+        },
         max_ongoing_requests=limits.max_ongoing_requests,
         max_queued_requests=limits.max_queued_requests,
         autoscaling_config=replicas,

@@ -1,9 +1,10 @@
 """Findings, triage and overlays of images that come with the request."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from serve.answers import Answer, Batch, Findings, Flagged, NotScored
@@ -30,7 +31,13 @@ from serve.web.reading import Seen, drawn, explained, given, seen
 from serve.web.services import Services, Used
 from serve.web.uploads import FORM, IMAGES, JSON, Named, Upload, received_all
 
-router = APIRouter(tags=["images of the request"])
+
+async def _place(services: Used) -> AsyncIterator[None]:
+    async with services.place():
+        yield
+
+
+router = APIRouter(tags=["images of the request"], dependencies=[Depends(_place)])
 
 FILE = {"type": "string", "format": "binary", "description": "The image, with its name."}
 

@@ -40,7 +40,8 @@ class Services:
     scorer: answers for images. lake: whose images have heatmaps. store: what is remembered. identity: who asks.
     watch: counts for the whole endpoint. notices: what it is told of this process. known, strangers: how often
     users may ask, by name, and those without a good key, by address. jobs: who does batch jobs, None: nobody.
-    kept: the images that were received, where they are kept. canary, shadow: where there is one.
+    kept: the images that were received, where they are kept. places: for requests whose images are worked on.
+    canary, shadow: where there is one.
     """
 
     config: Config
@@ -54,6 +55,7 @@ class Services:
     known: Rates
     strangers: Rates
     jobs: Runner | None
+    places: asyncio.Semaphore
     canary: Canary | None = None
     shadow: Shadow | None = None
 
@@ -78,7 +80,9 @@ class Services:
         identity = Identity(Keys(store.database), tokens, config.auth.required)
         notices = Notices(watch, store.counts)
         known, strangers = (Rates(config.auth.requests_per_minute, config.auth.burst) for _ in range(2))
-        lake, wait_s, share = Lake(config.lake), config.serve.deadline_seconds, config.serve.canary.share
+        limits, lake = config.serve, Lake(config.lake)
+        wait_s, share = limits.deadline_seconds, limits.canary.share
+        places = limits.max_ongoing_requests * limits.max_replicas + limits.max_queued_requests
         return cls(
             config,
             scorer,
@@ -91,6 +95,7 @@ class Services:
             known,
             strangers,
             jobs,
+            asyncio.Semaphore(places),
             None if canary is None else Canary(canary, share, wait_s, notices.canary),
             None if shadow is None else Shadow(shadow, wait_s, store.shadow, notices.shadow),
         )
@@ -108,6 +113,21 @@ class Services:
                 yield
         except TimeoutError as error:
             raise overloaded(f"no answer within {seconds:g} s: try again") from error
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """A place among the requests whose images are worked on.
+
+        There are as many as the model may take or keep waiting; who comes then is told so before their image is read
+        and decoded, which would take from those that have one.
+
+        Raises:
+            Refused: there is none.
+        """
+        if self.places.locked():
+            raise overloaded("all replicas are busy and the queue is full: try again")
+        async with self.places:
+            yield
 
     async def score(self, image_id: str, grey: Grey) -> Scored:
         """The answer to an image that came in, of the canary where it is one of its share.
