@@ -34,6 +34,7 @@ def run(config: Config, say: Callable[[Endpoint], None]) -> None:
         RuntimeError: a replica does not start; says why.
     """
     start = checked(config)
+    os.environ.setdefault("RAY_worker_niceness", "0")  # with Ray's own, 15, decoding here would push the model aside
     connect(start.config.cluster, jobs=config.serve.jobs and config.serve.job_server is None)
     config = with_job_server(start.config)
     serve.start(proxy_location="Disabled")

@@ -58,7 +58,7 @@ def test_without_a_champion_it_says_so_and_starts_nothing(tmp_path: Path) -> Non
 def test_ctrl_c_stops_it_and_leaves_no_process(champion: tuple[Config, Bundle]) -> None:
     config, _ = champion
     port = listenable("127.0.0.1", 0)
-    process = command(f"lake={config.lake}", f"serve.port={port}")
+    process = command("cluster=laptop", f"lake={config.lake}", f"serve.port={port}")
     try:
         said = await_line(process, f"http://127.0.0.1:{port}")
         assert "version 1" in said
