@@ -24,6 +24,7 @@ from chestai import config as conf
 from chestai.errors import UserError
 from chestai.sections import Config
 from serve.app import APPLICATION
+from serve.auth.access import NEEDS
 from serve.deployment import build, words
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -299,7 +300,8 @@ def test_endpoint_is_reached_through_its_service_by_a_gateway_only() -> None:
     (port,) = container["ports"]
     assert config.cluster.address is None and config.serve.host == "0.0.0.0"
     assert config.serve.port == port["containerPort"] == policy["ingress"][0]["ports"][0]["port"]
-    assert all(container[probe]["httpGet"]["port"] == port["name"] for probe in FIELDS["container"][-3:])
+    probes = [container[probe]["httpGet"] for probe in FIELDS["container"][-3:]]
+    assert all(probe["port"] == port["name"] and ("GET", probe["path"]) in NEEDS for probe in probes)
     assert service["type"] == "ClusterIP" and service["ports"][0]["targetPort"] == port["name"]
     label = {"matchLabels": pod["metadata"]["labels"]}
     assert label == {"matchLabels": service["selector"]} == policy["podSelector"] == deployment["selector"]

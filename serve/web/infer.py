@@ -1,7 +1,6 @@
 """Findings, triage and overlays of images that come with the request."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -32,12 +31,12 @@ from serve.web.services import Services, Used
 from serve.web.uploads import FORM, IMAGES, JSON, Named, Upload, received_all
 
 
-async def _place(services: Used) -> AsyncIterator[None]:
-    async with services.place():
-        yield
+async def _early(services: Used) -> None:
+    """Refuse before the body is read; while it is, which may take long, it has no place."""
+    services.check_place()
 
 
-router = APIRouter(tags=["images of the request"], dependencies=[Depends(_place)])
+router = APIRouter(tags=["images of the request"], dependencies=[Depends(_early)])
 
 FILE = {"type": "string", "format": "binary", "description": "The image, with its name."}
 
@@ -99,7 +98,7 @@ async def infer(
     if explain or as_png:
         check_overlays(modes)
     upload = await given(services, who, "infer", request)
-    async with services.in_time():
+    async with services.in_time(), services.place():
         image = await seen(services, who, "infer", upload)
         if as_png:
             return await _as_png(image, explain)
@@ -116,7 +115,7 @@ async def infer(
 async def predict(request: Request, services: Used, who: Who) -> Findings | Flagged:
     """The findings alone of one chest radiograph: no triage, no overlay."""
     upload = await given(services, who, "predict", request)
-    async with services.in_time():
+    async with services.in_time(), services.place():
         return (await seen(services, who, "predict", upload)).told(services.config.serve.modes)
 
 
@@ -137,7 +136,7 @@ async def batch_predict(request: Request, services: Used, who: Who) -> Batch:
     """The findings of several chest radiographs, each on its own: one that cannot be scored spoils no other."""
     limits = services.config.serve
     uploads = await received_all(request, limits.max_upload_mb * 2**20, limits.max_files)
-    async with services.in_time():
+    async with services.in_time(), services.place():
         return Batch(results=await asyncio.gather(*(_of_batch(services, who, upload) for upload in uploads)))
 
 

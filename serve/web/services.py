@@ -114,18 +114,21 @@ class Services:
         except TimeoutError as error:
             raise overloaded(f"no answer within {seconds:g} s: try again") from error
 
+    def check_place(self) -> None:
+        """Raises `Refused` where `place` would now."""
+        if self.places.locked():
+            raise overloaded("all replicas are busy and the queue is full: try again")
+
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """A place among the requests whose images are worked on.
+        """A place among the images that are worked on; there are as many as the model may take or keep waiting.
 
-        There are as many as the model may take or keep waiting; who comes then is told so before their image is read
-        and decoded, which would take from those that have one.
+        Who finds none is told so before their image is decoded, which would take from those that have one.
 
         Raises:
             Refused: there is none.
         """
-        if self.places.locked():
-            raise overloaded("all replicas are busy and the queue is full: try again")
+        self.check_place()
         async with self.places:
             yield
 

@@ -3,11 +3,15 @@
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
 
+from serve.web import infer
 from serve.web.application import application
+from serve.web.reading import Seen
+from serve.web.uploads import Upload
 from tests.serve.local import Reply, ask, local_app
 from tests.serve.models import image
 
@@ -37,6 +41,25 @@ def test_who_finds_none_is_told_to_come_back(app: FastAPI, route: str) -> None:
     full = with_places(app, 0)
     assert is_full(ask(full, route, [b"no image at all"], PNG))
     assert ask(full, "/studies", method="GET").status == 200
+
+
+def test_a_body_takes_none_while_it_comes(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    single = with_places(app, 1)
+    places, given, seen, taken = single.state.services.places, infer.given, infer.seen, []
+
+    async def came(*arguments: Any) -> Upload:
+        upload = await given(*arguments)
+        taken.append(places.locked())
+        return upload
+
+    async def worked_on(*arguments: Any) -> Seen:
+        taken.append(places.locked())
+        return await seen(*arguments)
+
+    monkeypatch.setattr(infer, "given", came)
+    monkeypatch.setattr(infer, "seen", worked_on)
+    assert ask(single, "/infer", [image(3)], PNG).status == 200
+    assert taken == [False, True]
 
 
 def test_a_place_is_free_again_whatever_became_of_the_image(app: FastAPI) -> None:
