@@ -52,11 +52,9 @@ def explained() -> Iterator[None]:
 def application(config: Config) -> serve.Application:
     """The endpoint's deployments, the HTTP side included."""
     limits = config.serve
-    # Room for every request that the model may take or keep waiting, and for those that are told to come back.
-    most = 2 * (limits.max_ongoing_requests * limits.max_replicas + limits.max_queued_requests)
     ingress = serve.deployment(
         ray_actor_options={"num_cpus": 0.1},
-        max_ongoing_requests=most,
+        max_ongoing_requests=2 * limits.places,  # those who are told to come back need room too
         autoscaling_config=AutoscalingConfig(
             min_replicas=1, max_replicas=limits.max_replicas, target_ongoing_requests=2 * limits.max_ongoing_requests
         ),
@@ -92,7 +90,7 @@ def _model(config: Config, which: str, name: str, fewest: int) -> serve.Applicat
             "runtime_env": {"env_vars": ENVIRONMENT},
         },
         max_ongoing_requests=limits.max_ongoing_requests,
-        max_queued_requests=limits.max_queued_requests,
+        max_queued_requests=limits.places,  # the HTTP side lets no more in
         autoscaling_config=replicas,
         user_config={"model": which},
     )(Model)

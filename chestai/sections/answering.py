@@ -82,6 +82,11 @@ class Serve(Section):
     shadow: Positive | None = None
     stay: bool
 
+    @property
+    def places(self) -> int:
+        """Images that a process of the HTTP side works on at a time: what replicas may take, and what may wait."""
+        return self.max_ongoing_requests * self.max_replicas + self.max_queued_requests
+
 
 class State(Section):
     url: str | None = None

@@ -98,7 +98,7 @@ async def infer(
     if explain or as_png:
         check_overlays(modes)
     upload = await given(services, who, "infer", request)
-    async with services.in_time(), services.place():
+    async with services.in_time():
         image = await seen(services, who, "infer", upload)
         if as_png:
             return await _as_png(image, explain)
@@ -115,7 +115,7 @@ async def infer(
 async def predict(request: Request, services: Used, who: Who) -> Findings | Flagged:
     """The findings alone of one chest radiograph: no triage, no overlay."""
     upload = await given(services, who, "predict", request)
-    async with services.in_time(), services.place():
+    async with services.in_time():
         return (await seen(services, who, "predict", upload)).told(services.config.serve.modes)
 
 
@@ -136,7 +136,7 @@ async def batch_predict(request: Request, services: Used, who: Who) -> Batch:
     """The findings of several chest radiographs, each on its own: one that cannot be scored spoils no other."""
     limits = services.config.serve
     uploads = await received_all(request, limits.max_upload_mb * 2**20, limits.max_files)
-    async with services.in_time(), services.place():
+    async with services.in_time():
         return Batch(results=await asyncio.gather(*(_of_batch(services, who, upload) for upload in uploads)))
 
 

@@ -110,6 +110,11 @@ async def seen(services: Services, who: Principal, action: str, upload: Upload) 
     Raises:
         Refused: the bytes are no usable image, or there is no room for it.
     """
+    async with services.place():
+        return await _seen(services, who, action, upload)
+
+
+async def _seen(services: Services, who: Principal, action: str, upload: Upload) -> Seen:
     started = time.perf_counter()
     try:
         grey = await read(upload.data)

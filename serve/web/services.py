@@ -82,7 +82,6 @@ class Services:
         known, strangers = (Rates(config.auth.requests_per_minute, config.auth.burst) for _ in range(2))
         limits, lake = config.serve, Lake(config.lake)
         wait_s, share = limits.deadline_seconds, limits.canary.share
-        places = limits.max_ongoing_requests * limits.max_replicas + limits.max_queued_requests
         return cls(
             config,
             scorer,
@@ -95,7 +94,7 @@ class Services:
             known,
             strangers,
             jobs,
-            asyncio.Semaphore(places),
+            asyncio.Semaphore(limits.places),
             None if canary is None else Canary(canary, share, wait_s, notices.canary),
             None if shadow is None else Shadow(shadow, wait_s, store.shadow, notices.shadow),
         )

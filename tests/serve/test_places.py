@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from serve.web import infer
+from chestai.pixels import Grey
+from serve.web import infer, reading
 from serve.web.application import application
-from serve.web.reading import Seen
 from serve.web.uploads import Upload
 from tests.serve.local import Reply, ask, local_app
 from tests.serve.models import image
@@ -45,19 +45,19 @@ def test_who_finds_none_is_told_to_come_back(app: FastAPI, route: str) -> None:
 
 def test_a_body_takes_none_while_it_comes(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
     single = with_places(app, 1)
-    places, given, seen, taken = single.state.services.places, infer.given, infer.seen, []
+    places, given, read, taken = single.state.services.places, infer.given, reading.read, []
 
     async def came(*arguments: Any) -> Upload:
         upload = await given(*arguments)
         taken.append(places.locked())
         return upload
 
-    async def worked_on(*arguments: Any) -> Seen:
+    async def decoded(data: bytes) -> Grey:
         taken.append(places.locked())
-        return await seen(*arguments)
+        return await read(data)
 
     monkeypatch.setattr(infer, "given", came)
-    monkeypatch.setattr(infer, "seen", worked_on)
+    monkeypatch.setattr(reading, "read", decoded)
     assert ask(single, "/infer", [image(3)], PNG).status == 200
     assert taken == [False, True]
 
