@@ -15,6 +15,7 @@ from serve.watch import Watch
 
 APPLICATION = "chestai"
 # Of the model's replicas. Its methods wait on threads of their own: a loop of their own would only be two hops more.
+LOOK_AGAIN_S = 0.05  # for room at a replica; Serve's own 0.5 leave it without work under overload
 ENVIRONMENT = {**FORWARD_ENV, "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
 
 
@@ -92,6 +93,7 @@ def _model(config: Config, which: str, name: str, fewest: int) -> serve.Applicat
         max_ongoing_requests=limits.max_ongoing_requests,
         max_queued_requests=limits.places,  # the HTTP side lets no more in
         autoscaling_config=replicas,
+        request_router_config={"max_backoff_s": LOOK_AGAIN_S},
         user_config={"model": which},
     )(Model)
     return deployment.bind(config)
