@@ -1,0 +1,59 @@
+"""The same files through evaluation, scoring and the endpoint: the same probabilities, and the library's heatmaps."""
+
+import base64
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from chestai import config as conf
+from chestai import explain, pixels
+from chestai.bundle import forward
+from chestai.lake import IMAGES
+from chestai.registry import Registry
+from chestai.runtimes import Runtime
+from chestai.screen import Screen
+from pipelines.answers import of_bundle
+from pipelines.ledger import read_scores
+from serve.scoring import loaded
+from serve.watching import Watching
+from serve.web.application import application
+from serve.web.services import Services
+from tests.chain import Chain
+from tests.serve.local import Local, LocalWatch, ask
+
+PNG = {"content-type": "image/png"}
+
+
+def test_evaluate_score_and_infer_give_the_same_numbers(finished: Chain, screen: Screen, tmp_path: Path) -> None:
+    lake, snapshot = finished.lake, finished.lake.snapshot()
+    registered = Registry(finished.config.tracking, lake).load("champion")
+    bundle, findings = registered.bundle, list(registered.bundle.card.findings)
+
+    evaluated = of_bundle(bundle, lake, snapshot, ["test"], 16, screen)
+    scores = read_scores(lake, registered.version).to_pandas().set_index("image_id")
+    ids = evaluated.column("image_id")
+    of_evaluation = bundle.calibration.apply(evaluated.logits)
+    np.testing.assert_allclose(scores.loc[ids, [f"prob_{one}" for one in findings]], of_evaluation, atol=1e-5)
+
+    config = conf.load([f"lake={tmp_path / 'lake'}", "cluster=laptop", "auth.required=false"])
+    ungated = replace(registered, bundle=replace(bundle, intake=None))
+    version = loaded(ungated, Runtime.of(config.runtime), "cpu", threads=1)
+    app = application(Services.of(config, Local(version), LocalWatch(Watching(lambda _: None)), None))
+    paths = lake.gold(snapshot, IMAGES).to_pandas().set_index("image_id")["path"]
+    for image_id, expected in list(zip(ids, of_evaluation, strict=True))[::4]:
+        data = Path(paths[image_id]).read_bytes()
+        reply = ask(app, f"/infer?explain={findings[0]}", [data], PNG)
+        assert reply.status == 200, reply.body
+        answer = reply.json()
+        np.testing.assert_allclose(list(answer["probabilities"].values()), expected, atol=1e-5)
+        assert answer["triage"]["bucket"] == scores.loc[image_id, "bucket"]
+
+        grey = pixels.decode(data)
+        plane = forward(bundle.network, pixels.resize(grey, bundle.card.size)[None]).evidence[0, 0]
+        drawn = explain.overlay(grey, explain.heatmap(plane, *grey.shape))
+        shown = base64.b64decode(answer["overlays"][0]["png"])
+        ours, theirs = (cv2.imdecode(np.frombuffer(one, np.uint8), cv2.IMREAD_COLOR) for one in (drawn, shown))
+        assert ours is not None and theirs is not None
+        assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 2, "of 255, from 1e-5 in the network's answer"
