@@ -83,6 +83,7 @@ def rows(lake: Lake, snapshot: Snapshot, table: str, root: str) -> list[str]:
     return sorted(found) if table == QUARANTINE else found
 
 
+@pytest.mark.slow
 def test_a_build_in_a_bucket_is_the_local_one(local: Built, lake: Lake) -> None:
     snapshot = lake.snapshot()
     apart = {"built_at": 0, "fingerprint": 0}
@@ -93,6 +94,7 @@ def test_a_build_in_a_bucket_is_the_local_one(local: Built, lake: Lake) -> None:
         assert lake.read(table, snapshot.versions[table]).schema.names == SCHEMAS[table].names
 
 
+@pytest.mark.slow
 def test_what_is_in_gold_can_be_read(local: Built, lake: Lake) -> None:
     usable = lake.usable(lake.snapshot(), [])
     assert usable.num_rows == local.snapshot.accounting["gold"]
@@ -101,6 +103,7 @@ def test_what_is_in_gold_can_be_read(local: Built, lake: Lake) -> None:
         assert read_bytes(path) == Path(path.replace(CORPUS, str(local.root))).read_bytes()
 
 
+@pytest.mark.slow
 def test_page_and_report_lie_in_the_bucket(s3: S3, lake: Lake) -> None:
     page = f"etl-{lake.snapshot().snapshot_id}.html"
     assert set(s3.keys("some/lake/reports/")) >= {f"some/lake/reports/{name}" for name in (page, "etl.json")}
@@ -109,6 +112,7 @@ def test_page_and_report_lie_in_the_bucket(s3: S3, lake: Lake) -> None:
     assert report is not None and report["facts"]["page"] == lake.uri("reports", page)
 
 
+@pytest.mark.slow
 def test_the_same_objects_are_not_built_twice(etl: Call, lake: Lake) -> None:
     again = etl(*WORDS)
     assert again.returncode == 0 and f"already built: snapshot {lake.snapshot().snapshot_id}" in again.stdout
@@ -139,6 +143,7 @@ def test_a_new_object_is_read_alone(s3: S3, etl: Call, lake: Lake, tmp_path: Pat
     assert [one.path for one in client.list_artifacts(logged.info.run_id)] == [f"etl-{new.snapshot_id}.html"]
 
 
+@pytest.mark.slow
 def test_credentials_are_written_nowhere(s3: S3, first: subprocess.CompletedProcess[str], place: Path) -> None:
     told = [first.stdout, first.stderr, *(path.read_text() for path in place.rglob("*.log"))]
     client = s3.client()
@@ -149,6 +154,7 @@ def test_credentials_are_written_nowhere(s3: S3, first: subprocess.CompletedProc
         assert not any(secret.encode() in content for content in kept)
 
 
+@pytest.mark.slow
 def test_commits_never_overwrite_each_other(s3: S3, lake: Lake) -> None:
     """Both ways of committing put a version into the log only where there is none (RFC 9110, If-None-Match: *)."""
     one, schema = pa.table({"n": [1]}), pa.schema({"n": pa.int64()})
