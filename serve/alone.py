@@ -14,7 +14,7 @@ from ray import serve
 from chestai.sections import Config
 from serve.app import behind, explained
 from serve.ingress import services
-from serve.start import Endpoint, bound, checked, connect, with_job_server
+from serve.start import Endpoint, bound, checked, connected
 from serve.web.application import application
 
 KEEP_ALIVE_S = 90  # as Ray Serve has it: longer than balancers keep a connection that rests
@@ -35,8 +35,7 @@ def run(config: Config, say: Callable[[Endpoint], None]) -> None:
     """
     start = checked(config)
     os.environ.setdefault("RAY_worker_niceness", "0")  # with Ray's own, 15, decoding here would push the model aside
-    connect(start.config.cluster, jobs=config.serve.jobs and config.serve.job_server is None)
-    config = with_job_server(start.config)
+    config = connected(start.config)
     serve.start(proxy_location="Disabled")
     apps = behind(config)
     with explained():

@@ -10,12 +10,12 @@ from chestai.bundle import FORWARD_ENV
 from chestai.sections import Config
 from serve.ingress import Ingress
 from serve.model import Model
-from serve.start import Endpoint, checked, connect, with_job_server
+from serve.start import Endpoint, checked, connected
 from serve.watch import Watch
 
 APPLICATION = "chestai"
-# Of the model's replicas. Its methods wait on threads of their own: a loop of their own would only be two hops more.
 LOOK_AGAIN_S = 0.05  # for room at a replica; Serve's own 0.5 leave it without work under overload
+# Of the model's replicas. Its methods wait on threads of their own: a loop of their own would only be two hops more.
 ENVIRONMENT = {**FORWARD_ENV, "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
 
 
@@ -27,10 +27,10 @@ def deploy(config: Config) -> Endpoint:
         RuntimeError: a replica does not start; says why.
     """
     start = checked(config)
-    connect(start.config.cluster, jobs=config.serve.jobs and config.serve.job_server is None)
+    config = connected(start.config)
     serve.start(http_options={"host": start.host, "port": start.port, **start.tls})
     with explained():
-        serve.run(application(with_job_server(start.config)), name=APPLICATION)
+        serve.run(application(config), name=APPLICATION)
     return start.endpoint()
 
 

@@ -72,14 +72,24 @@ def checked(config: Config) -> Start:
     return Start(config, model, key, host, listenable(host, config.serve.port), tls)
 
 
-def connect(cluster: Cluster, jobs: bool = False) -> None:
+def connected(config: Config) -> Config:
     """Be connected to Ray, the one that is there or an embedded one, which `ray.init` guards with a token.
 
-    Args:
-        jobs: an embedded one has its job server, on loopback.
+    Returns:
+        The config with the job server of that Ray where `serve.jobs` needs it; without jobs where it has none. An
+        embedded one has it on loopback.
     """
-    if ray.is_initialized():
-        return
+    asked = config.serve.jobs and config.serve.job_server is None
+    if not ray.is_initialized():
+        _connect(config.cluster, asked)
+    if not asked:
+        return config
+    place = get_dashboard_url()
+    told = {"job_server": f"http://{place}"} if place else {"jobs": False}
+    return config.model_copy(update={"serve": config.serve.model_copy(update=told)})
+
+
+def _connect(cluster: Cluster, jobs: bool) -> None:
     address = cluster.address or os.environ.get("RAY_ADDRESS")
     with own_signals():
         if address:
@@ -94,15 +104,6 @@ def connect(cluster: Cluster, jobs: bool = False) -> None:
                 dashboard_port=listenable("127.0.0.1", 0) if jobs else None,
                 log_to_driver=False,
             )
-
-
-def with_job_server(config: Config) -> Config:
-    """The config with the job server of the Ray that is connected; without jobs where it has none."""
-    if not config.serve.jobs or config.serve.job_server is not None:
-        return config
-    place = get_dashboard_url()
-    told = {"job_server": f"http://{place}"} if place else {"jobs": False}
-    return config.model_copy(update={"serve": config.serve.model_copy(update=told)})
 
 
 def listenable(host: str, port: int) -> int:
