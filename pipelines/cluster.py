@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import ray
 from ray.data import DataContext
 
-from chestai.command import own_signals
+from chestai.cli.signals import own_signals
+from chestai.config.schema import Cluster
 from chestai.errors import UserError
-from chestai.sections import Cluster
 
 T = TypeVar("T")
 

@@ -13,19 +13,21 @@ from dataclasses import replace
 
 import mlflow
 
-from chestai.bundle import Bundle, assembled
-from chestai.command import Summary, as_command
+from chestai.cli.console import Screen
+from chestai.cli.main import as_command
+from chestai.cli.summary import Summary
+from chestai.config.schema import Config
 from chestai.errors import UserError
-from chestai.lake import Lake
-from chestai.registry import Registry
-from chestai.screen import Screen
-from chestai.sections import Config
-from chestai.triage_tuning import tune
-from pipelines import guard
-from pipelines.answers import Answers, of_bundle
+from chestai.lake.lake import Lake
+from chestai.model.bundle import Bundle, assembled
+from chestai.model.calibrate import calibrated
+from chestai.model.registry import Registry
+from chestai.triage.tuning import tune
 from pipelines.cluster import connected
-from pipelines.packing import calibrated, register
-from pipelines.watching import with_scores
+from pipelines.evaluation import leakage
+from pipelines.inference.labelled_predictions import Answers, of_bundle
+from pipelines.training.monitors import with_scores
+from pipelines.training.register import register
 
 
 def run(config: Config, screen: Screen) -> Summary:
@@ -44,7 +46,7 @@ def run(config: Config, screen: Screen) -> Summary:
         raise UserError(f"derive.prevalence.{unknown[0]}: {title} has no such finding")
     if snapshot.splits.get("val", {}).get("files", 0) == 0:
         raise UserError(f"snapshot {snapshot.snapshot_id} has no frontal val image with a file to calibrate on")
-    guard.refuse_seen(bundle, title, lake, snapshot, ["val"])
+    leakage.refuse_seen(bundle, title, lake, snapshot, ["val"])
     with connected(config.cluster):
         val = of_bundle(bundle, lake, snapshot, ["val"], config.evaluate.batch_size, screen)
     bundle = calibrated(bundle, val.logits, val.targets, settings.calibration, settings.prevalence)

@@ -26,20 +26,26 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from chestai.command import Summary, as_command, main
-from chestai.findings import merged
-from chestai.lake import BOXES, IMAGES, LABELS, QUARANTINE, SCHEMAS, Lake, Snapshot, now
-from chestai.screen import Progress, Screen
-from chestai.sections import Config
-from pipelines import cluster, history, spark
-from pipelines.cleaning import account, judge, match, place_boxes, quarantine
-from pipelines.folder import listing_digest
-from pipelines.frames import to_delta
-from pipelines.gathering import Input, find_inputs, gather_boxes, gather_entries, gather_files
-from pipelines.inspection import inspect
-from pipelines.showing import show
-from pipelines.splits import refuse_leak, split_column
-from pipelines.stats import content_id, measure
+from chestai.cli.console import Progress, Screen
+from chestai.cli.main import as_command, main
+from chestai.cli.summary import Summary
+from chestai.clock import now
+from chestai.config.schema import Config
+from chestai.labels.findings import merged
+from chestai.lake.lake import Lake
+from chestai.lake.schemas import BOXES, IMAGES, LABELS, QUARANTINE, SCHEMAS
+from chestai.lake.snapshot import Snapshot
+from pipelines import cluster
+from pipelines.data.files import listing_digest
+from pipelines.spark import report
+from pipelines.spark import session as spark
+from pipelines.spark.arrow_io import to_delta
+from pipelines.spark.dataset_stats import content_id, measure
+from pipelines.spark.file_inspection import inspect
+from pipelines.spark.inputs import Input, find_inputs, gather_boxes, gather_entries, gather_files
+from pipelines.spark.reconcile import account, judge, match, place_boxes, quarantine
+from pipelines.spark.report import show
+from pipelines.spark.splits import refuse_leak, split_column
 
 FORMAT = 2  # of this code: raise it when the same input gives other rows than before
 
@@ -161,5 +167,5 @@ def _summary(config: Config, inputs: Sequence[Input], snapshot: Snapshot, read: 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["history"]:
-        main("pipelines.etl", history.run, sys.argv[2:])
+        main("pipelines.etl", report.run, sys.argv[2:])
     as_command("pipelines.etl", run)

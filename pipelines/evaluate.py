@@ -19,22 +19,24 @@ import mlflow
 import numpy as np
 
 from chestai import calibration
-from chestai.bundle import Bundle, assembled
-from chestai.command import Summary, as_command
+from chestai.cli.console import Screen
+from chestai.cli.main import as_command
+from chestai.cli.summary import Summary
+from chestai.config.schema import Config
 from chestai.errors import UserError
-from chestai.evidence import Evidence, Subject
-from chestai.lake import Lake, Snapshot
+from chestai.evaluation.evidence import Evidence, Subject
+from chestai.lake.lake import Lake
+from chestai.lake.snapshot import Snapshot
 from chestai.metrics.thresholds import youden
-from chestai.registry import Registered, Registry
-from chestai.screen import Screen
-from chestai.sections import Config
-from pipelines import guard, reporting
+from chestai.model.bundle import Bundle, assembled
+from chestai.model.calibrate import calibrated
+from chestai.model.registry import Registered, Registry
 from pipelines.cluster import connected
-from pipelines.gating import Rivals, Verdict, against_champion, decide
-from pipelines.measuring import Measured, Probed, evidence_of
-from pipelines.packing import calibrated
-from pipelines.predictions import of_file
-from pipelines.probing import examine, probe
+from pipelines.evaluation import leakage, report
+from pipelines.evaluation.external_predictions import of_file
+from pipelines.evaluation.measure import Measured, Probed, evidence_of
+from pipelines.evaluation.promotion import Rivals, Verdict, against_champion, decide
+from pipelines.evaluation.run_probes import examine, probe
 
 CANDIDATE = "candidate"
 STAGES = ("train", "derive")  # whose runs register models
@@ -96,9 +98,9 @@ def _candidate(
     model = registry.load(str(version))
     evidence, rivals = _evidence(config, screen, lake, snapshot, model.bundle, [model], registry)
     verdict = decide(config, registry, version, evidence, rivals)
-    made = reporting.files(evidence, verdict.checks)
-    page = reporting.save(lake, f"version-{version}-{evidence.data.split}", made)
-    reporting.log(registry, run_id, version, evidence, made)
+    made = report.files(evidence, verdict.checks)
+    page = report.save(lake, f"version-{version}-{evidence.data.split}", made)
+    report.log(registry, run_id, version, evidence, made)
     summary = _summary(evidence, verdict, page, started)
     summary.facts["done"] = _done(config, snapshot, version, registry)
     return summary
@@ -120,15 +122,15 @@ def _registered(
     models = registry.load_all(config.evaluate.model)
     bundle = assembled([model.bundle for model in models], config.evaluate.tta)
     evidence, _ = _evidence(config, screen, lake, snapshot, bundle, models, None)
-    made = reporting.files(evidence)
+    made = report.files(evidence)
     alone = evidence.subject.version
     names = ["version", "+".join(str(model.version) for model in models), *config.evaluate.tta, evidence.data.split]
-    page = reporting.save(lake, "-".join(names), made)
+    page = report.save(lake, "-".join(names), made)
     if alone is not None:
         run_id = registry.connect().get_model_version(models[0].name, str(alone)).run_id
-        reporting.log(registry, str(run_id), alone, evidence, made)
+        report.log(registry, str(run_id), alone, evidence, made)
     else:
-        reporting.log(registry, _new_run(registry, evidence.subject.title, snapshot), None, evidence, made)
+        report.log(registry, _new_run(registry, evidence.subject.title, snapshot), None, evidence, made)
     return _summary(evidence, Verdict("measured, nothing changed", ()), page, started)
 
 
@@ -146,7 +148,7 @@ def _evidence(
     versions = "+".join(str(model.version) for model in models)
     title = " with ".join([f"{models[0].name} version {versions}", *filter(None, [", ".join(settings.tta)])])
     splits = sorted({split, "val"})
-    guard.refuse_seen(bundle, title, lake, snapshot, splits)
+    leakage.refuse_seen(bundle, title, lake, snapshot, splits)
     with connected(config.cluster):
         examined = examine(config, screen, lake, snapshot, bundle, split, ["val"])
         val, measured = examined.answers.of("val"), examined.answers.of(split)
@@ -204,9 +206,9 @@ def _outside(
     reason = "predictions from a file: there is no network to ask"
     probed = Probed(None, None, None, None, dict.fromkeys(("localisation", "robustness", "latency"), reason))
     evidence = evidence_of(config, snapshot, whole, probed, screen)
-    made = reporting.files(evidence)
-    page = reporting.save(lake, f"predictions-{Path(name).stem}-{split}", made)
-    reporting.log(registry, _new_run(registry, f"evaluate {name}", snapshot), None, evidence, made)
+    made = report.files(evidence)
+    page = report.save(lake, f"predictions-{Path(name).stem}-{split}", made)
+    report.log(registry, _new_run(registry, f"evaluate {name}", snapshot), None, evidence, made)
     return _summary(evidence, Verdict("measured, nothing changed", ()), page, started)
 
 

@@ -14,12 +14,13 @@ from pathlib import Path
 import cv2
 import ray
 
-from chestai.command import Summary, as_command
+from chestai.cli.console import Screen
+from chestai.cli.main import as_command
+from chestai.cli.summary import Summary
+from chestai.config.schema import Config
 from chestai.errors import UserError
-from chestai.lake import Lake
+from chestai.lake.lake import Lake
 from chestai.phantom import Box, PhantomImage, plan, write_image, write_tables
-from chestai.screen import Screen
-from chestai.sections import Config
 from pipelines.cluster import connected
 
 MARK = "phantom.json"  # written first without `done`, and last with it

@@ -8,12 +8,13 @@ Raises UserError: no such version, refused by the gate, nothing to go back to.
 import sys
 import time
 
-from chestai.command import Summary, fact_table, main
+from chestai.cli.console import Screen
+from chestai.cli.main import main
+from chestai.cli.summary import Summary, fact_table
+from chestai.config.schema import Config
 from chestai.errors import UserError
-from chestai.lake import Lake
-from chestai.registry import PASSED, Registry
-from chestai.screen import Screen
-from chestai.sections import Config
+from chestai.lake.lake import Lake
+from chestai.model.registry import PASSED, Registry
 
 
 def run(config: Config, screen: Screen) -> Summary:

@@ -11,18 +11,20 @@ from typing import Any
 import pyarrow.compute as pc
 from rich.table import Table
 
-import serve.app as endpoint
-from chestai.bundle import Bundle
-from chestai.command import Stage, Summary, main, stage_table
+import serve.deployments.app as endpoint
+from chestai.cli.console import Screen
+from chestai.cli.main import main
+from chestai.cli.summary import Stage, Summary, stage_table
+from chestai.config.schema import Config
 from chestai.errors import UserError
-from chestai.lake import Lake
+from chestai.lake.lake import Lake
+from chestai.model.bundle import Bundle
+from chestai.model.registry import Registry
 from chestai.notice import RESEARCH_USE
-from chestai.registry import Registry
-from chestai.screen import Screen
-from chestai.sections import Config
-from pipelines import corpora, etl, evaluate, phantom, score, train
+from pipelines import etl, evaluate, phantom, score, train
 from pipelines.cluster import connected, log_folder
-from pipelines.ledger import read_scores
+from pipelines.scoring import corpus as corpora
+from pipelines.scoring.ledger import read_scores
 
 MOST_URGENT = 10
 

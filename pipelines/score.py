@@ -7,11 +7,11 @@
 
 - Ray Data streams bytes -> pixels (PNG, JPEG, DICOM) -> logits; probabilities are calibrated, the triage rule is the
   model's. Where the snapshot's pixel cache has the model's size, nothing is decoded.
-- A run scores only what is missing: see `pipelines.ledger`. It commits every `score.commit_seconds`: whatever dies, the
+- A run scores only what is missing: see `scoring.ledger`. It commits every `score.commit_seconds`: whatever dies, the
   next run repeats no more. `force=true` scores all anew; readers see old scores until the new ones are there.
-- `runtime` says what computes. Of a precision below fp32, val must say that it does no harm (`pipelines.admission`).
+- `runtime` says what computes. Of a precision below fp32, val must say that it does no harm (`precision_check`).
 - `match`, `split` narrow the corpus, and all files that are written for people. `status=FILE` tells how far the run is
-  (`pipelines.status`).
+  (`pipelines.scoring.status`).
 - `heatmaps=true`, `embeddings=true` keep more of each image; a run that asks for them does what lacks them anew.
 - What cannot be scored has a row with the reason, be it a file that kills the process that reads it. Of a folder
   that is also what the model's input gate refuses, as at the endpoint; the lake's images have been through the ETL.
@@ -26,23 +26,25 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from chestai.command import Summary, as_command
-from chestai.lake import Lake
-from chestai.registry import Registered, Registry
-from chestai.runtimes import Runtime
-from chestai.screen import Screen
-from chestai.sections import Config
-from pipelines import corpora, exports, ledger
-from pipelines.admission import admit
-from pipelines.answering import Asked
+from chestai.cli.console import Screen
+from chestai.cli.main import as_command
+from chestai.cli.summary import Summary
+from chestai.config.schema import Config
+from chestai.lake.lake import Lake
+from chestai.model.registry import Registered, Registry
+from chestai.model.runtimes import Runtime
 from pipelines.cluster import connected
-from pipelines.corpora import Corpus
-from pipelines.digests import Digests
-from pipelines.feed import PixelCache
-from pipelines.forwarding import Means, from_cache, from_files
-from pipelines.ledger import BUCKETS
-from pipelines.status import Status, watched
-from pipelines.writing import Writer
+from pipelines.data.digest_set import Digests
+from pipelines.data.pixel_cache import PixelCache
+from pipelines.inference.fault_isolation import Means, from_cache, from_files
+from pipelines.inference.predictors import Asked
+from pipelines.scoring import corpus as corpora
+from pipelines.scoring import exports, ledger
+from pipelines.scoring.corpus import Corpus
+from pipelines.scoring.ledger import BUCKETS
+from pipelines.scoring.precision_check import admit
+from pipelines.scoring.status import Status, watched
+from pipelines.scoring.writer import Writer
 
 
 def run(config: Config, screen: Screen) -> Summary:
@@ -134,7 +136,7 @@ def _score(
 
 
 def _answers(config: Config, corpus: Corpus, model: Registered, known: Digests, rows: pa.Table) -> Iterator[pa.Table]:
-    """`pipelines.forwarding.ANSWERED` of rows of `CORPUS` with their place `row`."""
+    """`pipelines.inference.fault_isolation.ANSWERED` of rows of `CORPUS` with their place `row`."""
     wanted = config.score
     asked = Asked(Runtime.of(config.runtime), wanted.heatmaps, wanted.embeddings)
     means = Means(model.bundle, asked, wanted.batch_size, wanted.actors, wanted.gate and corpus.snapshot is None)

@@ -24,22 +24,25 @@ from pyarrow import fs
 from ray.train import CheckpointConfig, FailureConfig, Result, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer
 
-from chestai import config as conf
-from chestai.bundle import FORWARD_ENV
-from chestai.command import Summary, as_command
+from chestai.cli.console import Screen
+from chestai.cli.main import as_command
+from chestai.cli.summary import Summary
+from chestai.config import load as conf
+from chestai.config.schema import Config
 from chestai.errors import UserError
-from chestai.lake import Lake, Snapshot
-from chestai.pretrained import load_pretrained
-from chestai.registry import Registry
-from chestai.screen import Screen
-from chestai.sections import Config
+from chestai.lake.lake import Lake
+from chestai.lake.snapshot import Snapshot
+from chestai.model.bundle import FORWARD_ENV
+from chestai.model.pretrained import load_pretrained
+from chestai.model.registry import Registry
 from pipelines.cluster import aside, check_room, connected
-from pipelines.feed import PixelCache, as_targets, pixel_cache, store_of, stored
-from pipelines.order import lanes_for, repeat_factors
-from pipelines.packing import best_epoch, new_network, normalisation, register_best, triage_rule
-from pipelines.relabelling import check_uncertain, pos_weight, relabelled, train_targets
-from pipelines.tracking import EpochMetrics, log_curves, log_inputs
-from pipelines.trainloop import Board, train_loop
+from pipelines.data.label_policy import check_uncertain, pos_weight, relabelled, train_targets
+from pipelines.data.pixel_cache import PixelCache, as_targets, pixel_cache, store_of, stored
+from pipelines.data.sampler import lanes_for, repeat_factors
+from pipelines.training.build import new_network, normalisation, triage_rule
+from pipelines.training.loop import Board, train_loop
+from pipelines.training.register import best_epoch, register_best
+from pipelines.training.tracking import EpochMetrics, log_curves, log_inputs
 
 
 def run(config: Config, screen: Screen) -> Summary:

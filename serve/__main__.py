@@ -5,22 +5,22 @@ from functools import partial
 
 import ray
 
-from chestai.command import main
+from chestai.cli.console import Screen
+from chestai.cli.main import main
+from chestai.config.schema import Config
 from chestai.notice import RESEARCH_USE
-from chestai.screen import Screen
-from chestai.sections import Config
-from serve import alone
-from serve.app import deploy, stop
-from serve.start import Endpoint
-from serve.tls import warning
+from serve.deployments import single_node
+from serve.deployments.app import deploy, stop
+from serve.deployments.preflight import Endpoint
+from serve.deployments.tls import warning
 
 
 def run(config: Config, screen: Screen) -> None:
     """Deploy, say how to ask, wait for an interrupt, leave no process behind."""
     screen.say(f"serve: starting {config.serve.model} of {config.tracking.model} on Ray Serve ...")
     try:
-        if alone.alone(config):
-            alone.run(config, partial(_tell, config, screen))
+        if single_node.alone(config):
+            single_node.run(config, partial(_tell, config, screen))
         else:
             _tell(config, screen, deploy(config))
             threading.Event().wait()

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import JSONResponse, Response
 
+from chestai.imaging.errors import Unreadable
 from chestai.notice import RESEARCH_USE
-from chestai.pixels import Unreadable
 
 RETRY_AFTER_S = 1  # what a client that found the queue full is told to wait
 WAITED_FOR = (429, 503)  # statuses that say when to try again
@@ -48,7 +48,7 @@ class Refused(Exception):
 
 
 def not_scored(error: Unreadable) -> Refused:
-    """An image that cannot be scored; the code is one of `chestai.pixels.REASONS`."""
+    """An image that cannot be scored; the code is one of `chestai.imaging.errors.REASONS`."""
     return Refused(422, error.reason, f"not scored: {error.detail}")
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from chestai import config as conf
-from chestai.screen import Screen
+from chestai.cli.console import Screen
+from chestai.config import load as conf
 from pipelines import etl, evaluate, phantom, score, train
 from pipelines.cluster import connected
-from tests.chain import Chain, small
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support.chain import Chain, small
+from tests.support.paths import ROOT
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,14 +20,14 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import start
 from ray.serve.schema import ServeDeploySchema
 
-from chestai import config as conf
+from chestai.config import load as conf
+from chestai.config.schema import Config
 from chestai.errors import UserError
-from chestai.sections import Config
-from serve.app import APPLICATION
-from serve.auth.access import NEEDS
-from serve.deployment import build, words
+from serve.auth.permissions import NEEDS
+from serve.deployments.app import APPLICATION
+from serve.deployments.builder import build, words
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 MANIFESTS = sorted((ROOT / "conf" / "kuberay").glob("*.yaml"))
 SERVICE = ROOT / "serve" / "deploy.yaml"
 PLACES = [ROOT / "cluster.yaml", ROOT / "Dockerfile", ROOT / "compose.yaml", SERVICE, *MANIFESTS]

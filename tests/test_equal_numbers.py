@@ -7,21 +7,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from chestai import config as conf
-from chestai import explain, pixels
-from chestai.bundle import forward
-from chestai.lake import IMAGES
-from chestai.registry import Registry
-from chestai.runtimes import Runtime
-from chestai.screen import Screen
-from pipelines.answers import of_bundle
-from pipelines.ledger import read_scores
-from serve.scoring import loaded
-from serve.watching import Watching
-from serve.web.application import application
-from serve.web.services import Services
-from tests.chain import Chain
-from tests.serve.local import Local, LocalWatch, ask
+from chestai.cli.console import Screen
+from chestai.config import load as conf
+from chestai.imaging import preprocess
+from chestai.imaging.heatmap import heatmap, overlay
+from chestai.lake.schemas import IMAGES
+from chestai.model.bundle import forward
+from chestai.model.registry import Registry
+from chestai.model.runtimes import Runtime
+from pipelines.inference.labelled_predictions import of_bundle
+from pipelines.scoring.ledger import read_scores
+from serve.api.app import application
+from serve.api.services import Services
+from serve.inference.predictor import loaded
+from serve.monitoring.collector import Watching
+from tests.serve.support.local import Local, LocalWatch, ask
+from tests.support.chain import Chain
 
 PNG = {"content-type": "image/png"}
 
@@ -50,9 +51,9 @@ def test_evaluate_score_and_infer_give_the_same_numbers(finished: Chain, screen:
         np.testing.assert_allclose(list(answer["probabilities"].values()), expected, atol=1e-5)
         assert answer["triage"]["bucket"] == scores.loc[image_id, "bucket"]
 
-        grey = pixels.decode(data)
-        plane = forward(bundle.network, pixels.resize(grey, bundle.card.size)[None]).evidence[0, 0]
-        drawn = explain.overlay(grey, explain.heatmap(plane, *grey.shape))
+        grey = preprocess.decode(data)
+        plane = forward(bundle.network, preprocess.resize(grey, bundle.card.size)[None]).evidence[0, 0]
+        drawn = overlay(grey, heatmap(plane, *grey.shape))
         shown = base64.b64decode(answer["overlays"][0]["png"])
         ours, theirs = (cv2.imdecode(np.frombuffer(one, np.uint8), cv2.IMREAD_COLOR) for one in (drawn, shown))
         assert ours is not None and theirs is not None

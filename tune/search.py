@@ -12,9 +12,9 @@ from ray.tune.search.optuna import OptunaSearch
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from chestai.config.schema import Tune
 from chestai.errors import UserError
-from chestai.lake import Lake
-from chestai.sections import Tune
+from chestai.lake.lake import Lake
 from tune.space import suggest
 
 METRIC, MODE = "selection", "max"  # what training chooses its best epoch by

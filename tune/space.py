@@ -6,8 +6,8 @@ from typing import Any
 import optuna
 from omegaconf import OmegaConf
 
+from chestai.config.schema import Choice, Dimension, Range
 from chestai.errors import UserError
-from chestai.sections import Choice, Dimension, Range
 
 Draws = dict[str, Any]
 

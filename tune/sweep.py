@@ -21,21 +21,23 @@ from ray.tune.search import ConcurrencyLimiter
 from ray.util.state import list_actors
 from ray.util.state.exception import RayStateApiException
 
-from chestai import config as conf
-from chestai.command import Summary, as_command
+from chestai.cli.console import Screen
+from chestai.cli.main import as_command
+from chestai.cli.summary import Summary
+from chestai.config import load as conf
+from chestai.config.schema import Config
 from chestai.errors import UserError
-from chestai.lake import Lake, Snapshot
-from chestai.registry import Registry
-from chestai.screen import Screen
-from chestai.sections import Config
+from chestai.lake.lake import Lake
+from chestai.lake.snapshot import Snapshot
+from chestai.model.registry import Registry
 from pipelines import evaluate, train
 from pipelines.cluster import aside, check_room, connected
-from pipelines.feed import pixel_cache
+from pipelines.data.pixel_cache import pixel_cache
 from tune.plots import log_plots
+from tune.progress import watching
 from tune.search import METRIC, MODE, scheduler, searcher, storage, study_of
 from tune.space import as_experiment, check, values_of
 from tune.trial import end_trials, reason, train_trial
-from tune.watch import watching
 
 CONFIG = "config.json"
 

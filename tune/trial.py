@@ -8,9 +8,10 @@ from mlflow.entities import Run
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from chestai import config as conf
-from chestai.lake import Lake, Snapshot
-from chestai.registry import Registry
+from chestai.config import load as conf
+from chestai.lake.lake import Lake
+from chestai.lake.snapshot import Snapshot
+from chestai.model.registry import Registry
 from pipelines.train import build_trainer, forget
 
 PARENT, TRIAL, ENDED = "mlflow.parentRunId", "chestai.trial", "chestai.ended"

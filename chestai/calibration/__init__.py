@@ -5,8 +5,8 @@ A calibration has `method`, `fallback`, `apply` (logits to probabilities), `move
 
 from chestai.calibration.fitting import fit
 from chestai.calibration.isotonic import Isotonic
-from chestai.calibration.kinds import METHODS, AnyCalibration, from_dict
 from chestai.calibration.linear import Calibration, uncalibrated
+from chestai.calibration.methods import METHODS, AnyCalibration, from_dict
 from chestai.calibration.prior import shift
 
 __all__ = [

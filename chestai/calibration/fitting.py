@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from chestai.calibration.isotonic import Isotonic, fit_isotonic
-from chestai.calibration.kinds import METHODS, AnyCalibration
 from chestai.calibration.linear import Calibration
-from chestai.calibration.odds import Floats
+from chestai.calibration.logit import Floats
+from chestai.calibration.methods import METHODS, AnyCalibration
 from chestai.calibration.platt import fit_platt
 from chestai.calibration.temperature import fit_temperature
-from chestai.metrics.known import known
+from chestai.metrics.masking import known
 
 
 @overload

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from chestai.calibration.odds import Floats, log_odds, sigmoid
+from chestai.calibration.logit import Floats, log_odds, sigmoid
 
 
 @dataclass(frozen=True)

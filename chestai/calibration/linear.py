@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from chestai.calibration.odds import Floats, sigmoid
+from chestai.calibration.logit import Floats, sigmoid
 
 LINEAR = ("none", "platt", "temperature")
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chestai.calibration.linear import Calibration
-from chestai.calibration.odds import Floats
+from chestai.calibration.logit import Floats
 
 
 def fit_platt(pairs: Sequence[tuple[NDArray[np.bool_], Floats]], prior: Sequence[float]) -> Calibration:

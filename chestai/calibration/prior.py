@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from chestai.calibration.isotonic import Isotonic
-from chestai.calibration.kinds import AnyCalibration
-from chestai.calibration.odds import Floats, log_odds
+from chestai.calibration.logit import Floats, log_odds
+from chestai.calibration.methods import AnyCalibration
 
 Prevalences = Mapping[str, float | None] | ArrayLike
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chestai.calibration.linear import Calibration
-from chestai.calibration.odds import Floats, sigmoid
+from chestai.calibration.logit import Floats, sigmoid
 
 
 def fit_temperature(pairs: Sequence[tuple[NDArray[np.bool_], Floats]], prior: Sequence[float]) -> Calibration:

@@ -6,7 +6,7 @@ cannot define (say, an AUROC without positives) is NaN, never a guess.
 
 from chestai.metrics.bootstrap import Estimate, clustered_weights, percentile_interval, point_and_replicates
 from chestai.metrics.comparison import Comparison, compare
-from chestai.metrics.operating import POINTS, PointReport, at_points, choose
+from chestai.metrics.operating_points import POINTS, PointReport, at_points, choose
 from chestai.metrics.ranking import Ranking, auroc, average_precision
 from chestai.metrics.reliability import brier, expected_calibration_error
 from chestai.metrics.report import FindingReport, Report, evaluate

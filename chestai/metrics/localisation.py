@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from chestai import explain
+from chestai.imaging.heatmap import heatmap
 from chestai.metrics.bootstrap import Estimate, clustered_weights
 
 Floats = NDArray[np.float64]
@@ -179,7 +179,7 @@ def random_map(height: int, width: int, grid: int, seed: int) -> NDArray[np.floa
         float32 (height, width) in 0 to 1, enlarged as the network's maps are (`explain.heatmap`).
     """
     noise = np.random.default_rng(seed).random((grid, grid), dtype=np.float32)
-    return explain.heatmap(noise, height, width)
+    return heatmap(noise, height, width)
 
 
 def centre_prior(height: int, width: int) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from chestai.metrics.known import known
+from chestai.metrics.masking import known
 
 Floats = NDArray[np.float64]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from chestai.metrics.known import known
+from chestai.metrics.masking import known
 from chestai.metrics.ranking import Ranking
 
 

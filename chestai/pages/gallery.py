@@ -18,10 +18,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
-from chestai.explain import shown
+from chestai.imaging.heatmap import shown
+from chestai.imaging.preprocess import Grey, fitted
 from chestai.pages.page import NOTHING, Page, Section, jpeg, number, render, words
-from chestai.pixels import Grey, fitted
-from chestai.triage import Bucket
+from chestai.triage.rule import Bucket
 
 SIDE = 384  # pixels of an image's longer side
 MAP_SIDE = 96  # of a map's: it comes from a grid of few cells, and the browser smooths it

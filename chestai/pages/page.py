@@ -17,8 +17,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib import rc_context
 from matplotlib.figure import Figure as Drawing
 
+from chestai.imaging.preprocess import Grey
 from chestai.notice import RESEARCH_USE
-from chestai.pixels import Grey
 
 JPEG_QUALITY = 82
 NOTHING = "\u2013"  # an en dash, where there is no number

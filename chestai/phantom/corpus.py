@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from chestai.findings import NO_FINDING
+from chestai.labels.findings import NO_FINDING
 from chestai.phantom.film import Box, draw
 from chestai.phantom.roster import PhantomImage
 

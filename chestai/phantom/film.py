@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from chestai.findings import NIH14
-from chestai.phantom.anatomy import Array, Film, normal_film, thorax
+from chestai.labels.findings import NIH14
+from chestai.phantom.anatomy import Film, normal_film
 from chestai.phantom.lesions import ANYWHERE, BUILDS, LESIONS, SITES, Site
 from chestai.phantom.roster import PhantomImage
+from chestai.phantom.thorax import Array, thorax
 
 Box = tuple[float, float, float, float]
 

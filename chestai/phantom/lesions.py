@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from chestai.phantom.anatomy import LEFT, RIGHT, SIDES, Array, Film, Thorax, edge
+from chestai.phantom.anatomy import Film, edge
 from chestai.phantom.shapes import cloud, fill, lung, radial, strokes
+from chestai.phantom.thorax import LEFT, RIGHT, SIDES, Array, Thorax
 
 
 @dataclass(frozen=True)

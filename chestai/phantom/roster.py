@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from chestai.errors import UserError
-from chestai.findings import NIH14
+from chestai.labels.findings import NIH14
 
 Form = Literal["grey", "rgba", "truncated", "not_an_image", "duplicate"]
 Split = Literal["train_val", "test"]

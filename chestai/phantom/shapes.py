@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from chestai.phantom.anatomy import Array, Film, draw_segments
+from chestai.phantom.anatomy import Film, draw_segments
+from chestai.phantom.thorax import Array
 
 
 def fill(film: Film, shape: Array, strength: float) -> None:

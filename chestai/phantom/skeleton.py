@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from chestai.phantom.anatomy import Thorax
+    from chestai.phantom.thorax import Thorax
 
 RIBS = 10
 _STEPS = 20

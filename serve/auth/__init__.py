@@ -1,1 +1,1 @@
-"""Who asks, and what they may. Stands on `serve.state`; knows no HTTP."""
+"""Who asks, and what they may. Stands on `serve.db`; knows no HTTP."""

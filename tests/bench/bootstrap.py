@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from chestai.findings import NIH14
+from chestai.labels.findings import NIH14
 from chestai.metrics import POINTS, at_points, clustered_weights, compare, evaluate
 from tests.bench.record import memory, record
 

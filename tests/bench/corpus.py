@@ -5,10 +5,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from chestai.delta import commit, write_part
-from chestai.findings import NIH14
-from chestai.lake import BOXES, IMAGES, LABELS, QUARANTINE, SCHEMAS, Lake, Snapshot, now
-from pipelines.feed import GROUP_ROWS, ROWS, SCHEMA, SHARD_ROWS, PixelCache
+from chestai.clock import now
+from chestai.labels.findings import NIH14
+from chestai.lake.delta import commit, write_part
+from chestai.lake.lake import Lake
+from chestai.lake.schemas import BOXES, IMAGES, LABELS, QUARANTINE, SCHEMAS
+from chestai.lake.snapshot import Snapshot
+from pipelines.data.pixel_cache import GROUP_ROWS, ROWS, SCHEMA, SHARD_ROWS, PixelCache
 
 
 def lake_of(files: list[Path], root: Path, name: str) -> tuple[Lake, Snapshot]:

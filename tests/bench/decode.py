@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from chestai import pixels
+from chestai.imaging import preprocess
 from tests.bench.record import record
 
 SIZES, IMAGES, ROUNDS = (224, 320, 512), 48, 5
@@ -41,7 +41,7 @@ def pillow_grey(data: bytes, size: int) -> object:
 
 
 def unchecked(data: bytes, size: int) -> object:
-    return pixels.resize(_opencv(data), size)
+    return preprocess.resize(_opencv(data), size)
 
 
 def opencv_area(data: bytes, size: int) -> object:
@@ -52,7 +52,7 @@ def opencv_linear(data: bytes, size: int) -> object:
     return cv2.resize(_opencv(data), (size, size), interpolation=cv2.INTER_LINEAR)
 
 
-def _opencv(data: bytes) -> pixels.Grey:
+def _opencv(data: bytes) -> preprocess.Grey:
     grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     assert grey is not None
     return grey.astype(np.uint8, copy=False)
@@ -61,7 +61,7 @@ def _opencv(data: bytes) -> pixels.Grey:
 REFERENCE = "Pillow RGB, torchvision Resize and ToTensor"
 WAYS: dict[str, Way] = {
     REFERENCE: pillow_rgb,
-    "ours": pixels.load,
+    "ours": preprocess.load,
     "ours, file not checked to be whole": unchecked,
     "Pillow grey, antialiased bilinear": pillow_grey,
     "OpenCV, one area step": opencv_area,

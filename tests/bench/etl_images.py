@@ -19,16 +19,16 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 from rich.console import Console
 
-from chestai import config as conf
-from chestai.lake import Lake
-from chestai.screen import Screen
-from pipelines import spark
+from chestai.cli.console import Screen
+from chestai.config import load as conf
+from chestai.lake.lake import Lake
 from pipelines.cluster import connected
-from pipelines.folder import Folder
-from pipelines.frames import from_arrow
-from pipelines.inspection import inspect, inspect_file
+from pipelines.data.files import Folder
+from pipelines.spark import session as spark
+from pipelines.spark.arrow_io import from_arrow
+from pipelines.spark.file_inspection import inspect, inspect_file
 from tests.bench.record import memory, record
-from tests.pngs import marked
+from tests.support.pngs import marked
 
 IMAGES, ROUNDS, BARE, CORES = (1000, 4000), 3, 500, 2
 

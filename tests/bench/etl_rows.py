@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from chestai.lake import Lake
+from chestai.lake.lake import Lake
 from tests.bench.record import memory, record
 
 FACTORS = (1, 4, 16)

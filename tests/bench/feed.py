@@ -23,13 +23,13 @@ import torch
 from rich.console import Console
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from chestai import config as conf
-from chestai import pixels
-from chestai.screen import Screen
+from chestai.cli.console import Screen
+from chestai.config import load as conf
+from chestai.imaging import preprocess
 from pipelines.cluster import connected
-from pipelines.feed import Shards, Store, pixel_cache, store_of
-from pipelines.order import epoch_order
-from pipelines.stream import epoch, in_background
+from pipelines.data.loader import epoch, in_background
+from pipelines.data.pixel_cache import Shards, Store, pixel_cache, store_of
+from pipelines.data.sampler import epoch_order
 from tests.bench.corpus import lake_of, noise_cache
 from tests.bench.etl_images import copies
 from tests.bench.record import record
@@ -44,7 +44,7 @@ def bare(folder: Path) -> float:
     paths = sorted(folder.iterdir())[:BARE]
     started = time.monotonic()
     for path in paths:
-        pixels.load(path.read_bytes(), SIZE)
+        preprocess.load(path.read_bytes(), SIZE)
     return len(paths) / (time.monotonic() - started)
 
 

@@ -19,9 +19,9 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
-from chestai import explain
-from chestai.findings import NIH14
-from chestai.network import Classifier
+from chestai.labels.findings import NIH14
+from chestai.model import gradcam
+from chestai.model.classifier import Classifier
 from tests.bench.record import record
 
 SIZE = 224
@@ -64,7 +64,7 @@ def ways(network: Classifier) -> dict[str, Way]:
             return pooled(torch.from_numpy(batch)).numpy()
 
     def maps(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return explain.maps(network, batch).values
+        return gradcam.maps(network, batch).values
 
     def one_map(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         return package(torch.from_numpy(batch).unsqueeze(1).float(), [ClassifierOutputTarget(0)] * len(batch))

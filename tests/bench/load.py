@@ -30,14 +30,14 @@ import httpx
 import numpy as np
 import psutil
 
-from chestai import config as conf
-from chestai import pixels
-from chestai.bundle import FORWARD_ENV
-from chestai.runtimes import Runtime, ready
+from chestai.config import load as conf
+from chestai.imaging import preprocess
+from chestai.model.bundle import FORWARD_ENV
+from chestai.model.runtimes import Runtime, ready
 from tests.bench.etl_images import copies
 from tests.bench.record import record
 from tests.bench.score import SIZE, bundle, registered
-from tests.pipelines.processes import free_port
+from tests.support.processes import free_port
 
 ROUNDS, FILES, WARM = 3, 400, 40
 ONE, EIGHT, OVERLOAD = 60, 240, 2000  # requests
@@ -58,7 +58,7 @@ def parts(folder: Path) -> tuple[float, float]:
     for path in sorted(folder.iterdir())[:ONE]:
         data = path.read_bytes()
         started = time.perf_counter()
-        square = pixels.load(data, SIZE)
+        square = preprocess.load(data, SIZE)
         decoded = time.perf_counter()
         answer(square[None])
         decoding.append(decoded - started)

@@ -18,12 +18,12 @@ from fastapi import FastAPI, Request
 from PIL import Image
 from torchvision import transforms
 
-from chestai import config as conf
-from chestai import pixels
-from chestai.findings import NIH14
-from chestai.registry import Registered
-from chestai.runtimes import Runtime
-from serve.scoring import loaded
+from chestai.config import load as conf
+from chestai.imaging import preprocess
+from chestai.labels.findings import NIH14
+from chestai.model.registry import Registered
+from chestai.model.runtimes import Runtime
+from serve.inference.predictor import loaded
 from tests.bench.score import SIZE, bundle
 
 
@@ -33,7 +33,7 @@ def plain() -> FastAPI:
 
     @app.post("/infer")
     async def infer(request: Request) -> dict[str, object]:
-        square = await asyncio.to_thread(pixels.load, await request.body(), SIZE)
+        square = await asyncio.to_thread(preprocess.load, await request.body(), SIZE)
         (scored,) = await asyncio.get_running_loop().run_in_executor(turn, version.score, [square])
         return {"probabilities": scored.probabilities, "triage": scored.triage.model_dump()}
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from chestai.lake import Lake
+from chestai.lake.lake import Lake
 from tests.bench.record import record
-from tests.pipelines.test_evaluate_nih import predictions
+from tests.support.predictions import predictions
 
 IMAGES = 22_433
 LABELS = ("Data_Entry_2017.csv", "train_val_list.txt", "test_list.txt", "BBox_List_2017.csv")

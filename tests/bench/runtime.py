@@ -5,7 +5,7 @@
 DenseNet-121 at 224 pixels, weights random, one core, memory as workers have it (`FORWARD_ENV`); logits and evidence,
 from `uint8` pixels. The ways take turns; CPU time is given beside wall time, because it sees less of what else the
 machine does. Images a second are by CPU time. How far answers differ is not measured here: random weights say nothing
-of it (see `chestai.runtimes.precision`).
+of it (see `chestai.model.runtimes.precision`).
 """
 
 import os
@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from chestai.bundle import FORWARD_ENV
-from chestai.findings import NIH14
-from chestai.network import Classifier
-from chestai.runtimes import Forward, Runtime, ready
+from chestai.labels.findings import NIH14
+from chestai.model.bundle import FORWARD_ENV
+from chestai.model.classifier import Classifier
+from chestai.model.runtimes import Forward, Runtime, ready
 from tests.bench.record import record
 
 SIZE = 224

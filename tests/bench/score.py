@@ -31,20 +31,20 @@ from rich.console import Console
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from chestai import config as conf
-from chestai.bundle import FORWARD_ENV, Bundle, Card, Member
 from chestai.calibration import Calibration
-from chestai.command import Summary
-from chestai.findings import NIH14
-from chestai.lake import Lake
-from chestai.registry import Registry
-from chestai.runtimes import Runtime, ready
-from chestai.runtimes.effect import Effect
-from chestai.screen import Screen
-from chestai.sections import Config
+from chestai.cli.console import Screen
+from chestai.cli.summary import Summary
+from chestai.config import load as conf
+from chestai.config.schema import Config
+from chestai.labels.findings import NIH14
+from chestai.lake.lake import Lake
+from chestai.model.bundle import FORWARD_ENV, Bundle, Card, Member
+from chestai.model.registry import Registry
+from chestai.model.runtimes import Runtime, ready
+from chestai.model.runtimes.effect import Effect
 from pipelines import score
 from pipelines.cluster import connected
-from pipelines.packing import register
+from pipelines.training.register import register
 from tests.bench.etl_images import copies
 from tests.bench.feed import BARE, bare_on_all_cores
 from tests.bench.record import memory, record

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from ray.data.extensions import ArrowTensorArray
 
-from chestai import pixels
+from chestai.imaging import preprocess
 from tests.bench.record import record
 
 SIZES, IMAGES, ROUNDS = (224, 320), 4096, 5
@@ -161,7 +161,7 @@ def main(originals: Path) -> None:
     files = [path.read_bytes() for path in sorted(originals.glob("*.png"))]
     rows: list[dict[str, object]] = []
     for size in SIZES:
-        small = np.stack([pixels.load(data, size) for data in files])
+        small = np.stack([preprocess.load(data, size) for data in files])
         images = small[np.arange(IMAGES) % len(small)]
         out = np.empty_like(images)
         with tempfile.TemporaryDirectory() as temporary:

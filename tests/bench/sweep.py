@@ -12,11 +12,11 @@ from pathlib import Path
 
 from mlflow.entities import Run
 
-from chestai import config as conf
-from chestai.lake import Lake
-from chestai.registry import Registry
-from chestai.screen import Screen, quiet
-from chestai.sections import Config
+from chestai.cli.console import Screen, quiet
+from chestai.config import load as conf
+from chestai.config.schema import Config
+from chestai.lake.lake import Lake
+from chestai.model.registry import Registry
 from pipelines import etl, phantom, train
 from pipelines.cluster import connected
 from tests.bench.record import record

@@ -20,15 +20,15 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from chestai import config as conf
-from chestai.bundle import FORWARD_ENV
-from chestai.findings import NIH14
-from chestai.network import Classifier
-from chestai.registry import Registry
-from chestai.sections import Config
+from chestai.config import load as conf
+from chestai.config.schema import Config
+from chestai.labels.findings import NIH14
+from chestai.model.bundle import FORWARD_ENV
+from chestai.model.classifier import Classifier
+from chestai.model.registry import Registry
 from pipelines.cluster import connected
-from pipelines.learner import autocast_dtype
 from pipelines.train import build_trainer
+from pipelines.training.learner import autocast_dtype
 from tests.bench.corpus import lake_of, noise_cache
 from tests.bench.record import record
 

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import mlflow
 
-from chestai import config as conf
-from chestai.lake import Lake, now
-from chestai.registry import Registry
-from chestai.screen import Screen, quiet
-from chestai.sections import Config
+from chestai.cli.console import Screen, quiet
+from chestai.clock import now
+from chestai.config import load as conf
+from chestai.config.schema import Config
+from chestai.lake.lake import Lake
+from chestai.model.registry import Registry
 from pipelines.cluster import connected
 from pipelines.train import build_trainer
 from tests.bench.corpus import lake_of, noise_cache

@@ -8,15 +8,15 @@ import mlflow
 import pytest
 from pyspark.sql import SparkSession
 
-from chestai import config as conf
-from chestai.bundle import Bundle
-from chestai.lake import Lake
-from chestai.registry import Registry
-from chestai.sections import Config
-from pipelines import spark
-from pipelines.packing import register
-from tests.pipelines.corpus import configure, run
-from tests.serve.models import make_bundle
+from chestai.config import load as conf
+from chestai.config.schema import Config
+from chestai.lake.lake import Lake
+from chestai.model.bundle import Bundle
+from chestai.model.registry import Registry
+from pipelines.spark import session as spark
+from pipelines.training.register import register
+from tests.support.corpus import configure, run
+from tests.support.models import make_bundle
 
 LISTS = ("train_val_list.txt", "test_list.txt")
 

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from chestai import pixels
 from chestai.errors import UserError
-from chestai.lake import IMAGES, QUARANTINE, STATS
-from chestai.registry import Registry
+from chestai.imaging import preprocess
+from chestai.lake.schemas import IMAGES, QUARANTINE, STATS
+from chestai.model.registry import Registry
 from pipelines import etl, evaluate, phantom, score, train
-from pipelines.ledger import read_scores
-from tests.chain import Chain, go, small
+from pipelines.scoring.ledger import read_scores
+from tests.support.chain import Chain, go, small
 
 
 def test_every_input_is_accounted_for(built: Chain) -> None:
@@ -52,7 +52,7 @@ def test_scores_hold_every_image_once_and_equal_the_bundle(finished: Chain) -> N
     assert scores["not_scored"].isna().all()
 
     sample = scores.iloc[:: max(1, len(scores) // 12)]
-    batch = [pixels.load(Path(images.loc[one, "path"]).read_bytes(), 64) for one in sample["image_id"]]
+    batch = [preprocess.load(Path(images.loc[one, "path"]).read_bytes(), 64) for one in sample["image_id"]]
     findings = list(model.bundle.card.findings)
     expected = model.bundle.predict(batch).probabilities
     np.testing.assert_allclose(sample[[f"prob_{finding}" for finding in findings]], expected, atol=1e-5)

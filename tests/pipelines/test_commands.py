@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from chestai.lake import STATS, Lake
-from tests.chain import SMALL, Chain
-from tests.conftest import ROOT
-
-MARK = "CHESTAI_TEST_MARK"  # inherited by every process that a command starts, however it is re-parented
+from chestai.lake.lake import Lake
+from chestai.lake.schemas import STATS
+from tests.support.chain import SMALL, Chain
+from tests.support.paths import ROOT
+from tests.support.processes import MARK, family, wait_until
 
 
 def call(*words: str) -> subprocess.CompletedProcess[str]:
@@ -72,23 +72,6 @@ def started(*words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             with contextlib.suppress(psutil.Error):
                 child.kill()
         process.wait(timeout=10)
-
-
-def family(mark: str) -> list[psutil.Process]:
-    """All living processes that bear a mark."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
-
-
-def wait_until(true: object, seconds: float, what: str) -> None:
-    end = time.monotonic() + seconds
-    while not true():  # type: ignore[operator]
-        assert time.monotonic() < end, f"{what} took over {seconds} s"
-        time.sleep(0.2)
 
 
 def interrupt(process: subprocess.Popen[str], mark: str, how: str = "Ctrl-C") -> str:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from chestai.lake import Lake
-from tests.chain import SMALL, Chain
-from tests.pipelines.processes import job_server, submit, until_up
+from chestai.lake.lake import Lake
+from tests.support.chain import SMALL, Chain
+from tests.support.processes import job_server, submit, until_up
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import optuna
 import pytest
 from mlflow.entities import Run
 
-from chestai import config as conf
-from chestai.lake import Lake
-from chestai.registry import Registry
-from tests.pipelines.processes import start
+from chestai.config import load as conf
+from chestai.lake.lake import Lake
+from chestai.model.registry import Registry
+from tests.support.processes import start
 from tune.trial import ENDED, trial_runs
 
 EPOCHS = 2

@@ -7,9 +7,9 @@ from typing import Any
 import optuna
 import pytest
 
-from chestai import config as conf
-from chestai.lake import Lake
-from chestai.sections import Tune
+from chestai.config import load as conf
+from chestai.config.schema import Tune
+from chestai.lake.lake import Lake
 from tune.search import METRIC, searcher, storage
 
 TRIALS = 24

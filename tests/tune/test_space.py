@@ -10,10 +10,10 @@ import pytest
 import timm
 from ray.tune.search.optuna import OptunaSearch
 
-from chestai import config as conf
-from chestai.config import changed
+from chestai.config import load as conf
+from chestai.config.load import changed
+from chestai.config.schema import Asymmetric, Bce, Choice, Focal, Range
 from chestai.errors import UserError
-from chestai.sections import Asymmetric, Bce, Choice, Focal, Range
 from tune.space import as_experiment, check, suggest, values_of
 
 

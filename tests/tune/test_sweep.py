@@ -9,10 +9,10 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from chestai import config as conf
-from tests.chain import Chain
-from tests.conftest import ROOT
-from tests.pipelines.processes import environment, finish
+from chestai.config import load as conf
+from tests.support.chain import Chain
+from tests.support.paths import ROOT
+from tests.support.processes import environment, finish
 from tests.tune.sweeps import SMALL, SWEEP_S, copied, parent, registry, studied, sweep, trials
 from tune.trial import ENDED
 

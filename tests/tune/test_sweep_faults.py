@@ -8,11 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from chestai.lake import Lake
-from tests.chain import Chain
-from tests.pipelines.processes import environment, finish, growing
-from tests.pipelines.test_commands import MARK, family, wait_until
-from tests.pipelines.test_train_faults import wait_for, workers
+from chestai.lake.lake import Lake
+from tests.support.chain import Chain
+from tests.support.processes import MARK, environment, family, finish, growing, wait_until
+from tests.support.training_processes import wait_for, workers
 from tests.tune.sweeps import (
     ENDED_TRIALS,
     EPOCHS_TOLD,

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from chestai.lake import Lake
-from tests.chain import Chain
-from tests.pipelines.processes import RAY, job_server, submit, until_up
-from tests.pipelines.test_commands import MARK, family, wait_until
-from tests.pipelines.test_train_faults import workers
+from chestai.lake.lake import Lake
+from tests.support.chain import Chain
+from tests.support.processes import MARK, RAY, family, job_server, submit, until_up, wait_until
+from tests.support.training_processes import workers
 from tests.tune.sweeps import SMALL, assert_whole, copied, parent, trials
 from tune.trial import ENDED
 

@@ -1,0 +1,95 @@
+"""How every command starts and ends: config in, a table out, one line for a user's mistake."""
+
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from chestai.cli.console import Screen, quiet
+from chestai.cli.signals import _as_interrupt, _interrupts
+from chestai.cli.summary import Stage, fact_table
+from chestai.config import load as conf
+from chestai.config.hardware import Machine, this_machine, told
+from chestai.config.schema import Config
+from chestai.errors import UserError
+from chestai.lake.lake import Lake
+
+
+def main(name: str, run: Callable[[Config, Screen], object], argv: Sequence[str] | None = None) -> None:
+    """Run a command with the overrides of its command line, and exit.
+
+    Exit status: 0 done; 1 failed, the log file holds the traceback; 2 a user's mistake, told in one line;
+    130 interrupted.
+    """
+    overrides = list(sys.argv[1:] if argv is None else argv)
+    if overrides in (["--help"], ["-h"]):
+        print(f"usage: python -m {name} [key=value ...]\n\nhere, unless named: cluster={told(this_machine())}\n")
+        print((conf.CONF / "config.yaml").read_text())
+        sys.exit(0)
+    try:
+        config, machine = conf.placed(overrides, name.rsplit(".", 1)[-1])
+    except UserError as error:
+        sys.exit(_refuse(name, str(error)))
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    interrupted = _interrupts()
+    lake = Lake(config.lake)
+    folder = Path(lake.uri("logs")) if lake.local else Path("logs")
+    log = folder / f"{name.rsplit('.', 1)[-1]}.log"
+    try:
+        with quiet(log) as screen:
+            if machine is not None:
+                _tell_placement(machine, screen)
+            try:
+                run(config, screen)
+            except (UserError, KeyboardInterrupt):
+                raise
+            except BaseException:
+                traceback.print_exc()  # into the log
+                raise
+        status = 0
+    except UserError as error:
+        status = _refuse(name, last_line(error))
+    except KeyboardInterrupt:
+        print(f"{name}: stopped", file=sys.stderr)
+        status = 130
+    except Exception as error:
+        if interrupted():  # Ctrl-C reaches the engines too, and their dying may be seen first
+            print(f"{name}: stopped", file=sys.stderr)
+            sys.exit(130)
+        print(f"{name}: failed: {last_line(error)[:300]}\n  the full story is in {log}", file=sys.stderr)
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sys.exit(status)
+
+
+def as_command(name: str, stage: Stage) -> None:
+    """`main` for a single stage: run it and print its summary as a table."""
+
+    def run(config: Config, screen: Screen) -> None:
+        summary = stage(config, screen)
+        screen.console.print(fact_table(summary))
+        screen.say(f"report: {Lake(config.lake).uri('reports', summary.stage + '.json')}   log: {screen.log}")
+
+    main(name, run)
+
+
+def _tell_placement(machine: Machine, screen: Screen) -> None:
+    """What this machine decided, for the log, and for a person at a terminal; elsewhere a mistake stays one line."""
+    line = f"cluster: {told(machine)}"
+    print(line, flush=True)
+    if screen.console.is_terminal:
+        screen.say(line)
+
+
+def _refuse(name: str, message: str) -> int:
+    print(f"{name}: {message}", file=sys.stderr)
+    return 2
+
+
+def last_line(error: BaseException) -> str:
+    """The message; an error that crossed Ray carries its traceback before the line that matters."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return re.sub(r"^([\w]+\.)+\w*(Error|Exception): ", "", lines[-1])

@@ -1,0 +1,22 @@
+"""Where things run and are written down."""
+
+from chestai.config.types import Positive, Rate, Section
+
+
+class Tracking(Section):
+    uri: str | None
+    experiment: str
+    model: str
+
+
+class Spark(Section):
+    executors: Positive
+    cores: Positive
+    memory: str
+
+
+class Cluster(Section):
+    address: str | None
+    cpus: Positive
+    object_store_gb: Rate
+    spark: Spark

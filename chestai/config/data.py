@@ -1,0 +1,64 @@
+"""Where images and labels come from, and how they are split."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from chestai.config.types import Section
+from chestai.labels.uncertainty import Policy
+
+SourceName = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
+Images = Literal["required", "optional"]
+
+
+class Nih(Section):
+    format: Literal["nih"]
+    name: SourceName
+    root: str | None
+    images: Images
+    synthetic: bool = False
+
+
+class Chexpert(Section):
+    format: Literal["chexpert"]
+    name: SourceName
+    root: str | None
+    images: Images
+    uncertainty: Literal[Policy, "irvin2019", "yuan2021"]
+    uncertainty_of: dict[str, Policy] | None
+    synthetic: Literal[False] = False
+
+
+class Folders(Section):
+    format: Literal["folders"]
+    name: SourceName
+    root: str | None
+    labels: Literal["multiclass", "multilabel"]
+    classes: dict[str, str | None] | None
+    patient_pattern: str | None
+    synthetic: Literal[False] = False
+
+
+class Dicom(Section):
+    format: Literal["dicom"]
+    name: SourceName
+    root: str | None
+    labels: str
+    synthetic: Literal[False] = False
+
+
+Source = Annotated[Nih | Chexpert | Folders | Dicom, Field(discriminator="format")]
+
+
+class Split(Section):
+    by: Literal["auto", "official", "hash"]
+    val_fraction: Annotated[float, Field(gt=0, lt=1)]
+    test_fraction: Annotated[float, Field(gt=0, lt=1)]
+    salt: Annotated[str, Field(min_length=1)]
+
+
+class Phantom(Section):
+    root: str
+    count: Annotated[int, Field(ge=24)]
+    size: Annotated[int, Field(ge=64, le=2048)]
+    seed: int

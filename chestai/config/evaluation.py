@@ -1,0 +1,80 @@
+"""What a model is measured by, what it must keep, and what is made of registered ones."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from chestai.config.types import (
+    CalibrationMethod,
+    ModelName,
+    NonNegative,
+    Positive,
+    Prevalence,
+    Probability,
+    Rate,
+    Section,
+    View,
+)
+from chestai.triage.queue_simulation import Scenario
+from chestai.triage.tuning import Goal
+
+
+class Evaluate(Section):
+    model: ModelName
+    tta: tuple[View, ...]
+    predictions: str | None
+    predictions_prefix: str
+    split: Literal["train", "val", "test"]
+    prevalence: dict[str, Prevalence] | Literal["measured"] | None
+    batch_size: Positive
+    resamples: Annotated[int, Field(ge=100)]
+    subgroup_images: Positive
+    robustness_images: Annotated[int, Field(ge=0)]
+    seed: int
+
+
+class Gate(Section):
+    min_gain: float
+    max_ece: Probability | None
+    max_auroc_gap: Probability | None
+    max_fnr_gap: Probability | None
+    min_pointing_gain: Annotated[float, Field(ge=-1, le=1)] | None
+    max_latency_ms: Rate | None
+
+
+class Queue(Section):
+    studies_per_hour: Rate
+    readers: Positive
+    minutes: Rate
+    minutes_sd: NonNegative
+    hours: Rate
+    runs: Positive
+    max_wait_minutes: Rate
+    seed: int
+
+    def scenario(self) -> Scenario:
+        """The reading room that these settings describe."""
+        return Scenario(**self.model_dump())
+
+
+class TriageGoal(Section):
+    urgent_sensitivity: Annotated[float, Field(gt=0, lt=1)]
+    soon_sensitivity: Annotated[float, Field(gt=0, le=1)]
+    weights: bool = True
+
+    def goal(self) -> Goal:
+        """What the rule is tuned for."""
+        return Goal(**self.model_dump())
+
+
+class Derive(Section):
+    model: ModelName
+    tta: tuple[View, ...]
+    calibration: CalibrationMethod
+    prevalence: dict[str, Prevalence] | None
+    triage_goal: TriageGoal | None
+
+
+class Promote(Section):
+    model: ModelName | None
+    rollback: bool

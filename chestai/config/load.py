@@ -1,0 +1,163 @@
+"""The conf/ tree, composed with the overrides of a command line and checked."""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException, HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
+
+from chestai.config.hardware import Machine, placement, this_machine
+from chestai.config.schema import Config
+from chestai.errors import UserError
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+def load(overrides: Sequence[str] = (), section: str = "") -> Config:
+    """Compose conf/ with `key=value` overrides and validate the result; see `placed`."""
+    return placed(overrides, section)[0]
+
+
+def placed(overrides: Sequence[str] = (), section: str = "") -> tuple[Config, Machine | None]:
+    """Compose conf/ with `key=value` overrides and validate the result.
+
+    Where neither an override nor an experiment names a `cluster`, this machine decides; it is told then.
+
+    Args:
+        section: the command's own, whose keys may be given without it: `model=3` to `pipelines.evaluate` means
+            `evaluate.model=3`.
+
+    Raises:
+        UserError: one line that names the wrong key or value.
+    """
+    overrides = [_in_section(override, section) for override in overrides]
+    for override in overrides:
+        if "=" not in override and not override.startswith("~"):
+            raise UserError(f"{override!r} is not an override: write key=value, such as train.epochs=3")
+        try:
+            OverridesParser.create().parse_override(override)
+        except HydraException as error:
+            raise UserError(f"{override!r} cannot be read: quote the value, such as 'key=\"a, b\"'") from error
+    seen: list[Machine] = []
+
+    def by_machine() -> str:
+        seen.append(this_machine())
+        return placement(seen[-1])
+
+    OmegaConf.register_new_resolver("placement", by_machine, replace=True)  # asked only where nothing else is named
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = compose("config", overrides=list(overrides))
+        values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_explain(error, overrides)) from error
+    assert isinstance(values, dict)
+    return validate({str(key): value for key, value in values.items()}), seen[0] if seen else None
+
+
+def validate(values: Mapping[str, Any]) -> Config:
+    """Nested plain values, as `Config.plain` gives them, as a checked `Config`. Raises `UserError`."""
+    try:
+        config = Config.model_validate(values)
+        config.triage.rule()
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = _spoken(first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"unknown key {key}{_hint(key)}") from error
+        raise UserError(f"{key}={first['input']!r} is wrong: {first['msg']}") from error
+    except ValueError as error:
+        raise UserError(f"triage: {error}") from error
+    names = [source.name for source in config.sources]
+    twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
+    if twice is not None:
+        raise UserError(f"two sources are called {twice}: give one of them another name, such as also.b.name={twice}2")
+    if config.serve.max_replicas < config.serve.min_replicas:
+        raise UserError(f"serve.max_replicas={config.serve.max_replicas} is below serve.min_replicas")
+    return config
+
+
+def changed(config: Config, values: Mapping[str, Any]) -> Config:
+    """A config with other values at dotted keys; the name of a group takes the whole of its file: `loss: focal`.
+
+    Raises:
+        UserError: one line that names the wrong key or value.
+    """
+    plain = config.plain()
+    groups = {key: value for key, value in values.items() if (CONF / key).is_dir()}
+    for key, value in groups.items():
+        file = CONF / key / f"{value}.yaml"
+        if not file.exists():
+            raise UserError(f"{key}={value}: there is no such {key}")
+        if file.read_text().startswith("# @package _global_"):
+            raise UserError(f"{key}={value} sets several sections: it can be named on the command line only")
+        plain[key] = OmegaConf.to_container(OmegaConf.load(file))
+    for key, value in values.items():
+        if key in groups:
+            continue
+        section, _, name = key.partition(".")
+        if not isinstance(plain.get(section), dict) or not name:
+            raise UserError(f"unknown key {key}{_hint(key)}")
+        plain[section] = {**plain[section], name: value}
+    return validate(plain)
+
+
+def quoted(text: str) -> str:
+    """A text as the value of an override, which is read back as it is, whatever characters it has."""
+    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # or OmegaConf would put in what it finds under that name
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), literal) + "'"
+
+
+def _in_section(override: str, section: str) -> str:
+    kind = Config.model_fields[section].annotation if section in Config.model_fields else None
+    key = override.split("=", 1)[0]
+    own = isinstance(kind, type) and issubclass(kind, BaseModel) and key in kind.model_fields
+    return f"{section}.{override}" if own and not (CONF / key).is_dir() else override
+
+
+def _spoken(place: tuple[int | str, ...]) -> str:
+    """Where an error is, as a person writes the key: pydantic adds which member of a union it tried."""
+    tag = {"source": 1, "loss": 1, "also": 2, "tune": 3}.get(str(place[0]))
+    return ".".join(str(part) for at, part in enumerate(place) if at != tag or len(place) == at + 1)
+
+
+def _explain(error: Exception, overrides: Sequence[str]) -> str:
+    """One line for what Hydra refused: its own message where it names a group, else the key with a hint."""
+    message = " ".join(str(error).split())
+    for override in overrides:
+        key = override.split("=", 1)[0].lstrip("+~")
+        group = CONF / key
+        if group.is_dir() and "Could not find" in message:
+            choices = ", ".join(sorted(path.stem for path in group.glob("*.yaml")))
+            return f"{override}: there is no such {key}; choose one of {choices}"
+        if isinstance(error, ConfigCompositionException) and f"'{key}'" in message:
+            return f"unknown key {key}{_hint(key)}"
+    return message
+
+
+def _hint(key: str) -> str:
+    keys = list(_keys(Config))
+    if key in keys:
+        section = key.split(".")[0]
+        return f": the chosen {section} has none, another {section}= has"
+    near = difflib.get_close_matches(key, keys, n=1)
+    return f"; did you mean {near[0]}?" if near else "; conf/config.yaml lists all keys"
+
+
+def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        kinds = get_args(field.annotation) or (field.annotation,)
+        sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        for inner in sections:
+            yield from _keys(inner, f"{prefix}{name}.")
+        if not sections:
+            yield f"{prefix}{name}"

@@ -1,0 +1,95 @@
+"""The sections of the conf/ tree as typed, validated, frozen objects; conf/config.yaml says what each key means."""
+
+from typing import Any
+
+from chestai.config.cluster import Cluster, Spark, Tracking
+from chestai.config.data import Chexpert, Dicom, Folders, Nih, Phantom, Source, Split
+from chestai.config.evaluation import Derive, Evaluate, Gate, Promote, Queue
+from chestai.config.serving import Alert, Auth, Canary, Jwt, Modes, Runtime, Score, Serve, State, Tls, Triage
+from chestai.config.training import Asymmetric, Augment, Bce, Feed, Focal, Loss, Network, Train
+from chestai.config.tuning import Choice, Dimension, Range, Tune
+from chestai.config.types import Section, View
+from chestai.labels.uncertainty import Policy
+
+__all__ = [
+    "Alert",
+    "Asymmetric",
+    "Augment",
+    "Auth",
+    "Bce",
+    "Canary",
+    "Chexpert",
+    "Choice",
+    "Cluster",
+    "Config",
+    "Derive",
+    "Dicom",
+    "Dimension",
+    "Evaluate",
+    "Feed",
+    "Focal",
+    "Folders",
+    "Gate",
+    "Jwt",
+    "Loss",
+    "Modes",
+    "Network",
+    "Nih",
+    "Phantom",
+    "Policy",
+    "Promote",
+    "Queue",
+    "Range",
+    "Runtime",
+    "Score",
+    "Serve",
+    "Source",
+    "Spark",
+    "Split",
+    "State",
+    "Tls",
+    "Tracking",
+    "Train",
+    "Triage",
+    "Tune",
+    "View",
+]
+
+
+class Config(Section):
+    """Everything a command can be told; see conf/config.yaml for what each key means."""
+
+    lake: str
+    force: bool
+    source: Source
+    also: dict[str, Source]
+    split: Split
+    network: Network
+    loss: Loss
+    augment: Augment
+    feed: Feed
+    train: Train
+    evaluate: Evaluate
+    gate: Gate
+    queue: Queue
+    derive: Derive
+    promote: Promote
+    score: Score
+    runtime: Runtime = Runtime()
+    serve: Serve
+    state: State = State()  # these two have defaults, for a run of a former version kept no such sections
+    auth: Auth = Auth()
+    triage: Triage
+    tracking: Tracking
+    tune: Tune
+    phantom: Phantom
+    cluster: Cluster
+
+    @property
+    def sources(self) -> list[Source]:
+        """All sources of a build, the main one first."""
+        return [self.source, *self.also.values()]
+
+    def plain(self) -> dict[str, Any]:
+        """As nested dicts of plain values, to be stored or sent to workers."""
+        return self.model_dump(mode="json")

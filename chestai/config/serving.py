@@ -1,0 +1,126 @@
+"""How images are scored, offline and by the endpoint."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from chestai.config.types import Fraction, ModelName, NonNegative, Positive, Probability, Rate, Section
+from chestai.triage.rule import TriageRule
+
+
+class Score(Section):
+    model: ModelName
+    corpus: str = "lake"  # keys with defaults are those that a run of a former version did not keep
+    match: str | None = None
+    split: str | None = None
+    out: str | None = None
+    batch_size: Positive
+    commit_seconds: Rate = 30.0
+    actors: Positive | None = None
+    gate: bool = True
+    heatmaps: bool = False
+    embeddings: bool = False
+    csv: str | None
+    parquet: str | None = None
+    worklist: str | None = None
+    gallery: str | None = None
+    gallery_images: Positive = 50
+    status: str | None = None
+
+
+class Runtime(Section):
+    engine: Literal["auto", "torch", "openvino"] = "auto"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = True
+    compile: bool = False
+    max_auroc_drop: Fraction = 0.002
+
+
+class Alert(Section):
+    webhook: SecretStr | None = None  # secret, for it may hold a token: what keeps a config shows stars
+    verdict: Literal["moderate", "drifted"] = "drifted"
+    minutes: Rate = 60.0
+
+
+class Modes(Section):
+    overlays: bool = True
+    reordering: bool = True
+    flag_only: bool = False
+
+
+class Tls(Section):
+    certificate: str | None = None
+    key: str | None = None
+
+
+class Canary(Section):
+    model: Positive | None = None
+    share: Probability = 0.05
+
+
+class Serve(Section):
+    host: str
+    port: Annotated[int, Field(ge=0, le=65535)]
+    model: ModelName = "champion"
+    follow_seconds: Rate = 10.0
+    gate: bool = True
+    min_replicas: Positive
+    max_replicas: Positive
+    gpus: NonNegative = 0
+    max_ongoing_requests: Positive
+    max_queued_requests: Positive = 64
+    deadline_seconds: Rate = 30.0
+    max_upload_mb: Positive
+    max_files: Positive = 32
+    alert: Alert = Alert()
+    jobs: bool = True
+    job_server: str | None = None
+    prefixes: tuple[str, ...] = ()
+    modes: Modes = Modes()
+    tls: Tls = Tls()
+    canary: Canary = Canary()
+    shadow: Positive | None = None
+    stay: bool
+
+    @property
+    def places(self) -> int:
+        """Images that a process of the HTTP side works on at a time: what replicas may take, and what may wait."""
+        return self.max_ongoing_requests * self.max_replicas + self.max_queued_requests
+
+
+class State(Section):
+    url: str | None = None
+    backlog_mb: Positive = 256
+    keep_images: bool = False
+    retention_days: Rate | None = None
+
+
+class Jwt(Section):
+    issuer: str | None = None
+    audience: str = "chestai"
+    secret: str | None = None
+    jwks: str | None = None
+    role_claim: Annotated[str, Field(min_length=1)] = "role"
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.secret or self.jwks) and not self.issuer:
+            raise ValueError("jwt.secret and jwt.jwks need jwt.issuer: whose tokens are taken")
+        return self
+
+
+class Auth(Section):
+    required: bool = True
+    requests_per_minute: Positive | None = 6000
+    burst: Positive = 600
+    jwt: Jwt = Jwt()
+
+
+class Triage(Section):
+    urgent: Annotated[float, Field(gt=0, le=1)]
+    soon: Annotated[float, Field(gt=0, le=1)]
+    weights: dict[str, Annotated[float, Field(gt=0, le=1)]]
+
+    def rule(self) -> TriageRule:
+        """The rule that these settings describe."""
+        return TriageRule(weights=self.weights, urgent=self.urgent, soon=self.soon)

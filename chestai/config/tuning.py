@@ -1,0 +1,44 @@
+"""What a sweep tries."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from chestai.config.types import Positive, Section
+
+Plain = str | bool | int | float | None
+
+
+class Range(Section):
+    kind: Literal["float", "int"]
+    low: float
+    high: float
+    log: bool = False
+    when: dict[str, Plain] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"low={self.low:g} must be below high={self.high:g}, and above 0 where log is true")
+        return self
+
+
+class Choice(Section):
+    kind: Literal["choice"]
+    values: Annotated[tuple[Plain, ...], Field(min_length=1)]
+    when: dict[str, Plain] = Field(default_factory=dict)
+
+
+Dimension = Annotated[Range | Choice, Field(discriminator="kind")]
+
+
+class Tune(Section):
+    trials: Positive
+    epochs: Positive
+    max_concurrent: Positive | None
+    scheduler: Literal["asha", "none"]
+    storage: str | None
+    seed: int
+    promote: bool
+    resume: str | None
+    space: Annotated[dict[str, Dimension], Field(min_length=1)]

@@ -1,0 +1,19 @@
+"""What settings are made of: frozen, without unknown keys, within ranges."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
+ModelName = Annotated[str, BeforeValidator(str)]  # a version number reads as an int
+Prevalence = Annotated[float, Field(gt=0, lt=1)]
+View = Literal["flip", "rotate", "zoom"]
+CalibrationMethod = Literal["platt", "temperature", "isotonic"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")

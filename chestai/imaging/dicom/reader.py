@@ -1,0 +1,235 @@
+"""One DICOM file: what its header says, whether it is a single frontal chest radiograph, and its grey levels.
+
+Run as a module by `dicom.sandbox`, which says why, and by nothing else. Refusals are decided by the header, before any
+pixel is decoded, and so are the same for all that is asked of a file.
+"""
+
+import dataclasses
+import datetime
+import io
+import json
+import logging
+import re
+import resource
+import sys
+import warnings
+import zlib  # before pydicom, which loads GDCM, whose own zlib would take its place
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset, config
+from pydicom.dataset import FileMetaDataset
+from pydicom.filereader import read_dataset
+from pydicom.pixels import get_decoder
+from pydicom.tag import Tag
+from pydicom.uid import UID
+
+from chestai.imaging.dicom.grayscale import Stored, first, to_grey
+from chestai.imaging.dicom.sandbox import DECODE, Facts
+from chestai.imaging.errors import MAX_PIXELS, Unreadable, check_size
+from chestai.labels.demographics import OLDEST_YEARS, read_sex, read_view, read_years
+
+MEMORY_BYTES = 4 * 2**30  # of address space: four times what 100 megapixels of JPEG 2000 need
+
+RADIOGRAPHS = ("CR", "DX", "RG")  # PS3.3 C.7.3.1.1.1; RG is screen-film, digitised
+CHESTS = ("CHEST", "THORAX", "TORAX", "LUNG")  # parts of Body Part Examined (PS3.16 Annex L) and of its variants
+
+# Words of View Position (PS3.3 C.8.1.1, C.8.11.5) and of its common variants
+LATERAL = ("LL", "RL", "LAT", "LLAT", "RLAT", "LATERAL")
+OBLIQUE = ("LLO", "RLO", "LAO", "RAO", "LPO", "RPO", "OBL", "OBLIQUE")
+DECUBITUS = ("LLD", "RLD", "DECUBITUS")
+
+# Transfer syntaxes (PS3.5 Section 10, PS3.6 Annex A)
+DEFLATED = "1.2.840.10008.1.2.1.99"
+NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", DEFLATED)
+EXTENDED = "1.2.840.10008.1.2.4.51"  # JPEG of 8 or 12 bit, of which GDCM through pydicom decodes 8
+JPEG = tuple(f"1.2.840.10008.1.2.4.{last}" for last in (50, 51, 57, 70, 80, 81, 90, 91))  # and JPEG-LS, JPEG 2000
+RLE = "1.2.840.10008.1.2.5"
+
+PATIENT = ("PatientID", "PatientSex", "PatientAge", "PatientBirthDate")
+IMAGE = ("SOPInstanceUID", "StudyInstanceUID", "StudyDate", "Modality", "BodyPartExamined", "ViewPosition")
+SHAPE = ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
+COUNTS = ("SamplesPerPixel", "NumberOfFrames", "PhotometricInterpretation", "PixelData")
+PADDING = ("PixelPaddingValue", "PixelPaddingRangeLimit")
+SCALE = ("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "PresentationLUTShape")
+WINDOW = ("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction")
+KEYWORDS = (*PATIENT, *IMAGE, *SHAPE, *COUNTS, *PADDING, *SCALE, *WINDOW)
+
+
+def read_facts(data: bytes) -> Facts:
+    """See `chestai.imaging.dicom.sandbox.read_facts`. Damaged data may raise anything."""
+    dataset = _open(data)
+    return Facts(
+        image_id=_text(dataset, "SOPInstanceUID"),
+        patient_id=_text(dataset, "PatientID"),
+        study_id=_text(dataset, "StudyInstanceUID") or None,
+        age_years=_age(dataset),
+        sex=read_sex(_text(dataset, "PatientSex")),
+        view=read_view(_text(dataset, "ViewPosition")),
+        height=dataset.Rows,
+        width=dataset.Columns,
+    )
+
+
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """See `chestai.imaging.dicom.sandbox.decode`. Damaged data may raise anything."""
+    dataset = _open(data)
+    return to_grey(dataset, _stored(dataset))
+
+
+def _open(data: bytes) -> Dataset:
+    """Parse a file, as far as `KEYWORDS` go, and refuse all that is not to be scored."""
+    file = io.BytesIO(data)
+    file.seek(132)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+    syntax = UID(_text(meta, "TransferSyntaxUID"))
+    if not syntax:
+        raise Unreadable("not_an_image", "no DICOM header after the DICOM prefix")
+    if syntax not in (*NATIVE, *JPEG, RLE):
+        raise Unreadable("unsupported_format", "no decoder for the file's transfer syntax")
+    if syntax == DEFLATED:
+        file = io.BytesIO(_inflated(file.read()))
+    tags = [Tag(keyword) for keyword in KEYWORDS]
+    dataset = read_dataset(file, syntax.is_implicit_VR, syntax.is_little_endian, specific_tags=[*tags])
+    dataset.file_meta = FileMetaDataset(meta)
+    _check_content(dataset)
+    _check_shape(dataset)
+    _check_whole(dataset)
+    return dataset
+
+
+def _inflated(packed: bytes) -> bytes:
+    """The data set of a deflated file (PS3.5 A.5), up to the largest that an image can be."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    data = inflater.decompress(packed, 2 * MAX_PIXELS + 2**24)
+    if inflater.unconsumed_tail:
+        raise Unreadable("too_large", "the deflated data are larger than an image can be")
+    if not inflater.eof:
+        raise Unreadable("truncated", "the deflated data have no end")
+    return data
+
+
+def _check_content(dataset: Dataset) -> None:
+    """Refuse what is no frontal chest radiograph of a known patient."""
+    modality = _text(dataset, "Modality").upper()
+    if modality and modality not in RADIOGRAPHS:
+        raise Unreadable("not_a_radiograph", f"the modality is none of {', '.join(RADIOGRAPHS)}")
+    if "PixelData" not in dataset:
+        raise Unreadable("truncated", "there are no pixel data, or not to their end")
+    if not modality:
+        raise Unreadable("not_a_radiograph", "the header names no modality")
+    part = _text(dataset, "BodyPartExamined").upper()
+    if part and not any(chest in part for chest in CHESTS):
+        raise Unreadable("not_a_chest", "the body part examined is not the chest")
+    view = re.findall(r"[A-Z]+", _text(dataset, "ViewPosition").upper())
+    if any(word in (*LATERAL, *OBLIQUE, *DECUBITUS) for word in view):
+        raise Unreadable("not_frontal", "the view position is lateral, oblique or decubitus")
+    if not _text(dataset, "PatientID"):
+        raise Unreadable("no_patient", "the header has no patient ID")
+    if not _text(dataset, "SOPInstanceUID"):
+        raise Unreadable("undecodable", "the header has no SOP Instance UID")
+
+
+def _check_shape(dataset: Dataset) -> None:
+    """Refuse what is not one grey image of a usable size (PS3.3 C.7.6.3, PS3.5 8.1.1)."""
+    photometric = _text(dataset, "PhotometricInterpretation")
+    if _number(dataset, "SamplesPerPixel") != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        raise Unreadable("colour", "neither MONOCHROME1 nor MONOCHROME2 of one sample a pixel")
+    if int(first(dataset, "NumberOfFrames") or 1) > 1:
+        raise Unreadable("multi_frame", "the file has more than one frame")
+    check_size(_number(dataset, "Rows"), _number(dataset, "Columns"))
+    allocated, stored = _number(dataset, "BitsAllocated"), _number(dataset, "BitsStored")
+    if allocated not in (8, 16) or not 1 <= stored <= allocated or _number(dataset, "HighBit") != stored - 1:
+        raise Unreadable("unsupported_format", f"{stored} bits stored in {allocated}")
+    if _number(dataset, "PixelRepresentation") not in (0, 1):
+        raise Unreadable("undecodable", "an unknown pixel representation")
+    if dataset.file_meta.TransferSyntaxUID == EXTENDED and stored > 8:
+        raise Unreadable("unsupported_format", "no decoder for JPEG Extended of 12 bits")
+
+
+def _check_whole(dataset: Dataset) -> None:
+    """Refuse pixel data that are cut, where a decoder might fill in what is missing, and packing bombs."""
+    syntax, data = dataset.file_meta.TransferSyntaxUID, dataset.PixelData or b""
+    expected = dataset.Rows * dataset.Columns * dataset.BitsAllocated // 8
+    if syntax in NATIVE and len(data) < expected:
+        raise Unreadable("truncated", f"{len(data)} bytes of pixel data, not {expected}")
+    if syntax in JPEG and b"\xff\xd9" not in data[-64:]:
+        raise Unreadable("truncated", "the compressed pixel data have no end marker")
+    if syntax == RLE and len(data) > 2 * expected + 1024:  # the worst coding is a run of one for each byte
+        raise Unreadable("undecodable", "more run-length data than the image can have")
+
+
+def _stored(dataset: Dataset) -> Stored:
+    """The pixel values as stored, (H, W), in the byte order of this machine."""
+    array, _ = get_decoder(dataset.file_meta.TransferSyntaxUID).as_array(dataset, index=0)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _age(dataset: Dataset) -> float | None:
+    """Patient's Age, else the whole years from birth to study; None where neither tells a possible age."""
+    age = _text(dataset, "PatientAge").upper()
+    if age:
+        return read_years(age)
+    born, studied = _date(dataset, "PatientBirthDate"), _date(dataset, "StudyDate")
+    if born is None or studied is None:
+        return None
+    years = studied.year - born.year - ((studied.month, studied.day) < (born.month, born.day))
+    return float(years) if 0 <= years <= OLDEST_YEARS else None
+
+
+def _date(dataset: Dataset, keyword: str) -> datetime.date | None:
+    text = _text(dataset, keyword)
+    try:
+        return datetime.datetime.strptime(text, "%Y%m%d").date() if re.fullmatch(r"\d{8}", text) else None
+    except ValueError:
+        return None
+
+
+def _number(dataset: Dataset, keyword: str) -> int:
+    """A number that every image has."""
+    value: Any = first(dataset, keyword)
+    if not isinstance(value, int):
+        raise Unreadable("undecodable", f"the header has no valid {keyword}")
+    return value
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    """The first value of a text element without its padding; empty where there is none."""
+    return str(first(dataset, keyword) or "").strip(" \0")
+
+
+def _answer(what: str, data: bytes) -> tuple[dict[str, Any], bytes]:
+    """What was found out of a file, and its grey levels where they were asked for."""
+    try:
+        if what != DECODE:
+            return dataclasses.asdict(read_facts(data)), b""
+        grey = decode(data)
+        return {"shape": grey.shape}, grey.tobytes()
+    except Unreadable as error:
+        return {"reason": error.reason, "detail": error.detail}, b""
+    except Exception:  # pydicom's are of many kinds, and quote values
+        return {"reason": "undecodable", "detail": "the DICOM data are damaged"}, b""
+
+
+def work(connection: Connection) -> None:
+    """Answer questions, each a word and a file, until there are no more."""
+    config.settings.reading_validation_mode = config.IGNORE
+    warnings.simplefilter("ignore")
+    logging.disable()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    while True:
+        try:
+            what, data = connection.recv_bytes().decode(), connection.recv_bytes()
+        except EOFError:
+            return
+        found, grey = _answer(what, data)
+        connection.send_bytes(json.dumps(found).encode())
+        connection.send_bytes(grey)
+
+
+if __name__ == "__main__":
+    work(Connection(int(sys.argv[1])))

@@ -1,0 +1,56 @@
+"""TODO"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chestai import calibration
+from chestai.metrics.masking import prevalence, with_odds
+from chestai.metrics.thresholds import youden
+from chestai.model.bundle import Bundle
+
+
+def calibrated(
+    bundle: Bundle,
+    logits: NDArray[Any],
+    targets: NDArray[Any],
+    method: str = "platt",
+    site: Mapping[str, float] | None = None,
+) -> Bundle:
+    """The bundle with calibration and thresholds (Youden's J) fitted on val.
+
+    Args:
+        logits: (N, F) of the val images; targets: (N, F), NaN where not known.
+        method: one of `chestai.calibration.METHODS`.
+        site: finding -> prevalence where the model will be used, which the calibration is then moved to.
+    """
+    card = bundle.card
+    fitted = calibration.fit(logits, targets, card.provenance["pos_weight"], method)
+    if site:
+        fitted = moved(fitted, targets, np.array([site.get(finding, np.nan) for finding in card.findings]))
+    probabilities = fitted.apply(logits)
+    points = {
+        finding: _number(youden(targets[:, column], probabilities[:, column]))
+        for column, finding in enumerate(card.findings)
+    }
+    return replace(bundle, card=card.model_copy(update={"calibration": fitted.to_dict(), "thresholds": points}))
+
+
+def moved(
+    fitted: calibration.AnyCalibration, targets: NDArray[Any], site: NDArray[np.float64]
+) -> calibration.AnyCalibration:
+    """A calibration fitted on val, moved to a site's prevalence.
+
+    Args:
+        targets: (N, F) of val, NaN where not known.
+        site: (F,) prevalences; what has no odds, here or on val (NaN, 0 and 1), stays as it is.
+    """
+    here, there = with_odds(prevalence(targets)), with_odds(site)
+    return calibration.shift(fitted, here, np.where(np.isnan(here), np.nan, there))
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

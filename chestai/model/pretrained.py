@@ -1,0 +1,204 @@
+"""Initial weights of the backbone: timm's own, or those of a file in any of the forms such files come in."""
+
+import pickle
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import timm
+import torch
+from huggingface_hub.errors import HfHubHTTPError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from chestai.errors import UserError
+from chestai.model.bundle import CARD, WEIGHTS, read_about
+from chestai.model.classifier import Classifier, input_size
+from chestai.model.seen_patients import Seen
+
+HUB_FILE = "model.safetensors"
+GIVE_A_FILE = "give a file: network.pretrained=/path/to/weights.safetensors"
+
+# DenseNet as torchvision named it before 0.2 (CheXNet's published weights): norm.1 for norm1.
+OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What became of initial weights; tensors of integers (batch norm's counters) do not count.
+
+    source: a file or timm's name of the weights. taken: tensors of the backbone that have the source's values, of
+    `total`. missing: the others, which stay random. left_over: tensors of the source that fit nowhere, such as those of
+    its head; with both shapes where only these differ. adapted: taken with another number of stem channels.
+    """
+
+    source: str
+    taken: int
+    total: int
+    missing: tuple[str, ...] = ()
+    left_over: tuple[str, ...] = ()
+    adapted: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """All of it in one line; of long lists the first three."""
+        lists = {"missing": self.missing, "left over": self.left_over, "adapted": self.adapted}
+        parts = [f"{len(names)} {what} ({_some(names)})" for what, names in lists.items() if names]
+        return "; ".join([f"{self.source}: {self.taken} of the backbone's {self.total} tensors taken", *parts])
+
+
+def load_pretrained(network: Classifier, which: str) -> Loaded:
+    """Give the backbone of `network`, in place, its initial weights.
+
+    The head stays random: which findings a file's head is for, and in what order, it does not say.
+
+    Args:
+        which: `none`, `imagenet` (timm's default weights for this backbone; downloaded), or the path of a file:
+            safetensors, or what torch.save made of a state dict or of a dict that has one in it.
+
+    Raises:
+        UserError: there are no such weights, they cannot be fetched or read, or none of them fits the backbone.
+    """
+    if which == "none":
+        return Loaded("random", 0, len(_floating(network.backbone.state_dict())))
+    source, found = _published(network) if which == "imagenet" else (which, _read(Path(which)))
+    return _fill(network, source, _floating(found))
+
+
+def ancestry(which: str) -> tuple[bool, tuple[Seen, ...]]:
+    """Which patients initial weights learnt from: whether that is known, and each training behind them.
+
+    Known are those of no weights and of ImageNet (nobody), and those of a bundle's weights, as far as the bundle knows,
+    which lie beside its card. Of any other file nothing is known.
+
+    Args:
+        which: as for `load_pretrained`; that a file holds what its name says is not looked at.
+
+    Raises:
+        UserError: the card beside the weights, or its list of patients, is damaged or missing.
+    """
+    if which in ("none", "imagenet"):
+        return True, ()
+    path = Path(which)
+    if path.name != WEIGHTS or not (path.parent / CARD).is_file():
+        return False, ()
+    card, seen = read_about(path.parent)
+    return card.split_known, seen
+
+
+def _published(network: Classifier) -> tuple[str, Mapping[str, Tensor]]:
+    config = timm.get_pretrained_cfg(network.name)
+    assert config is not None, "a backbone that timm made has a config"
+    if not config.has_weights:
+        raise UserError(f"network.pretrained=imagenet: timm has no weights for {network.name}; {GIVE_A_FILE}")
+    try:
+        if config.hf_hub_id is not None:
+            _reach(config.hf_hub_id)
+        model = timm.create_model(network.name, pretrained=True, **input_size(network.name, network.size))
+    except Exception as error:  # of the network, of the file system, of timm
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"network.pretrained=imagenet: no weights for {network.name} ({reason}); {GIVE_A_FILE}"
+        ) from error
+    return f"timm {config.architecture}.{config.tag}", model.state_dict()
+
+
+def _reach(repository: str) -> None:
+    """One short request, for the hub's client retries for most of a minute before it gives up; none if cached."""
+    if isinstance(huggingface_hub.try_to_load_from_cache(repository, HUB_FILE), str):
+        return
+    try:
+        huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(repository, HUB_FILE), timeout=10)
+    except HfHubHTTPError:
+        return  # it answered: what is wrong will be said when the weights are fetched
+
+
+def _read(path: Path) -> Mapping[str, Tensor]:
+    """The state dict in a file. Only tensors are read: a file that needs code to be unpickled is refused."""
+    here = f"network.pretrained={path}"
+    if not path.is_file():
+        raise UserError(f"{here}: no such file; it is imagenet, none, or the path of a file of weights")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        name = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"needs {name[1]} to be unpickled" if name else "is no checkpoint"
+        raise UserError(f"{here} {what}, but only tensors are read: save a state_dict() as safetensors") from error
+    except Exception as error:  # torch raises anything from KeyError to EOFError on a file that is not its own
+        reason = " ".join(f"{type(error).__name__} {error}".split()).split(". ")[0]
+        raise UserError(f"{here} is no checkpoint of tensors ({reason}): save a state_dict() as safetensors") from error
+    return max(_state_dicts(held), key=len, default={})
+
+
+def _state_dicts(held: Any) -> Iterator[Mapping[str, Tensor]]:
+    """Every dict of named tensors in a checkpoint: the largest is the network's."""
+    if isinstance(held, Mapping):
+        yield {name: one for name, one in held.items() if isinstance(name, str) and isinstance(one, Tensor)}
+        for one in held.values():
+            yield from _state_dicts(one)
+
+
+def _fill(network: Classifier, source: str, found: Mapping[str, Tensor]) -> Loaded:
+    wanted = _floating(network.backbone.state_dict())
+    modern = {name: OLD_DENSENET.sub(r"\1\2.", name) for name in found}
+    prefix = _prefix({modern[name]: tensor for name, tensor in found.items()}, wanted)
+    taken, left_over, adapted = set(), [], []
+    for name, tensor in found.items():
+        target = modern[name].removeprefix(prefix)
+        if not modern[name].startswith(prefix) or target not in wanted:
+            left_over.append(name)
+            continue
+        shapes = tuple(tensor.shape), tuple(wanted[target].shape)
+        fitting = _fitting(tensor, wanted[target])
+        if fitting is None:
+            left_over.append(f"{name} {shapes[0]} is not {shapes[1]}")
+            continue
+        wanted[target].copy_(fitting)
+        taken.add(target)
+        if shapes[0] != shapes[1]:
+            adapted.append(f"{name} {shapes[0]} as {shapes[1]}")
+    if not taken:
+        raise UserError(
+            f"network.pretrained={source}: none of its {len(found)} tensors fits {network.name}: "
+            f"it has {_some(tuple(found)) or 'nothing'}; wanted are {_some(tuple(wanted))}"
+        )
+    missing = tuple(name for name in wanted if name not in taken)
+    return Loaded(source, len(taken), len(wanted), missing, tuple(left_over), tuple(adapted))
+
+
+def _prefix(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """The one prefix (`module.`, `backbone.`, ...) without which most tensors match in name and shape; the shorter."""
+    matches: Counter[str] = Counter()
+    for name, tensor in found.items():
+        for start in (0, *(dot.end() for dot in re.finditer(r"\.", name))):
+            like = wanted.get(name[start:])
+            if like is not None and _fitting(tensor, like) is not None:
+                matches[name[:start]] += 1
+    return max(matches, key=lambda prefix: (matches[prefix], -len(prefix)), default="")
+
+
+def _fitting(tensor: Tensor, like: Tensor) -> Tensor | None:
+    """A tensor in another's shape, or None: a stem's channels may be summed (3 to 1) or shared out (1 to 3).
+
+    Either way a grey image, given to each channel alike, has the same features as before.
+    """
+    if tensor.shape == like.shape:
+        return tensor
+    if tensor.ndim == like.ndim == 4 and {tensor.shape[1], like.shape[1]} == {1, 3}:
+        grey = tensor.sum(dim=1, keepdim=True)
+        other = grey if like.shape[1] == 1 else (grey / 3).expand(-1, 3, -1, -1)
+        return other if other.shape == like.shape else None
+    return None
+
+
+def _floating(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

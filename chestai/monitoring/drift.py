@@ -1,0 +1,246 @@
+"""Drift: how far what a model is given, and what it answers, has moved from what it was fitted on.
+
+A `Reference` is stored beside the weights at training, a `Window` counts the last images of an endpoint, `report` holds
+the two together, feature by feature:
+
+- PSI, the population stability index: sum over bins of (q - p) * ln(q / p), p the reference's share of a bin and q the
+  window's (Siddiqi, "Credit Risk Scorecards", 2006; the same as Jeffreys' divergence). Numbers are binned at the
+  deciles of the reference, words are bins themselves. Each bin gets half an image more, so that an empty one has a
+  logarithm.
+- KS, the two-sample Kolmogorov-Smirnov distance, taken at the borders of the bins alone: never more than that of the
+  values themselves. Words have none. It is told, and decides nothing.
+
+By convention a PSI below 0.1 is stable and from 0.25 drifted. A small window reaches that by chance: without any drift
+PSI is (1/n + 1/m) times a chi-square of bins - 1 degrees of freedom, for n images in the window and m in the reference
+(Yurdakul and Naranjo, "Statistical properties of the population stability index", Journal of Risk Model Validation
+2020). So a feature has moved only where its PSI lies above that distribution's 1 - `ALPHA` / features quantile, and
+what is compared with 0.1 and 0.25 is PSI less its expectation. Below `FEWEST` images, on either side, nothing is said.
+"""
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from chestai.monitoring.histogram import Scale, Words
+
+Verdict = Literal["unknown", "stable", "moderate", "drifted"]  # from nothing to worst
+Values = ArrayLike | Sequence[str | None]
+Columns = Mapping[str, Values]  # feature -> its values, one an image
+Counts = Mapping[str, Sequence[int]]  # feature -> images in each bin; sums of them are of all the windows
+
+MODERATE, DRIFTED = 0.1, 0.25
+ALPHA = 0.01  # that any feature is called moved without drift
+FEWEST = 50
+SIZE = 1000  # images of a window
+
+_ORDER: tuple[Verdict, ...] = ("unknown", "stable", "moderate", "drifted")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What each feature was like when the model was made."""
+
+    features: Mapping[str, Scale | Words]
+
+    @classmethod
+    def of(cls, columns: Columns) -> Self:
+        """From values, which may be of different images from feature to feature.
+
+        Columns of strings (and None) become `Words`, others `Scale`; a feature without any known value is left out.
+        """
+        features: dict[str, Scale | Words] = {}
+        for name, values in columns.items():
+            one = Words.of(values) if _are_words(values) else Scale.of(values)  # type: ignore[arg-type]
+            if sum(one.counts):
+                features[name] = one
+        return cls(features)
+
+    def updated(self, other: "Reference") -> Self:
+        """With the other's features in the place of its own of these names."""
+        return type(self)({**self.features, **other.features})
+
+    def to_json(self) -> str:
+        """As a text for `from_json`."""
+        return json.dumps({"format": 1, "features": {name: vars(one) for name, one in self.features.items()}})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: the text is not such a reference.
+        """
+        values = json.loads(text)
+        if not isinstance(values, dict) or values.get("format") != 1:
+            raise ValueError("no drift reference of format 1")
+        try:
+            return cls({str(name): _from_dict(one) for name, one in values["features"].items()})
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"no drift reference: {error!r}") from error
+
+
+class Window:
+    """The bins of the last images, as many as `size`, in memory that does not grow; for any number of threads."""
+
+    def __init__(self, reference: Reference, size: int = SIZE) -> None:
+        if size < 1:
+            raise ValueError(f"a window of {size} images must hold 1 or more")
+        self.features = dict(reference.features)
+        bins = max((len(one.counts) for one in self.features.values()), default=1)
+        self._codes = np.full((size, len(self.features)), -1, np.int16)
+        self._counts = np.zeros((len(self.features), bins), np.int64)
+        self._next = 0
+        self._lock = threading.Lock()
+
+    def add(self, columns: Columns) -> None:
+        """Count images, oldest first; what a feature has no value of, because it was not scored say, may be left out.
+
+        Raises:
+            ValueError: columns are not of one length. Features that the reference lacks are passed over.
+        """
+        given = {name: self.features[name].codes(columns[name]) for name in self.features if name in columns}  # type: ignore[arg-type]
+        lengths = {len(one) for one in given.values()}
+        if len(lengths) > 1:
+            raise ValueError(f"columns are of {sorted(lengths)} images, not of one number")
+        if not lengths:
+            return
+        rows = np.full((lengths.pop(), len(self.features)), -1, np.int16)
+        for column, name in enumerate(self.features):
+            if name in given:
+                rows[:, column] = given[name]
+        with self._lock:
+            for row in rows[-len(self._codes) :]:
+                self._count(self._codes[self._next], -1)
+                self._count(row, 1)
+                self._codes[self._next] = row
+                self._next = (self._next + 1) % len(self._codes)
+
+    def counts(self) -> Counts:
+        """Images in each bin now; those of several windows over one reference can be `merged`."""
+        with self._lock:
+            counts = self._counts.copy()
+        return {name: counts[row, : len(one.counts)].tolist() for row, (name, one) in enumerate(self.features.items())}
+
+    def _count(self, row: NDArray[np.int16], by: int) -> None:
+        known = np.flatnonzero(row >= 0)
+        self._counts[known, row[known]] += by
+
+
+def merged(parts: Sequence[Counts]) -> Counts:
+    """The counts of several windows over one reference as those of one.
+
+    Raises:
+        ValueError: there is none, or they are of different references.
+    """
+    if not parts:
+        raise ValueError("parts must be one or more")
+    shapes = [{name: len(bins) for name, bins in part.items()} for part in parts]
+    if any(shape != shapes[0] for shape in shapes):
+        raise ValueError("counts of windows over different references cannot be merged")
+    return {name: np.sum([part[name] for part in parts], axis=0).tolist() for name in parts[0]}
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A feature's drift; psi and ks None where there is no image, ks also for words. n: images of the window."""
+
+    name: str
+    psi: float | None
+    ks: float | None
+    verdict: Verdict
+    n: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """All features, in the reference's order, and the worst verdict of all."""
+
+    features: tuple[Feature, ...]
+    verdict: Verdict
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"verdict": self.verdict, "features": [vars(one) for one in self.features]}
+
+
+def report(reference: Reference, counts: Counts, fewest: int = FEWEST) -> Report:
+    """Hold a window's counts against the reference.
+
+    Args:
+        fewest: images of the window, or of the reference, below which a feature's verdict is unknown.
+
+    Raises:
+        ValueError: the counts are of another reference.
+    """
+    shapes = (
+        {name: len(one.counts) for name, one in reference.features.items()},
+        {n: len(c) for n, c in counts.items()},
+    )
+    if shapes[0] != shapes[1]:
+        raise ValueError("the counts are of another reference")
+    judged = sum(sum(one) >= fewest for one in counts.values())
+    features = tuple(
+        _judge(name, one, np.asarray(counts[name]), fewest, judged) for name, one in reference.features.items()
+    )
+    worst = max((_ORDER.index(one.verdict) for one in features), default=0)
+    return Report(features, _ORDER[worst])
+
+
+def psi(reference: ArrayLike, window: ArrayLike) -> float:
+    """The population stability index of two rows of counts over the same bins; NaN where either has none."""
+    ours, theirs = _occupied(reference, window)
+    if not ours.sum() or not theirs.sum():
+        return float("nan")
+    p, q = ((counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (ours, theirs))
+    return float(((q - p) * np.log(q / p)).sum())
+
+
+def ks(reference: ArrayLike, window: ArrayLike) -> float:
+    """The Kolmogorov-Smirnov distance of two rows of counts over the same ordered bins; NaN where either has none."""
+    ours, theirs = np.asarray(reference, np.float64), np.asarray(window, np.float64)
+    if not ours.sum() or not theirs.sum():
+        return float("nan")
+    return float(np.abs(np.cumsum(ours) / ours.sum() - np.cumsum(theirs) / theirs.sum()).max())
+
+
+def _judge(name: str, one: Scale | Words, window: NDArray[Any], fewest: int, judged: int) -> Feature:
+    from scipy.special import chdtri  # slow to load, and counting needs none of it
+
+    images, ours = int(window.sum()), np.asarray(one.counts)
+    if not images:
+        return Feature(name, None, None, "unknown", 0)
+    moved = psi(ours, window)
+    distance = ks(ours, window) if isinstance(one, Scale) else None
+    if min(images, int(ours.sum())) < fewest:
+        return Feature(name, moved, distance, "unknown", images)
+    freedom = len(_occupied(ours, window)[0]) - 1
+    noise = 1 / images + 1 / int(ours.sum())
+    excess = moved - noise * freedom
+    verdict: Verdict = "stable"
+    if freedom and moved > noise * chdtri(freedom, ALPHA / judged) and excess >= MODERATE:
+        verdict = "drifted" if excess >= DRIFTED else "moderate"
+    return Feature(name, moved, distance, verdict, images)
+
+
+def _occupied(reference: ArrayLike, window: ArrayLike) -> NDArray[np.float64]:
+    """(2, B) counts of the bins in which either has an image."""
+    both = np.array([reference, window], np.float64)
+    return both[:, both.any(axis=0)]
+
+
+def _are_words(values: Values) -> bool:
+    if isinstance(values, np.ndarray):
+        return values.dtype.kind not in "fiub"
+    return any(isinstance(one, str) for one in values)  # type: ignore[union-attr]
+
+
+def _from_dict(values: Mapping[str, Any]) -> Scale | Words:
+    counts = tuple(values["counts"])
+    if "words" in values:
+        return Words(tuple(map(str, values["words"])), counts)
+    return Scale(tuple(map(float, values["cuts"])), counts)

@@ -1,0 +1,130 @@
+"""What a network is put through beside plain answers: maps against boxes, corrupted images, a stopwatch."""
+
+import os
+import platform
+import time
+import zlib
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+from numpy.typing import NDArray
+
+from chestai.evaluation.evidence import Latency
+from chestai.imaging.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from chestai.imaging.heatmap import heatmap
+from chestai.metrics.localisation import centre_prior, locate, random_map
+from chestai.model.bundle import FORWARD_ENV, Bundle, Card, forward
+from chestai.model.classifier import Classifier
+from chestai.model.ensemble import Committee
+
+CONDITIONS = tuple((name, severity) for name in CORRUPTIONS for severity in SEVERITIES)
+MODEL, RANDOM_MAP, CENTRE, RANDOM_WEIGHTS = MAPS = ("model", "random map", "centre prior", "random weights")
+BOX_LIST = pa.list_(pa.struct({"finding": pa.string(), **{side: pa.float32() for side in "xywh"}}))
+SEED = 17
+WARM_UP, TIMED = 5, 30
+
+
+class Examination:
+    """Logits of every image; of some also Grad-CAM against boxes, and logits under each of `CONDITIONS`.
+
+    Rows carry `height`, `width`, `boxes` (finding, x, y, w, h in original pixels, of findings that the network has;
+    null for none) and `corrupt` (whether to). Located: for each boxed finding a result a kind of `MAPS`.
+    """
+
+    answer = pa.struct(
+        {
+            "logits": pa.list_(pa.float32()),
+            "located": pa.list_(
+                pa.struct(
+                    {
+                        "finding": pa.string(),
+                        "maps": pa.string(),
+                        "hit": pa.bool_(),
+                        "iou": pa.float64(),
+                        "iobb": pa.float64(),
+                    }
+                )
+            ),
+            "corrupted": pa.list_(pa.list_(pa.float32())),
+        }
+    )
+
+    def __init__(self, card: Card, network: Classifier | Committee) -> None:
+        self.findings, self.network = card.findings, network
+        torch.manual_seed(SEED)
+        device = next(network.parameters()).device
+        self.untrained = card.network().to(device).to(memory_format=torch.channels_last).eval()
+
+    def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
+        logits, evidence, _ = forward(self.network, pixels)
+        answers = [{"logits": own, "located": None, "corrupted": None} for own in logits.tolist()]
+        boxed = [at for at, row in enumerate(rows) if row["boxes"]]
+        if boxed:
+            untrained = forward(self.untrained, pixels[boxed])[1]
+            for at, control in zip(boxed, untrained, strict=True):
+                answers[at]["located"] = self._located(rows[at], evidence[at], control)
+        chosen = [at for at, row in enumerate(rows) if row["corrupt"]]
+        if chosen:
+            for at, corrupted in zip(chosen, self._corrupted(pixels[chosen], [rows[at] for at in chosen]), strict=True):
+                answers[at]["corrupted"] = corrupted
+        return answers
+
+    def _located(self, row: dict[str, Any], trained: NDArray[np.float32], untrained: NDArray[np.float32]) -> list[Any]:
+        height, width, located = row["height"], row["width"], []
+        for finding in dict.fromkeys(box["finding"] for box in row["boxes"]):
+            boxes = [[box[side] for side in "xywh"] for box in row["boxes"] if box["finding"] == finding]
+            place = self.findings.index(finding)
+            seed = zlib.crc32(f"{row['image_id']} {finding}".encode())
+            maps = {
+                MODEL: heatmap(trained[place], height, width),
+                RANDOM_MAP: random_map(height, width, trained.shape[-1], seed),
+                CENTRE: centre_prior(height, width),
+                RANDOM_WEIGHTS: heatmap(untrained[place], height, width),
+            }
+            for name, cam in maps.items():
+                located.append({"finding": finding, "maps": name, **asdict(locate(cam, boxes))})
+        return located
+
+    def _corrupted(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
+        """Per image a list of logits a condition; the noise of an image is always the same."""
+        seeds = [zlib.crc32(row["image_id"].encode()) for row in rows]
+        logits = [forward(self.network, corrupt(pixels, *condition, seeds))[0] for condition in CONDITIONS]
+        return list(np.stack(logits, axis=1).tolist())
+
+
+def latency(bundle: Bundle) -> Latency:
+    """Time a forward pass over one image on a node of the cluster, on its GPU where the cluster has one."""
+    gpus = 1 if ray.cluster_resources().get("GPU", 0) else 0
+    timed = ray.remote(_timed).options(num_cpus=1, num_gpus=gpus, runtime_env={"env_vars": FORWARD_ENV})
+    milliseconds, hardware = ray.get(timed.remote(bundle.card.model_dump()))
+    return Latency(float(np.median(milliseconds)), float(np.quantile(milliseconds, 0.95)), hardware)
+
+
+def _timed(card: dict[str, Any]) -> tuple[list[float], str]:
+    """Milliseconds of each pass, copies to and from the device included, and what ran it; weights do not matter."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(cores)
+    parsed = Card.model_validate(card)
+    network = parsed.network().to(device).to(memory_format=torch.channels_last).eval()
+    image = np.zeros((1, parsed.size, parsed.size), np.uint8)
+    times = []
+    for _ in range(WARM_UP + TIMED):
+        started = time.perf_counter()
+        forward(network, image)
+        times.append((time.perf_counter() - started) * 1000)
+    hardware = torch.cuda.get_device_name() if device == "cuda" else f"{cores} cores, {_cpu()}"
+    return times[WARM_UP:], hardware
+
+
+def _cpu() -> str:
+    """The processor's name as Linux knows it."""
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.machine()

@@ -1,0 +1,57 @@
+"""TODO"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import timm
+import torch
+
+from chestai.config.schema import Config
+from chestai.errors import UserError
+from chestai.labels.findings import KNOWN
+from chestai.lake.snapshot import Snapshot
+from chestai.model.classifier import Classifier
+from chestai.triage.rule import TriageRule
+
+
+def new_network(config: Config, snapshot: Snapshot) -> Classifier:
+    """The configured network with random weights, the same for the same `train.seed`.
+
+    Raises:
+        UserError: timm has no such backbone, or it cannot be used.
+    """
+    settings = config.network
+    if settings.backbone not in timm.list_models():
+        raise UserError(f"network.backbone={settings.backbone} is not a timm model; densenet121 is the default")
+    torch.manual_seed(config.train.seed)
+    mean, std = normalisation(config, snapshot)
+    return Classifier(settings.backbone, len(snapshot.vocabulary), settings.size, mean, std, settings.dropout)
+
+
+def normalisation(config: Config, snapshot: Snapshot) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel of the stem, in units of full scale."""
+    channels = config.network.channels
+    if config.network.normalisation == "dataset":
+        return (snapshot.pixel_mean,) * channels, (snapshot.pixel_std,) * channels
+    mean, std = timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD
+    if channels == 3:
+        return tuple(mean), tuple(std)
+    return (float(np.mean(mean)),), (float(np.mean(std)),)
+
+
+def triage_rule(config: Config, vocabulary: Sequence[str]) -> TriageRule:
+    """The configured rule for a network of this vocabulary.
+
+    Raises:
+        UserError: a weight names no finding that is known, or none of those that the network sees.
+    """
+    for finding in config.triage.weights:
+        if finding not in (*KNOWN, *vocabulary):
+            raise UserError(f"triage.weights.{finding} is no finding of the snapshot: it has {', '.join(vocabulary)}")
+    try:
+        return config.triage.rule().within(vocabulary)
+    except ValueError as error:
+        names = ", ".join(vocabulary)
+        raise UserError(
+            f"triage.weights has none of the snapshot's findings: add a weight for one of {names}"
+        ) from error

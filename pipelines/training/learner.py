@@ -1,0 +1,149 @@
+"""A network that learns: forward, loss, backward and step, alike for any number of workers that share a step."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from ray.train.torch import prepare_model
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from chestai.config.schema import Config
+from chestai.model.augment import augment, draw
+from chestai.model.classifier import Classifier
+from chestai.model.losses import known, make_loss
+from chestai.model.sync_batchnorm import synchronise
+from pipelines.data.sampler import Share
+
+
+class Learner:
+    """One worker's network, optimizer, schedule and moving average.
+
+    Args:
+        config: sections network, loss, augment and train.
+        network: on the worker's device, with the same weights on every worker.
+        pos_weight: float (F,).
+        steps: of the whole training.
+    """
+
+    def __init__(self, config: Config, network: Classifier, pos_weight: Tensor, steps: int) -> None:
+        self.train, self.augmentation = config.train, config.augment
+        self.device = next(network.parameters()).device
+        self.workers = dist.get_world_size() if dist.is_initialized() else 1
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        if config.train.sync_batchnorm:
+            network = synchronise(network, self.device.type)  # type: ignore[assignment]
+        self.network = network.to(memory_format=torch.channels_last)
+        self.model = prepare_model(self.network, move_to_device=False)
+        self.forward = torch.compile(self.model) if config.train.compile else self.model
+        self.loss = make_loss(config.loss, pos_weight.to(self.device))
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=config.train.lr, weight_decay=config.train.weight_decay
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: _rate(step, steps, config.train.warmup)
+        )
+        self.dtype = autocast_dtype(config.train.precision, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        self.average = (
+            AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema), use_buffers=True)
+            if config.train.ema
+            else None
+        )
+
+    @property
+    def best(self) -> Classifier:
+        """The network to measure and to keep: the moving average where there is one."""
+        return self.average.module if self.average is not None else self.network  # type: ignore[return-value]
+
+    def step(self, pixels: Tensor, targets: Tensor, share: Share, epoch: int) -> Tensor:
+        """One step on this worker's share of it.
+
+        The gradient is that of the mean loss over all known labels of the step, whoever has them.
+
+        Args:
+            pixels: uint8 (n, S, S). targets: float (n, F), NaN = not known.
+
+        Returns:
+            float (2,): the sum of the losses of all known labels of this worker's share, and their number.
+        """
+        self.model.train()
+        seeds = _seeds(self.train.seed, epoch, share.step, self.rank)
+        torch.manual_seed(seeds[1])  # dropout
+        draws = draw(
+            share.total, torch.Generator().manual_seed(seeds[0])
+        )  # of the whole step: see chestai.model.augment
+        pixels = augment(pixels, draws[share.first : share.first + share.count], self.augmentation)
+        labels = known(targets)
+        total = labels.clone()
+        if self.workers > 1:
+            dist.all_reduce(total)
+        scale = self.workers / total.clamp(min=1)  # DDP takes the mean over workers
+        parts = min(self.train.accumulate, share.least)
+        losses = torch.zeros((), device=self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        for number, (images, truth) in enumerate(
+            zip(pixels.tensor_split(parts), targets.tensor_split(parts), strict=True)
+        ):
+            if isinstance(self.model, DistributedDataParallel):
+                self.model.require_backward_grad_sync = number == parts - 1
+            with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+                logits = self.forward(images).logits
+            loss = self.loss(logits, truth).sum()
+            self.scaler.scale(loss * scale).backward()
+            losses += loss.detach()
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.train.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        return torch.stack([losses, labels.to(losses)])
+
+    def state(self) -> dict[str, Any]:
+        """All that a restart needs."""
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self.network.load_state_dict(state["network"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """What the forward pass computes in, None for fp32; `auto`: bf16 or fp16 where the hardware has it."""
+    if precision == "auto":
+        if device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else None
+    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def _rate(step: int, steps: int, warmup: float) -> float:
+    """Linear warm-up, then cosine to zero, as a factor of the learning rate."""
+    rise = max(1, int(steps * warmup))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
+
+
+def _seeds(seed: int, epoch: int, step: int, rank: int) -> tuple[int, int]:
+    """One for the augmentation, the same on every worker, and one for what a worker draws by itself."""
+    shared = np.random.SeedSequence([seed, epoch, step]).generate_state(1, np.uint64)[0]
+    own = np.random.SeedSequence([seed, epoch, step, rank + 1]).generate_state(1, np.uint64)[0]
+    return int(shared >> 1), int(own >> 1)

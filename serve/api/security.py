@@ -1,0 +1,84 @@
+"""Who asks, and whether they may: before any route does anything. Every read is in the audit before it is done."""
+
+import asyncio
+import re
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from serve.api.services import Used, away
+from serve.auth.permissions import ANYBODY, NEEDS, Principal, authorise
+from serve.auth.rate_limit import Rates, neighbourhood
+from serve.db.audit import Event
+from serve.problems import Refused
+
+KEY = Security(APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key."))
+BEARER = Security(HTTPBearer(auto_error=False, description="An API key, or a token of the identity provider."))
+NOBODY = Principal("nobody", "reader", frozenset())
+NAMES = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,199}")  # of images and jobs; the audit has no other text of a client
+
+
+async def guard(
+    request: Request,
+    services: Used,
+    key: Annotated[str | None, KEY],
+    bearer: Annotated[HTTPAuthorizationCredentials | None, BEARER],
+) -> None:
+    """Let a request pass, and remember who it is from.
+
+    Raises:
+        Refused: 401, nobody that is known; 403, somebody who may not; 429, too many requests of the same user, or of
+            the same address where nobody is known; 503, the database cannot say.
+    """
+    method, route = request.method, request.scope["route"].path
+    request.state.principal = NOBODY
+    if authorise(None, method, route) == "allowed":
+        return
+    try:
+        principal = await asyncio.to_thread(
+            services.identity.principal, request.headers.get("authorization"), request.headers.get("x-api-key")
+        )
+    except (DBAPIError, PoolTimeout) as error:
+        raise away() from error
+    if principal is None or principal is ANYBODY:
+        _limit(services.strangers, _address(request))
+    else:
+        _limit(services.known, principal.name)
+    if principal is None:
+        await services.note(Event(actor=NOBODY.name, action="refused", object=f"{method} {route}"))
+        challenge = {"WWW-Authenticate": "Bearer"}
+        raise Refused(401, "unauthorised", "show an API key in X-API-Key, or a token as Bearer", challenge)
+    if authorise(principal, method, route) != "allowed":
+        await services.note(Event(actor=principal.name, action="refused", object=f"{method} {route}"))
+        raise Refused(403, "forbidden", f"{principal.name} may not {method} {route}")
+    request.state.principal = principal
+    if (need := NEEDS[method, route]) is not None and need.noted is not None:
+        await services.note(Event(actor=principal.name, action=need.noted, object=_object(request)))
+
+
+def _object(request: Request) -> str:
+    """What is asked for by its name in the path; empty for a list, and for what cannot be a name."""
+    named = "/".join(request.path_params.values())
+    return named if NAMES.fullmatch(named) else ""
+
+
+def _limit(rates: Rates, name: str) -> None:
+    wait = rates.wait_s(name)
+    if wait:
+        detail = f"more requests than auth.requests_per_minute allows: try again in {wait} s"
+        raise Refused(429, "too_many_requests", detail, {"Retry-After": str(wait)})
+
+
+def _address(request: Request) -> str:
+    return "" if request.client is None else neighbourhood(request.client.host)
+
+
+def _principal(request: Request) -> Principal:
+    principal: Principal = request.state.principal
+    return principal
+
+
+Who = Annotated[Principal, Depends(_principal)]

@@ -1,1 +1,0 @@
-"""The migrations, in the form that Alembic reads; `serve.state.database` runs them."""

@@ -1,0 +1,206 @@
+"""Configuration: what is right is typed, what is wrong is told in one line that names it."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from pydantic import ValidationError
+
+from chestai.config import load as conf
+from chestai.config import schema
+from chestai.config.hardware import Machine, placement
+from chestai.errors import UserError
+
+
+def test_defaults_and_overrides() -> None:
+    config = conf.load(["source=nih", "source.root=/data", "lake=s3://b/p", "train.epochs=3", "network.size=320"])
+    assert (config.source.root, config.lake, config.train.epochs, config.network.size) == ("/data", "s3://b/p", 3, 320)
+    assert conf.validate(config.plain()) == config
+    with pytest.raises(ValidationError):
+        config.lake = "elsewhere"
+
+
+def test_the_demo_is_an_experiment_over_the_defaults() -> None:
+    config = conf.load(["+experiment=demo", "phantom.root=/p"])
+    assert config.source.synthetic and config.source.root == "/p" and config.network.size < 224
+
+
+def test_a_build_may_have_several_sources() -> None:
+    config = conf.load(["+source@also.b=chexpert", "also.b.root=/b", "also.b.uncertainty_of={Edema: ones}"])
+    nih, chexpert = config.sources
+    assert (nih.format, chexpert.format, chexpert.root) == ("nih", "chexpert", "/b")
+    assert isinstance(chexpert, schema.Chexpert) and chexpert.uncertainty_of == {"Edema": "ones"}
+    assert conf.validate(config.plain()) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.epoch=3", "unknown key train.epoch; did you mean train.epochs"),
+        ("epochs=3", "unknown key epochs"),
+        ("+train.speed=9", "unknown key train.speed"),
+        ("train.epochs=zero", "train.epochs='zero' is wrong"),
+        ("train.epochs=0", "train.epochs=0 is wrong"),
+        ("split.val_fraction=1.5", "split.val_fraction=1.5 is wrong"),
+        ("train.precision=fp8", "train.precision='fp8' is wrong"),
+        ("source=chexprt", "there is no such source; choose one of chexpert, dicom, folders, nih, phantom"),
+        ("source.rot=/data", "unknown key source.rot; did you mean source.root"),
+        ("source=chexpert source.uncertainty=maybe", "source.uncertainty='maybe' is wrong"),
+        ("source=dicom source.images=optional", "unknown key source.images"),
+        ("+source@also.b=nih", "two sources are called nih: give one of them another name"),
+        ("cluster=moon", "there is no such cluster"),
+        ("triage.soon=0.9", "triage"),
+        ("triage.weights.Mass=2", "triage.weights.Mass=2 is wrong"),
+        ("train.epochs", "is not an override"),
+        ("serve.max_replicas=1 serve.min_replicas=3", "serve.max_replicas=1 is below"),
+        ("train.epochs=[", "train.epochs"),
+    ],
+)
+def test_what_is_wrong_is_named(override: str, words: str) -> None:
+    with pytest.raises(UserError) as refused:
+        conf.load(override.split())
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_commands_own_keys_need_no_section() -> None:
+    config = conf.load(["model=3+5", "tta=[flip]", "split=val", "prevalence={Mass: 0.1}", "lake=/l"], "evaluate")
+    asked = config.evaluate
+    assert (asked.model, asked.tta, asked.split, asked.prevalence) == ("3+5", ("flip",), "val", {"Mass": 0.1})
+    assert config.lake == "/l" and config.split == conf.load().split
+    assert conf.load(["loss=focal", "epochs=3"], "train").train.epochs == 3
+    with pytest.raises(UserError, match="unknown key model"):
+        conf.load(["model=3"])
+    with pytest.raises(UserError, match=r"evaluate.prevalence.*is wrong"):
+        conf.load(["prevalence={Mass: 1.5}"], "evaluate")
+
+
+# The smallest machine that each placement is for.
+SMALLEST = {
+    "laptop": Machine(2, 8, 0),
+    "workstation": Machine(12, 32, 0),
+    "gpu-small": Machine(4, 16, 1),
+    "gpu-large": Machine(32, 128, 4),
+}
+GIB = 2**30 / 1e9
+
+
+@pytest.fixture
+def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[Machine], None]:
+    """Makes this machine another one."""
+
+    def put(machine: Machine) -> None:
+        monkeypatch.setattr(conf, "this_machine", lambda: machine)
+
+    return put
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of conf/ to write into."""
+    shutil.copytree(conf.CONF, tmp_path / "conf")
+    monkeypatch.setattr(conf, "CONF", tmp_path / "conf")
+    return tmp_path / "conf"
+
+
+def test_each_placement_has_its_machine() -> None:
+    files = {path.stem for path in (conf.CONF / "cluster").glob("*.yaml")}
+    assert files == set(SMALLEST) | {"nodes"}
+    assert {placement(machine): machine for machine in SMALLEST.values()} == SMALLEST
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_the_machine_chooses_where_nothing_is_named(name: str, on: Callable[[Machine], None]) -> None:
+    on(SMALLEST[name])
+    chosen, machine = conf.placed(["train.lr=0.5"])
+    assert machine == SMALLEST[name]
+    on(SMALLEST["laptop"])
+    assert conf.placed([f"cluster={name}", "train.lr=0.5"]) == (chosen, None), "what is named is not told"
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_a_placement_fits_its_smallest_machine(name: str) -> None:
+    config, machine = conf.load([f"cluster={name}"]), SMALLEST[name]
+    cluster, spark, train = config.cluster, config.cluster.spark, config.train
+    assert cluster.address is None and spark.memory.endswith("g")
+    java = GIB * int(spark.memory[:-1]) * (spark.executors + 1)  # Spark's driver has as much as an executor
+    store = GIB * cluster.object_store_gb
+    assert 0.1 <= store / machine.memory_gb <= 0.3 and store + java <= 0.75 * machine.memory_gb
+    assert spark.cores <= machine.cores and spark.executors * spark.cores <= 2 * machine.cores
+    assert spark.executors * spark.cores <= cluster.cpus, "an executor without room would be waited for"
+    assert train.gpu == (machine.gpus > 0) and train.workers <= max(1, machine.gpus)
+    assert train.workers + 2 <= cluster.cpus and 2 * machine.gpus < cluster.cpus
+    assert conf.load([f"cluster={name}", "serve.max_replicas=1"]).serve.min_replicas == 1
+
+
+def test_a_laptop_takes_what_the_file_says(on: Callable[[Machine], None]) -> None:
+    on(SMALLEST["laptop"])
+    config = conf.load()
+    spark = {"executors": 1, "cores": 2, "memory": "1g"}
+    assert config.cluster.model_dump() == {"address": None, "cpus": 8, "object_store_gb": 1.0, "spark": spark}
+    assert (config.train.workers, config.train.gpu, config.serve.max_replicas) == (1, False, 1)
+    assert (config.evaluate.batch_size, config.score.batch_size) == (64, 64)
+
+
+def test_a_placement_changes_nothing_but_resources() -> None:
+    """What is learnt, measured and decided stays as it is."""
+
+    def rest(name: str) -> dict[str, object]:
+        plain = conf.load([f"cluster={name}"]).plain()
+        own = [("train", "workers"), ("train", "gpu"), ("evaluate", "batch_size"), ("score", "batch_size")]
+        for section, key in [*own, ("serve", "min_replicas"), ("serve", "max_replicas")]:
+            del plain[section][key]
+        del plain["cluster"]
+        return plain
+
+    laptop = rest("laptop")
+    for name in ("workstation", "gpu-small", "gpu-large", "nodes"):
+        assert rest(name) == laptop, name
+
+
+def test_file_then_placement_then_experiment_then_command_line(tree: Path, on: Callable[[Machine], None]) -> None:
+    on(SMALLEST["gpu-large"])
+    (tree / "experiment" / "mine.yaml").write_text("# @package _global_\nscore:\n  batch_size: 99\n")
+    steps: list[list[str]] = [["cluster=nodes"], [], ["+experiment=mine"], ["score.batch_size=7", "+experiment=mine"]]
+    found = [conf.load(words) for words in steps]
+    assert [config.score.batch_size for config in found] == [64, 256, 99, 7]
+    assert [config.evaluate.batch_size for config in found] == [64, 256, 256, 256]
+    assert [config.train.workers for config in found] == [1, 4, 4, 4]
+
+
+def test_an_experiment_may_name_a_placement(tree: Path, on: Callable[[Machine], None]) -> None:
+    on(SMALLEST["gpu-large"])
+    text = "# @package _global_\ndefaults:\n  - override /cluster: gpu-small\n"
+    (tree / "experiment" / "mine.yaml").write_text(text)
+    assert conf.placed(["+experiment=mine"]) == (conf.load(["cluster=gpu-small"]), None)
+    assert conf.load(["+experiment=mine", "cluster=laptop"]) == conf.load(["cluster=laptop"])
+
+
+def test_a_job_names_nodes_whatever_the_head_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked() -> Machine:
+        raise AssertionError("the machine is looked at although a placement is named")
+
+    monkeypatch.setattr(conf, "this_machine", asked)
+    config, machine = conf.placed(["cluster=nodes", "train.gpu=true"])
+    assert machine is None and config.cluster.address == "auto" and config.cluster.spark.executors == 4
+    assert (config.train.workers, config.train.gpu) == (1, True)
+    assert conf.load(["cluster=gpu-large", "cluster.address=auto"]).cluster.address == "auto"
+
+
+@pytest.mark.parametrize("choice", [{"cluster": "nodes"}, {"cluster": "laptop"}, {"experiment": "demo"}])
+def test_what_sets_several_sections_is_no_change_of_one(choice: dict[str, str]) -> None:
+    with pytest.raises(UserError) as refused:
+        conf.changed(conf.load(), choice)
+    ((key, value),) = choice.items()
+    assert str(refused.value) == f"{key}={value} sets several sections: it can be named on the command line only"
+
+
+@given(st.text(st.sampled_from("ab'\"\\${}:,=[]() \t\né#")) | st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_quoted_text_is_read_as_it_is(text: str) -> None:
+    read = OverridesParser.create().parse_override(f"csv={conf.quoted(text)}").value()
+    assert OmegaConf.create({"csv": read}).csv == text

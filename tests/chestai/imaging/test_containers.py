@@ -1,0 +1,103 @@
+"""What a decoder gets to see of PNG and JPEG files."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chestai.imaging import containers, preprocess
+from chestai.imaging.containers import MAX_PARTS, MAX_SCANS
+from chestai.imaging.errors import REASONS, Unreadable
+from tests.serve.support import forgery as made
+from tests.serve.support.forgery import encoded, jpeg, png
+from tests.support.pngs import chunk
+
+GREY = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
+
+
+def reason(data: bytes) -> str:
+    with pytest.raises(Unreadable) as refused:
+        containers.checked(data)
+    return refused.value.reason
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    shape=st.tuples(st.integers(32, 70), st.integers(32, 70)),
+    depth=st.sampled_from([np.uint8, np.uint16]),
+    channels=st.sampled_from([1, 3, 4]),
+    seed=st.integers(0, 99),
+)
+def test_what_encoders_write_stays_as_it_is(shape: tuple[int, int], depth: type, channels: int, seed: int) -> None:
+    image: np.ndarray = np.random.default_rng(seed).integers(0, 256, (*shape, channels)).astype(depth)
+    assert containers.checked(encoded(image)) == encoded(image)
+    if depth is np.uint8 and channels != 4:
+        assert containers.checked(encoded(image, ".jpg")) == encoded(image, ".jpg")
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf", b"gAMA", b"acTL", b"viRu"])
+def test_chunks_without_pixels_are_left_out(kind: bytes) -> None:
+    data = chunk(kind, b"\0\0\0\1" + zlib.compress(b"text"))
+    assert containers.checked(png(GREY, before=data, after=data * 3)) == png(GREY)
+    assert np.array_equal(preprocess.decode(png(GREY, before=data, after=data)), GREY)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.binary(max_size=80), st.sampled_from([b"", containers.PNG, containers.JPEG, png(GREY)[:60], jpeg(GREY)[:200]])
+)
+def test_any_bytes_are_passed_on_or_refused(data: bytes, start: bytes) -> None:
+    given = start + data
+    try:
+        assert containers.checked(given) == given
+    except Unreadable as refused:
+        assert given.startswith((containers.PNG, containers.JPEG)) and refused.reason in REASONS
+
+
+def test_text_is_inflated_as_far_as_it_may_be() -> None:
+    def texts(count: int) -> bytes:
+        return png(GREY, after=chunk(b"zTXt", b"name\0\0" + made.bomb(4)) * count)
+
+    assert containers.checked(texts(4)) == png(GREY)
+    assert reason(texts(5)) == "too_large"
+
+
+def test_pixels_beyond_the_header_s_are_refused_where_they_take_time() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (1100, 1100), np.uint8)
+    assert containers.checked(encoded(noise)) == encoded(noise)
+    assert len(encoded(noise)) > containers.UNCHECKED
+    assert reason(png(GREY, pixels=made.bomb(1100))) == "too_large"
+    many = png(GREY, pixels=zlib.compress(made.rows(noise), 0))
+    assert reason(many) == "too_large"
+
+
+def test_counts_have_limits() -> None:
+    assert containers.checked(png(GREY, before=chunk(b"viRu") * (MAX_PARTS - 3))) == png(GREY)
+    assert reason(png(GREY, before=chunk(b"viRu") * (MAX_PARTS - 2))) == "too_large"
+    few = made.many_scans(64, MAX_SCANS - 10)
+    assert containers.checked(few) == few
+    assert reason(made.many_scans(64, MAX_SCANS)) == "too_large"
+
+
+@pytest.mark.parametrize("whole", [png(GREY), jpeg(GREY), jpeg(GREY, progressive=True), made.orientated(GREY)])
+def test_only_padding_may_follow(whole: bytes) -> None:
+    for padding in (b"", b"\0", b"\r\n", bytes(5000)):
+        assert containers.checked(whole + padding).startswith(whole[:20])
+    assert reason(whole + b"x") == "undecodable"
+    assert reason(whole + bytes(9) + made.zipped()) == "undecodable"
+    assert reason(whole + bytes(9) + whole) == "multi_frame"
+
+
+def test_a_jpeg_within_a_segment_is_none_of_its_own() -> None:
+    """As a thumbnail, with scans and an end."""
+    inner = made.comment(made.many_scans(32, 200)[:60_000])
+    whole = jpeg(GREY)
+    assert containers.checked(whole[:2] + inner + whole[2:]) == whole[:2] + inner + whole[2:]
+    assert reason(whole[:2] + inner + whole[2:-2]) == "truncated"
+
+
+def test_a_segment_that_is_longer_than_the_file() -> None:
+    assert reason(jpeg(GREY)[:2] + b"\xff\xe1" + struct.pack(">H", 65_000) + bytes(99)) == "not_an_image"

@@ -1,0 +1,46 @@
+"""Findings: one spelling for what means the same, one order, and what a label string may say."""
+
+import pytest
+
+from chestai.labels.demographics import read_sex, read_view
+from chestai.labels.findings import CHEXPERT13, NIH14, NO_FINDING, canonical, merged, parse_findings, targets
+
+
+@pytest.mark.parametrize(
+    ("spelt", "name"),
+    [
+        ("Effusion", "Effusion"),
+        ("Pleural Effusion", "Effusion"),
+        (" pleural_effusion ", "Effusion"),
+        ("Infiltrate", "Infiltration"),
+        ("Pleural Thickening", "Pleural_Thickening"),
+        ("PNEUMONIA", "Pneumonia"),
+        ("Airspace Opacity", "Lung_Opacity"),
+        ("COVID", "COVID-19"),
+        ("NORMAL", NO_FINDING),
+        ("Viral Pneumonia", "Viral_Pneumonia"),
+    ],
+)
+def test_one_spelling(spelt: str, name: str) -> None:
+    assert canonical(spelt) == name and canonical(name) == name
+
+
+def test_a_merged_vocabulary_has_each_finding_once_in_a_fixed_order() -> None:
+    both = merged([CHEXPERT13, ("Zebra", "Asbestosis"), NIH14])
+    assert both[:14] == NIH14 and both[-2:] == ("Asbestosis", "Zebra")
+    assert len(both) == len(set(both)) == len({*NIH14, *CHEXPERT13}) + 2
+    assert merged([NIH14]) == NIH14 and merged([NIH14[::-1]]) == NIH14
+
+
+def test_parsing_of_label_strings() -> None:
+    assert parse_findings("No Finding") == []
+    assert parse_findings("Mass|Infiltrate|Atelectasis") == ["Atelectasis", "Infiltration", "Mass"]
+    assert sum(targets(["Mass", "Hernia"])) == 2 and len(targets([])) == 14
+    for wrong in ("", "Mas", "No Finding|Mass"):
+        with pytest.raises(ValueError, match="unknown finding"):
+            parse_findings(wrong)
+
+
+def test_sex_and_view_are_told_or_unknown() -> None:
+    assert [read_sex(text) for text in ("M", "female", "Unknown", "")] == ["M", "F", None, None]
+    assert [read_view(text) for text in ("pa", "AP", "LL", "Lateral", "")] == ["PA", "AP", "lateral", "lateral", None]

@@ -1,0 +1,58 @@
+"""What an uncertain label counts as: the three policies, the published mixes, and exceptions."""
+
+import typing
+
+import pytest
+
+from chestai.config import load as conf
+from chestai.config import schema
+from chestai.errors import UserError
+from chestai.labels.findings import CHEXPERT13
+from chestai.labels.uncertainty import PRESETS, TARGETS, policies
+
+
+@pytest.mark.parametrize("policy", ["ignore", "ones", "zeros"])
+def test_a_plain_policy_is_that_of_every_finding(policy: schema.Policy) -> None:
+    assert policies(policy, {}) == dict.fromkeys(CHEXPERT13, policy)
+
+
+def test_irvin2019_is_the_best_of_the_paper_s_three_policies() -> None:
+    table = {  # Table 3: AUROC on the validation studies
+        "Atelectasis": {"ignore": 0.818, "zeros": 0.811, "ones": 0.858},
+        "Cardiomegaly": {"ignore": 0.828, "zeros": 0.840, "ones": 0.832},
+        "Consolidation": {"ignore": 0.938, "zeros": 0.932, "ones": 0.899},
+        "Edema": {"ignore": 0.934, "zeros": 0.929, "ones": 0.941},
+        "Effusion": {"ignore": 0.928, "zeros": 0.931, "ones": 0.934},
+    }
+    chosen = policies("irvin2019", {})
+    assert {finding: chosen[finding] for finding in table} == {
+        finding: max(auroc, key=lambda policy: auroc[policy]) for finding, auroc in table.items()
+    }
+    assert {chosen[finding] for finding in CHEXPERT13 if finding not in table} == {"ignore"}
+
+
+def test_yuan2021_takes_edema_and_atelectasis_as_present_and_all_else_as_absent() -> None:
+    chosen = policies("yuan2021", {})
+    assert [finding for finding in CHEXPERT13 if chosen[finding] == "ones"] == ["Edema", "Atelectasis"]
+    assert set(chosen.values()) == {"ones", "zeros"}
+
+
+def test_exceptions_go_before_the_preset_in_any_spelling() -> None:
+    chosen = policies("yuan2021", {"Edema": "ignore", "Pleural Effusion": "ones"})
+    assert (chosen["Edema"], chosen["Effusion"], chosen["Atelectasis"]) == ("ignore", "ones", "ones")
+    assert set(chosen) == set(CHEXPERT13)
+
+
+@pytest.mark.parametrize("finding", ["Gout", "Hernia", "No Finding"])
+def test_an_exception_for_no_finding_of_chexpert_is_refused_by_its_name(finding: str) -> None:
+    with pytest.raises(UserError, match=rf"source\.uncertainty_of names '{finding}'.*Support_Devices$"):
+        policies("ignore", {finding: "ones"})
+
+
+def test_the_configuration_offers_every_preset_and_no_other() -> None:
+    offered = schema.Chexpert.model_fields["uncertainty"].annotation
+    assert set(typing.get_args(offered)) == set(PRESETS)
+    for_training = typing.get_args(schema.Train.model_fields["uncertainty"].annotation)
+    assert {name for kind in for_training for name in typing.get_args(kind)} == set(PRESETS)
+    assert type(None) in for_training and conf.load().train.uncertainty is None
+    assert set(TARGETS) == set(typing.get_args(schema.Policy))

@@ -1,0 +1,102 @@
+"""The lake: snapshots pin versions, the last write makes a build visible."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from chestai.clock import now
+from chestai.errors import UserError
+from chestai.labels.findings import NIH14, targets
+from chestai.lake.delta import commit, write_part
+from chestai.lake.lake import Lake, why_not
+from chestai.lake.schemas import FILE_MISSING, IMAGES, LABELS, SCHEMAS, STATS
+from chestai.lake.snapshot import Snapshot
+
+
+def images(*ids: str) -> pa.Table:
+    rows = [{"image_id": image_id, "path": f"/x/{image_id}.png", "split": "train"} for image_id in ids]
+    return pa.Table.from_pylist(rows, schema=SCHEMAS[IMAGES])
+
+
+def labels(*ids: str) -> pa.Table:
+    mass = {"findings": ["Mass"], "targets": targets(["Mass"]), "uncertain": []}
+    rows = [{"image_id": image_id, **mass} for image_id in ids]
+    return pa.Table.from_pylist(rows, schema=SCHEMAS[LABELS])
+
+
+def snapshot(name: str, versions: dict[str, int]) -> Snapshot:
+    return Snapshot(
+        snapshot_id=name,
+        built_at=now(),
+        source="test",
+        fingerprint="f",
+        vocabulary=NIH14,
+        versions=versions,
+        accounting={"entries": 2},
+        splits={"train": {"images": 2}},
+        pos_weight=(1.5,) * 14,
+        cooccurrence=((0,) * 14,) * 14,
+        pixel_mean=0.5,
+        pixel_std=0.25,
+        synthetic=True,
+    )
+
+
+def test_a_new_lake_has_no_build_and_says_what_makes_one(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    assert lake.history() == [] and lake.version(STATS) is None
+    with pytest.raises(UserError, match=r"python -m pipelines\.etl"):
+        lake.snapshot()
+    with pytest.raises(UserError, match="no table gold/images"):
+        lake.read(IMAGES)
+
+
+def test_readers_see_only_published_builds(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    first = snapshot(
+        "one", {IMAGES: lake.write(IMAGES, images("b", "a")), LABELS: lake.write(LABELS, labels("a", "b"))}
+    )
+    lake.publish(first)
+    lake.write(IMAGES, images("c"))  # the next build, cut before its end
+    assert lake.snapshot() == first
+    assert lake.gold(lake.snapshot(), IMAGES)["image_id"].to_pylist() == ["a", "b"]
+    assert lake.labelled(first, ["path"]).column_names == ["image_id", "path", "targets"]
+
+    second = snapshot("two", {IMAGES: lake.write(IMAGES, images("c")), LABELS: lake.write(LABELS, labels("c"))})
+    lake.publish(second)
+    assert lake.snapshot() == second and lake.snapshot("one") == first
+    assert lake.gold(first, IMAGES).num_rows == 2, "an old snapshot stays readable"
+    with pytest.raises(UserError, match="no snapshot three"):
+        lake.snapshot("three")
+
+
+def test_labels_of_other_images_are_refused(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    mixed = snapshot("x", {IMAGES: lake.write(IMAGES, images("a")), LABELS: lake.write(LABELS, labels("b"))})
+    with pytest.raises(RuntimeError, match="different images"):
+        lake.labelled(mixed, ["path"])
+
+
+def test_only_frontal_images_with_a_file_are_usable(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    views = {"a": ("PA", "/a.png"), "b": ("lateral", "/b.png"), "c": (None, "/c.png"), "d": ("AP", None)}
+    rows = [{"image_id": name, "view": view, "path": path} for name, (view, path) in views.items()]
+    gold = pa.Table.from_pylist(rows, schema=SCHEMAS[IMAGES])
+    assert why_not(gold).to_pylist() == [None, "lateral_view", None, FILE_MISSING]
+    built = snapshot("x", {IMAGES: lake.write(IMAGES, gold), LABELS: lake.write(LABELS, labels("a", "b", "c", "d"))})
+    assert lake.usable(built, ["path"])["image_id"].to_pylist() == ["a", "c"]
+    assert lake.labelled(built, ["path"]).num_rows == 4
+
+
+def test_parts_become_a_table_in_one_commit(tmp_path: Path) -> None:
+    lake, schema = Lake(str(tmp_path / "lake")), SCHEMAS[LABELS]
+    parts = [write_part(lake, LABELS, schema, labels(*ids).to_batches()) for ids in ("ab", "c")]
+    lost = write_part(lake, LABELS, schema, labels("d").to_batches())
+    assert lake.version(LABELS) is None
+    first = commit(lake, LABELS, schema, parts)
+    assert sorted(lake.read(LABELS)["image_id"].to_pylist()) == ["a", "b", "c"]
+    assert [part.rows for part in parts] == [2, 1] and Path(lake.uri(LABELS, lost.name)).exists()
+    second = commit(lake, LABELS, schema, [])
+    assert lake.read(LABELS).schema == lake.read(LABELS, first).schema and lake.read(LABELS).num_rows == 0
+    assert lake.read(LABELS, first).num_rows == 3 and second > first

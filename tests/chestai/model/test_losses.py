@@ -1,0 +1,142 @@
+"""The losses against their papers' formulas and other libraries."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchvision.ops import sigmoid_focal_loss
+
+from chestai.config.schema import Asymmetric, Bce, Focal
+from chestai.model.losses import asymmetric, bce, focal, known, make_loss, masked_mean
+
+NAN = math.nan
+POS_WEIGHT = torch.tensor([3.0, 5.0, 0.5])
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "bce": lambda logits, targets: bce(logits, targets, POS_WEIGHT),
+    "focal": lambda logits, targets: focal(logits, targets, 0.25, 2.0),
+    "focal, neither weight nor integer power": lambda logits, targets: focal(logits, targets, None, 0.5),
+    "asymmetric": lambda logits, targets: asymmetric(logits, targets, 0.0, 4.0, 0.05),
+    "asymmetric, roots and no shift": lambda logits, targets: asymmetric(logits, targets, 0.5, 0.5, 0.0),
+}
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
+
+
+@pytest.fixture
+def logits() -> Tensor:
+    return 3 * torch.randn(40, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def targets() -> Tensor:
+    draws = torch.rand(40, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    return torch.where(draws < 0.2, NAN, (draws < 0.6).double())
+
+
+def by_label(targets: Tensor, positives: np.ndarray, negatives: np.ndarray) -> Tensor:
+    truth = targets.numpy()
+    return torch.from_numpy(np.where(np.isnan(truth), 0.0, np.where(truth == 1, positives, negatives)))
+
+
+def test_bce_is_its_formula(logits: Tensor, targets: Tensor) -> None:
+    p = 1 / (1 + np.exp(-logits.numpy()))
+    expected = by_label(targets, -POS_WEIGHT.numpy() * np.log(p), -np.log(1 - p))
+    torch.testing.assert_close(bce(logits, targets, POS_WEIGHT), expected)
+
+
+@pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2.0), (0.9, 0.5), (0.1, 0.0)])
+def test_focal_is_its_formula(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> None:
+    p = 1 / (1 + np.exp(-logits.numpy()))
+    expected = by_label(targets, -alpha * (1 - p) ** gamma * np.log(p), -(1 - alpha) * p**gamma * np.log(1 - p))
+    torch.testing.assert_close(focal(logits, targets, alpha, gamma), expected)
+
+
+@pytest.mark.parametrize("alpha", [0.25, None])
+def test_focal_is_torchvision_s(logits: Tensor, targets: Tensor, alpha: float | None) -> None:
+    single, labels = logits.float(), targets.float()
+    theirs = sigmoid_focal_loss(single, labels.nan_to_num(), -1 if alpha is None else alpha, 2.0)
+    expected = theirs.masked_fill(labels.isnan(), 0.0)
+    torch.testing.assert_close(focal(single, labels, alpha, 2.0), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("gammas", [(0.0, 4.0), (1.0, 0.5), (2.0, 0.0)])
+@pytest.mark.parametrize("clip", [0.0, 0.05, 0.4])
+def test_asymmetric_is_its_formula(logits: Tensor, targets: Tensor, gammas: tuple[float, float], clip: float) -> None:
+    p = 1 / (1 + np.exp(-logits.numpy()))
+    shifted = np.maximum(p - clip, 0)
+    expected = by_label(targets, -((1 - p) ** gammas[0]) * np.log(p), -(shifted ** gammas[1]) * np.log(1 - shifted))
+    torch.testing.assert_close(asymmetric(logits, targets, *gammas, clip), expected)
+
+
+def test_asymmetric_without_its_ideas_is_cross_entropy(logits: Tensor, targets: Tensor) -> None:
+    plain = bce(logits, targets, torch.ones(3))
+    torch.testing.assert_close(asymmetric(logits, targets, 0.0, 0.0, 0.0), plain)
+
+
+@every_loss
+def test_gradients(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, targets: Tensor) -> None:
+    assert torch.autograd.gradcheck(lambda x: loss(x, targets[:5]), (logits[:5].requires_grad_(),))
+
+
+@every_loss
+@pytest.mark.parametrize("flush", [False, True])
+def test_extreme_logits_give_finite_loss_and_gradient(loss: Callable[[Tensor, Tensor], Tensor], flush: bool) -> None:
+    column = torch.tensor([-100.0, -89.0, -30.0, 0.0, 17.0, 30.0, 89.0, 100.0]).repeat(2)
+    logits = column.unsqueeze(1).repeat(1, 3).requires_grad_()
+    targets = torch.tensor([0.0, 1.0]).repeat_interleave(8).unsqueeze(1).repeat(1, 3)
+    torch.set_flush_denormal(flush)
+    try:
+        losses = loss(logits, targets)
+        losses.sum().backward()
+    finally:
+        torch.set_flush_denormal(False)
+    assert logits.grad is not None and logits.grad.isfinite().all() and losses.isfinite().all()
+    assert (losses[7] > 2).all() and (losses[8] > 2).all()  # surely wrong costs much
+    assert (losses[0] < 1e-9).all() and (losses[15] < 1e-9).all()  # surely right costs nothing
+
+
+@every_loss
+def test_half_precision_and_autocast_are_computed_in_float32(
+    loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, targets: Tensor
+) -> None:
+    half = logits.bfloat16()
+    expected = loss(half.double(), targets).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = loss(half, targets.float())
+    assert losses.dtype == torch.float32
+    torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-6)
+
+
+@every_loss
+def test_unknown_labels_cost_nothing_and_give_no_gradient(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    logits = torch.randn(4, 3).requires_grad_()
+    targets = torch.full((4, 3), NAN)
+    targets[0, 1] = 1.0
+    losses = loss(logits, targets)
+    losses.sum().backward()
+    assert logits.grad is not None
+    assert losses.count_nonzero() == 1 and logits.grad.count_nonzero() == 1 and logits.grad[0, 1] < 0
+
+
+def test_mean_is_over_the_known_labels() -> None:
+    targets = torch.tensor([[1.0, NAN], [0.0, 1.0]])
+    losses = torch.tensor([[2.0, 0.0], [3.0, 7.0]])
+    assert int(known(targets)) == 3 and float(masked_mean(losses, targets)) == 4
+    nothing = torch.full((2, 2), NAN)
+    assert int(known(nothing)) == 0 and float(masked_mean(torch.zeros(2, 2), nothing)) == 0
+
+
+def test_settings_choose_the_loss(logits: Tensor, targets: Tensor) -> None:
+    capped = make_loss(Bce(name="bce", max_pos_weight=4.0), POS_WEIGHT)(logits, targets)
+    reference = functional.binary_cross_entropy_with_logits(
+        logits, targets.nan_to_num(), pos_weight=torch.tensor([3.0, 4.0, 0.5]), reduction="none"
+    )
+    torch.testing.assert_close(capped, reference.masked_fill(targets.isnan(), 0.0))
+    chosen = make_loss(Focal(name="focal", alpha=None, gamma=1.5), POS_WEIGHT)(logits, targets)
+    assert torch.equal(chosen, focal(logits, targets, None, 1.5))
+    settings = Asymmetric(name="asymmetric", gamma_positive=1.0, gamma_negative=3.0, clip=0.1)
+    assert torch.equal(make_loss(settings, POS_WEIGHT)(logits, targets), asymmetric(logits, targets, 1.0, 3.0, 0.1))

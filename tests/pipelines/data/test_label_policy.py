@@ -1,0 +1,280 @@
+"""Another policy for uncertain labels while training: on train alone, in everything that uses its targets."""
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import ray
+import torch
+from numpy.typing import NDArray
+from ray.train import Checkpoint
+from rich.console import Console
+
+from chestai.cli.console import Screen
+from chestai.clock import now
+from chestai.config import load as conf
+from chestai.config.schema import Config
+from chestai.errors import UserError
+from chestai.labels.uncertainty import PRESETS, policies
+from chestai.lake.lake import Lake
+from chestai.lake.schemas import IMAGES, LABELS, SCHEMAS
+from chestai.lake.snapshot import Snapshot
+from chestai.model.registry import Registry
+from pipelines import train
+from pipelines.data.label_policy import Relabelled, pos_weight, relabelled, train_targets
+from pipelines.data.loader import epoch
+from pipelines.data.pixel_cache import Files, Pixels, Shards, Store, Targets, as_targets, pixel_cache, store_of, stored
+from pipelines.data.sampler import epoch_order, repeat_factors
+from pipelines.training import register
+from pipelines.training.build import new_network
+from pipelines.training.loop import STATE
+from tests.support.chain import go
+from tests.support.corpus import grey, png
+
+SIZE = 64
+UNSURE = -1.0
+VOCABULARY = ("Atelectasis", "Cardiomegaly", "Effusion", "Edema", "Hernia", "Fracture")  # CheXpert has no Hernia
+COUNTS = {"train": 300, "val": 40, "test": 8}
+UNREAD = "train0007"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A lake whose ETL took what is uncertain as 1, and what its source said: 1, 0, -1 and NaN, by image."""
+
+    lake: Lake
+    snapshot: Snapshot
+    said: dict[str, NDArray[np.float32]]
+
+    def reference(self, image_id: str, policy: str | None) -> list[float]:
+        """An image's targets, label by label."""
+        counts = {"ignore": np.nan, "ones": 1.0, "zeros": 0.0}
+        chosen = policies(policy, {}) if policy else {}
+        taken = []
+        for finding, said in zip(VOCABULARY, self.said[image_id], strict=True):
+            taken.append(counts[chosen.get(finding, "ones")] if said == UNSURE else float(said))
+        return taken
+
+    def train_ids(self) -> list[str]:
+        """In storage order."""
+        ids: list[str] = stored(self.lake, self.snapshot, "train")["image_id"].to_pylist()
+        return ids
+
+
+@pytest.fixture(scope="module")
+def corpus(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    folder = tmp_path_factory.mktemp("relabelling")
+    lake, draws = Lake(str(folder / "lake")), np.random.default_rng(5)
+    images: list[dict[str, Any]] = []
+    labels: list[dict[str, Any]] = []
+    said = {}
+    for split, count in COUNTS.items():
+        for number in range(count):
+            image_id, path = f"{split}{number:04}", folder / f"{split}{number:04}.png"
+            path.write_bytes(png(grey(len(images), SIZE, SIZE)))
+            about = {"source": "x", "patient_id": image_id, "view": "AP", "split": split}
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            images.append({"image_id": image_id, "path": str(path), "sha256": digest, **about})
+            row = draws.choice([1.0, 0.0, UNSURE, np.nan], len(VOCABULARY), p=[0.2, 0.5, 0.2, 0.1]).astype(np.float32)
+            row[-1] = 0.0 if row[-1] == 1 else row[-1]  # of fractures none is sure
+            said[image_id] = row
+            uncertain = [name for name, value in zip(VOCABULARY, row, strict=True) if value == UNSURE]
+            targets = [None if np.isnan(value) else abs(float(value)) for value in row]
+            labels.append({"image_id": image_id, "findings": [], "targets": targets, "uncertain": uncertain})
+    tables: dict[str, list[dict[str, Any]]] = {IMAGES: images, LABELS: labels}
+    snapshot = Snapshot(
+        snapshot_id="relabelled",
+        built_at=now(),
+        source="x",
+        fingerprint="",
+        vocabulary=VOCABULARY,
+        versions={
+            name: lake.write(name, pa.Table.from_pylist(rows, schema=SCHEMAS[name])) for name, rows in tables.items()
+        },
+        accounting={},
+        splits={split: {"files": count} for split, count in COUNTS.items()},
+        pos_weight=tuple(1.5 + at for at in range(len(VOCABULARY))),
+        cooccurrence=((0,) * len(VOCABULARY),) * len(VOCABULARY),
+        pixel_mean=0.5,
+        pixel_std=0.25,
+        synthetic=True,
+    )
+    lake.publish(snapshot)
+    (folder / f"{UNREAD}.png").unlink()
+    pixel_cache(lake, snapshot, SIZE, Screen(Console(file=io.StringIO())))
+    return Corpus(lake, snapshot, said)
+
+
+def told(corpus: Corpus, *more: str) -> Config:
+    small = (f"network.size={SIZE}", "network.backbone=resnet10t", "train.batch_size=16")
+    return conf.load([*small, f"lake={corpus.lake.root}", "tracking.uri=sqlite://", *more])
+
+
+def same(found: Any, expected: Any) -> bool:
+    return np.array_equal(np.array(found, np.float32), np.array(expected, np.float32), equal_nan=True)
+
+
+@pytest.mark.parametrize("policy", [*PRESETS, None])
+def test_the_policy_decides_what_is_uncertain_and_nothing_else(corpus: Corpus, policy: str | None) -> None:
+    targets = train_targets(corpus.lake, corpus.snapshot, policy)
+    expected = [corpus.reference(image_id, policy) for image_id in corpus.train_ids()]
+    if policy is None:
+        assert targets is None and same(as_targets(stored(corpus.lake, corpus.snapshot, "train")["targets"]), expected)
+        return
+    assert targets is not None and targets.dtype == np.float32 and same(targets, expected)
+    assert np.isnan(targets[:, VOCABULARY.index("Hernia")]).sum() == sum(
+        np.isnan(corpus.said[image_id][VOCABULARY.index("Hernia")]) for image_id in corpus.train_ids()
+    ), "of what CheXpert lacks, the ETL's targets stay"
+
+
+@pytest.mark.parametrize("policy", ["ignore", "zeros", "irvin2019"])
+@pytest.mark.parametrize("cached", [True, False])
+def test_an_epoch_has_the_policy_s_targets_of_each_image(corpus: Corpus, policy: str, cached: bool) -> None:
+    plain = store_of(corpus.lake, corpus.snapshot, SIZE, "train", cached)
+    store = relabelled(plain, train_targets(corpus.lake, corpus.snapshot, policy))
+    assert (store.size, store.shards, store.cpus, store.at_once) == (
+        *(plain.size, plain.shards, plain.cpus, plain.at_once),
+    )
+    number_of = {grey(number, SIZE, SIZE).tobytes(): number for number in range(COUNTS["train"])}
+    order = epoch_order(store.shards, SIZE, 24, 1, seed=7, epoch=0)
+    batches = list(epoch(store, order, 0, 1))
+    pixels = np.concatenate([batch.pixels for batch in batches])
+    targets = np.concatenate([batch.targets for batch in batches])
+    assert len(pixels) == COUNTS["train"] and targets.dtype == np.float32
+    seen = set()
+    for image, known in zip(pixels, targets, strict=True):
+        number = number_of.get(image.tobytes())
+        if number is None:
+            assert not image.any() and np.isnan(known).all(), "the one that could not be read"
+        else:
+            assert same(known, corpus.reference(f"train{number:04}", policy))
+        seen.add(number)
+    assert seen == {*number_of.values(), None} - {int(UNREAD[-4:])}
+
+
+@dataclass(frozen=True)
+class Four:
+    """Of two findings: known, not known at all, known and black, unread."""
+
+    size: int = 2
+    shards: tuple[int, ...] = (4,)
+    cpus: float = 1.0
+    at_once: int | None = None
+
+    def read(self, rows: NDArray[np.int64]) -> tuple[Pixels, Targets]:
+        light = np.array([9, 9, 0, 0], np.uint8)[:, None, None] * np.ones((2, 2), np.uint8)
+        targets = np.array([[1, 0], [np.nan, np.nan], [0, np.nan], [np.nan, np.nan]], np.float32)
+        return light[rows], targets[rows]
+
+
+def test_only_what_could_not_be_read_stays_unknown(ray_cluster: None) -> None:
+    new = np.array([[1, 1], [1, 0], [0, 1], [1, 1]], np.float32)
+    rows = np.array([3, 1, 0, 2, 1])
+    pixels, targets = relabelled(Four(), new).read(rows)
+    assert same(targets, np.where((rows == 3)[:, None], np.nan, new[rows])) and targets.dtype == np.float32
+    assert np.array_equal(pixels, Four().read(rows)[0])
+    assert same(Four().read(np.arange(4))[1][1:2], [[np.nan] * 2]) and same(new, [[1, 1], [1, 0], [0, 1], [1, 1]])
+    store = Four()
+    assert relabelled(store, None) is store
+
+
+def weights(corpus: Corpus, policy: str) -> list[float]:
+    """Negatives / positives of each finding, counted one by one."""
+    rows = [corpus.reference(image_id, policy) for image_id in corpus.train_ids()]
+    counts = [(sum(row[at] == 1 for row in rows), sum(row[at] == 0 for row in rows)) for at in range(len(VOCABULARY))]
+    return [negatives / positives if positives and negatives else 1.0 for positives, negatives in counts]
+
+
+def test_pos_weight_is_of_the_targets_that_are_trained_on(corpus: Corpus) -> None:
+    found = {name: pos_weight(corpus.snapshot, train_targets(corpus.lake, corpus.snapshot, name)) for name in PRESETS}
+    for name, balance in found.items():
+        assert list(balance) == weights(corpus, name)
+    assert found["ones"] != found["zeros"] != found["ignore"]
+    assert found["zeros"][VOCABULARY.index("Fracture")] == 1.0, "no positive is left"
+    assert pos_weight(corpus.snapshot, None) == corpus.snapshot.pos_weight
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_training_job_takes_all_from_the_policy_s_targets(corpus: Corpus, cached: bool) -> None:
+    def job(*words: str) -> dict[str, Any]:
+        config = told(corpus, f"feed.cache={'pixels' if cached else 'none'}", "train.balance=0.4", *words)
+        trainer: Any = train.build_trainer(config, Registry(config.tracking, corpus.lake), corpus.snapshot, "run")
+        found: dict[str, Any] = trainer.train_loop_config
+        return found
+
+    kind: type[Store] = Shards if cached else Files
+    plain, zeros = job(), job("train.uncertainty=zeros")
+    expected = np.array([corpus.reference(image_id, "zeros") for image_id in corpus.train_ids()], np.float32)
+    assert zeros["pos_weight"] == weights(corpus, "zeros") != plain["pos_weight"] == list(corpus.snapshot.pos_weight)
+    assert np.array_equal(ray.get(zeros["repeats"]), repeat_factors(expected, 0.4))
+    assert not np.array_equal(ray.get(plain["repeats"]), ray.get(zeros["repeats"]))
+    assert isinstance(zeros["train"], Relabelled) and same(ray.get(zeros["train"].targets), expected)
+    assert {type(one) for one in (plain["train"], plain["val"], zeros["val"], zeros["train"].store)} == {kind}
+    assert same(zeros["val"].read(np.arange(40))[1], plain["val"].read(np.arange(40))[1])
+
+
+def test_the_bundle_takes_back_what_the_loss_weighed(corpus: Corpus, tmp_path: Path) -> None:
+    """The calibration prior of a finding that val cannot tell about."""
+    config = told(corpus, "train.uncertainty=ignore", "loss.max_pos_weight=3")
+    network = new_network(config, corpus.snapshot)
+    logits = torch.randn((40, len(VOCABULARY)), generator=torch.manual_seed(0))
+    val = {"logits": logits, "targets": torch.zeros(logits.shape)}
+    torch.save({"best": network.state_dict(), "val": val}, tmp_path / STATE)
+    metrics = {"epoch": 1, "selection": 0.5, "val_macro_auroc": 0.5, "val_loss": 1.0}
+    result: Any = SimpleNamespace(best_checkpoints=[(Checkpoint.from_directory(str(tmp_path)), metrics)])
+    kept: list[Any] = []
+    registry: Any = SimpleNamespace(lake=corpus.lake, register=lambda bundle, *about: kept.append(bundle))
+    register.register_best(config, registry, corpus.snapshot, result, "run")
+    (bundle,) = kept
+    expected = [min(weight, 3.0) for weight in weights(corpus, "ignore")]
+    assert bundle.card.provenance["pos_weight"] == expected and len({*expected}) > 3
+    np.testing.assert_allclose(bundle.card.calibration["intercept"], -np.log(expected), atol=1e-6)
+
+
+def test_a_snapshot_that_does_not_tell_is_refused_before_anything_is_done(corpus: Corpus, tmp_path: Path) -> None:
+    lake, labels = Lake(str(tmp_path / "lake")), corpus.lake.gold(corpus.snapshot, LABELS)
+    images = lake.write(IMAGES, corpus.lake.gold(corpus.snapshot, IMAGES))
+    former = lake.write(LABELS, labels.drop(["uncertain"]))
+    snapshot = replace(corpus.snapshot, snapshot_id="former", versions={IMAGES: images, LABELS: former})
+    lake.publish(snapshot)
+    triage = "triage.weights={Edema: 1.0, Effusion: 0.9}"
+    config = told(replace(corpus, lake=lake), "train.uncertainty=ones", triage)
+    for attempt in (lambda: go(train.run, config), lambda: train_targets(lake, snapshot, "ones")):
+        with pytest.raises(UserError, match=r"train\.uncertainty=ones: snapshot former .* with force=true") as refused:
+            attempt()
+        assert "\n" not in str(refused.value)
+    assert train_targets(lake, snapshot, None) is None
+
+
+def test_a_snapshot_without_any_uncertain_label_is_trained_as_it_is(corpus: Corpus, tmp_path: Path) -> None:
+    lake, labels = Lake(str(tmp_path / "lake")), corpus.lake.gold(corpus.snapshot, LABELS)
+    images = lake.write(IMAGES, corpus.lake.gold(corpus.snapshot, IMAGES))
+    none = pa.array([[]] * labels.num_rows, pa.list_(pa.string()))
+    sure = lake.write(LABELS, labels.drop(["uncertain"]).append_column("uncertain", none))
+    snapshot = replace(corpus.snapshot, versions={IMAGES: images, LABELS: sure})
+    assert same(train_targets(lake, snapshot, "zeros"), as_targets(stored(lake, snapshot, "train")["targets"]))
+
+
+def test_a_recipe_without_a_policy_has_the_id_of_before(corpus: Corpus) -> None:
+    config = told(corpus)
+    plain = config.plain()
+    parts = {name: plain[name] for name in ("network", "loss", "augment")}
+    dropped = ("resume", "max_failures", "checkpoint_minutes", "uncertainty")
+    parts["train"] = {name: value for name, value in plain["train"].items() if name not in dropped}
+    former = json.dumps({"snapshot": corpus.snapshot.snapshot_id, **parts}, sort_keys=True)
+    assert train.recipe_id(config, corpus.snapshot) == hashlib.sha256(former.encode()).hexdigest()[:12]
+    chosen = {train.recipe_id(told(corpus, f"train.uncertainty={name}"), corpus.snapshot) for name in PRESETS}
+    assert len(chosen | {train.recipe_id(config, corpus.snapshot)}) == len(PRESETS) + 1
+
+
+def test_a_config_of_before_is_still_read(corpus: Corpus) -> None:
+    plain = told(corpus).plain()
+    del plain["train"]["uncertainty"]
+    assert conf.validate(plain).train.uncertainty is None

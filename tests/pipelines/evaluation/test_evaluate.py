@@ -1,0 +1,226 @@
+"""Evaluation of real models on real Ray and MLflow: what it leaves behind, what it refuses, what is derived."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from chestai.config import load as conf
+from chestai.config.schema import Config
+from chestai.errors import UserError
+from chestai.imaging import preprocess
+from chestai.lake.lake import Lake
+from chestai.lake.schemas import IMAGES
+from chestai.model import seen_patients
+from chestai.model.bundle import Bundle
+from chestai.model.registry import Registry
+from pipelines import derive, evaluate, score
+from pipelines.evaluation.leakage import LEAKED, refuse_seen
+from pipelines.training.register import register
+from tests.support.chain import SMALL, Chain, go
+
+TABLES = {
+    *("ranking.csv", "operating_points.csv", "calibration.csv", "reliability_curve.csv", "triage.csv", "queue.csv"),
+    *("subgroups.csv", "localisation.csv", "robustness.csv"),  # and no gaps: too few of any group
+}
+NO_CORRUPTION = "evaluate.robustness_images=0"
+
+
+def told(chain: Chain, *words: str, tracking: str = "") -> Config:
+    """The chain's config with other words for evaluate or derive; tracking: another database than the chain's."""
+    where = [f"lake={chain.config.lake}", f"phantom.root={chain.config.phantom.root}"]
+    database = [f"tracking.uri=sqlite:///{tracking}"] if tracking else []
+    return conf.load([*SMALL, *where, *database, *words])
+
+
+def table(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def model(chain: Chain, version: str = "1") -> Bundle:
+    return Registry(chain.config.tracking, chain.lake).load(version).bundle
+
+
+def test_a_candidate_leaves_its_card_tables_and_plots_at_its_version(finished: Chain) -> None:
+    facts = finished.said["evaluate"].facts
+    folder = Path(facts["model_card"]).parent
+    assert folder.name == "version-1-test" and {path.name for path in folder.glob("*.csv")} == TABLES
+    page = (folder / "model_card.html").read_text()
+    assert "chestai version 1" in page and "SYNTHETIC" in page and 'src="http' not in page
+    assert (folder / "model_card.md").read_text().startswith("# ")
+    checks = {check["name"]: check["passed"] for check in json.loads((folder / "gate.json").read_text())}
+    assert checks["better"] is None and checks["calibration"] is True and checks["latency"] is True
+
+    registry = Registry(finished.config.tracking, finished.lake)
+    version = registry.connect().get_model_version(finished.config.tracking.model, "1")
+    assert version.tags["gate"] == "passed" and version.tags["test_macro_auroc"].startswith("0.")
+    assert "Model card" in str(version.description)
+    assert Path(mlflow.artifacts.download_artifacts(version.tags["model_card"])).read_text() == page
+    kept = {item.path for item in registry.connect().list_artifacts(str(version.run_id), "evaluation/test")}
+    assert {f"evaluation/test/{name}" for name in TABLES} < kept and "evaluation/test/plots" in kept
+
+
+def test_the_tables_hold_what_the_model_says(finished: Chain) -> None:
+    """Recomputed from the scores of the same model with scikit-learn."""
+    from sklearn.metrics import roc_auc_score
+
+    folder = Path(finished.said["evaluate"].facts["model_card"]).parent
+    rows = finished.lake.usable(finished.lake.snapshot(), ["split"]).to_pandas().set_index("image_id")
+    rows = rows[rows["split"] == "test"]
+    scores = finished.lake.read("scores/1").to_pandas().set_index("image_id").loc[rows.index]
+    truth = np.stack([np.array(targets) for targets in rows["targets"]])
+    findings = model(finished).card.findings
+    ranking = {row["finding"]: row for row in table(folder, "ranking.csv")}
+    for place, finding in enumerate(findings):
+        told = float(ranking[finding]["auroc"]) if ranking[finding]["auroc"] else None
+        known = len(np.unique(truth[:, place])) == 2
+        assert (told is not None) == known
+        if told is not None:
+            assert told == pytest.approx(roc_auc_score(truth[:, place], scores[f"prob_{finding}"]), abs=1e-6)
+    robust = table(folder, "robustness.csv")
+    assert len(robust) == 21
+    maps = {row["maps"] for row in table(folder, "localisation.csv")}
+    assert maps == {"model", "random map", "centre prior", "random weights"}
+
+
+def test_predictions_from_a_file_are_measured_like_the_model_that_made_them(finished: Chain, tmp_path: Path) -> None:
+    export = finished.lake.read("scores/1").to_pandas().dropna(subset="triage_score")
+    columns = ["image_id", *(name for name in export.columns if name.startswith("prob_"))]
+    export = export[columns].drop(columns="prob_Hernia").rename(columns={"image_id": "Image Index"})
+    export["Image Index"] += ".png"
+    strangers = pd.DataFrame({"Image Index": ["99999999_000.png", "99999999_001.png"]})
+    file = tmp_path / "theirs.csv"
+    pd.concat([export, strangers]).to_csv(file, index=False)
+    config = told(finished, f"evaluate.predictions={file}", "evaluate.predictions_prefix=prob_")
+    before = Registry(config.tracking, finished.lake).champion()
+    facts = go(evaluate.run, config).facts
+    assert Registry(config.tracking, finished.lake).champion() == before
+    assert facts["verdict"] == "measured, nothing changed" and facts["split_known"] is False
+    assert facts["notes"] == ("2 rows are not (frontal) images of the lake and were left out. Not predicted: Hernia.")
+    own = finished.said["evaluate"].facts["auroc"]
+    for finding, value in facts["auroc"].items():
+        assert value == pytest.approx(own[finding], abs=1e-6, nan_ok=True), finding
+    assert "SPLIT NOT KNOWN" in Path(facts["model_card"]).read_text()
+    assert not (Path(facts["model_card"]).parent / "robustness.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (None, "cannot be read"),
+        ("name,prob_Mass\na,0.5\n", "has no column image_id or Image Index: its first columns are name, prob_Mass"),
+        ("image_id,Mass\na,0.5\n", "has no column of a finding: expected prob_Atelectasis and so on"),
+        ("image_id,prob_Mass\na,0.5\na.png,0.6\n", "has image a twice"),
+        ("image_id,prob_Mass\na,0.5\nb,3.5\n", "column prob_Mass: 3.5 is no probability from 0 to 1"),
+        ("image_id,prob_Mass\na,0.5\nb,high\n", "column prob_Mass: high is no probability from 0 to 1"),
+        ("image_id,prob_Mass\na,0.5\n", "has no prediction for an image of the lake"),
+    ],
+)
+def test_an_unusable_file_is_told_in_one_line(built: Chain, tmp_path: Path, content: str | None, line: str) -> None:
+    file = tmp_path / "theirs.csv"
+    if content is not None:
+        file.write_text(content)
+    config = told(built, f"evaluate.predictions={file}", "evaluate.predictions_prefix=prob_", tracking=f"{tmp_path}/db")
+    with pytest.raises(UserError) as refused:
+        go(evaluate.run, config)
+    assert line in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_candidate_is_judged_on_test_alone(built: Chain, tmp_path: Path, split: str) -> None:
+    with pytest.raises(UserError, match=f"split={split} needs model=VERSION"):
+        go(evaluate.run, told(built, f"evaluate.split={split}", tracking=f"{tmp_path}/db"))
+
+
+@pytest.mark.slow
+def test_another_split_and_a_committee_are_measured_and_change_nothing(finished: Chain) -> None:
+    config = told(finished, "evaluate.model=1", "evaluate.split=val", "evaluate.prevalence=measured", NO_CORRUPTION)
+    facts = go(evaluate.run, config).facts
+    assert facts["split"] == "val" and "chosen on these very images" in facts["notes"]
+    methods = [row["method"] for row in table(Path(facts["model_card"]).parent, "calibration.csv")]
+    assert {"none", "platt", "temperature", "isotonic", "shifted"} <= set(methods)
+
+    words = ("evaluate.model=1+1", "evaluate.tta=[flip]", NO_CORRUPTION)
+    facts = go(evaluate.run, told(finished, *words)).facts
+    assert facts["model"] == "chestai version 1+1 with flip" and facts["version"] is None
+    assert "not asked for (evaluate.robustness_images=0)" in Path(facts["model_card"]).read_text()
+    assert Registry(config.tracking, finished.lake).champion() == 1
+
+
+@pytest.mark.slow
+def test_a_derived_version_is_scored_and_gated_like_any_other(finished: Chain, tmp_path: Path) -> None:
+    """A model under test-time augmentation, recalibrated, moved and tuned."""
+    registry_uri = f"{tmp_path}/mlflow.db"
+    config = told(
+        finished,
+        *("derive.model=1", "derive.tta=[zoom]", "derive.calibration=isotonic", NO_CORRUPTION),
+        *("derive.prevalence={Effusion: 0.3}", "derive.triage_goal={urgent_sensitivity: 0.7, soon_sensitivity: 0.9}"),
+        *("score.model=2", f"score.csv={tmp_path / 'scores.csv'}", "force=true"),
+        tracking=registry_uri,
+    )
+    trained, registry = model(finished), Registry(config.tracking, finished.lake)
+    registry.connect()
+    with mlflow.start_run(tags={"chestai.stage": "train", "chestai.snapshot": finished.lake.snapshot().snapshot_id}):
+        assert register(trained, registry) == 1
+    registry.promote(1)
+    facts = go(derive.run, config).facts
+    assert facts["version"] == 2 and facts["networks"] == 1 and facts["views"] == "plain, zoom"
+    bundle = registry.load("2").bundle
+    assert bundle.calibration.method == "isotonic" and bundle.seen == trained.seen
+    assert bundle.card.triage != trained.card.triage
+    assert bundle.triage.emergencies == trained.triage.emergencies
+    assert bundle.intake is not None and trained.intake is not None and bundle.intake.limit == trained.intake.limit
+    assert (
+        bundle.drift is not None and trained.drift is not None and [*bundle.drift.features] == [*trained.drift.features]
+    )
+    kept = {name for name, one in bundle.drift.features.items() if one == trained.drift.features[name]}
+    assert {"pixels.mean", "pixels.strangeness", "view", "outcome"} <= kept
+    assert not {"probability.Effusion", "triage.score"} & kept, "its own scores, not the first model's"
+
+    scored = go(score.run, config)
+    assert scored.rows == finished.said["score"].rows
+    own = pd.read_csv(tmp_path / "scores.csv").set_index("image_id")
+    image_id = own.index[0]
+    path = finished.lake.read(IMAGES).to_pandas().set_index("image_id").loc[image_id, "path"]
+    told_alone = bundle.predict([preprocess.load(Path(path).read_bytes(), bundle.card.size)])
+    names = [f"prob_{finding}" for finding in bundle.card.findings]
+    np.testing.assert_allclose(own.loc[image_id, names].to_numpy(float), told_alone.probabilities[0], atol=1e-5)
+
+    verdict = go(evaluate.run, config).facts["verdict"]
+    assert verdict.startswith(("champion stays version 1: version 2 is refused, ", "version 2 is the new champion"))
+    assert (registry.champion() == 2) == verdict.startswith("version 2")
+
+
+def test_a_patient_of_the_training_is_not_tested_on(finished: Chain, tmp_path: Path) -> None:
+    """The corpus split anew: some test patients were in the old training, and the model remembers."""
+    lake, snapshot, bundle = finished.lake, finished.lake.snapshot(), model(finished)
+    assert bundle.card.split_known and len(bundle.seen) == 1
+    refuse_seen(bundle, "version 1", lake, snapshot, ["test", "val"])
+
+    images = lake.gold(snapshot, IMAGES).to_pandas()
+    moved = sorted(set(images.loc[images["split"] == "train", "patient_id"]))[:3]
+    chosen = sorted(set(images.loc[images["split"] == "val", "patient_id"]))[:2]
+    images.loc[images["patient_id"].isin([*moved, *chosen]), "split"] = "test"
+    other = Lake(str(tmp_path / "lake"))
+    versions = {
+        IMAGES: other.write(IMAGES, pa.Table.from_pandas(images, preserve_index=False)),
+        "gold/labels": other.write("gold/labels", lake.gold(snapshot, "gold/labels")),
+    }
+    other.publish(replace(snapshot, snapshot_id="dealt anew", versions=versions))
+    words = ("evaluate.model=1", f"tracking.uri={Registry(finished.config.tracking, lake).uri}")
+    with pytest.raises(UserError, match="was trained on patients of this corpus: 5 test patients and 0 val patients"):
+        go(evaluate.run, conf.load([*SMALL, f"lake={other.root}", *words]))
+    told: Any = pd.read_csv(other.uri("reports", LEAKED), dtype=str).set_index("patient_id")
+    assert dict(told["seen_as"]) == {**dict.fromkeys(moved, "train"), **dict.fromkeys(chosen, "val")}
+    # Under another source's name they are other people, and a bundle that knows of nobody refuses nobody.
+    renamed = tuple(seen_patients.Seen.of({seen_patients.key("elsewhere", one) for one in moved}, ()) for _ in "1")
+    refuse_seen(replace(bundle, seen=renamed), "version 1", other, other.snapshot(), ["test"])
+    refuse_seen(replace(bundle, seen=()), "version 1", other, other.snapshot(), ["test"])

@@ -1,0 +1,58 @@
+"""What tests of scoring share: a folder of all kinds of files, and how to hold scores against a bundle."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from chestai.config.schema import Config
+from chestai.imaging import preprocess
+from chestai.lake.lake import Lake
+from chestai.model.bundle import Bundle
+from pipelines.scoring import corpus as corpora
+from pipelines.scoring.ledger import read_scores
+from tests.support.dicom import film, instance
+from tests.support.models import image
+
+FILES = {
+    "a.png": image(1),
+    "b.jpg": image(2, suffix=".jpg"),
+    "deep/er/c.JPEG": image(3, suffix=".jpg", channels=3),
+    "deep/d.dcm": film(4, **instance(4, "77")),
+    "1.2.840.5": film(5, **instance(5, "78")),
+    "twin of a.png": image(1),
+    "cut.png": image(6)[:900],
+    "empty.png": b"",
+    "page.png": b"<html>not found</html>",
+    "side.dcm": film(7, **instance(7, "79", ViewPosition="LL")),
+}
+REFUSED = {"cut.png": "truncated", "empty.png": "empty_file", "page.png": "not_an_image", "side.dcm": "not_frontal"}
+OTHERS = {"notes.txt": b"Doe", "DICOMDIR": b"index", ".hidden.png": image(8)}
+
+
+def write(root: Path, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+
+
+def told(config: Config, force: bool = False, **score: Any) -> Config:
+    return config.model_copy(update={"force": force, "score": config.score.model_copy(update=score)})
+
+
+def assert_as_told_by(bundle: Bundle, row: Any, data: bytes) -> None:
+    """A row of scores holds what the bundle says of a file."""
+    alone = bundle.predict([preprocess.load(data, bundle.card.size)]).probabilities
+    findings = bundle.card.findings
+    np.testing.assert_allclose(row[[f"prob_{one}" for one in findings]].to_numpy(float), alone[0], rtol=0, atol=1e-5)
+    (value,) = bundle.triage.score(alone, findings)
+    assert row["triage_score"] == pytest.approx(value, abs=1e-5)
+    assert row["bucket"] == bundle.triage.bucket(row["triage_score"])
+
+
+def scores(lake: Lake, corpus: str) -> pd.DataFrame:
+    found = read_scores(lake, 1, corpora.of_folder(corpus).rows).to_pandas()
+    assert found["image_id"].is_unique
+    return found.set_index("image_id")

@@ -1,0 +1,200 @@
+"""What is to be done, what stands, what is written and read again: tables alone, without Ray."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chestai.clock import now
+from chestai.errors import UserError
+from chestai.lake.lake import Lake
+from chestai.lake.schemas import FILE_MISSING
+from chestai.monitoring.ood_detector import OUT_OF_DISTRIBUTION
+from pipelines.data import digest_set
+from pipelines.scoring import ledger
+from pipelines.scoring.corpus import CORPUS, may_be_image
+from pipelines.scoring.ledger import FILES, Ledger, contents_schema, plan, read_scores
+from tests.support.models import make_bundle
+
+FINDINGS = ("Effusion", "Mass")
+
+
+def sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def table(schema: pa.Schema, *rows: dict[str, Any]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=schema)
+
+
+def contents(*names: str) -> pa.Table:
+    return table(pa.schema({"sha256": pa.string()}), *({"sha256": sha(name)} for name in names))
+
+
+names = st.lists(st.binary(min_size=1, max_size=2).map(lambda data: hashlib.sha256(data).digest()), max_size=40)
+
+
+@given(names, names)
+def test_sets_of_digests_are_sets(there: list[bytes], more: list[bytes]) -> None:
+    zeros = [bytes(32), b"\x01" + bytes(31), bytes(31) + b"\x01"]  # which numpy's padding must not confuse
+    there, more = [*there, zeros[0]], [*more, *zeros[1:], *more[:3]]
+    known = digest_set.as_set(digest_set.digests(pa.array([one.hex() for one in there])))
+    wanted = digest_set.digests(pa.array([one.hex() for one in more]))
+    assert digest_set.has(known, wanted).tolist() == [one in there for one in more]
+    fresh = digest_set.new(known, wanted)
+    assert {more[at] for at in fresh} == set(more) - set(there) and len(fresh) == len(set(more) - set(there))
+    assert all(more.index(more[at]) == at for at in fresh), "it is the first of them"
+    grown = digest_set.plus(known, wanted[fresh])
+    assert np.array_equal(grown, digest_set.as_set(np.concatenate([known, wanted])))
+
+
+def test_an_empty_set_has_nothing() -> None:
+    nothing = digest_set.digests(pa.array([], pa.string()))
+    assert digest_set.has(nothing, digest_set.digest(bytes(32))).tolist() == [False]
+    assert len(digest_set.new(nothing, nothing)) == len(digest_set.plus(nothing, nothing)) == 0
+
+
+# Few values of everything, so that they meet.
+states = st.fixed_dictionaries(
+    {
+        "path": st.sampled_from("abcd"),
+        "bytes": st.sampled_from([None, 1, 2]),
+        "changed_ns": st.sampled_from([None, 1, 2]),
+        "sha256": st.sampled_from([None, *map(sha, "xyz")]),
+    }
+)
+corpora = st.lists(
+    st.tuples(states, st.sampled_from([None, None, None, "lateral_view", FILE_MISSING])),
+    unique_by=lambda row: row[0]["path"],
+)
+books = st.lists(
+    st.tuples(states, st.sampled_from([None, None, "truncated", "lateral_view", OUT_OF_DISTRIBUTION, FILE_MISSING])),
+    unique_by=lambda row: row[0]["path"],
+)
+
+
+@given(corpora, books, st.sets(st.sampled_from("xyz")), st.booleans(), st.booleans())
+def test_what_is_missing_is_what_the_rule_says(
+    corpus: list[tuple[dict[str, Any], str | None]],
+    book: list[tuple[dict[str, Any], str | None]],
+    scored: set[str],
+    force: bool,
+    gate: bool,
+) -> None:
+    """The rule in plain words, row by row."""
+    shas = {sha(name) for name in scored}
+    rows = table(CORPUS, *({**state, "image_id": state["path"], "refused": refused} for state, refused in corpus))
+    files = table(FILES, *({**state, "image_id": state["path"], "reason": reason} for state, reason in book))
+    found = plan(rows, files, contents(*sorted(scored)), force, gate)
+    for at, (state, refused) in enumerate(corpus):
+        old = next((one for one in book if one[0]["path"] == state["path"]), None)
+        stands = False
+        if old is not None and not force:
+            before, reason = old
+            if refused is not None:
+                stands = reason == refused
+            elif reason == OUT_OF_DISTRIBUTION and not gate:
+                stands = False
+            elif reason != FILE_MISSING and (reason is not None or before["sha256"] in shas):
+                timed = None not in (state["bytes"], state["changed_ns"])
+                same = timed and all(state[name] == before[name] for name in ("bytes", "changed_ns"))
+                stands = same or (state["sha256"] is not None and state["sha256"] == before["sha256"])
+        known = not force and not stands and refused is None and state["sha256"] in shas
+        assert found.done[at] == stands
+        assert found.refused[at] == (refused is not None and not stands)
+        assert found.known[at] == known
+        assert found.missing[at] == (not stands and refused is None and not known)
+        assert found.replaced[at] == (old is not None)
+
+
+def row(name: str, content: str | None, reason: str | None = None) -> dict[str, Any]:
+    return {
+        **{"image_id": name, "path": f"/{name}", "bytes": 1, "changed_ns": 1, "scored_at": now()},
+        **{"sha256": None if content is None else sha(content), "reason": reason, "detail": None},
+    }
+
+
+def score(content: str, value: float) -> dict[str, Any]:
+    probabilities = {f"prob_{finding}": value for finding in FINDINGS}
+    return {
+        **{"sha256": sha(content), "image_id": content, "bucket": "soon", "triage_score": value, **probabilities},
+        **{"model_version": 3, "snapshot": None, "scored_at": now()},
+    }
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Ledger:
+    bundle = make_bundle()
+    card = bundle.card.model_copy(update={"findings": FINDINGS})
+    return ledger.opened(Lake(str(tmp_path / "lake")), 3, card)[0]
+
+
+def write(book: Ledger, scores: list[dict[str, Any]], files: list[dict[str, Any]], **how: bool) -> None:
+    book.write(table(contents_schema(FINDINGS), *scores), table(FILES, *files), how.get("anew", False), True)
+
+
+def test_scores_are_read_a_row_a_file_most_urgent_first(book: Ledger) -> None:
+    write(book, [score("x", 0.2), score("y", 0.9)], [row("b", "x"), row("a", "x"), row("c", "y"), row("d", "z", "cut")])
+    found = read_scores(book.lake, 3)
+    assert found["image_id"].to_pylist() == ["c", "a", "b", "d"]
+    assert found["prob_Mass"].to_pylist() == [0.9, 0.2, 0.2, None]
+    assert found["not_scored"].to_pylist() == [None, None, None, "cut"]
+    assert found["model_version"].to_pylist() == [3] * 4
+    mine = table(CORPUS, {"image_id": "mine", "path": "/c"}, {"image_id": "new", "path": "/e"})
+    assert read_scores(book.lake, 3, mine)["image_id"].to_pylist() == ["mine"]
+
+
+def test_a_file_that_was_scored_and_can_no_longer_be_read_has_no_score(book: Ledger) -> None:
+    write(book, [score("x", 0.2)], [row("a", "x")])
+    write(book, [], [row("a", "x", "truncated")])
+    (only,) = read_scores(book.lake, 3).to_pylist()
+    assert (only["not_scored"], only["triage_score"], only["bucket"]) == ("truncated", None, None)
+
+
+def test_rows_are_replaced_in_one_commit_a_table(book: Ledger) -> None:
+    write(book, [score("x", 0.2)], [row("a", "x"), row("b", "x")])
+    versions = [book.lake.open(table).version() for table in (book.contents, book.files)]
+    write(book, [score("x", 0.3), score("y", 0.4)], [row("a", "y"), row("c", "y")], anew=True)
+    assert [book.lake.open(table).version() - 1 for table in (book.contents, book.files)] == versions
+    found = {one["image_id"]: one["triage_score"] for one in read_scores(book.lake, 3).to_pylist()}
+    assert found == {"a": 0.4, "b": 0.3, "c": 0.4}
+
+
+def test_another_model_of_the_same_number_starts_anew(book: Ledger) -> None:
+    card = make_bundle().card.model_copy(update={"findings": FINDINGS})
+    write(book, [score("x", 0.2)], [row("a", "x")])
+    assert ledger.opened(book.lake, 3, card)[1] is False
+    assert len(book.known()[0]) == 1
+    other = replace(make_bundle(), card=card.model_copy(update={"run_id": "another"})).card
+    assert ledger.opened(book.lake, 3, other)[1] is True
+    assert len(book.known()[0]) == 0
+    corpus = table(CORPUS, {"image_id": "a", "path": "/a", "bytes": 1, "changed_ns": 1})
+    assert book.plan(corpus, False, True).missing.tolist() == [True], "its file is to be read again"
+
+
+def test_a_table_of_the_former_form_is_told_and_replaced(tmp_path: Path) -> None:
+    lake, card = Lake(str(tmp_path / "lake")), make_bundle().card
+    lake.write("scores/1", pa.table({"image_id": ["a"], "bucket": ["soon"], "not_scored": pa.nulls(1, pa.string())}))
+    with pytest.raises(UserError, match=r"former form: run `python -m pipelines\.score`"):
+        read_scores(lake, 1)
+    assert ledger.opened(lake, 1, card)[1] is True
+    assert read_scores(lake, 1).num_rows == 0
+    assert ledger.opened(lake, 1, card)[1] is False
+    with pytest.raises(UserError, match="no table scores/2"):
+        read_scores(lake, 2)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.JPG", "a.jpeg", "a.dcm", "A.DICOM", "IM0001", "1.2.840.113"])
+def test_names_that_may_be_images(name: str) -> None:
+    assert may_be_image(name)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "DICOMDIR", "a.png.bak", "labels.csv", "a.gif", "a.tar.gz"])
+def test_names_that_are_no_images(name: str) -> None:
+    assert not may_be_image(name)

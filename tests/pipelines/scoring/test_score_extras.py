@@ -1,0 +1,209 @@
+"""What scoring keeps and writes on request: heatmaps, embeddings, worklist, gallery; and which runtimes it takes."""
+
+import csv
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import torch
+
+from chestai.cli.console import Screen
+from chestai.config import load as conf
+from chestai.config.schema import Config
+from chestai.errors import UserError
+from chestai.imaging import preprocess
+from chestai.imaging.heatmap import heatmap, shown
+from chestai.lake.lake import Lake
+from chestai.lake.schemas import IMAGES, LABELS
+from chestai.model.bundle import Bundle, forward
+from chestai.model.registry import Registry
+from chestai.model.runtimes import Runtime
+from chestai.monitoring.ood_detector import OUT_OF_DISTRIBUTION
+from pipelines import score
+from pipelines.scoring import corpus, exports
+from pipelines.scoring.ledger import Ledger, read_scores
+from pipelines.scoring.precision_check import admit
+from pipelines.training.register import register
+from tests.chestai.model.checkpoints import strangers
+from tests.pipelines.scoring.folder import FILES, REFUSED, told, write
+from tests.serve.support.forgery import encoded, films
+from tests.serve.support.local import gated
+from tests.support.chain import Chain, go
+from tests.support.models import image
+
+READABLE = [name for name in FILES if name not in REFUSED]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "folder"
+    write(root, FILES)
+    return root
+
+
+def rows(out: Lake, folder: Path) -> dict[str, dict[str, Any]]:
+    """What the ledger holds of each readable file's content."""
+    contents = {one["sha256"]: one for one in out.read(Ledger(out, 1).contents).to_pylist()}
+    files = out.read(Ledger(out, 1).files).to_pylist()
+    return {one["image_id"]: contents[one["sha256"]] for one in files if one["reason"] is None}
+
+
+def test_heatmaps_and_embeddings_are_added_to_what_was_scored(
+    ray_cluster: None, registered: Config, bundle: Bundle, folder: Path, tmp_path: Path
+) -> None:
+    out = Lake(str(tmp_path / "out"))
+    config = told(registered, corpus=str(folder), out=out.root)
+    assert go(score.run, config).facts["scored"] == 6
+    plain = rows(out, folder)
+    assert all(one["heatmaps"] is one["embedding"] is None and not one["has_heatmaps"] for one in plain.values())
+    assert {one["runtime"] for one in plain.values()} == {"openvino fp32"}
+
+    more = told(config, corpus=str(folder), out=out.root, heatmaps=True, embeddings=True)
+    write(folder, {"new.png": image(21)})
+    facts = go(score.run, more).facts
+    assert (facts["scored"], facts["already"]) == (7, 0), "all of them lacked what is asked now"
+    assert go(score.run, more).rows == 0
+    assert go(score.run, told(config, corpus=str(folder), out=out.root, heatmaps=True)).rows == 0
+    found = rows(out, folder)
+    assert len(found) == 7 and out.read(Ledger(out, 1).contents).num_rows == 6
+    mapped = 0
+    for name in READABLE:
+        grey = preprocess.decode(FILES[name])
+        expected = forward(bundle.network, preprocess.resize(grey, bundle.card.size)[None])
+        np.testing.assert_allclose(found[name]["embedding"], expected.embedding[0], atol=1e-4)
+        chances = dict(zip(bundle.card.findings, bundle.calibration.apply(expected.logits)[0], strict=True))
+        above = [one for one in chances if shown(chances[one], bundle.card.thresholds[one])]
+        assert [one["finding"] for one in found[name]["heatmaps"]] == above
+        for one in found[name]["heatmaps"]:
+            plane = np.frombuffer(one["evidence"], np.float32).reshape(one["rows"], one["columns"])
+            evidence = expected.evidence[0, bundle.card.findings.index(one["finding"])]
+            np.testing.assert_allclose(heatmap(plane, *grey.shape), heatmap(evidence, *grey.shape), atol=1e-3)
+            mapped += 1
+        assert found[name]["triage_score"] == pytest.approx(plain[name]["triage_score"], abs=1e-6)
+    assert mapped, "no finding reached its operating point: the test saw no map"
+
+
+def test_files_for_people(ray_cluster: None, registered: Config, bundle: Bundle, folder: Path, tmp_path: Path) -> None:
+    """CSV, Parquet, worklist and gallery tell the same, most urgent first."""
+    names = ("csv", "parquet", "worklist", "gallery")
+    paths = {name: tmp_path / "files" / f"scores.{name}" for name in names}
+    wanted: dict[str, Any] = {name: str(path) for name, path in paths.items()}
+    config = told(registered, corpus=str(folder), out=str(tmp_path / "out"), gallery_images=4, **wanted)
+    facts = go(score.run, config).facts
+    assert facts["written"] == ", ".join(wanted.values())
+
+    table, flat = pd.read_parquet(paths["parquet"]), pd.read_csv(paths["csv"])
+    assert list(table.columns) == list(flat.columns) and list(table["image_id"]) == list(flat["image_id"])
+    with paths["worklist"].open(newline="") as file:
+        queue = list(csv.DictReader(file))
+    assert [one["image_id"] for one in queue] == list(table["image_id"])
+    assert [one["rank"] for one in queue] == [*"123456", "", "", "", ""]
+    assert {one["image_id"]: one["not_scored"] for one in queue[6:]} == REFUSED
+    first, same = queue[0], table.iloc[0]
+    chances = {finding: same[f"prob_{finding}"] for finding in bundle.card.findings}
+    drivers = bundle.triage.drivers(list(chances.values()), bundle.card.findings)
+    assert first["driven_by"] == ", ".join(f"{finding} {weighted:.2f}" for finding, weighted in drivers)
+    reached = [one for one, chance in chances.items() if shown(chance, bundle.card.thresholds[one])]
+    assert first["findings"] == ", ".join(reached) and any(one["findings"] for one in queue)
+
+    page = paths["gallery"].read_text()
+    shown_ids = re.findall(r'id="case-\d+-name">\d+\. <bdi>([^<]+)</bdi>', page)
+    assert shown_ids == list(table["image_id"][:4])
+    assert "http://" not in page.replace("http://www.w3.org", "") and "not scored" in page
+
+    found = corpus.of_folder(str(folder))
+    (folder / shown_ids[0]).unlink()  # scored, and gone since
+    kept = read_scores(Lake(str(tmp_path / "out")), 1)
+    registry = Registry(registered.tracking, Lake(registered.lake))
+    html = exports.page(kept, 4, registry.load("1"), found)
+    assert "no longer readable" in html and f"<bdi>{shown_ids[0]}</bdi>" not in html
+
+
+def labelled(built: Chain, registered: Config, tmp_path: Path) -> Config:
+    """A lake whose only snapshot is the one that the registered model names, of images of `built`."""
+    lake = Lake(str(tmp_path / "lake"))
+    old = built.lake.snapshot()
+    images = built.lake.gold(old, IMAGES)
+    rows = images.set_column(images.column_names.index("split"), "split", pa.array(["val"] * images.num_rows))
+    versions = {IMAGES: lake.write(IMAGES, rows), LABELS: lake.write(LABELS, built.lake.gold(old, LABELS))}
+    snapshot = Registry(registered.tracking, Lake(registered.lake)).load("1").bundle.card.snapshot
+    lake.publish(replace(old, versions=versions, snapshot_id=snapshot))
+    uri = Registry(registered.tracking, Lake(registered.lake)).uri
+    return conf.load([f"lake={lake.root}", f"tracking.uri={uri}", "score.batch_size=16", "runtime.precision=bf16"])
+
+
+def test_bf16_is_taken_where_val_allows_it(built: Chain, registered: Config, screen: Screen, tmp_path: Path) -> None:
+    if not torch.cpu._is_avx512_bf16_supported():
+        pytest.skip("no bf16 on this CPU")
+    config = labelled(built, registered, tmp_path)
+    registry = Registry(config.tracking, Lake(config.lake))
+    model = registry.load("1")
+    lenient = config.model_copy(update={"runtime": config.runtime.model_copy(update={"max_auroc_drop": 0.9})})
+    admit(lenient, registry, model, screen)
+    assert re.search(r"bf16: on \d+ val images macro-AUROC 0\.\d+", screen.console.file.getvalue())  # type: ignore[attr-defined]
+    bf16 = Runtime("auto", "bf16")
+    effect = registry.runtime(1, bf16)
+    assert effect is not None and 0 < effect.mean <= effect.most < 0.1
+
+    registry.note_runtime(1, bf16, effect.model_copy(update={"auroc": effect.reference_auroc - 0.01}))
+    with pytest.raises(UserError, match=r"max_auroc_drop=0\.002: take runtime.precision=fp32"):
+        admit(config, registry, model, screen)  # by what is known, not measured again
+    registry.note_runtime(1, bf16, effect.model_copy(update={"auroc": float("nan")}))
+    with pytest.raises(UserError, match=r"take runtime\.precision=fp32"):
+        admit(config, registry, model, screen)
+
+
+def test_bf16_without_val_images_is_refused(
+    registered: Config, ray_cluster: None, folder: Path, tmp_path: Path
+) -> None:
+    config = told(registered, corpus=str(folder), out=str(tmp_path / "out"))
+    config = config.model_copy(update={"runtime": config.runtime.model_copy(update={"precision": "fp16"})})
+    with pytest.raises(UserError, match=r"runtime.precision=fp16 is checked on val images first: "):
+        go(score.run, config)
+
+
+def test_what_is_no_radiograph_is_not_scored(ray_cluster: None, tmp_path: Path) -> None:
+    """As by the endpoint; without the gate it is, and stays so."""
+    lake, root = Lake(str(tmp_path / "lake")), tmp_path / "folder"
+    registry = Registry(conf.load().tracking, lake)
+    registry.connect()
+    with mlflow.start_run():
+        registry.promote(register(gated(), registry))
+    strange = strangers("white_noise", np.stack([preprocess.resize(film, 96) for film in films()[:1]]))[0]
+    write(root, {"film.png": encoded(films()[0]), "noise.png": encoded(strange)})
+    config = told(conf.load([f"lake={lake.root}"]), corpus=str(root), out=str(tmp_path / "out"))
+    assert go(score.run, config).facts["quarantined"] == {OUT_OF_DISTRIBUTION: 1}
+    (refused,) = (
+        Lake(str(tmp_path / "out"))
+        .read(Ledger(lake, 1).files, where=pc.field("reason") == OUT_OF_DISTRIBUTION)
+        .to_pylist()
+    )
+    assert refused["image_id"] == "noise.png" and "limit" in refused["detail"] and refused["sha256"]
+    assert go(score.run, config).rows == 0
+    open_ = told(config, corpus=str(root), out=str(tmp_path / "out"), gate=False)
+    facts = go(score.run, open_).facts
+    assert (facts["scored"], facts["already"], facts["quarantined"]) == (1, 1, {})
+    assert go(score.run, config).rows == 0
+
+
+@pytest.mark.slow
+def test_torch_and_openvino_score_alike(ray_cluster: None, registered: Config, folder: Path, tmp_path: Path) -> None:
+    found = {}
+    for engine in ("torch", "openvino"):
+        config = told(registered, corpus=str(folder), out=str(tmp_path / engine))
+        config = config.model_copy(update={"runtime": config.runtime.model_copy(update={"engine": engine})})
+        go(score.run, config)
+        found[engine] = read_scores(Lake(str(tmp_path / engine)), 1).sort_by("image_id")
+        contents = Lake(str(tmp_path / engine)).read("scores/1")
+        assert pc.unique(contents["runtime"]).to_pylist() == [f"{engine} fp32"]
+    for name in found["torch"].column_names:
+        if name.startswith("prob_"):
+            ours, theirs = (found[one][name].to_numpy() for one in ("torch", "openvino"))
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)

@@ -1,0 +1,189 @@
+"""Scoring a part of a corpus, what is told while it runs, and files that are written whole, also into a bucket."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from chestai.clock import now
+from chestai.config.schema import Config
+from chestai.errors import UserError
+from chestai.lake.atomic_write import replacing
+from chestai.lake.files import read_bytes
+from chestai.lake.lake import Lake
+from chestai.lake.schemas import IMAGES, SCHEMAS
+from pipelines import score
+from pipelines.scoring import corpus, status
+from pipelines.scoring.ledger import BUCKETS
+from tests.pipelines.scoring.folder import told, write
+from tests.serve.support.service import fill
+from tests.support.chain import go
+from tests.support.models import image
+from tests.support.s3 import serving
+
+KEYS = {"state", "done", "total", "buckets", "images_per_second", "eta_seconds", "detail", "result"}
+NAMES = ("2024/a.png", "2024/07/b.png", "2024/c.jpg", "2025/a.png", "[x]?.png")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(tmp_path / "in", {name: image(seed, suffix=Path(name).suffix) for seed, name in enumerate(NAMES)})
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """Two images of `test`, and one of `train`."""
+    lake = Lake(str(tmp_path / "lake"))
+    fill(lake, tmp_path)
+    rows = lake.read(IMAGES).to_pylist()
+    more = pa.Table.from_pylist([{**rows[0], "image_id": "other", "split": "train"}], schema=SCHEMAS[IMAGES])
+    version = lake.write(IMAGES, more, mode="append")
+    build = lake.snapshot()
+    lake.publish(dataclasses.replace(build, snapshot_id="snap-2", built_at=now(), versions={IMAGES: version}))
+    return lake
+
+
+@pytest.mark.parametrize(
+    ("match", "found"),
+    [
+        ("2024/*", ["2024/07/b.png", "2024/a.png", "2024/c.jpg"]),
+        ("*.png", ["2024/07/b.png", "2024/a.png", "2025/a.png", "[x]?.png"]),
+        ("202?/a.png", ["2024/a.png", "2025/a.png"]),
+        ("[[]x[]][?].png", ["[x]?.png"]),
+        ("*.JPG", None),
+        ("a.png", None),
+        ("2024", None),
+    ],
+)
+def test_a_glob_fits_the_whole_path_below_the_folder(folder: Path, match: str, found: list[str] | None) -> None:
+    if found is not None:
+        part = corpus.find(str(folder), Lake(""), match)
+        assert sorted(part.rows["image_id"].to_pylist()) == found and match in part.name
+        return
+    with pytest.raises(UserError) as caught:
+        corpus.find(str(folder), Lake(""), match)
+    assert str(caught.value) == f"score.match={match} fits none of the 5 images of {folder}"
+
+
+def test_parts_of_the_lake(lake: Lake) -> None:
+    def ids(**part: str) -> list[str]:
+        return list(corpus.find("lake", lake, **part).rows["image_id"].to_pylist())
+
+    assert ids() == ["gone", "other", "stored"] and ids(split="train") == ["other"]
+    assert ids(split="test", match="s*") == ["stored"] and ids(match="*o*e*") == ["gone", "other", "stored"]
+    with pytest.raises(UserError, match=r"score\.split=val has no image in snapshot snap-2: choose one of test, train"):
+        ids(split="val")
+    with pytest.raises(UserError, match=r"score\.split=test is of images of the lake"):
+        corpus.find("/in", lake, split="test")
+
+
+def test_a_part_is_scored_and_told_of(
+    ray_cluster: None, registered: Config, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files for people hold the part alone, though the table knows more; the status goes up, and ends with the rest."""
+    seen: list[dict[str, Any]] = []
+    write_status = status.Status.write
+
+    def watched(self: status.Status, *args: Any, **more: Any) -> None:
+        write_status(self, *args, **more)
+        seen.append(json.loads(how.read_text()))
+
+    monkeypatch.setattr(status.Status, "write", watched)
+    monkeypatch.setattr(status, "EVERY_S", 0.0)
+    how, csv, queue = tmp_path / "new" / "status.json", tmp_path / "scores.csv", tmp_path / "queue.csv"
+    out = str(tmp_path / "out")
+    config = told(registered, corpus=str(folder), out=out, status=str(how), csv=str(csv), worklist=str(queue))
+    go(score.run, told(config, match="2025/*"))
+    assert list(pd.read_csv(csv)["image_id"]) == ["2025/a.png"] == list(pd.read_csv(queue)["image_id"])
+    go(score.run, told(config, match="2024/*"))
+    wanted = {"2024/a.png", "2024/07/b.png", "2024/c.jpg"}
+    assert {*pd.read_csv(csv)["image_id"]} == wanted == {*pd.read_csv(queue)["image_id"]}
+    go(score.run, config)
+    assert all(set(one) == KEYS for one in seen)
+    runs: list[list[dict[str, Any]]] = [[]]
+    for one in seen:
+        runs[-1].append(one)
+        if one["state"] == "done":
+            runs.append([])
+    assert [len(run) > 2 for run in runs] == [True, True, True, False]
+    for run, before, total in zip(runs, (0, 0, 4), (1, 3, 5), strict=False):
+        assert [one["state"] for one in run] == ["running"] * (len(run) - 1) + ["done"]
+        assert run[0]["total"] is None and run[1]["done"] == before
+        assert [one["total"] for one in run[1:]] == [total] * (len(run) - 1)
+        assert [one["done"] for one in run[1:]] == sorted(one["done"] for one in run[1:])
+        assert run[-1]["done"] == total == sum(run[-1]["buckets"].values()) and set(run[-1]["buckets"]) == {*BUCKETS}
+        assert run[-1]["result"] == {"csv": str(csv), "table": f"{out}/scores/1"} and run[-1]["detail"] is None
+    assert list(tmp_path.glob("**/*.part")) == []
+
+
+def test_a_failure_is_told_in_a_line(registered: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    how = tmp_path / "status.json"
+
+    def fails(error: BaseException) -> dict[str, Any]:
+        def broken(*_: Any, **__: Any) -> None:
+            raise error
+
+        with monkeypatch.context() as here:
+            here.setattr(corpus, "find", broken)
+            with pytest.raises(type(error)):
+                go(score.run, told(registered, corpus=str(tmp_path), status=str(how)))
+        found: dict[str, Any] = json.loads(how.read_text())
+        assert set(found) == KEYS and found["state"] == "failed"
+        return found
+
+    assert fails(UserError("corpus=x holds nothing"))["detail"] == "corpus=x holds nothing"
+    assert fails(RuntimeError("Traceback:\n  line 7\nValueError: it broke"))["detail"] == "failed: ValueError: it broke"
+    assert fails(KeyboardInterrupt())["detail"] == "stopped"
+
+
+def test_a_status_that_cannot_be_written(registered: Config, tmp_path: Path, capsys: Any) -> None:
+    """At the start it is a mistake; later on no reason to stop."""
+    (tmp_path / "file").touch()
+    for path in (f"{tmp_path}/file/status.json", "moon://bucket/status.json"):
+        with pytest.raises(UserError, match=r"score\.status=.* cannot be written"):
+            go(score.run, told(registered, corpus=str(tmp_path), status=path))
+    with status.watched(str(tmp_path / "folder" / "status.json")) as running:
+        running.starts(0, 8)
+        running.path = f"{tmp_path}/file/status.json"
+        running.ends({}, None, {})
+    assert "cannot be written" in capsys.readouterr().out
+
+
+def test_how_fast_and_how_long(tmp_path: Path) -> None:
+    how = tmp_path / "status.json"
+    with status.watched(str(how)) as running:
+        running.starts(2, 10)
+        running.goes_on(4, {"urgent": 2}, 3.0)
+        assert json.loads(how.read_text())["done"] == 2, "not so often"
+        running.written -= status.EVERY_S
+        running.goes_on(4, {"urgent": 2}, 3.0)
+        found = json.loads(how.read_text())
+    assert (found["done"], found["images_per_second"], found["eta_seconds"]) == (4, 3.0, 2.0)
+    assert found["buckets"] == {"urgent": 2}
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "s3").mkdir()
+    with serving(tmp_path / "s3", "xray") as s3:
+        for name, value in s3.env.items():
+            monkeypatch.setenv(name, value)
+        for path in (str(tmp_path / "new" / "a b%20.txt"), "s3://xray/some where/a b%20.txt"):
+            with replacing(path) as part:
+                part.write_text("old")
+            with pytest.raises(ValueError), replacing(path) as part:
+                part.write_text("half")
+                raise ValueError
+            assert read_bytes(path) == b"old"
+            with replacing(path) as part:
+                part.write_text("new")
+                assert read_bytes(path) == b"old"
+            assert read_bytes(path) == b"new"
+        assert s3.keys() == ["some where/a b%20.txt"] and len(list((tmp_path / "new").iterdir())) == 1
+        with status.watched("s3://xray/jobs/1/status.json") as running:
+            running.starts(0, 1)
+            assert json.loads(read_bytes("s3://xray/jobs/1/status.json"))["total"] == 1

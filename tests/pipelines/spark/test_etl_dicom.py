@@ -1,0 +1,121 @@
+"""A hospital's DICOM files with a label table: what the header gives, what is refused, and whom nobody learns of."""
+
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from chestai.config import load as conf
+from chestai.config import schema
+from chestai.errors import UserError
+from chestai.lake.lake import Lake
+from chestai.lake.schemas import IMAGES, LABELS, QUARANTINE
+from pipelines.spark.sources.dicom import Dicom
+from pipelines.spark.splits import split_of
+from tests.support.corpus import run
+from tests.support.dicom import film, instance
+
+SECRETS = ("Doe", "Secret", "19501224", "1950-12-24")
+
+
+def configure(root: Path, lake: Path, *more: str) -> schema.Config:
+    return conf.load(["source=dicom", "cluster=laptop", f"source.root={root}", f"lake={lake}", *more])
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("dicom") / "corpus"
+    (root / "series").mkdir(parents=True)
+    files = {
+        "series/a.dcm": film(1, **instance(1, "77")),
+        "series/1.2.2": film(2, **instance(2, "77", PatientAge="031Y", ViewPosition="AP")),
+        "b.dcm": film(3, **instance(3, "78", PatientSex="O", ViewPosition="")),
+        "side.dcm": film(4, **instance(4, "78", ViewPosition="LL")),
+        "hand.dcm": film(5, **instance(5, "79", BodyPartExamined="HAND")),
+        "cut.dcm": film(6, **instance(6, "79"))[:700],
+        "nobody.dcm": film(7, **instance(7, "")),
+        "unlabelled.dcm": film(8, **instance(8, "80")),
+        "DICOMDIR": b"an index",
+        "notes.txt": b"PatientName: Doe",
+    }
+    for name, content in files.items():
+        (root / name).write_bytes(content)
+    return root
+
+
+def test_by_uid_with_a_column_a_finding(corpus: Path, spark_session: SparkSession, tmp_path: Path) -> None:
+    (corpus / "labels.csv").write_text(
+        "SOPInstanceUID,Pleural Effusion,Mass\n"
+        "1.2.1,1,0\n1.2.2,0,\n1.2.3,-1,1.0\n1.2.4,0,0\n1.2.5,0,0\n1.2.7,0,0\n1.2.99,1,1\n1.2.98,Doe,1\n"
+    )
+    config = configure(corpus, tmp_path / "lake")
+    summary = run(config)
+    lake = Lake(config.lake)
+    snapshot = lake.snapshot()
+    images = {row["image_id"]: row for row in lake.gold(snapshot, IMAGES).to_pylist()}
+    assert set(images) == {"1.2.1", "1.2.2", "1.2.3"}
+    first = images["1.2.1"]
+    assert (first["patient_id"], first["study_id"], first["source"]) == ("dicom:77", "1.9.1", "dicom")
+    assert (first["sex"], first["view"], first["age_years"]) == ("F", "PA", 70.0)
+    assert (first["height"], first["width"], first["channels"]) == (64, 72, 1)
+    assert (images["1.2.2"]["age_years"], images["1.2.2"]["view"]) == (31.0, "AP")
+    assert (images["1.2.3"]["sex"], images["1.2.3"]["view"]) == (None, None)
+    assert first["split"] == split_of("dicom:77", None, config.split)
+    assert snapshot.vocabulary == ("Effusion", "Mass")
+    labels = {row["image_id"]: row for row in lake.gold(snapshot, LABELS).to_pylist()}
+    assert {image_id: (row["targets"], row["uncertain"]) for image_id, row in labels.items()} == {
+        "1.2.1": ([1.0, 0.0], []),
+        "1.2.2": ([0.0, None], []),
+        "1.2.3": ([None, 1.0], ["Effusion"]),
+    }
+    refused = {(row["item"].rsplit("/", 1)[-1], row["reason"]) for row in lake.gold(snapshot, QUARANTINE).to_pylist()}
+    assert refused == {
+        ("side.dcm", "not_frontal"),
+        ("hand.dcm", "not_a_chest"),
+        ("cut.dcm", "truncated"),
+        ("nobody.dcm", "no_patient"),
+        ("unlabelled.dcm", "image_without_entry"),
+        ("labels.csv line 9", "entry_unparsable"),
+    }
+    assert snapshot.accounting["entries_without_file"] == 4, (
+        "side, hand and nobody were refused before their key was known"
+    )
+    assert summary.facts["labels"] == "dicom: labels.csv by SOPInstanceUID, 2 findings"
+
+
+def test_nobody_s_name_or_birth_date_is_anywhere(corpus: Path, spark_session: SparkSession, tmp_path: Path) -> None:
+    (corpus / "labels.csv").write_text("file,findings\na.dcm,Mass\n1.2.2,No Finding\nb,Gout Doe\nhand.dcm,Mass\n")
+    config = configure(corpus, tmp_path / "lake")
+    run(config)
+    lake = Lake(config.lake)
+    assert set(lake.gold(lake.snapshot(), IMAGES)["image_id"].to_pylist()) == {"1.2.1", "1.2.2"}
+    assert lake.gold(lake.snapshot(), LABELS)["uncertain"].to_pylist() == [[], []]
+    reasons = {
+        row["item"].rsplit("/", 1)[-1]: row["reason"] for row in lake.gold(lake.snapshot(), QUARANTINE).to_pylist()
+    }
+    assert reasons["hand.dcm"] == "not_a_chest" and reasons["labels.csv line 4"] == "unknown_finding"
+    texts = [str(lake.read(table).to_pylist()) for table in (IMAGES, LABELS, QUARANTINE, "etl/inspected", "gold/stats")]
+    files = [path.read_bytes().decode(errors="replace") for path in Path(lake.root).rglob("*.*") if path.is_file()]
+    for secret in SECRETS:
+        assert not any(secret in text for text in (*texts, *files))
+
+
+@pytest.mark.parametrize(
+    ("table", "answer"),
+    [
+        ("patient,Mass\n1,1\n", r"labels\.csv line 1 is 'patient,Mass', not the header of a label table"),
+        ("<!DOCTYPE html>\n<html>\n", r"labels\.csv line 1 is '<!DOCTYPE html>'"),
+        ("file,findings,Mass\n", r"not the header of a label table"),
+        ("file\n", r"not the header of a label table"),
+        ("file,findings\na,Gout\n", r"names no finding that is known"),
+    ],
+)
+def test_a_table_of_another_form_is_refused_with_its_line(tmp_path: Path, table: str, answer: str) -> None:
+    (tmp_path / "labels.csv").write_text(table)
+    with pytest.raises(UserError, match=answer):
+        Dicom.find(schema.Dicom(format="dicom", name="dicom", root=str(tmp_path), labels="labels.csv"))
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"source\.labels=found\.csv: there is no label table .*found\.csv"):
+        Dicom.find(schema.Dicom(format="dicom", name="dicom", root=str(tmp_path), labels="found.csv"))

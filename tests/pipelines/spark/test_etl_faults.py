@@ -1,0 +1,209 @@
+"""The ETL when processes die without warning, and on several nodes: real processes, killed by SIGKILL."""
+
+import contextlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import psutil
+import pytest
+
+from chestai.lake.lake import Lake
+from chestai.lake.schemas import BOXES, IMAGES, LABELS, QUARANTINE, STATS
+from pipelines.spark.file_inspection import KNOWN
+from tests.support.corpus import grey, write_corpus
+from tests.support.processes import FINISH_S, MARK, environment, family, finish, start, three_nodes, wait_until
+
+pytestmark = pytest.mark.slow
+
+IMAGE_COUNT = 600
+SMALL = ("cluster.spark.executors=2", "cluster.spark.cores=1", "cluster.spark.memory=512m")
+
+
+@dataclass(frozen=True)
+class Corpora:
+    """A small corpus, and a larger one whose images take a while to read: roots, and the larger one's size in bytes."""
+
+    small: Path
+    large: Path
+    size: int
+
+
+def write_large(root: Path) -> int:
+    """The small corpus and many images of noise, which take the longest to decode; returns their bytes."""
+    write_corpus(root)
+    names = [f"{patient:08d}_000.png" for patient in range(1001, 1001 + IMAGE_COUNT)]
+    with (root / "Data_Entry_2017.csv").open("a", newline="") as table:
+        table.writelines(f"{name},Mass,000,{name[:8]},050Y,F,PA,2500,2048,0.1,0.1\r\n" for name in names)
+    with (root / "train_val_list.txt").open("a") as listed:
+        listed.writelines(f"\n{name}" for name in names)
+    size = 0
+    for name in names:
+        pixels = grey(int(name[:8]), 512, 512)
+        data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 0])[1].tobytes()
+        (root / "images_002" / "images" / name).write_bytes(data)
+        size += len(data)
+    return size
+
+
+def etl(env: dict[str, str], root: Path, lake: Lake, *more: str) -> subprocess.Popen[str]:
+    return start(env, sys.executable, "-m", "pipelines.etl", f"source.root={root}", f"lake={lake.root}", *SMALL, *more)
+
+
+def content(lake: Lake) -> dict[str, Any]:
+    """All that the newest build of a lake says of its input; rows in an order that does not depend on the build."""
+    snapshot = lake.snapshot()
+    rows = {table: lake.gold(snapshot, table).to_pylist() for table in (IMAGES, LABELS, BOXES, QUARANTINE)}
+    return {
+        "snapshot_id": snapshot.snapshot_id,
+        "accounting": snapshot.accounting,
+        "splits": snapshot.splits,
+        **{table: sorted(found, key=repr) for table, found in rows.items()},
+    }
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> Corpora:
+    folder = tmp_path_factory.mktemp("corpora")
+    write_corpus(folder / "small")
+    return Corpora(folder / "small", folder / "large", write_large(folder / "large"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(corpora: Corpora, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a build of the larger corpus holds when nothing goes wrong."""
+    lake = Lake(str(tmp_path_factory.mktemp("undisturbed") / "lake"))
+    with environment() as env:
+        finish(etl(env, corpora.large, lake))
+    return content(lake)
+
+
+CORES = """
+import io, sys, time
+import ray
+from rich.console import Console
+from chestai import config
+from chestai.cli.console import Screen
+from pipelines import etl
+from pipelines.cluster import connected
+
+settings = config.load(sys.argv[1:])
+with connected(settings.cluster):
+    before = ray.available_resources()["CPU"]
+    etl.run(settings, Screen(Console(file=io.StringIO())))
+    limit = time.monotonic() + 10
+    while ray.available_resources().get("CPU") != before and time.monotonic() < limit:
+        time.sleep(0.1)
+    print("cores", before, ray.available_resources().get("CPU"))
+"""
+
+
+@pytest.fixture(scope="module")
+def small_build(corpora: Corpora, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, str]:
+    """A lake with a build of the small corpus, and Ray's free cores before and after it."""
+    lake = Lake(str(tmp_path_factory.mktemp("small") / "lake"))
+    with environment() as env:
+        words = (f"source.root={corpora.small}", f"lake={lake.root}", *SMALL)
+        output = finish(start(env, sys.executable, "-c", CORES, *words))
+    return lake, next(line for line in output.splitlines() if line.startswith("cores"))
+
+
+def test_spark_gives_its_cores_back(small_build: tuple[Lake, str]) -> None:
+    _, before, after = small_build[1].split()
+    assert float(before) > 2 and after == before
+
+
+def bytes_read(mark: str) -> int:
+    """By the Python workers of Spark's executors."""
+    total = 0
+    for one in family(mark):
+        with contextlib.suppress(psutil.Error):
+            if "pyspark.daemon" in one.cmdline():
+                total += one.io_counters().read_chars
+    return total
+
+
+def moment(name: str, mark: str, lake: Lake, corpora: Corpora) -> Callable[[], bool]:
+    """Tells whether a build of the larger corpus has come so far."""
+    known, images = lake.version(KNOWN), lake.version(IMAGES)
+    return {
+        "reading": lambda: bytes_read(mark) > corpora.size // 2,
+        "matching": lambda: lake.version(KNOWN) != known,
+        "writing": lambda: lake.version(IMAGES) != images,
+    }[name]
+
+
+@pytest.mark.parametrize("when", ["reading", "matching", "writing"])
+def test_a_killed_driver_leaves_the_last_build_and_the_next_is_whole(
+    when: str, small_build: tuple[Lake, str], undisturbed: dict[str, Any], corpora: Corpora, tmp_path: Path
+) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    shutil.copytree(small_build[0].root, lake.root)
+    before, builds = content(lake), lake.history()
+    versions = {table: lake.version(table) for table in (KNOWN, IMAGES, STATS)}
+    with environment() as env:
+        process = etl(env, corpora.large, lake)
+        wait_until(moment(when, env[MARK], lake, corpora), FINISH_S, when)
+        process.kill()
+        process.communicate(timeout=60)
+        wait_until(lambda: not family(env[MARK]), 60, "the end of what the driver had started")
+    grown = {table for table, version in versions.items() if lake.version(table) != version}
+    assert grown == {"reading": set(), "matching": {KNOWN}, "writing": {KNOWN, IMAGES}}[when]
+    assert lake.history() == builds and content(lake) == before
+    with environment() as env:
+        finish(etl(env, corpora.large, lake))
+    assert content(lake) == undisturbed
+    assert lake.history()[:-1] == builds
+
+
+def executors(mark: str) -> list[psutil.Process]:
+    """The Java processes whose Python workers do Spark's work."""
+    found = set()
+    for one in family(mark):
+        with contextlib.suppress(psutil.Error):
+            parent = one.parent() if "pyspark.daemon" in one.cmdline() else None
+            if parent is not None and parent.name() == "java":
+                found.add(parent)
+    return sorted(found, key=lambda one: one.pid)
+
+
+@pytest.mark.parametrize(("when", "count"), [("reading", 1), ("matching", 2)])
+def test_a_build_outlives_an_executor(
+    when: str, count: int, undisturbed: dict[str, Any], corpora: Corpora, tmp_path: Path
+) -> None:
+    """Of one executor, which is started again, or of two, with what it kept of the images' facts."""
+    lake = Lake(str(tmp_path / "lake"))
+    with environment() as env:
+        process = etl(env, corpora.large, lake, f"cluster.spark.executors={count}")
+        wait_until(moment(when, env[MARK], lake, corpora), FINISH_S, when)
+        executors(env[MARK])[0].kill()
+        finish(process)
+    assert "Lost executor" in (Path(lake.root) / "logs" / "etl.log").read_text(), "it was killed while it mattered"
+    assert content(lake) == undisturbed and len(lake.history()) == 1
+
+
+@pytest.fixture
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """An executor of two cores does not fit into the head node, and only one into each of the others."""
+    with three_nodes(tmp_path_factory.mktemp("n")) as env:
+        yield env
+
+
+def test_executors_on_two_nodes_build_the_same(
+    nodes: dict[str, str], undisturbed: dict[str, Any], corpora: Corpora, tmp_path: Path
+) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    process = etl(nodes, corpora.large, lake, "cluster=nodes", "cluster.spark.cores=2")
+
+    def spread() -> bool:
+        assert process.poll() is None, process.communicate()
+        return len({one.ppid() for one in executors(nodes[MARK])}) == 2  # a worker's parent is its node's raylet
+
+    wait_until(spread, FINISH_S, "work on two nodes")
+    finish(process)
+    assert content(lake) == undisturbed

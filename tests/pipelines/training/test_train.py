@@ -1,0 +1,205 @@
+"""Training: what it leaves in MLflow, that its settings do what they say, and that workers do not change the result."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from chestai.cli.console import Screen
+from chestai.config import load as conf
+from chestai.config.schema import Config
+from chestai.errors import UserError
+from chestai.lake.lake import Lake
+from chestai.lake.schemas import IMAGES, LABELS
+from chestai.model.classifier import Classifier
+from chestai.model.registry import Registry
+from chestai.monitoring import features
+from chestai.monitoring.drift import Window, report
+from pipelines import train
+from pipelines.data.pixel_cache import pixel_cache, store_of
+from pipelines.training.loop import val_answers, val_metrics
+from tests.support.chain import SMALL, Chain, go
+
+FAST = ("network.backbone=resnet10t", "train.checkpoint_minutes=100")
+
+
+def told(chain: Chain, folder: Path, *more: str) -> Config:
+    """The chain's lake with other settings, and an MLflow of its own."""
+    places = (f"lake={chain.config.lake}", f"tracking.uri=sqlite:///{folder / 'mlflow.db'}")
+    return conf.load([*SMALL, *places, *more])
+
+
+def history(lake: Lake, config: Config, run_id: str, metric: str) -> list[float]:
+    points = Registry(config.tracking, lake).connect().get_metric_history(run_id, metric)
+    assert [point.step for point in points] == list(range(1, len(points) + 1))
+    return [point.value for point in points]
+
+
+def test_a_run_holds_its_settings_curves_system_metrics_and_a_model_without_pickle(finished: Chain) -> None:
+    registry = Registry(finished.config.tracking, finished.lake)
+    client, run_id = registry.connect(), finished.said["train"].facts["run"]
+    run = client.get_run(run_id)
+    for name in ("loss.name", "augment.strength", "train.lr", "network.pretrained", "commit", "package.torch"):
+        assert run.data.params[name], name
+    assert any(name.startswith("system/") for name in run.data.metrics)
+    assert 0 <= run.data.metrics["wait_share"] < 1 and run.data.metrics["images_per_s"] > 0
+    assert [one.path for one in client.list_artifacts(run_id, "plots")] == ["plots/training.png"]
+
+    version = registry.version_of(run_id)
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{finished.config.tracking.model}/{version}"))
+    names = [path.name for path in folder.rglob("*") if path.is_file()]
+    assert "weights.safetensors" in names and "input_example.json" in names
+    assert not [name for name in names if Path(name).suffix in (".pkl", ".pickle", ".pt", ".pth", ".bin")]
+    assert "intake.safetensors" in names and "drift.json" in names
+    model = mlflow.pyfunc.load_model(str(folder))
+    assert model.metadata.signature.inputs.input_names() == ["image"]
+    example = model.input_example
+    assert isinstance(example, pd.DataFrame)
+    findings = list(finished.lake.snapshot().vocabulary)
+    assert model.predict(example)[findings].shape == (1, len(findings))
+    assert not Path(finished.lake.uri("runs", run_id)).exists()
+
+
+def test_a_model_knows_what_it_was_given(finished: Chain) -> None:
+    """Its own test images are neither refused nor drifted; others are."""
+    snapshot, version = finished.lake.snapshot(), finished.said["train"].facts["model"].split()[-1]
+    bundle = Registry(finished.config.tracking, finished.lake).load(version).bundle
+    assert bundle.intake is not None and bundle.drift is not None
+    counts = {name: sum(one.counts) for name, one in bundle.drift.features.items()}
+    splits = {name: snapshot.splits[name]["files"] for name in ("train", "val")}
+    assert bundle.intake.images == splits["train"]
+    assert counts["pixels.mean"] == counts["view"] == splits["train"] + splits["val"]
+    assert counts["pixels.strangeness"] == counts["outcome"] == counts["triage.score"] == splits["val"]
+    assert {f"probability.{finding}" for finding in bundle.card.findings} < {*counts}
+
+    store = store_of(finished.lake, snapshot, 64, "test", cached=True)
+    films = store.read(np.arange(snapshot.splits["test"]["files"]))[0]
+    assert (bundle.intake.score(films) > bundle.intake.limit).mean() <= 0.05
+    assert (bundle.intake.score(255 - films) > bundle.intake.limit).all()
+    verdicts = []
+    for given in (films, films // 2):
+        window = Window(bundle.drift)
+        columns = features.of_scores(bundle.predict(films).probabilities, bundle.card.findings, bundle.triage)
+        window.add({**features.of_pixels(given, bundle.intake), **columns})
+        found = {one.name: one.verdict for one in report(bundle.drift, window.counts()).features}
+        assert found.pop("view") == found.pop("outcome") == "unknown"
+        verdicts.append(found)
+    assert {*verdicts[0].values()} <= {"stable", "unknown"} and verdicts[0]["pixels.mean"] == "stable"
+    assert verdicts[1]["pixels.mean"] == "drifted"
+
+
+def few(chain: Chain, folder: Path, counts: dict[str, int]) -> Lake:
+    """A lake with the first images of each split of the chain's."""
+    snapshot, lake = chain.lake.snapshot(), Lake(str(folder / "lake"))
+    images, labels = (chain.lake.gold(snapshot, table) for table in (IMAGES, LABELS))
+    splits = images["split"].to_pylist()
+    kept = sorted(at for name, count in counts.items() for at in np.flatnonzero(np.equal(splits, name))[:count])
+    versions = {IMAGES: lake.write(IMAGES, images.take(kept)), LABELS: lake.write(LABELS, labels.take(kept))}
+    files = {name: {**snapshot.splits[name], "files": count} for name, count in counts.items()}
+    lake.publish(replace(snapshot, snapshot_id="few", versions=versions, splits=files))
+    return lake
+
+
+@pytest.mark.slow
+def test_two_workers_learn_what_one_learns(built: Chain, tmp_path: Path) -> None:
+    """20 steps, each an epoch, of the same images in fp32, augmented, with BatchNorm over both workers.
+
+    A ResNet: a DenseNet with random weights makes, by itself, 1e-3 of a rounding difference within seven steps.
+    """
+    lake = few(built, tmp_path, {"train": 47, "val": 16})
+    losses = []
+    for workers in (1, 2):
+        config = conf.load(
+            [
+                *SMALL,
+                f"lake={lake.root}",
+                *(*FAST, "train.precision=fp32", "train.epochs=20", "train.batch_size=48", "train.lr=1e-4"),
+                *("network.dropout=0", "augment.strength=1", f"train.workers={workers}"),
+            ]
+        )
+        losses.append(history(lake, config, go(train.run, config).facts["run"], "train_loss"))
+    assert len(losses[0]) == 20 and losses[0][-1] < losses[0][0] - 0.03
+    np.testing.assert_allclose(losses[1], losses[0], atol=1e-3)
+
+
+def test_validation_does_not_depend_on_the_number_of_workers(built: Chain, screen: Screen) -> None:
+    snapshot = built.lake.snapshot()
+    pixel_cache(built.lake, snapshot, 64, screen)
+    store = store_of(built.lake, snapshot, 64, "val", cached=True)
+    torch.manual_seed(0)
+    network = Classifier("densenet121", len(snapshot.vocabulary), 64, (0.5,), (0.25,))
+    alone, truth = val_answers(network, store, 16, 0, 1)
+    parts = [val_answers(network, store, 16, worker, 2) for worker in range(2)]
+    assert np.array_equal(parts[0][0] + parts[1][0], alone) and np.array_equal(parts[0][1] + parts[1][1], truth)
+    assert len(alone) == snapshot.splits["val"]["files"]
+    loss: Any = lambda logits, targets: torch.zeros_like(logits)  # noqa: E731
+    assert val_metrics(alone, truth, loss) == val_metrics(parts[0][0] + parts[1][0], truth, loss)
+
+
+@pytest.mark.slow
+def test_training_stops_early_when_val_gets_no_better(built: Chain, tmp_path: Path) -> None:
+    """And the other options on the way: moving average, accumulation, repeats, focal loss, files instead of a cache."""
+    options = (
+        *("train.lr=1e-12", "train.patience=2", "train.epochs=9", "train.ema=0.5", "train.accumulate=3"),
+        *("train.balance=0.2", "loss=focal", "feed.cache=none", "network.channels=3", "network.normalisation=imagenet"),
+    )
+    config = told(built, tmp_path, *FAST, *options)
+    summary = go(train.run, config)
+    aurocs = history(built.lake, config, summary.facts["run"], "val_macro_auroc")
+    best = int(np.argmax(aurocs))
+    assert len(aurocs) == best + 3 < 9
+    assert summary.facts["best"]["epoch"] == best + 1
+    registry = Registry(config.tracking, built.lake)
+    bundle = registry.load("1").bundle
+    assert [len(member.mean) for member in bundle.card.members] == [3]
+    assert bundle.card.provenance["pos_weight"] == [1.0] * len(bundle.card.findings)
+
+
+@pytest.mark.slow
+def test_a_file_of_weights_is_where_training_begins(finished: Chain, tmp_path: Path) -> None:
+    """With a learning rate of nothing, what comes out is what went in."""
+    version = finished.said["train"].facts["model"].split()[-1]
+    trained = Registry(finished.config.tracking, finished.lake).load(version).bundle
+    trained.save(tmp_path / "bundle")
+    weights = f"network.pretrained={tmp_path / 'bundle' / 'weights.safetensors'}"
+    config = told(finished, tmp_path, weights, "train.epochs=1", "train.lr=1e-12", "train.weight_decay=0")
+    summary = go(train.run, config)
+    bundle = Registry(config.tracking, finished.lake).load("1").bundle
+    assert bundle.card.split_known and len(bundle.seen) == 2, "its own patients, and those of the weights it began with"
+    found, wanted = bundle.network.state_dict(), trained.network.state_dict()
+    convolutions = [name for name in wanted if name.startswith("backbone") and "conv" in name]
+    assert len(convolutions) > 100
+    for name in convolutions:
+        torch.testing.assert_close(found[name], wanted[name], atol=1e-6, rtol=0)
+    report = mlflow.artifacts.load_dict(f"runs:/{summary.facts['run']}/pretrained.json")
+    assert report["taken"] == report["total"] > 600
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("train.workers=3", "train.batch_size=32"), "train.batch_size=32: 32 images cannot be shared evenly by 3"),
+        (("train.precision=fp16",), "train.precision=fp16 needs train.gpu=true"),
+        (("network.backbone=densenet",), "network.backbone=densenet is not a timm model"),
+        (("network.pretrained=/nowhere/weights.pth",), "network.pretrained=/nowhere/weights.pth"),
+        (("train.gpu=true",), "train.gpu=true with train.workers=1: this machine has 0 GPUs"),
+        (("train.workers=8",), "train.workers=8 .* set cluster.cpus=10, it is 8"),
+        (("train.resume=abc",), "train.resume=abc: .* has no such run"),
+    ],
+)
+def test_a_mistake_is_one_line(built: Chain, tmp_path: Path, words: tuple[str, ...], line: str) -> None:
+    with pytest.raises(UserError, match=line) as told_off:
+        go(train.run, told(built, tmp_path, *words))
+    assert "\n" not in str(told_off.value)
+
+
+def test_a_finished_run_is_not_resumed(finished: Chain) -> None:
+    run_id = finished.said["train"].facts["run"]
+    resumed = finished.config.train.model_copy(update={"resume": run_id})
+    with pytest.raises(UserError, match=f"train.resume={run_id} is finished"):
+        go(train.run, finished.config.model_copy(update={"train": resumed}))

@@ -1,0 +1,222 @@
+"""Training when processes die without warning: real processes, killed by SIGKILL, against an undisturbed training."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from numpy.typing import NDArray
+
+from chestai.config import load as conf
+from chestai.lake.lake import Lake
+from chestai.model.registry import Registry
+from pipelines.data.pixel_cache import PixelCache
+from tests.support.chain import Chain
+from tests.support.corpus import configure, run
+from tests.support.processes import MARK, environment, family, finish, start, three_nodes, wait_until
+from tests.support.training_processes import wait_for, workers
+
+pytestmark = pytest.mark.slow
+
+EPOCHS = 3
+# Augmented and with dropout, so that a restart which drew anew would show.
+SMALL = (
+    *("+experiment=demo", "cluster=laptop", "network.backbone=resnet10t", "network.size=64", "augment.strength=1"),
+    *(f"train.epochs={EPOCHS}", "train.batch_size=8", "train.workers=2"),
+)
+OFTEN, SELDOM = "train.checkpoint_minutes=0.001", "train.checkpoint_minutes=100"  # every tenth step; each epoch
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training left in MLflow: metrics of each epoch, and the final model's probabilities (N, F) of images."""
+
+    curves: dict[str, list[float]]
+    probabilities: NDArray[np.float64]
+
+
+def training(env: dict[str, str], lake: Lake, *more: str) -> subprocess.Popen[str]:
+    return start(env, sys.executable, "-m", "pipelines.train", f"lake={lake.root}", *SMALL, *more)
+
+
+def resumed(env: dict[str, str], lake: Lake, *more: str) -> subprocess.Popen[str]:
+    """Go on with the lake's only run."""
+    (folder,) = Path(lake.uri("runs")).iterdir()
+    return training(env, lake, *more, f"train.resume={folder.name}")
+
+
+def outcome(lake: Lake) -> Outcome:
+    """Of the lake's only training, which is finished and has left no checkpoints."""
+    registry = Registry(conf.load().tracking, lake)
+    client = registry.connect()
+    experiment = client.get_experiment_by_name(registry.tracking.experiment)
+    assert experiment is not None
+    (found,) = client.search_runs([experiment.experiment_id], "tags.`chestai.stage` = 'train'")
+    assert found.info.status == "FINISHED"
+    assert list(Path(lake.uri("runs")).iterdir()) == []
+    curves = {}
+    for name in ("train_loss", "val_loss", "val_macro_auroc"):
+        points = client.get_metric_history(found.info.run_id, name)
+        assert [point.step for point in points] == list(range(1, EPOCHS + 1)), name
+        curves[name] = [point.value for point in points]
+    pixels, _ = PixelCache(lake, lake.snapshot(), 64).split("test").read(np.arange(32))
+    return Outcome(curves, registry.load("1").bundle.predict(pixels).probabilities)
+
+
+def assert_same(found: Outcome, wanted: Outcome) -> None:
+    """Within what rounding may do elsewhere: where it was measured, they were the same to the last bit."""
+    for name, values in wanted.curves.items():
+        np.testing.assert_allclose(found.curves[name], values, rtol=0, atol=1e-6, err_msg=name)
+    np.testing.assert_allclose(found.probabilities, wanted.probabilities, rtol=0, atol=1e-6)
+
+
+def saved(lake: Lake) -> tuple[int, int]:
+    """Epochs done, and steps done of the next one, in the newest checkpoint of the lake's only run; (0, 0): none."""
+    for listed in Path(lake.uri("runs")).glob("*/checkpoint_manager_snapshot.json"):
+        with contextlib.suppress(OSError, json.JSONDecodeError):  # it is just being written, or removed
+            metrics = json.loads(listed.read_text())["latest_checkpoint_result"]["metrics"]
+            return metrics["epoch"], metrics.get("step", 0)
+    return 0, 0
+
+
+def until_mid_epoch(process: subprocess.Popen[str], lake: Lake, often: bool) -> None:
+    """Until the training is within its second epoch, and has a checkpoint from there if it makes them."""
+    wait_for(process, lambda: saved(lake) >= ((1, 20) if often else (1, 0)), "the second epoch")
+    if not often:
+        time.sleep(1)
+    assert saved(lake)[0] == 1, "it is too fast to be caught in its second epoch"
+
+
+def restarted_where_it_was(process: subprocess.Popen[str], lake: Lake, mark: str, lost: set[int]) -> None:
+    """New workers come, and the first checkpoint that they write is later than the last of the lost ones."""
+    wait_for(process, lambda: bool(workers(mark)) and not workers(mark).keys() & lost, "new workers")
+    last = saved(lake)  # they still have to import what they need
+    assert last[0] == 1, "the workers were lost too late"
+    wait_for(process, lambda: saved(lake) != last, "a new checkpoint")
+    assert last < saved(lake)
+
+
+def all_gone(process: subprocess.Popen[str]) -> None:
+    """A process and all that it started end by themselves; Ray's agents see a minute after its raylet's end that it is.
+
+    By session, which it began: titles that Ray's agents give themselves overwrite their environment.
+    """
+
+    def living() -> list[psutil.Process]:
+        found = []
+        for one in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                if os.getsid(one.pid) == process.pid and one.status() != psutil.STATUS_ZOMBIE:
+                    found.append(one)
+        return found
+
+    wait_until(lambda: not living(), 150, f"the end of {living()}")
+
+
+@pytest.fixture
+def lake(built: Chain, tmp_path: Path) -> Lake:
+    return copied(built.lake, tmp_path)
+
+
+def copied(lake: Lake, folder: Path) -> Lake:
+    """The tables of a lake, without what was trained on them."""
+    shutil.copytree(lake.root, folder / "lake", ignore=shutil.ignore_patterns("mlflow", "runs"))
+    return Lake(str(folder / "lake"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(built: Chain, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A training in which nothing goes wrong."""
+    lake = copied(built.lake, tmp_path_factory.mktemp("undisturbed"))
+    with environment() as env:
+        process = training(env, lake, SELDOM)
+        finish(process)
+        all_gone(process)
+    return outcome(lake)
+
+
+@pytest.mark.parametrize("checkpoints", [OFTEN, SELDOM])
+def test_a_training_outlives_a_worker(checkpoints: str, undisturbed: Outcome, lake: Lake) -> None:
+    """And goes on from where it was in the epoch, or from the beginning of it."""
+    with environment() as env:
+        process = training(env, lake, checkpoints)
+        until_mid_epoch(process, lake, checkpoints == OFTEN)
+        lost = workers(env[MARK])
+        assert len(lost) == 2
+        next(iter(lost.values())).kill()
+        restarted_where_it_was(process, lake, env[MARK], set(lost))
+        finish(process)
+        all_gone(process)
+    assert_same(outcome(lake), undisturbed)
+
+
+@pytest.fixture
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The two workers do not fit into the head node: the driver's."""
+    with three_nodes(tmp_path_factory.mktemp("n")) as env:
+        yield env
+
+
+def test_a_training_outlives_a_node(nodes: dict[str, str], undisturbed: Outcome, lake: Lake) -> None:
+    process = training(nodes, lake, OFTEN, f"cluster.address={nodes['RAY_ADDRESS']}")
+    until_mid_epoch(process, lake, often=True)
+    lost = workers(nodes[MARK])
+    assert len(lost) == 2
+    node = next(iter(lost.values())).parent()
+    assert node is not None and node.name() == "raylet"
+    node.kill()
+    restarted_where_it_was(process, lake, nodes[MARK], set(lost))
+    finish(process)
+    assert not workers(nodes[MARK])
+    assert_same(outcome(lake), undisturbed)
+
+
+def test_a_training_goes_on_after_its_driver_was_lost(undisturbed: Outcome, lake: Lake) -> None:
+    with environment() as env:
+        lost = training(env, lake, OFTEN)
+        until_mid_epoch(lost, lake, often=True)
+        lost.kill()
+        lost.communicate(timeout=60)
+        wait_until(lambda: not family(env[MARK]), 30, "the end of Ray without its driver")
+        last = saved(lake)
+        assert last[0] == 1 and last[1] >= 20
+        process = resumed(env, lake, OFTEN)
+        wait_for(process, lambda: saved(lake) != last, "a new checkpoint")
+        assert last < saved(lake)
+        finish(process)
+        all_gone(process)
+        all_gone(lost)
+    assert_same(outcome(lake), undisturbed)
+
+
+@pytest.mark.usefixtures("spark_session")
+def test_real_images_after_the_loss_of_a_worker_and_then_of_the_driver(nih_root: Path, tmp_path: Path) -> None:
+    """That every epoch saw all its images, once each, shows in the mean loss of their labels."""
+    lake = Lake(str(tmp_path / "lake"))
+    run(configure(nih_root, Path(lake.root)))
+    assert lake.snapshot().splits["train"]["files"] == 158
+    calm = copied(lake, tmp_path / "calm")
+    words = ("train.batch_size=4",)
+    with environment() as env:
+        finish(training(env, calm, *words, SELDOM))
+        process = training(env, lake, *words, OFTEN)
+        until_mid_epoch(process, lake, often=True)
+        lost = workers(env[MARK])
+        next(iter(lost.values())).kill()
+        restarted_where_it_was(process, lake, env[MARK], set(lost))
+        process.kill()
+        process.communicate(timeout=60)
+        wait_until(lambda: not family(env[MARK]), 30, "the end of Ray without its driver")
+        finish(resumed(env, lake, *words, OFTEN))
+        all_gone(process)
+    assert json.loads(Path(lake.uri("reports", "train.json")).read_text())["rows"] == 158 * EPOCHS
+    assert_same(outcome(lake), outcome(calm))

@@ -1,0 +1,164 @@
+"""The endpoint over https on real Ray Serve, and what is refused before anything starts."""
+
+import ssl
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import httpx
+import pytest
+import ray
+
+from chestai.config import load as conf
+from chestai.config.schema import Config, Tls
+from chestai.errors import UserError
+from chestai.lake.lake import Lake
+from chestai.model.bundle import Bundle
+from serve.db.database import Database, url_of
+from serve.db.records import record_prediction, study
+from serve.deployments.app import deploy, stop
+from serve.deployments.tls import PASSWORD, check_exposure, options, warning
+from serve.storage.image_store import Kept
+from tests.serve.support.certificates import certify, changed
+from tests.serve.support.samples import image as old_image
+from tests.serve.support.samples import prediction, sha
+from tests.support.models import image
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    return certify(tmp_path_factory.mktemp("tls"), "server", "open sesame")
+
+
+@pytest.fixture(scope="module")
+def secured(ray_cluster: None, champion: tuple[Config, Bundle], tls: Tls) -> Iterator[tuple[str, str, Config]]:
+    """The URL and key of an endpoint with a locked key file; it keeps images for a day, and has one of last year."""
+    config = champion[0]
+    config = changed(
+        config,
+        serve=changed(config.serve, tls=tls, max_replicas=1),
+        state=changed(config.state, keep_images=True, retention_days=1.0),
+    )
+    database, kept = Database(url_of(config)), Kept(Lake(config.lake))
+    database.migrate()
+    with database.writing() as session:
+        record_prediction(session, old_image("old", uri=kept.keep(sha("old"), b"old")), prediction("old"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(PASSWORD, "open sesame")
+        url, _, key = deploy(config)
+    assert key is not None
+    yield url, key, config
+    stop()
+
+
+@pytest.mark.slow
+def test_it_answers_over_https_alone(secured: tuple[str, str, Config], tls: Tls) -> None:
+    url, key, _ = secured
+    assert url.startswith("https://127.0.0.1:") and tls.certificate is not None
+    trusting = ssl.create_default_context(cafile=tls.certificate)
+    answer = httpx.post(f"{url}/infer", content=image(1), headers={"X-API-Key": key}, verify=trusting, timeout=60)
+    assert answer.status_code == 200, answer.text
+    with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+        httpx.get(f"{url}/health/live", timeout=60)
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{url.replace('https', 'http')}/health/live", timeout=60)
+    old = ssl.create_default_context(cafile=tls.certificate)
+    old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{url}/health/live", verify=old, timeout=60)
+
+
+@pytest.mark.slow
+def test_its_processes_keep_and_purge(secured: tuple[str, str, Config], tls: Tls) -> None:
+    """What is kept today can be explained; what was kept last year went when the endpoint started."""
+    url, key, config = secured
+    trusting = ssl.create_default_context(cafile=tls.certificate)
+    with httpx.Client(base_url=url, headers={"X-API-Key": key}, verify=trusting, timeout=60) as client:
+        image_id = client.post("/infer", content=image(2)).json()["image_id"]
+        shown = client.get(f"/images/{image_id}/heatmap", params={"label": "Mass"})
+        assert shown.status_code == 200 and shown.headers["content-type"] == "image/png"
+    kept = Kept(Lake(config.lake))
+    assert kept.read(image_id) == image(2) and not Path(kept.uri(sha("old"))).exists()
+    database = Database(url_of(config))
+    with database.reading() as session:
+        assert study(session, sha("old")) is None
+    database.close()
+
+
+def broken(folder: Path, case: str) -> Tls:
+    good, other = certify(folder, "good"), certify(folder, "other")
+    locked = certify(folder, "locked", "secret")
+    (folder / "text.pem").write_text("I am a text.")
+    return {
+        "no key": Tls(certificate=good.certificate),
+        "no certificate": Tls(key=good.key),
+        "another's key": Tls(certificate=good.certificate, key=other.key),
+        "missing": Tls(certificate=str(folder / "missing.pem"), key=good.key),
+        "a folder": Tls(certificate=good.certificate, key=str(folder)),
+        "text": Tls(certificate=str(folder / "text.pem"), key=good.key),
+        "exchanged": Tls(certificate=good.key, key=good.certificate),
+        "locked": locked,
+    }[case]
+
+
+BROKEN = {
+    "no key": ["serve.tls.key is missing"],
+    "no certificate": ["serve.tls.certificate is missing"],
+    "another's key": ["cannot be used together", "KEY_VALUES_MISMATCH"],
+    "missing": ["serve.tls.certificate=", "missing.pem cannot be read"],
+    "a folder": ["serve.tls.key=", "cannot be read"],
+    "text": ["cannot be used together"],
+    "exchanged": ["cannot be used together"],
+    "locked": ["cannot be used together", PASSWORD],
+}
+
+
+@pytest.mark.parametrize(("case", "words"), BROKEN.items(), ids=BROKEN)
+def test_files_that_cannot_be_used_are_a_users_mistake(
+    case: str, words: Sequence[str], champion: tuple[Config, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(PASSWORD, raising=False)
+    config = champion[0]
+    started = ray.is_initialized()
+    with pytest.raises(UserError) as told:
+        deploy(changed(config, serve=changed(config.serve, tls=broken(tmp_path, case))))
+    assert all(word in str(told.value) for word in words) and "\n" not in str(told.value)
+    assert ray.is_initialized() == started, "nothing was started for it"
+
+
+def test_the_password_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked = certify(tmp_path, "locked", "secret")
+    for wrong in ("", "wrong"):
+        monkeypatch.setenv(PASSWORD, wrong)
+        with pytest.raises(UserError, match="cannot be used together"):
+            options(locked)
+    monkeypatch.setenv(PASSWORD, "secret")
+    assert options(locked)["ssl_keyfile_password"] == "secret"
+    assert options(Tls()) == {}
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.2", True),
+        ("localhost", True),
+        ("::1", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.0.2.7", False),
+        ("no-such-host.invalid", False),
+    ],
+)
+def test_beyond_loopback_keys_are_asked_for_and_encryption_is_missed(host: str, loopback: bool, tmp_path: Path) -> None:
+    keyless = conf.load(["cluster=laptop", f'serve.host="{host}"', "auth.required=false"])
+    if loopback:
+        check_exposure(keyless)
+    else:
+        with pytest.raises(UserError, match=r"keep auth.required=true") as told:
+            deploy(keyless)
+        assert "\n" not in str(told.value)
+    keyed = conf.load(["cluster=laptop", f'serve.host="{host}"'])
+    check_exposure(keyed)
+    assert (warning(keyed) is None) == loopback
+    encrypted = changed(keyed, serve=changed(keyed.serve, tls=certify(tmp_path, "server")))
+    assert warning(encrypted) is None

@@ -1,0 +1,26 @@
+"""The endpoint as a process of its own, without Serve: a registered champion in the process, jobs on a real job server.
+
+`python -m tests.serve.support.endpoint_process key=value ...`: it listens on `serve.port` until it is ended.
+"""
+
+import sys
+
+import uvicorn
+
+from chestai.config import load as conf
+from chestai.lake.lake import Lake
+from chestai.model.registry import Registry
+from chestai.model.runtimes import Runtime
+from serve.api.app import application
+from serve.api.services import Services
+from serve.deployments.ray_jobs import Jobs
+from serve.inference.predictor import loaded
+from serve.monitoring.collector import Watching
+from tests.serve.support.local import Local, LocalWatch
+
+if __name__ == "__main__":
+    config = conf.load(sys.argv[1:])
+    version = loaded(Registry(config.tracking, Lake(config.lake)).load("champion"), Runtime(), "cpu", threads=1)
+    watch = LocalWatch(Watching(lambda _: None))
+    services = Services.of(config, Local(version), watch, Jobs(config))
+    uvicorn.run(application(services), host=config.serve.host, port=config.serve.port, log_level="warning")

@@ -1,0 +1,168 @@
+"""Image files written by hand, as no encoder would write them."""
+
+import gzip
+import io
+import pickle
+import re
+import sqlite3
+import struct
+import zipfile
+import zlib
+from functools import cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom import uid
+from pydicom.encaps import encapsulate
+
+from chestai.phantom import draw, plan
+from tests.support.dicom import a_file
+from tests.support.pngs import chunk
+
+Grey = NDArray[np.uint8]
+
+PNG = b"\x89PNG\r\n\x1a\n"
+ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+SIDE = 96  # pixels of a phantom
+
+
+@cache
+def films(count: int = 100, seed: int = 3) -> tuple[Grey, ...]:
+    """Drawn chests, each uint8 (SIDE, SIDE)."""
+    images = [image for image in plan(count + 30, SIDE, seed) if image.form == "grey"]
+    return tuple(draw(image)[0] for image in images[:count])
+
+
+def encoded(image: NDArray[np.integer], suffix: str = ".png") -> bytes:
+    ok, data = cv2.imencode(suffix, image)
+    assert ok
+    return data.tobytes()
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def ihdr(width: int, height: int, depth: int = 8, colour: int = 0, interlaced: int = 0) -> bytes:
+    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced))
+
+
+def rows(image: Grey) -> bytes:
+    return b"".join(b"\0" + row.tobytes() for row in image)
+
+
+def png(film: Grey, before: bytes = b"", after: bytes = b"", head: bytes = b"", pixels: bytes | None = None) -> bytes:
+    """A grey PNG with chunks before and after its pixels, another header or other packed pixels."""
+    height, width = film.shape
+    packed = zlib.compress(rows(film)) if pixels is None else pixels
+    return PNG + (head or ihdr(width, height)) + before + chunk(b"IDAT", packed) + after + chunk(b"IEND")
+
+
+def interlaced(film: Grey) -> bytes:
+    height, width = film.shape
+    passes = b"".join(rows(film[top::down, left::right]) for top, left, down, right in ADAM7)
+    return png(film, head=ihdr(width, height, interlaced=1), pixels=zlib.compress(passes))
+
+
+def animated(film: Grey) -> bytes:
+    frames = [Image.fromarray(film), Image.fromarray(film[::-1].copy())]
+    return saved(frames[0], "PNG", save_all=True, append_images=frames[1:])
+
+
+def bomb(megabytes: int) -> bytes:
+    """A zlib stream of one letter: a packed megabyte, again and again. Texts of zeros would end at the first."""
+    deflate, megabyte, check = zlib.compressobj(9), b"A" * 2**20, 1
+    start = deflate.flush(zlib.Z_FULL_FLUSH)
+    piece = deflate.compress(megabyte) + deflate.flush(zlib.Z_FULL_FLUSH)
+    for _ in range(megabytes):
+        check = zlib.adler32(megabyte, check)
+    return start + piece * megabytes + deflate.flush()[:-4] + struct.pack(">I", check)
+
+
+def _data_set(dicom: bytes) -> int:
+    """Where it starts: behind the file meta information, whose length is its first element's value (PS3.10 7.1)."""
+    return 144 + int(struct.unpack_from("<I", dicom, 140)[0])
+
+
+def deflated_bomb(deflated: bytes) -> bytes:
+    """A DICOM file with 300 MB of one letter in the place of its deflated data set."""
+    return deflated[: _data_set(deflated)] + bomb(300)[2:-4]
+
+
+def nested(dicom: bytes, depth: int) -> bytes:
+    """A DICOM file that begins with look-up tables within look-up tables, of undefined length (PS3.5 7.5)."""
+    start = _data_set(dicom)
+    endless = b"\xff\xff\xff\xff"
+    sequence = b"\x28\0\0\x30SQ\0\0" + endless + b"\xfe\xff\0\xe0" + endless
+    return dicom[:start] + sequence * depth + dicom[start:]
+
+
+def jpeg_2000(image: NDArray[np.uint16], side: int) -> bytes:
+    """A DICOM file of JPEG 2000 whose own header says more pixels than the file's."""
+    packed = encoded(np.zeros((side, side), np.uint16), ".jp2")
+    return a_file(image, 10, PixelData=encapsulate([packed[packed.index(b"\xff\x4f\xff\x51") :]]), syntax=uid.JPEG2000)
+
+
+def zipped(size: int = 10) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("../../etc/passwd", bytes(size))
+    return file.getvalue()
+
+
+def gzipped(size: int) -> bytes:
+    return gzip.compress(bytes(size))
+
+
+def sqlite() -> bytes:
+    with sqlite3.connect(":memory:") as connection:
+        connection.execute("create table t (a)")
+        return connection.serialize()
+
+
+def npy(film: Grey) -> bytes:
+    file = io.BytesIO()
+    np.save(file, film)
+    return file.getvalue()
+
+
+def pickled() -> bytes:
+    return pickle.dumps({"os": "system"})
+
+
+def jpeg(film: Grey, **options: object) -> bytes:
+    return saved(Image.fromarray(film), "JPEG", quality=95, **options)
+
+
+def resized(data: bytes, height: int, width: int) -> bytes:
+    """A JPEG whose frame header says another size."""
+    frame = re.search(rb"\xff[\xc0\xc2]..\x08", data, re.DOTALL)
+    assert frame is not None
+    at = frame.end()
+    return data[:at] + struct.pack(">HH", height, width) + data[at + 4 :]
+
+
+def many_scans(side: int, scans: int) -> bytes:
+    """A progressive JPEG whose last scan, which says nothing, is there again and again."""
+    data = saved(Image.new("L", (side, side), 77), "JPEG", progressive=True, optimize=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * scans + data[-2:]
+
+
+def orientated(film: Grey) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn me by 90 degrees", which is not done
+    return jpeg(film, exif=exif)
+
+
+def two_pictures(film: Grey) -> bytes:
+    return saved(Image.fromarray(film), "MPO", save_all=True, append_images=[Image.fromarray(film)])
+
+
+def comment(text: bytes) -> bytes:
+    """A JPEG segment."""
+    return b"\xff\xfe" + struct.pack(">H", len(text) + 2) + text

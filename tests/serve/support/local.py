@@ -1,0 +1,191 @@
+"""The HTTP side over a model in this process: no Ray, no registry; drive it with an ASGI client."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI
+from starlette.types import Message
+
+from chestai.config import load as conf
+from chestai.imaging import preprocess
+from chestai.imaging.preprocess import Grey
+from chestai.lake.lake import Lake
+from chestai.model.bundle import Bundle
+from chestai.model.registry import Registered
+from chestai.model.runtimes import Runtime
+from chestai.monitoring.ood_detector import Intake
+from serve.api.app import application
+from serve.api.services import Services
+from serve.inference.batch_jobs import Standing, Unavailable, Work
+from serve.inference.predictor import Loaded, Scored, Strange, Unlike, loaded
+from serve.monitoring.collector import Drift, Watching
+from serve.monitoring.events import Told
+from serve.schemas import Served, ServedCard
+from tests.serve.support.forgery import films
+from tests.serve.support.service import fill
+from tests.support.models import SIZE, make_bundle
+
+
+class Local:
+    """A version that answers in this process, behind the input gate of its bundle."""
+
+    def __init__(self, version: Loaded) -> None:
+        self.version = version
+
+    async def score(self, grey: Grey) -> Scored:
+        return await asyncio.to_thread(self._score, grey)
+
+    async def card(self) -> ServedCard:
+        return self.version.card
+
+    async def served(self) -> Served:
+        return self.version.served
+
+    def _score(self, grey: Grey) -> Scored:
+        square = preprocess.resize(grey, self.version.size)
+        observed, refusal = self.version.look(square)
+        if refusal is not None:
+            raise Unlike(Strange(refusal, self.version.served, observed))
+        answer = self.version.score([square])[0]
+        return replace(answer, observed={**observed, **answer.observed})
+
+
+class LocalWatch:
+    """A watch in this process."""
+
+    def __init__(self, watching: Watching) -> None:
+        self.watching = watching
+
+    async def tell(self, told: Told) -> None:
+        await asyncio.to_thread(self.watching.tell, told)
+
+    async def metrics(self) -> bytes:
+        return await asyncio.to_thread(self.watching.metrics)
+
+    async def drift(self, version: int) -> Drift:
+        return await asyncio.to_thread(self.watching.drift, version)
+
+
+class Tray:
+    """Jobs that are remembered, not done: one is done when it is asked for twice, unless it is held. See `Runner`."""
+
+    def __init__(self) -> None:
+        self.works: dict[str, Work] = {}
+        self.asked: Counter[str] = Counter()
+        self.held: set[str] = set()
+        self.cancelled: set[str] = set()
+        self.away = False
+
+    def submit(self, job_id: str, work: Work) -> None:
+        self._answers()
+        self.works.setdefault(job_id, work)
+
+    def state(self, job_id: str) -> Standing:
+        self._answers()
+        if job_id in self.cancelled:
+            return Standing("cancelled", 3, 8)
+        if job_id not in self.works:
+            return Standing("failed", error="lost")
+        self.asked[job_id] += 1
+        if job_id in self.held or self.asked[job_id] == 1:
+            return Standing("running", 3, 8)
+        return Standing("done", 8, 8, {"csv": f"/lake/jobs/{job_id}/scores.csv", "table": "/lake/scores/1"})
+
+    def cancel(self, job_id: str) -> None:
+        self._answers()
+        self.cancelled.add(job_id)
+
+    def _answers(self) -> None:
+        if self.away:
+            raise Unavailable("nobody listens")
+
+
+@cache
+def gated() -> Bundle:
+    """Random weights behind an input gate that was fitted on `films`."""
+    seen = np.stack([preprocess.resize(film, SIZE) for film in films()])
+    return replace(make_bundle(), intake=Intake.fit(seen))
+
+
+def local_app(folder: Path, gate: bool = True, *overrides: str) -> FastAPI:
+    """The application over `gated`, without the gate where it is not wanted, and a lake of one image, `stored`."""
+    words = ["cluster=laptop", f"lake={folder / 'lake'}", "auth.required=false", "auth.requests_per_minute=null"]
+    config = conf.load([*words, *overrides])
+    fill(Lake(config.lake), folder)
+    bundle = gated() if gate else replace(gated(), intake=None)
+    version = loaded(Registered("chestai", 1, bundle), Runtime(), "cpu", threads=1)
+    watch = LocalWatch(Watching(lambda _: bundle.drift))
+    return application(Services.of(config, Local(version), watch, Tray() if config.serve.jobs else None))
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the application answered."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def ask(
+    app: FastAPI,
+    target: str,
+    pieces: Sequence[bytes] = (),
+    headers: dict[str, str] | None = None,
+    method: str = "POST",
+    leaves: bool = False,
+    client: str | None = None,
+) -> Reply:
+    """One request, made by hand, for HTTP clients and servers mend or refuse what is tried here.
+
+    Args:
+        pieces: of the body, as they arrive. leaves: the client goes before the end. client: its address.
+    """
+    path, _, query = target.partition("?")
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()],
+        "server": ("test", 80),
+        "client": None if client is None else (client, 50_000),
+    }
+    waiting: list[Message] = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+    waiting.append({"type": "http.disconnect"} if leaves else {"type": "http.request", "body": b"", "more_body": False})
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return waiting.pop(0) if waiting else {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    with suppress(Exception):  # it was told as a 500, and Starlette lets the server know too
+        asyncio.run(app(scope, receive, send))
+    fields = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return Reply(sent[0]["status"], fields, b"".join(message.get("body", b"") for message in sent[1:]))
+
+
+def form(*parts: tuple[str, str | None, str, bytes], boundary: str = "edge") -> tuple[bytes, dict[str, str]]:
+    """A multipart body of (field, file name, content type, bytes), written as given, and its header."""
+    body = bytearray()
+    for field, name, kind, data in parts:
+        named = "" if name is None else f'; filename="{name}"'
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"{named}\r\nContent-Type: {kind}\r\n\r\n'
+        body += head.encode() + data + b"\r\n"
+    return bytes(body + f"--{boundary}--\r\n".encode()), {"content-type": f"multipart/form-data; boundary={boundary}"}

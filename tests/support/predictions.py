@@ -1,0 +1,18 @@
+"""TODO"""
+
+import numpy as np
+import pandas as pd
+
+from chestai.labels.findings import NIH14
+from chestai.lake.lake import Lake
+
+
+def predictions(lake: Lake) -> pd.DataFrame:
+    """Made-up probabilities of all val and test images, better than chance, in NIH's own names."""
+    rows = lake.labelled(lake.snapshot(), ["split"]).to_pandas()
+    rows = rows[rows["split"].isin(["test", "val"])].sample(frac=1, random_state=0)
+    truth = np.stack([np.array(targets) for targets in rows["targets"]])
+    noise = np.random.default_rng(0).normal(size=truth.shape)
+    table = pd.DataFrame(1 / (1 + np.exp(-(noise + 1.2 * truth - 2))), columns=[f"p_{name}" for name in NIH14])
+    table.insert(0, "Image Index", (rows["image_id"] + ".png").to_numpy())
+    return table

@@ -1,0 +1,189 @@
+"""Processes that tests start and may kill, and Ray clusters made of such processes."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from tests.support.paths import ROOT
+
+RAY = str(Path(sys.executable).parent / "ray")
+
+FINISH_S = 240.0  # the longest that a command may take, on a machine that is busy with other things
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def environment(**more: str) -> Iterator[dict[str, str]]:
+    """An environment for processes; at the end, whatever still lives of those started in it is killed."""
+    env = {**os.environ, **more, MARK: uuid.uuid4().hex}
+
+    def gone() -> bool:
+        living = family(env[MARK])
+        for one in living:
+            with contextlib.suppress(psutil.Error):
+                one.kill()
+        return not living
+
+    try:
+        yield env
+    finally:
+        wait_until(gone, 30, "killing")
+
+
+def start(env: dict[str, str], *words: str, out: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        words, cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def finish(process: subprocess.Popen[str], seconds: float = FINISH_S) -> str:
+    """Wait for a process, which must succeed, and return what it printed."""
+    output, _ = process.communicate(timeout=seconds)
+    assert process.returncode == 0, output
+    return output
+
+
+def node(env: dict[str, str], log: Path, *words: str) -> None:
+    """Start a node, and wait until it is up."""
+    with log.open("w") as out:
+        start(env, RAY, "start", *words, "--block", "--object-store-memory=200000000", "--disable-usage-stats", out=out)
+    wait_until(lambda: "Ray runtime started" in log.read_text(), 90, "starting a node")
+
+
+@contextlib.contextmanager
+def guarded(folder: Path, **more: str) -> Iterator[dict[str, str]]:
+    """An environment for a cluster with a token of its own."""
+    (folder / "token").write_text(os.urandom(32).hex())
+    with environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(folder / "token"), **more) as env:
+        yield env
+
+
+@contextlib.contextmanager
+def three_nodes(folder: Path) -> Iterator[dict[str, str]]:
+    """Three nodes of one cluster, guarded by a token, on this machine; gives the environment to reach it.
+
+    The head node has one core, each of the others two.
+    """
+    port = free_port()
+    other = (f"--address=127.0.0.1:{port}", "--num-cpus=2")
+    with guarded(folder) as env:
+        head = ("--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder / 'r'}", "--num-cpus=1")
+        for number, words in enumerate((head, other, other)):
+            node(env, folder / f"{number}.log", *words)
+        yield {**env, "RAY_ADDRESS": f"127.0.0.1:{port}"}
+
+
+@contextlib.contextmanager
+def growing(folder: Path, workers: int, cpus: int, idle_s: float) -> Iterator[dict[str, str]]:
+    """A head without cores whose autoscaler starts and ends nodes, as processes; gives the environment to reach it.
+
+    Args:
+        workers: at most, of `cpus` cores each. idle_s: after which the autoscaler ends a node.
+    """
+    port, head_id = free_port(), f"{0:056x}"
+    provider = {
+        # by its class: Ray's wheels lack the defaults that its name stands for
+        "type": "external",
+        "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+        "launch_multiple": True,
+        "head_node_id": head_id,
+        "gcs_address": f"127.0.0.1:{port}",
+    }
+    kind = {"resources": {"CPU": cpus, "object_store_memory": 200_000_000}, "node_config": {}, "min_workers": 0}
+    kinds = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
+    lists = (*(f"{one}_commands" for one in kinds), "cluster_synced_files", "rsync_exclude", "rsync_filter")
+    config = {
+        **{name: [] for name in lists},  # Ray wants all of them named
+        "cluster_name": "growing",
+        "max_workers": workers,
+        "upscaling_speed": 20.0,
+        "idle_timeout_minutes": idle_s / 60,
+        "provider": provider,
+        "auth": {},
+        "file_mounts": {},
+        "file_mounts_sync_continuously": False,
+        "head_node_type": "ray.head.default",
+        "available_node_types": {
+            "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            "worker": {**kind, "max_workers": workers},
+        },
+    }
+    (folder / "cluster.json").write_text(json.dumps(config))
+    scaling = {"RAY_FAKE_CLUSTER": "1", "RAY_enable_autoscaler_v2": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
+    identity = {"RAY_CLOUD_INSTANCE_ID": head_id, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": head_id}
+    with guarded(folder) as env:
+        words = ("--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={folder / 'r'}")
+        ports = (f"--dashboard-port={free_port()}", "--dashboard-agent-listen-port=0")
+        scaled = f"--autoscaling-config={folder / 'cluster.json'}"
+        node({**env, **scaling, **identity}, folder / "head.log", *words, *ports, scaled)
+        yield {**env, "RAY_ADDRESS": f"127.0.0.1:{port}"}
+
+
+@contextlib.contextmanager
+def job_server(folder: Path) -> Iterator[dict[str, str]]:
+    """A head of eight cores that takes jobs; gives the environment to submit them, with the token."""
+    gcs, dashboard = free_port(), free_port()
+    with guarded(folder) as env:
+        ports = (f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-agent-listen-port=0")
+        more = ("--num-cpus=8", "--include-dashboard=true", f"--temp-dir={folder / 'r'}")
+        node(env, folder / "head.log", "--head", *ports, *more)
+        yield {**env, "RAY_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+
+
+def submit(
+    env: dict[str, str], *words: str, options: Sequence[str] = (), timeout: int = 300
+) -> subprocess.CompletedProcess[str]:
+    """`ray job submit` of a command, from the working tree, as the README does it."""
+    return subprocess.run(
+        [RAY, "job", "submit", "--working-dir", ".", *options, "--", sys.executable, "-m", *words],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def until_up(env: dict[str, str]) -> None:
+    """Wait for the job server."""
+    for _ in range(60):
+        answer = subprocess.run([RAY, "job", "list"], env=env, capture_output=True, text=True, check=False)
+        if answer.returncode == 0:
+            return
+    raise AssertionError(answer.stdout + answer.stderr)
+
+
+MARK = "CHESTAI_TEST_MARK"  # inherited by every process that a command starts, however it is re-parented
+
+
+def family(mark: str) -> list[psutil.Process]:
+    """All living processes that bear a mark."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def wait_until(true: object, seconds: float, what: str) -> None:
+    end = time.monotonic() + seconds
+    while not true():  # type: ignore[operator]
+        assert time.monotonic() < end, f"{what} took over {seconds} s"
+        time.sleep(0.2)
