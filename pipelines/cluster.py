@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import ray
 from ray.data import DataContext
 
-from chestai.cli.signals import own_signals
+from chestai.cli.signals import preserve_sigterm_handler
 from chestai.config.schema import Cluster
 from chestai.errors import UserError
 
@@ -21,7 +21,7 @@ FEEDING = 2  # logical cores that are left for the tasks that feed training work
 
 
 @contextlib.contextmanager
-def connected(cluster: Cluster, dashboard: bool = False) -> Iterator[None]:
+def ray_cluster(cluster: Cluster, dashboard: bool = False) -> Iterator[None]:
     """Be connected to Ray; inside a connection that is open already, this does nothing.
 
     An embedded Ray ends with the command. `ray.init` guards it with a token by itself, unless RAY_AUTH_MODE says
@@ -35,7 +35,7 @@ def connected(cluster: Cluster, dashboard: bool = False) -> Iterator[None]:
         yield
         return
     address = cluster.address or os.environ.get("RAY_ADDRESS")
-    with own_signals():
+    with preserve_sigterm_handler():
         if address:
             known = os.environ.get("RAY_ADDRESS") if address == "auto" else address
             ray.init(address=address, log_to_driver=False, runtime_env=_addressed(known) if dashboard else None)
@@ -92,7 +92,7 @@ def check_room(cluster: Cluster, workers: int, gpu: bool) -> None:
         )
 
 
-def aside(work: Callable[[], T], look: Callable[[], None], every: float = 0.5) -> T:
+def run_in_thread(work: Callable[[], T], look: Callable[[], None], every: float = 0.5) -> T:
     """Run `work` in a thread, while this one looks at how it goes, every so many seconds, and stays open to Ctrl-C.
 
     In the main thread Ray Train would take over the interrupt signal and keep it after the training.

@@ -14,18 +14,18 @@ from dataclasses import replace
 import mlflow
 
 from chestai.cli.console import Screen
-from chestai.cli.main import as_command
+from chestai.cli.main import stage_command
 from chestai.cli.summary import Summary
 from chestai.config.schema import Config
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
-from chestai.model.bundle import Bundle, assembled
-from chestai.model.calibrate import calibrated
+from chestai.model.bundle import Bundle, assemble
+from chestai.model.calibrate import recalibrate
 from chestai.model.registry import Registry
 from chestai.triage.tuning import tune
-from pipelines.cluster import connected
+from pipelines.cluster import ray_cluster
 from pipelines.evaluation import leakage
-from pipelines.inference.labelled_predictions import Answers, of_bundle
+from pipelines.inference.labelled_predictions import LabelledPredictions, predict_labelled
 from pipelines.training.monitors import with_scores
 from pipelines.training.register import register
 
@@ -38,7 +38,7 @@ def run(config: Config, screen: Screen) -> Summary:
     registry = Registry(config.tracking, lake)
     settings = config.derive
     models = registry.load_all(settings.model)
-    bundle = assembled([model.bundle for model in models], settings.tta)
+    bundle = assemble([model.bundle for model in models], settings.tta)
     made_of = "+".join(str(model.version) for model in models)
     title = f"{config.tracking.model} version {made_of}"
     unknown = sorted(set(settings.prevalence or {}) - set(bundle.card.findings))
@@ -47,9 +47,9 @@ def run(config: Config, screen: Screen) -> Summary:
     if snapshot.splits.get("val", {}).get("files", 0) == 0:
         raise UserError(f"snapshot {snapshot.snapshot_id} has no frontal val image with a file to calibrate on")
     leakage.refuse_seen(bundle, title, lake, snapshot, ["val"])
-    with connected(config.cluster):
-        val = of_bundle(bundle, lake, snapshot, ["val"], config.evaluate.batch_size, screen)
-    bundle = calibrated(bundle, val.logits, val.targets, settings.calibration, settings.prevalence)
+    with ray_cluster(config.cluster):
+        val = predict_labelled(bundle, lake, snapshot, ["val"], config.evaluate.batch_size, screen)
+    bundle = recalibrate(bundle, val.logits, val.targets, settings.calibration, settings.prevalence)
     if settings.triage_goal is not None:
         bundle = _tuned(config, bundle, val)
     bundle = with_scores(bundle, val.logits)
@@ -74,7 +74,7 @@ def run(config: Config, screen: Screen) -> Summary:
     return summary
 
 
-def _tuned(config: Config, bundle: Bundle, val: Answers) -> Bundle:
+def _tuned(config: Config, bundle: Bundle, val: LabelledPredictions) -> Bundle:
     """The bundle with its triage rule tuned on val."""
     assert config.derive.triage_goal is not None
     probabilities = bundle.calibration.apply(val.logits)
@@ -87,4 +87,4 @@ def _tuned(config: Config, bundle: Bundle, val: Answers) -> Bundle:
 
 
 if __name__ == "__main__":
-    as_command("pipelines.derive", run)
+    stage_command("pipelines.derive", run)

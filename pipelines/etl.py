@@ -27,7 +27,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from chestai.cli.console import Progress, Screen
-from chestai.cli.main import as_command, main
+from chestai.cli.main import main, stage_command
 from chestai.cli.summary import Summary
 from chestai.clock import now
 from chestai.config.schema import Config
@@ -42,9 +42,9 @@ from pipelines.spark import session as spark
 from pipelines.spark.arrow_io import to_delta
 from pipelines.spark.dataset_stats import content_id, measure
 from pipelines.spark.file_inspection import inspect
-from pipelines.spark.inputs import Input, find_inputs, gather_boxes, gather_entries, gather_files
+from pipelines.spark.inputs import SourceInput, find_inputs, gather_boxes, gather_entries, gather_files
 from pipelines.spark.reconcile import account, judge, match, place_boxes, quarantine
-from pipelines.spark.report import show
+from pipelines.spark.report import write_report
 from pipelines.spark.splits import refuse_leak, split_column
 
 FORMAT = 2  # of this code: raise it when the same input gives other rows than before
@@ -64,7 +64,7 @@ def run(config: Config, screen: Screen) -> Summary:
     if builds and builds[-1].fingerprint == mark and not config.force:
         return _summary(config, inputs, builds[-1], "nothing", started)
     files = sum(one.listing.num_rows for one in inputs)
-    with screen.progress("etl", files, "images") as progress, cluster.connected(config.cluster):
+    with screen.progress("etl", files, "images") as progress, cluster.ray_cluster(config.cluster):
         progress.update(0, "starting Spark")
         with spark.session("chestai-etl", config.cluster.spark) as session:
             snapshot, new = build(config, inputs, mark, session, progress)
@@ -72,7 +72,7 @@ def run(config: Config, screen: Screen) -> Summary:
     return _summary(config, inputs, snapshot, f"{new:,} new or changed of {files:,} files", started)
 
 
-def fingerprint(config: Config, inputs: Sequence[Input]) -> str:
+def fingerprint(config: Config, inputs: Sequence[SourceInput]) -> str:
     """A hash of all that a build depends on: tables, images (path, size and time), settings, this code."""
     tables = [
         {name: hashlib.sha256(one.source.folder.read(name)).hexdigest() for name in one.source.tables} for one in inputs
@@ -87,7 +87,7 @@ def fingerprint(config: Config, inputs: Sequence[Input]) -> str:
 
 
 def build(
-    config: Config, inputs: Sequence[Input], mark: str, session: SparkSession, progress: Progress
+    config: Config, inputs: Sequence[SourceInput], mark: str, session: SparkSession, progress: Progress
 ) -> tuple[Snapshot, int]:
     """Write the gold tables and return the snapshot that names their versions, yet to be published.
 
@@ -137,7 +137,7 @@ def build(
     return snapshot, new
 
 
-def _summary(config: Config, inputs: Sequence[Input], snapshot: Snapshot, read: str, started: float) -> Summary:
+def _summary(config: Config, inputs: Sequence[SourceInput], snapshot: Snapshot, read: str, started: float) -> Summary:
     """What a person should know of a build, saved as the stage's report."""
     lake = Lake(config.lake)
     quarantined = snapshot.accounting["quarantined"]
@@ -153,7 +153,7 @@ def _summary(config: Config, inputs: Sequence[Input], snapshot: Snapshot, read: 
         "accounting": snapshot.accounting,
         "quarantine": dict(sorted(Counter(reasons).items())),
         "tables": snapshot.versions,
-        "page": show(config, lake, snapshot),
+        "page": write_report(config, lake, snapshot),
     }
     empty = [name for name, counts in snapshot.splits.items() if not counts["images"]]
     if empty:
@@ -167,5 +167,5 @@ def _summary(config: Config, inputs: Sequence[Input], snapshot: Snapshot, read: 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["history"]:
-        main("pipelines.etl", report.run, sys.argv[2:])
-    as_command("pipelines.etl", run)
+        main("pipelines.etl", report.show_history, sys.argv[2:])
+    stage_command("pipelines.etl", run)

@@ -20,23 +20,23 @@ import numpy as np
 
 from chestai import calibration
 from chestai.cli.console import Screen
-from chestai.cli.main import as_command
+from chestai.cli.main import stage_command
 from chestai.cli.summary import Summary
 from chestai.config.schema import Config
 from chestai.errors import UserError
-from chestai.evaluation.evidence import Evidence, Subject
+from chestai.evaluation.evidence import EvaluatedModel, Evidence
 from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
 from chestai.metrics.thresholds import youden
-from chestai.model.bundle import Bundle, assembled
-from chestai.model.calibrate import calibrated
-from chestai.model.registry import Registered, Registry
-from pipelines.cluster import connected
+from chestai.model.bundle import Bundle, assemble
+from chestai.model.calibrate import recalibrate
+from chestai.model.registry import RegisteredModel, Registry
+from pipelines.cluster import ray_cluster
 from pipelines.evaluation import leakage, report
-from pipelines.evaluation.external_predictions import of_file
-from pipelines.evaluation.measure import Measured, Probed, evidence_of
-from pipelines.evaluation.promotion import Rivals, Verdict, against_champion, decide
-from pipelines.evaluation.run_probes import examine, probe
+from pipelines.evaluation.external_predictions import read_predictions
+from pipelines.evaluation.measure import EvaluationInput, ProbeReports, measure_evidence
+from pipelines.evaluation.promotion import ChampionComparison, GateVerdict, compare_with_champion, decide
+from pipelines.evaluation.run_probes import probe_reports, run_probes
 
 CANDIDATE = "candidate"
 STAGES = ("train", "derive")  # whose runs register models
@@ -120,7 +120,7 @@ def _registered(
 ) -> Summary:
     """Versions by number, alone or together: measured, nothing else."""
     models = registry.load_all(config.evaluate.model)
-    bundle = assembled([model.bundle for model in models], config.evaluate.tta)
+    bundle = assemble([model.bundle for model in models], config.evaluate.tta)
     evidence, _ = _evidence(config, screen, lake, snapshot, bundle, models, None)
     made = report.files(evidence)
     alone = evidence.subject.version
@@ -131,7 +131,7 @@ def _registered(
         report.log(registry, str(run_id), alone, evidence, made)
     else:
         report.log(registry, _new_run(registry, evidence.subject.title, snapshot), None, evidence, made)
-    return _summary(evidence, Verdict("measured, nothing changed", ()), page, started)
+    return _summary(evidence, GateVerdict("measured, nothing changed", ()), page, started)
 
 
 def _evidence(
@@ -140,26 +140,28 @@ def _evidence(
     lake: Lake,
     snapshot: Snapshot,
     bundle: Bundle,
-    models: list[Registered],
+    models: list[RegisteredModel],
     gate: Registry | None,
-) -> tuple[Evidence, Rivals]:
+) -> tuple[Evidence, ChampionComparison]:
     """Measure a bundle made of registered models; beside the champion where it is to be gated."""
     settings, split = config.evaluate, config.evaluate.split
     versions = "+".join(str(model.version) for model in models)
     title = " with ".join([f"{models[0].name} version {versions}", *filter(None, [", ".join(settings.tta)])])
     splits = sorted({split, "val"})
     leakage.refuse_seen(bundle, title, lake, snapshot, splits)
-    with connected(config.cluster):
-        examined = examine(config, screen, lake, snapshot, bundle, split, ["val"])
+    with ray_cluster(config.cluster):
+        examined = run_probes(config, screen, lake, snapshot, bundle, split, ["val"])
         val, measured = examined.answers.of("val"), examined.answers.of(split)
         if len(models) > 1 or settings.tta:
-            bundle = calibrated(bundle, val.logits, val.targets)
-        rivals = Rivals(None)
+            bundle = recalibrate(bundle, val.logits, val.targets)
+        rivals = ChampionComparison(None)
         if gate is not None:
-            rivals = against_champion(config, screen, lake, snapshot, gate, replace(models[0], bundle=bundle), measured)
-        probed = probe(config, bundle, examined, measured, rivals.compared)
+            rivals = compare_with_champion(
+                config, screen, lake, snapshot, gate, replace(models[0], bundle=bundle), measured
+            )
+        probed = probe_reports(config, bundle, examined, measured, rivals.compared)
     card = bundle.card
-    subject = Subject(
+    subject = EvaluatedModel(
         title=title,
         version=models[0].version if len(models) == 1 and not settings.tta else None,
         findings=card.findings,
@@ -168,7 +170,7 @@ def _evidence(
         notes=_notes(split),
     )
     points = [card.thresholds[finding] for finding in card.findings]
-    whole = Measured(
+    whole = EvaluationInput(
         subject=subject,
         in_force=bundle.calibration,
         pos_weight=np.array(card.provenance.get("pos_weight", np.ones(len(card.findings))), np.float64),
@@ -177,7 +179,7 @@ def _evidence(
         val=val,
         split=measured,
     )
-    return evidence_of(config, snapshot, whole, probed, screen), rivals
+    return measure_evidence(config, snapshot, whole, probed, screen), rivals
 
 
 def _outside(
@@ -186,7 +188,7 @@ def _outside(
     """Predictions from a file: measured like a model, but for what needs a network."""
     settings, split = config.evaluate, config.evaluate.split
     assert settings.predictions is not None
-    answers, notes = of_file(settings.predictions, settings.predictions_prefix, lake, snapshot)
+    answers, notes = read_predictions(settings.predictions, settings.predictions_prefix, lake, snapshot)
     val, measured = answers.of("val"), answers.of(split)
     if not len(measured.targets):
         raise UserError(f"{settings.predictions} has no prediction for a {split} image: split= names another")
@@ -194,8 +196,8 @@ def _outside(
     own = in_force.apply(val.logits)
     weighted = any(finding in config.triage.weights for finding in answers.findings)
     name = Path(settings.predictions).name
-    whole = Measured(
-        subject=Subject(name, None, answers.findings, None, False, (*notes, *_notes(split))),
+    whole = EvaluationInput(
+        subject=EvaluatedModel(name, None, answers.findings, None, False, (*notes, *_notes(split))),
         in_force=in_force,
         pos_weight=np.ones(len(answers.findings)),
         rule=config.triage.rule().within(answers.findings) if weighted else None,
@@ -204,12 +206,12 @@ def _outside(
         split=measured,
     )
     reason = "predictions from a file: there is no network to ask"
-    probed = Probed(None, None, None, None, dict.fromkeys(("localisation", "robustness", "latency"), reason))
-    evidence = evidence_of(config, snapshot, whole, probed, screen)
+    probed = ProbeReports(None, None, None, None, dict.fromkeys(("localisation", "robustness", "latency"), reason))
+    evidence = measure_evidence(config, snapshot, whole, probed, screen)
     made = report.files(evidence)
     page = report.save(lake, f"predictions-{Path(name).stem}-{split}", made)
     report.log(registry, _new_run(registry, f"evaluate {name}", snapshot), None, evidence, made)
-    return _summary(evidence, Verdict("measured, nothing changed", ()), page, started)
+    return _summary(evidence, GateVerdict("measured, nothing changed", ()), page, started)
 
 
 def _notes(split: str) -> tuple[str, ...]:
@@ -229,7 +231,7 @@ def _new_run(registry: Registry, name: str, snapshot: Snapshot) -> str:
         return str(active.info.run_id)
 
 
-def _summary(evidence: Evidence, verdict: Verdict, page: str, started: float) -> Summary:
+def _summary(evidence: Evidence, verdict: GateVerdict, page: str, started: float) -> Summary:
     report, split = evidence.report, evidence.data.split
     macro = report.macro_auroc
     interval = f"{macro.value:.3f} [{macro.low:.3f}, {macro.high:.3f}]"
@@ -253,4 +255,4 @@ def _summary(evidence: Evidence, verdict: Verdict, page: str, started: float) ->
 
 
 if __name__ == "__main__":
-    as_command("pipelines.evaluate", run)
+    stage_command("pipelines.evaluate", run)

@@ -15,13 +15,13 @@ import cv2
 import ray
 
 from chestai.cli.console import Screen
-from chestai.cli.main import as_command
+from chestai.cli.main import stage_command
 from chestai.cli.summary import Summary
 from chestai.config.schema import Config
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
 from chestai.phantom import Box, PhantomImage, plan, write_image, write_tables
-from pipelines.cluster import connected
+from pipelines.cluster import ray_cluster
 
 MARK = "phantom.json"  # written first without `done`, and last with it
 CHUNK = 25
@@ -39,7 +39,7 @@ def run(config: Config, screen: Screen) -> Summary:
     _clear(root)
     root.mkdir(parents=True, exist_ok=True)
     (root / MARK).write_text(json.dumps({**wanted, "done": False}))
-    with connected(config.cluster), screen.progress("phantom", len(images), "images") as progress:
+    with ray_cluster(config.cluster), screen.progress("phantom", len(images), "images") as progress:
         boxes: dict[str, dict[str, Box]] = {}
         pending = [_write.remote(images[at : at + CHUNK], str(root)) for at in range(0, len(images), CHUNK)]
         while pending:
@@ -87,4 +87,4 @@ def _summary(config: Config, started: float, rows: int, root: Path, headline: st
 
 
 if __name__ == "__main__":
-    as_command("pipelines.phantom", run)
+    stage_command("pipelines.phantom", run)

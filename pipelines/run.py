@@ -22,7 +22,7 @@ from chestai.model.bundle import Bundle
 from chestai.model.registry import Registry
 from chestai.notice import RESEARCH_USE
 from pipelines import etl, evaluate, phantom, score, train
-from pipelines.cluster import connected, log_folder
+from pipelines.cluster import log_folder, ray_cluster
 from pipelines.scoring import corpus as corpora
 from pipelines.scoring.ledger import read_scores
 
@@ -40,7 +40,7 @@ def run(config: Config, screen: Screen) -> None:
     if config.source.synthetic:
         stages.insert(0, ("phantom", phantom.run))
     summaries: list[Summary] = []
-    with connected(config.cluster):
+    with ray_cluster(config.cluster):
         for name, stage in stages:
             screen.say(f"{name} ...")
             summaries.append(stage(config, screen))

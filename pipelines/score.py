@@ -27,40 +27,40 @@ import numpy as np
 import pyarrow as pa
 
 from chestai.cli.console import Screen
-from chestai.cli.main import as_command
+from chestai.cli.main import stage_command
 from chestai.cli.summary import Summary
 from chestai.config.schema import Config
 from chestai.lake.lake import Lake
-from chestai.model.registry import Registered, Registry
+from chestai.model.registry import RegisteredModel, Registry
 from chestai.model.runtimes import Runtime
-from pipelines.cluster import connected
+from pipelines.cluster import ray_cluster
 from pipelines.data.digest_set import Digests
 from pipelines.data.pixel_cache import PixelCache
-from pipelines.inference.fault_isolation import Means, from_cache, from_files
-from pipelines.inference.predictors import Asked
+from pipelines.inference.fault_isolation import BatchInference, from_cache, from_files
+from pipelines.inference.predictors import OutputOptions
 from pipelines.scoring import corpus as corpora
 from pipelines.scoring import exports, ledger
 from pipelines.scoring.corpus import Corpus
 from pipelines.scoring.ledger import BUCKETS
-from pipelines.scoring.precision_check import admit
-from pipelines.scoring.status import Status, watched
+from pipelines.scoring.precision_check import check_precision
+from pipelines.scoring.status import StatusFile, with_status
 from pipelines.scoring.writer import Writer
 
 
 def run(config: Config, screen: Screen) -> Summary:
     """Score what is missing of a corpus, or find that it is done."""
-    with watched(config.score.status) as status:
+    with with_status(config.score.status) as status:
         return _run(config, screen, status)
 
 
-def _run(config: Config, screen: Screen, status: Status) -> Summary:
+def _run(config: Config, screen: Screen, status: StatusFile) -> Summary:
     started = time.monotonic()
     lake, wanted = Lake(config.lake), config.score
     corpus = corpora.find(wanted.corpus, lake, wanted.match, wanted.split)
     registry = Registry(config.tracking, lake)
     model = registry.load(wanted.model)
     out = lake if wanted.out is None else Lake(wanted.out)
-    book, dropped = ledger.opened(out, model.version, model.bundle.card, wanted.heatmaps, wanted.embeddings)
+    book, dropped = ledger.open_ledger(out, model.version, model.bundle.card, wanted.heatmaps, wanted.embeddings)
     if dropped:
         screen.say(f"{out.uri(book.contents)} was of another model, or of a former form: it is written anew")
     todo = book.plan(corpus.rows, config.force, wanted.gate)
@@ -69,8 +69,8 @@ def _run(config: Config, screen: Screen, status: Status) -> Summary:
     missing, speed = np.flatnonzero(todo.missing), Speed(started)
     status.starts(corpus.rows.num_rows - len(missing), corpus.rows.num_rows)
     if len(missing):
-        with connected(config.cluster):
-            admit(config, registry, model, screen)
+        with ray_cluster(config.cluster):
+            check_precision(config, registry, model, screen)
             rows = corpus.rows.take(pa.array(missing)).append_column("row", pa.array(missing, pa.int64()))
             _score(screen, writer, speed, status, _answers(config, corpus, model, writer.known, rows), len(missing))
     else:
@@ -119,7 +119,7 @@ class Speed:
 
 
 def _score(
-    screen: Screen, writer: Writer, speed: Speed, status: Status, answers: Iterator[pa.Table], count: int
+    screen: Screen, writer: Writer, speed: Speed, status: StatusFile, answers: Iterator[pa.Table], count: int
 ) -> None:
     """Write answers as they come."""
     done, before = 0, status.done
@@ -135,11 +135,15 @@ def _score(
     assert done == count, "an image was answered twice or not at all"
 
 
-def _answers(config: Config, corpus: Corpus, model: Registered, known: Digests, rows: pa.Table) -> Iterator[pa.Table]:
+def _answers(
+    config: Config, corpus: Corpus, model: RegisteredModel, known: Digests, rows: pa.Table
+) -> Iterator[pa.Table]:
     """`pipelines.inference.fault_isolation.ANSWERED` of rows of `CORPUS` with their place `row`."""
     wanted = config.score
-    asked = Asked(Runtime.of(config.runtime), wanted.heatmaps, wanted.embeddings)
-    means = Means(model.bundle, asked, wanted.batch_size, wanted.actors, wanted.gate and corpus.snapshot is None)
+    asked = OutputOptions(Runtime.of(config.runtime), wanted.heatmaps, wanted.embeddings)
+    means = BatchInference(
+        model.bundle, asked, wanted.batch_size, wanted.actors, wanted.gate and corpus.snapshot is None
+    )
     if corpus.snapshot is not None:
         cache = PixelCache(Lake(config.lake), corpus.snapshot, model.bundle.card.size)
         if cache.built:
@@ -148,4 +152,4 @@ def _answers(config: Config, corpus: Corpus, model: Registered, known: Digests, 
 
 
 if __name__ == "__main__":
-    as_command("pipelines.score", run)
+    stage_command("pipelines.score", run)

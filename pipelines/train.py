@@ -25,7 +25,7 @@ from ray.train import CheckpointConfig, FailureConfig, Result, RunConfig, Scalin
 from ray.train.torch import TorchTrainer
 
 from chestai.cli.console import Screen
-from chestai.cli.main import as_command
+from chestai.cli.main import stage_command
 from chestai.cli.summary import Summary
 from chestai.config import load as conf
 from chestai.config.schema import Config
@@ -35,12 +35,12 @@ from chestai.lake.snapshot import Snapshot
 from chestai.model.bundle import FORWARD_ENV
 from chestai.model.pretrained import load_pretrained
 from chestai.model.registry import Registry
-from pipelines.cluster import aside, check_room, connected
-from pipelines.data.label_policy import check_uncertain, pos_weight, relabelled, train_targets
+from pipelines.cluster import check_room, ray_cluster, run_in_thread
+from pipelines.data.label_policy import check_uncertain, pos_weight, train_targets, with_label_policy
 from pipelines.data.pixel_cache import PixelCache, as_targets, pixel_cache, store_of, stored
 from pipelines.data.sampler import lanes_for, repeat_factors
 from pipelines.training.build import new_network, normalisation, triage_rule
-from pipelines.training.loop import Board, train_loop
+from pipelines.training.loop import ProgressBoard, train_loop
 from pipelines.training.register import best_epoch, register_best
 from pipelines.training.tracking import EpochMetrics, log_curves, log_inputs
 
@@ -67,7 +67,7 @@ def run(config: Config, screen: Screen) -> Summary:
         summary = Summary("train", 0, "images", time.monotonic() - started, facts)
         summary.save(lake)
         return summary
-    with connected(config.cluster):
+    with ray_cluster(config.cluster):
         check_room(config.cluster, config.train.workers, config.train.gpu)
         if config.feed.cache == "pixels":
             pixel_cache(lake, snapshot, config.network.size, screen)
@@ -157,7 +157,7 @@ def _tracked(
     with _mlflow_run(registry, screen, snapshot, recipe, before) as run_id:
         if before is None:
             log_inputs(config, snapshot, registry.lake)
-        board: Any = ray.remote(num_cpus=0)(Board).remote()
+        board: Any = ray.remote(num_cpus=0)(ProgressBoard).remote()
         trainer = build_trainer(config, registry, snapshot, run_id, board=board, screen=screen)
         result = _watched(trainer, board, screen, snapshot.splits["train"]["files"] * config.train.epochs)
         log_curves(registry, run_id)
@@ -221,7 +221,7 @@ def build_trainer(
         "mean": mean,
         "std": std,
         "weights": ray.put(network.state_dict()),
-        "train": relabelled(store_of(lake, snapshot, config.network.size, "train", cached), targets),
+        "train": with_label_policy(store_of(lake, snapshot, config.network.size, "train", cached), targets),
         "val": store_of(lake, snapshot, config.network.size, "val", cached),
         "repeats": repeats,
         "board": board,
@@ -263,8 +263,8 @@ def _watched(trainer: TorchTrainer, board: Any, screen: Screen, total: int) -> R
             share, note = ray.get(board.read.remote())
             progress.update(round(share * total), note)
 
-        return aside(trainer.fit, look)
+        return run_in_thread(trainer.fit, look)
 
 
 if __name__ == "__main__":
-    as_command("pipelines.train", run)
+    stage_command("pipelines.train", run)

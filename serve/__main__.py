@@ -19,7 +19,7 @@ def run(config: Config, screen: Screen) -> None:
     """Deploy, say how to ask, wait for an interrupt, leave no process behind."""
     screen.say(f"serve: starting {config.serve.model} of {config.tracking.model} on Ray Serve ...")
     try:
-        if single_node.alone(config):
+        if single_node.needs_one_replica(config):
             single_node.run(config, partial(_tell, config, screen))
         else:
             _tell(config, screen, deploy(config))

@@ -38,7 +38,7 @@ class Problem(BaseModel):
         )
 
 
-class Refused(Exception):
+class ApiError(Exception):
     """A request that is answered by a problem."""
 
     def __init__(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
@@ -47,14 +47,14 @@ class Refused(Exception):
         self.headers = dict(headers or {})
 
 
-def not_scored(error: Unreadable) -> Refused:
+def not_scored(error: Unreadable) -> ApiError:
     """An image that cannot be scored; the code is one of `chestai.imaging.errors.REASONS`."""
-    return Refused(422, error.reason, f"not scored: {error.detail}")
+    return ApiError(422, error.reason, f"not scored: {error.detail}")
 
 
-def overloaded(detail: str) -> Refused:
+def overloaded(detail: str) -> ApiError:
     """The queue is full, or an answer took too long; the client is told when to try again."""
-    return Refused(503, "overloaded", detail)
+    return ApiError(503, "overloaded", detail)
 
 
 def documented(status: int, **codes: str) -> dict[int | str, dict[str, Any]]:

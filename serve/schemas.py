@@ -12,11 +12,11 @@ from chestai.notice import RESEARCH_USE
 from chestai.triage.rule import Bucket
 from serve.auth.permissions import Scope
 from serve.db.records import Image, JobState, Label, Review, Study
-from serve.db.worklist import Listed
+from serve.db.worklist import WorklistEntry
 from serve.problems import Problem
 
 
-class Served(BaseModel):
+class ModelInfo(BaseModel):
     """The model version that answered, the dataset snapshot it learnt from, and what computed the answer."""
 
     model_config = ConfigDict(frozen=True)
@@ -62,7 +62,7 @@ class Overlay(BaseModel):
     png: str
 
 
-class Findings(BaseModel):
+class FindingsResponse(BaseModel):
     """One image's findings. thresholds_used: operating points, null where a finding has none."""
 
     image_id: str
@@ -70,11 +70,11 @@ class Findings(BaseModel):
     probabilities: dict[str, float]
     positives: list[str]
     thresholds_used: dict[str, float | None]
-    model: Served
+    model: ModelInfo
     notice: str = RESEARCH_USE
 
 
-class Answer(Findings):
+class InferResponse(FindingsResponse):
     """One image's findings, how soon it should be read, and the overlays that were asked for."""
 
     triage: Triage
@@ -82,25 +82,25 @@ class Answer(Findings):
     timings_ms: Timings
 
 
-def flagged(bucket: Bucket) -> bool:
+def is_flagged(bucket: Bucket) -> bool:
     """Whether a study is one to look at before others."""
     return bucket != "routine"
 
 
-class Flags(BaseModel):
+class FlagTriage(BaseModel):
     """How soon the study should be read, without the numbers behind it."""
 
     bucket: Bucket
 
 
-class Flagged(BaseModel):
+class FlaggedResponse(BaseModel):
     """What is told of one image where `serve.modes.flag_only` is on. flagged: it is urgent or soon."""
 
     image_id: str
     file_name: str | None = None
     flagged: bool
-    triage: Flags
-    model: Served
+    triage: FlagTriage
+    model: ModelInfo
     notice: str = RESEARCH_USE
 
 
@@ -111,14 +111,14 @@ class NotScored(BaseModel):
     not_scored: Problem
 
 
-class Batch(BaseModel):
+class BatchResponse(BaseModel):
     """An answer a file, in the order of the files."""
 
-    results: list[Findings | Flagged | NotScored]
+    results: list[FindingsResponse | FlaggedResponse | NotScored]
     notice: str = RESEARCH_USE
 
 
-class FlaggedStudy(BaseModel):
+class FlaggedWorklistEntry(BaseModel):
     """A study in the worklist where `serve.modes.flag_only` is on."""
 
     image_id: str
@@ -132,50 +132,50 @@ class FlaggedStudy(BaseModel):
     escalated: bool
 
 
-class Studies(BaseModel):
+class WorklistResponse(BaseModel):
     """A page of the worklist; cursor: of the next page, null on the last."""
 
-    studies: Sequence[Listed | FlaggedStudy]
+    studies: Sequence[WorklistEntry | FlaggedWorklistEntry]
     cursor: str | None = None
     notice: str = RESEARCH_USE
 
 
-class Known(Study):
+class ImageRecord(Study):
     """All that is known of an image that was received: answers newest first, reviews, labels."""
 
     notice: str = RESEARCH_USE
 
 
-class FlaggedAnswer(BaseModel):
+class FlaggedPrediction(BaseModel):
     """An answer of a model version where `serve.modes.flag_only` is on."""
 
     model_config = ConfigDict(protected_namespaces=())
 
     model_version: int
     flagged: bool
-    triage: Flags
+    triage: FlagTriage
     snapshot: str
     at: datetime
 
 
-class FlaggedImage(BaseModel):
+class FlaggedImageRecord(BaseModel):
     """What is told of an image that was received where `serve.modes.flag_only` is on; answers newest first."""
 
     image: Image
-    predictions: list[FlaggedAnswer]
+    predictions: list[FlaggedPrediction]
     reviews: tuple[Review, ...]
     labels: tuple[Label, ...]
     notice: str = RESEARCH_USE
 
 
-class Reviewed(BaseModel):
+class ReviewsResponse(BaseModel):
     """The verdicts as they are kept."""
 
     reviews: list[Review]
     notice: str = RESEARCH_USE
 
 
-class Key(BaseModel):
+class ApiKeyInfo(BaseModel):
     """What may be shown of an API key. scopes: what it is narrowed to, null for all that its owner's role may."""
 
     prefix: str
@@ -186,14 +186,14 @@ class Key(BaseModel):
     revoked_at: datetime | None = None
 
 
-class Keys(BaseModel):
+class ApiKeyList(BaseModel):
     """All keys, by age."""
 
-    keys: list[Key]
+    keys: list[ApiKeyInfo]
     notice: str = RESEARCH_USE
 
 
-class Made(BaseModel):
+class NewApiKey(BaseModel):
     """A new key: this is the only time that it is seen."""
 
     key: str
@@ -227,7 +227,7 @@ class DriftReport(BaseModel):
     where the version has no drift reference.
     """
 
-    model: Served
+    model: ModelInfo
     verdict: Verdict
     reason: str | None = None
     window: DriftWindow
@@ -236,7 +236,7 @@ class DriftReport(BaseModel):
     notice: str = RESEARCH_USE
 
 
-class JobAnswer(BaseModel):
+class JobResponse(BaseModel):
     """How a job stands: images done of `total`, null until that is known.
 
     result: of a job that is done, where its outcome is: `csv`, a row an image, most urgent first, and `table`, the
@@ -258,17 +258,17 @@ class Health(BaseModel):
     """Answered by a model replica where it is about readiness, so `ok` means that a model is loaded."""
 
     status: str = "ok"
-    model: Served | None = None
+    model: ModelInfo | None = None
     notice: str = RESEARCH_USE
 
 
-class ServedCard(Card):
+class ModelCard(Card):
     """The card of the bundle that is served, and its version in the registry."""
 
     version: int
 
 
-class Described(ServedCard):
+class DescribedModel(ModelCard):
     """The card of the bundle that is served, its version, and what the endpoint may show of its answers."""
 
     modes: Modes

@@ -11,7 +11,7 @@ from rich.console import Console
 from chestai.cli.console import Screen
 from chestai.config import load as conf
 from pipelines import etl, evaluate, phantom, score, train
-from pipelines.cluster import connected
+from pipelines.cluster import ray_cluster as connected
 from tests.support.chain import Chain, small
 from tests.support.paths import ROOT
 

@@ -23,7 +23,7 @@ from ray.serve.schema import ServeDeploySchema
 from chestai.config import load as conf
 from chestai.config.schema import Config
 from chestai.errors import UserError
-from serve.auth.permissions import NEEDS
+from serve.auth.permissions import PERMISSIONS
 from serve.deployments.app import APPLICATION
 from serve.deployments.builder import build, words
 from tests.support.paths import ROOT
@@ -301,7 +301,7 @@ def test_endpoint_is_reached_through_its_service_by_a_gateway_only() -> None:
     assert config.cluster.address is None and config.serve.host == "0.0.0.0"
     assert config.serve.port == port["containerPort"] == policy["ingress"][0]["ports"][0]["port"]
     probes = [container[probe]["httpGet"] for probe in FIELDS["container"][-3:]]
-    assert all(probe["port"] == port["name"] and ("GET", probe["path"]) in NEEDS for probe in probes)
+    assert all(probe["port"] == port["name"] and ("GET", probe["path"]) in PERMISSIONS for probe in probes)
     assert service["type"] == "ClusterIP" and service["ports"][0]["targetPort"] == port["name"]
     label = {"matchLabels": pod["metadata"]["labels"]}
     assert label == {"matchLabels": service["selector"]} == policy["podSelector"] == deployment["selector"]

@@ -15,12 +15,12 @@ from chestai.lake.schemas import IMAGES
 from chestai.model.bundle import forward
 from chestai.model.registry import Registry
 from chestai.model.runtimes import Runtime
-from pipelines.inference.labelled_predictions import of_bundle
+from pipelines.inference.labelled_predictions import predict_labelled
 from pipelines.scoring.ledger import read_scores
-from serve.api.app import application
+from serve.api.app import create_app
 from serve.api.services import Services
-from serve.inference.predictor import loaded
-from serve.monitoring.collector import Watching
+from serve.inference.predictor import load_model
+from serve.monitoring.collector import EventCollector
 from tests.serve.support.local import Local, LocalWatch, ask
 from tests.support.chain import Chain
 
@@ -32,7 +32,7 @@ def test_evaluate_score_and_infer_give_the_same_numbers(finished: Chain, screen:
     registered = Registry(finished.config.tracking, lake).load("champion")
     bundle, findings = registered.bundle, list(registered.bundle.card.findings)
 
-    evaluated = of_bundle(bundle, lake, snapshot, ["test"], 16, screen)
+    evaluated = predict_labelled(bundle, lake, snapshot, ["test"], 16, screen)
     scores = read_scores(lake, registered.version).to_pandas().set_index("image_id")
     ids = evaluated.column("image_id")
     of_evaluation = bundle.calibration.apply(evaluated.logits)
@@ -40,8 +40,8 @@ def test_evaluate_score_and_infer_give_the_same_numbers(finished: Chain, screen:
 
     config = conf.load([f"lake={tmp_path / 'lake'}", "cluster=laptop", "auth.required=false"])
     ungated = replace(registered, bundle=replace(bundle, intake=None))
-    version = loaded(ungated, Runtime.of(config.runtime), "cpu", threads=1)
-    app = application(Services.of(config, Local(version), LocalWatch(Watching(lambda _: None)), None))
+    version = load_model(ungated, Runtime.of(config.runtime), "cpu", threads=1)
+    app = create_app(Services.of(config, Local(version), LocalWatch(EventCollector(lambda _: None)), None))
     paths = lake.gold(snapshot, IMAGES).to_pandas().set_index("image_id")["path"]
     for image_id, expected in list(zip(ids, of_evaluation, strict=True))[::4]:
         data = Path(paths[image_id]).read_bytes()

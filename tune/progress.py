@@ -8,7 +8,9 @@ from optuna.trial import TrialState
 from chestai.cli.console import Progress
 
 
-def watching(study: Callable[[], optuna.Study], progress: Progress, trials: int, epochs: int) -> Callable[[], None]:
+def trial_progress(
+    study: Callable[[], optuna.Study], progress: Progress, trials: int, epochs: int
+) -> Callable[[], None]:
     """A look at a study that updates the progress, in epochs; a trial that ended early gives back the rest of its own.
 
     Args:

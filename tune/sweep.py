@@ -22,7 +22,7 @@ from ray.util.state import list_actors
 from ray.util.state.exception import RayStateApiException
 
 from chestai.cli.console import Screen
-from chestai.cli.main import as_command
+from chestai.cli.main import stage_command
 from chestai.cli.summary import Summary
 from chestai.config import load as conf
 from chestai.config.schema import Config
@@ -31,10 +31,10 @@ from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
 from chestai.model.registry import Registry
 from pipelines import evaluate, train
-from pipelines.cluster import aside, check_room, connected
+from pipelines.cluster import check_room, ray_cluster, run_in_thread
 from pipelines.data.pixel_cache import pixel_cache
 from tune.plots import log_plots
-from tune.progress import watching
+from tune.progress import trial_progress
 from tune.search import METRIC, MODE, scheduler, searcher, storage, study_of
 from tune.space import as_experiment, check, values_of
 from tune.trial import end_trials, reason, train_trial
@@ -55,7 +55,7 @@ def run(config: Config, screen: Screen) -> Summary:
         config, snapshot = _resumed(config, registry)
     settings = config.tune
     _check(config, registry.lake, snapshot)
-    with connected(config.cluster, dashboard=True), _sweep_run(config, screen, registry, snapshot) as parent_id:
+    with ray_cluster(config.cluster, dashboard=True), _sweep_run(config, screen, registry, snapshot) as parent_id:
         _need_dashboard()
         results = _searched(config, screen, registry, snapshot, parent_id)
         best = _best(results)
@@ -74,8 +74,8 @@ def run(config: Config, screen: Screen) -> Summary:
         "next": f"python -m pipelines.train {overrides}",
     }
     if settings.promote:
-        with connected(config.cluster):
-            full = conf.changed(config, chosen)
+        with ray_cluster(config.cluster):
+            full = conf.with_changes(config, chosen)
             train.run(full, screen)
             facts["promote"] = evaluate.run(full, screen).facts["verdict"]
     summary = Summary("sweep", len(results), "trials", time.monotonic() - started, facts)
@@ -88,7 +88,7 @@ def _check(config: Config, lake: Lake, snapshot: Snapshot) -> None:
     check(config.tune.space)
     storage(config.tune, lake)
     for policy in values_of(config.tune.space, "train.uncertainty", config.train.uncertainty):
-        train.check(conf.changed(config, {"train.uncertainty": policy}), lake, snapshot)
+        train.check(conf.with_changes(config, {"train.uncertainty": policy}), lake, snapshot)
 
 
 def _need_dashboard() -> None:
@@ -143,8 +143,8 @@ def _searched(
     results = None
     try:
         with screen.progress("sweep", settings.trials * settings.epochs, "epochs") as progress:
-            look = watching(lambda: study_of(tuner), progress, settings.trials, settings.epochs)
-            results = aside(tuner.fit, look, every=2.0)
+            look = trial_progress(lambda: study_of(tuner), progress, settings.trials, settings.epochs)
+            results = run_in_thread(tuner.fit, look, every=2.0)
     finally:
         end_trials(registry, parent_id, results, settings.epochs)
     log_plots(study_of(tuner))
@@ -218,4 +218,4 @@ def _text(value: object) -> str:
 
 
 if __name__ == "__main__":
-    as_command("tune.sweep", run)
+    stage_command("tune.sweep", run)

@@ -24,7 +24,7 @@ def train_trial(params: dict[str, Any], plain: dict[str, Any], snapshot: Snapsho
     """
     # Tune takes each report for an epoch, so there must be none in between.
     fixed = {"train.epochs": plain["tune"]["epochs"], "train.checkpoint_minutes": sys.float_info.max}
-    config = conf.changed(conf.validate(plain), {**params, **fixed})
+    config = conf.with_changes(conf.validate(plain), {**params, **fixed})
     registry, trial = Registry(config.tracking, Lake(config.lake)), tune.get_context().get_trial_id()
     before = next((run for run in trial_runs(registry, parent_id) if run.data.tags[TRIAL] == trial), None)
     run_id = before.info.run_id if before is not None else _new_run(registry, snapshot, parent_id, str(trial), params)

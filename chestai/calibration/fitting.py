@@ -11,7 +11,7 @@ from chestai.calibration.logit import Floats
 from chestai.calibration.methods import METHODS, AnyCalibration
 from chestai.calibration.platt import fit_platt
 from chestai.calibration.temperature import fit_temperature
-from chestai.metrics.masking import known
+from chestai.metrics.masking import known_mask
 
 
 @overload
@@ -68,7 +68,7 @@ def fit(logits: ArrayLike, targets: ArrayLike, pos_weight: ArrayLike, method: st
 
 def _pairs(targets: Floats, logits: Floats) -> tuple[NDArray[np.bool_], Floats]:
     """(K,) bool known targets of one finding and their (K,) logits."""
-    _, positive, values = known(targets, logits)
+    _, positive, values = known_mask(targets, logits)
     if not np.isfinite(values).all():
         raise ValueError(f"logit {values[~np.isfinite(values)][0]} must be finite")
     return positive, values

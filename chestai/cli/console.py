@@ -52,7 +52,7 @@ class Progress:
         return (speed + (self.note or "starting" * (not self.done))).rstrip()
 
     def _eta(self) -> str:
-        return f"  ETA {clock((self.total - self.done) / self.rate)}" if self.rate else ""
+        return f"  ETA {format_duration((self.total - self.done) / self.rate)}" if self.rate else ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Screen:
 
 
 @contextlib.contextmanager
-def quiet(log: Path) -> Iterator[Screen]:
+def captured_output(log: Path) -> Iterator[Screen]:
     """Send file descriptors 1 and 2, this process's and its children's, to `log`; yield the real terminal.
 
     Redirecting the descriptors, not `sys.stdout`, catches what Java, C++ and child processes print.
@@ -113,6 +113,6 @@ def quiet(log: Path) -> Iterator[Screen]:
         terminal.close()
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds as m:ss."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

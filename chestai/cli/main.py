@@ -7,11 +7,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from chestai.cli.console import Screen, quiet
-from chestai.cli.signals import _as_interrupt, _interrupts
+from chestai.cli.console import Screen, captured_output
+from chestai.cli.signals import raise_interrupt, watch_interrupts
 from chestai.cli.summary import Stage, fact_table
 from chestai.config import load as conf
-from chestai.config.hardware import Machine, this_machine, told
+from chestai.config.hardware import Machine, describe, this_machine
 from chestai.config.schema import Config
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
@@ -25,20 +25,20 @@ def main(name: str, run: Callable[[Config, Screen], object], argv: Sequence[str]
     """
     overrides = list(sys.argv[1:] if argv is None else argv)
     if overrides in (["--help"], ["-h"]):
-        print(f"usage: python -m {name} [key=value ...]\n\nhere, unless named: cluster={told(this_machine())}\n")
+        print(f"usage: python -m {name} [key=value ...]\n\nhere, unless named: cluster={describe(this_machine())}\n")
         print((conf.CONF / "config.yaml").read_text())
         sys.exit(0)
     try:
-        config, machine = conf.placed(overrides, name.rsplit(".", 1)[-1])
+        config, machine = conf.load_for_machine(overrides, name.rsplit(".", 1)[-1])
     except UserError as error:
         sys.exit(_refuse(name, str(error)))
-    signal.signal(signal.SIGTERM, _as_interrupt)
-    interrupted = _interrupts()
+    signal.signal(signal.SIGTERM, raise_interrupt)
+    interrupted = watch_interrupts()
     lake = Lake(config.lake)
     folder = Path(lake.uri("logs")) if lake.local else Path("logs")
     log = folder / f"{name.rsplit('.', 1)[-1]}.log"
     try:
-        with quiet(log) as screen:
+        with captured_output(log) as screen:
             if machine is not None:
                 _tell_placement(machine, screen)
             try:
@@ -65,7 +65,7 @@ def main(name: str, run: Callable[[Config, Screen], object], argv: Sequence[str]
     sys.exit(status)
 
 
-def as_command(name: str, stage: Stage) -> None:
+def stage_command(name: str, stage: Stage) -> None:
     """`main` for a single stage: run it and print its summary as a table."""
 
     def run(config: Config, screen: Screen) -> None:
@@ -78,7 +78,7 @@ def as_command(name: str, stage: Stage) -> None:
 
 def _tell_placement(machine: Machine, screen: Screen) -> None:
     """What this machine decided, for the log, and for a person at a terminal; elsewhere a mistake stays one line."""
-    line = f"cluster: {told(machine)}"
+    line = f"cluster: {describe(machine)}"
     print(line, flush=True)
     if screen.console.is_terminal:
         screen.say(line)

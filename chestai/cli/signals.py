@@ -9,7 +9,7 @@ from types import FrameType
 
 
 @contextlib.contextmanager
-def own_signals() -> Iterator[None]:
+def preserve_sigterm_handler() -> Iterator[None]:
     """Keep SIGTERM's handler through a block that starts an engine: Ray takes it for crash reports, and dies of it."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
@@ -20,7 +20,7 @@ def own_signals() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def postponed_interrupts() -> Iterator[None]:
+def defer_interrupts() -> Iterator[None]:
     """Let Ctrl-C and SIGTERM take effect at the block's end, a second one at once; then handle them as before.
 
     For the start of an engine that, interrupted in the middle of it, leaves processes behind, or brings handlers of its
@@ -46,7 +46,7 @@ def postponed_interrupts() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _interrupts() -> Callable[[], bool]:
+def watch_interrupts() -> Callable[[], bool]:
     """A function that tells whether an interrupt arrived since, whoever's handler it went to."""
     heard, told = os.pipe()
     os.set_blocking(heard, False)
@@ -62,7 +62,7 @@ def _interrupts() -> Callable[[], bool]:
     return interrupted
 
 
-def _as_interrupt(number: int, frame: FrameType | None) -> None:
+def raise_interrupt(number: int, frame: FrameType | None) -> None:
     """SIGTERM (a job stopped by its cluster) unwinds like Ctrl-C, so that children are ended too."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt

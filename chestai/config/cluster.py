@@ -9,7 +9,7 @@ class Tracking(Section):
     model: str
 
 
-class Spark(Section):
+class SparkSettings(Section):
     executors: Positive
     cores: Positive
     memory: str
@@ -19,4 +19,4 @@ class Cluster(Section):
     address: str | None
     cpus: Positive
     object_store_gb: Rate
-    spark: Spark
+    spark: SparkSettings

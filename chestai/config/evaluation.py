@@ -16,7 +16,7 @@ from chestai.config.types import (
     View,
 )
 from chestai.triage.queue_simulation import Scenario
-from chestai.triage.tuning import Goal
+from chestai.triage.tuning import TriageTarget
 
 
 class Evaluate(Section):
@@ -62,9 +62,9 @@ class TriageGoal(Section):
     soon_sensitivity: Annotated[float, Field(gt=0, le=1)]
     weights: bool = True
 
-    def goal(self) -> Goal:
+    def goal(self) -> TriageTarget:
         """What the rule is tuned for."""
-        return Goal(**self.model_dump())
+        return TriageTarget(**self.model_dump())
 
 
 class Derive(Section):

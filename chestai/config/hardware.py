@@ -42,7 +42,7 @@ def placement(machine: Machine) -> str:
     return "workstation" if machine.cores >= 12 and machine.memory_gb >= 32 else "laptop"
 
 
-def told(machine: Machine) -> str:
+def describe(machine: Machine) -> str:
     """The placement with what was found, such as `laptop (2 cores, 25 GB, no GPU)`."""
     return f"{placement(machine)} ({machine})"
 

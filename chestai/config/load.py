@@ -23,10 +23,10 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 
 def load(overrides: Sequence[str] = (), section: str = "") -> Config:
     """Compose conf/ with `key=value` overrides and validate the result; see `placed`."""
-    return placed(overrides, section)[0]
+    return load_for_machine(overrides, section)[0]
 
 
-def placed(overrides: Sequence[str] = (), section: str = "") -> tuple[Config, Machine | None]:
+def load_for_machine(overrides: Sequence[str] = (), section: str = "") -> tuple[Config, Machine | None]:
     """Compose conf/ with `key=value` overrides and validate the result.
 
     Where neither an override nor an experiment names a `cluster`, this machine decides; it is told then.
@@ -86,7 +86,7 @@ def validate(values: Mapping[str, Any]) -> Config:
     return config
 
 
-def changed(config: Config, values: Mapping[str, Any]) -> Config:
+def with_changes(config: Config, values: Mapping[str, Any]) -> Config:
     """A config with other values at dotted keys; the name of a group takes the whole of its file: `loss: focal`.
 
     Raises:
@@ -111,7 +111,7 @@ def changed(config: Config, values: Mapping[str, Any]) -> Config:
     return validate(plain)
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """A text as the value of an override, which is read back as it is, whatever characters it has."""
     literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # or OmegaConf would put in what it finds under that name
     return "'" + re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), literal) + "'"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from chestai.config.cluster import Cluster, Spark, Tracking
+from chestai.config.cluster import Cluster, SparkSettings, Tracking
 from chestai.config.data import Chexpert, Dicom, Folders, Nih, Phantom, Source, Split
 from chestai.config.evaluation import Derive, Evaluate, Gate, Promote, Queue
 from chestai.config.serving import Alert, Auth, Canary, Jwt, Modes, Runtime, Score, Serve, State, Tls, Triage
@@ -44,7 +44,7 @@ __all__ = [
     "Score",
     "Serve",
     "Source",
-    "Spark",
+    "SparkSettings",
     "Split",
     "State",
     "Tls",

@@ -7,14 +7,14 @@ from chestai.metrics.comparison import Comparison
 from chestai.metrics.localisation import LocalisationReport
 from chestai.metrics.operating_points import PointReport
 from chestai.metrics.reliability import CalibrationReport
-from chestai.metrics.report import Report
+from chestai.metrics.report import PerformanceReport
 from chestai.metrics.subgroups import SubgroupReport
 from chestai.triage.metrics import UrgencyReport
 from chestai.triage.queue_simulation import QueueReport
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluatedModel:
     """What was measured.
 
     title: such as "chestai version 3" or a file's name. card: the bundle's, as plain values; None for outside
@@ -31,7 +31,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Data:
+class EvaluationData:
     """What it was measured on.
 
     prevalence: finding -> share of positives in val (where calibration and operating points were chosen; empty without
@@ -75,9 +75,9 @@ class Evidence:
     `shifted` the method in force moved to the site's prevalence. in_force: the method that the model carries.
     """
 
-    subject: Subject
-    data: Data
-    report: Report
+    subject: EvaluatedModel
+    data: EvaluationData
+    report: PerformanceReport
     points: tuple[PointReport, ...]
     calibration: tuple[CalibrationReport, ...]
     in_force: str

@@ -24,7 +24,7 @@ MARKER = re.compile(rb"\xff+([\x02-\xcf\xd8-\xfe])")  # of a segment: neither a 
 START_OF_SCAN, END = b"\xda", b"\xd9"
 
 
-def checked(data: bytes) -> bytes:
+def check_container(data: bytes) -> bytes:
     """The file as a decoder may have it: a PNG without the chunks that carry no pixels, all else as it is.
 
     Raises:

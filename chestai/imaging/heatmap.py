@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from chestai.imaging.preprocess import Grey, fitted
+from chestai.imaging.preprocess import Grey, letterbox
 
 
-def shown(probability: float, threshold: float | None) -> bool:
+def is_shown(probability: float, threshold: float | None) -> bool:
     """Whether a finding's map is shown: only where the finding reaches its operating point; never without one.
 
     A map is scaled by its own peak, and so looks convincing even where the network sees nothing.
@@ -34,7 +34,7 @@ def heatmap(evidence: NDArray[np.float32], height: int, width: int) -> NDArray[n
     if peak > 0:
         cam /= peak
     side = max(height, width)
-    top, left, _, _ = fitted(height, width, side)
+    top, left, _, _ = letterbox(height, width, side)
     square = cv2.resize(cam, (side, side), interpolation=cv2.INTER_LINEAR)
     return np.ascontiguousarray(square[top : top + height, left : left + width], dtype=np.float32)
 

@@ -72,7 +72,7 @@ def decode(data: bytes) -> Grey:
     """
     if sandbox.is_dicom(data):
         return sandbox.decode(data)
-    data = containers.checked(data)
+    data = containers.check_container(data)
     header = read_header(data)
     if header.format == "JPEG" and 8 * len(data) < -(-header.height // 8) * -(-header.width // 8):
         raise Unreadable("truncated", "the JPEG has less than a bit for each block of its size")
@@ -88,7 +88,7 @@ def resize(grey: Grey, size: int) -> Grey:
     Halving by 2 x 2 means while the image is at least four times too large, then area interpolation, costs a third of
     one area step from 1024 pixels.
     """
-    top, left, height, width = fitted(grey.shape[0], grey.shape[1], size)
+    top, left, height, width = letterbox(grey.shape[0], grey.shape[1], size)
     while grey.shape[0] >= 4 * height and grey.shape[1] >= 4 * width:
         grey = _halve(grey)
     shrinks = grey.shape[0] >= height
@@ -105,7 +105,7 @@ def _halve(grey: Grey) -> Grey:
     return half.astype(np.uint8, copy=False)
 
 
-def fitted(height: int, width: int, size: int) -> tuple[int, int, int, int]:
+def letterbox(height: int, width: int, size: int) -> tuple[int, int, int, int]:
     """Where `resize` puts an image of (height, width) in its square: top, left, height, width in pixels."""
     scale = size / max(height, width)
     fit_height, fit_width = max(1, round(height * scale)), max(1, round(width * scale))

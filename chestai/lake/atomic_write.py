@@ -7,11 +7,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from chestai.lake.files import located
+from chestai.lake.files import resolve
 
 
 @contextlib.contextmanager
-def replacing(path: str) -> Iterator[Path]:
+def atomic_write(path: str) -> Iterator[Path]:
     """A local file to write, which takes the place of `path` at the end of the block; if that raises, nothing changes.
 
     Args:
@@ -21,7 +21,7 @@ def replacing(path: str) -> Iterator[Path]:
         OSError: it cannot be written. ValueError: there is no such kind of URI.
     """
     if "://" in path:
-        filesystem, inner = located(path)
+        filesystem, inner = resolve(path)
         with tempfile.TemporaryDirectory() as folder:
             part = Path(folder, "part")
             yield part

@@ -3,7 +3,7 @@
 from pyarrow import fs
 
 
-def located(path: str) -> tuple[fs.FileSystem, str]:
+def resolve(path: str) -> tuple[fs.FileSystem, str]:
     """The pyarrow filesystem of an absolute local path or a URI, and the path on it.
 
     What follows an object store's bucket is a key as it is: Arrow would take a space for an error, `%` for a code.
@@ -19,6 +19,6 @@ def located(path: str) -> tuple[fs.FileSystem, str]:
 
 def read_bytes(path: str) -> bytes:
     """The bytes behind an absolute local path or a URI. Raises `OSError`."""
-    filesystem, inner = located(path)
+    filesystem, inner = resolve(path)
     with filesystem.open_input_stream(inner) as stream:
         return bytes(stream.read())

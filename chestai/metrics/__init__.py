@@ -9,7 +9,7 @@ from chestai.metrics.comparison import Comparison, compare
 from chestai.metrics.operating_points import POINTS, PointReport, at_points, choose
 from chestai.metrics.ranking import Ranking, auroc, average_precision
 from chestai.metrics.reliability import brier, expected_calibration_error
-from chestai.metrics.report import FindingReport, Report, evaluate
+from chestai.metrics.report import FindingReport, PerformanceReport, evaluate
 from chestai.metrics.thresholds import Confusion, at_sensitivity, at_specificity, best_f1, confusion, youden
 
 __all__ = [
@@ -18,9 +18,9 @@ __all__ = [
     "Confusion",
     "Estimate",
     "FindingReport",
+    "PerformanceReport",
     "PointReport",
     "Ranking",
-    "Report",
     "at_points",
     "at_sensitivity",
     "at_specificity",

@@ -27,7 +27,7 @@ _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class Located:
+class BoxMatch:
     """One map against the boxes of its image and finding.
 
     hit: its peak lies in a box (the pointing game). iou, iobb: of the box around the map's hot region with the given
@@ -72,7 +72,7 @@ class LocalisationReport:
     grid: int
 
 
-def locate(cam: NDArray[np.float32], boxes: ArrayLike) -> Located:
+def match_boxes(cam: NDArray[np.float32], boxes: ArrayLike) -> BoxMatch:
     """Judge one map against the boxes of one finding.
 
     The peak is, of the connected pixels that share the map's maximum, the one nearest to the image's middle: enlarging
@@ -101,7 +101,7 @@ def locate(cam: NDArray[np.float32], boxes: ArrayLike) -> Located:
 
     maximum = cam.max()
     if maximum <= 0:
-        return Located(False, 0.0, 0.0)
+        return BoxMatch(False, 0.0, 0.0)
     first = np.unravel_index(int(cam.argmax()), cam.shape)
     rows, columns = np.nonzero(_component(cam >= maximum * (1 - _ROUNDING), first))
     top = np.stack([columns, rows], axis=1) + 0.5
@@ -115,11 +115,11 @@ def locate(cam: NDArray[np.float32], boxes: ArrayLike) -> Located:
     shared = np.maximum(sides, 0).prod(axis=1)
     region = (high - low).prod()
     union = region + given[:, 2:].prod(axis=1) - shared
-    return Located(hit, iou=float((shared / union).max()), iobb=float((shared / region).max()))
+    return BoxMatch(hit, iou=float((shared / union).max()), iobb=float((shared / region).max()))
 
 
 def localisation(
-    located: Mapping[str, Sequence[Located]],
+    located: Mapping[str, Sequence[BoxMatch]],
     findings: Sequence[str],
     patients: Sequence[str],
     shown: Sequence[bool],
@@ -199,7 +199,7 @@ def _component(mask: NDArray[np.bool_], at: tuple[np.intp, ...]) -> NDArray[np.b
     return np.asarray(labels == labels[at])
 
 
-def _reached(results: Sequence[Located]) -> Floats:
+def _reached(results: Sequence[BoxMatch]) -> Floats:
     """(cases, 15) of 0 and 1: the hit, then each of `OVERLAPS` that IoU reaches, then those that IoBB reaches."""
     given = np.array([(one.hit, one.iou, one.iobb) for one in results], dtype=np.float64).reshape(-1, 3)
     return np.hstack([given[:, :1], *(given[:, [measure]] >= OVERLAPS for measure in (1, 2))])

@@ -4,7 +4,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
-def known(targets: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[np.float64]]:
+def known_mask(
+    targets: ArrayLike, scores: ArrayLike
+) -> tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[np.float64]]:
     """The images of one finding whose target is known.
 
     Args:
@@ -39,7 +41,7 @@ def prevalence(targets: ArrayLike) -> NDArray[np.float64]:
     return np.divide(np.nansum(values, axis=0), count, out=np.full(len(count), np.nan), where=count > 0)
 
 
-def with_odds(shares: ArrayLike) -> NDArray[np.float64]:
+def findings_with_both_classes(shares: ArrayLike) -> NDArray[np.float64]:
     """Shares of which those that have no finite odds, 0 and 1, are NaN."""
     values = np.asarray(shares, dtype=np.float64)
     return np.where((values > 0) & (values < 1), values, np.nan)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from chestai.metrics.bootstrap import Estimate, point_and_replicates
-from chestai.metrics.masking import known
+from chestai.metrics.masking import known_mask
 from chestai.metrics.ranking import Floats
 from chestai.metrics.thresholds import Confusion, at_sensitivity, at_specificity, best_f1, youden
 
@@ -88,7 +88,7 @@ def at_points(
         if len(values) != len(findings):
             raise ValueError(f"{len(values)} thresholds of {point} must be {len(findings)}, one a finding")
     for column in range(len(findings)):
-        known(truth[:, column], scores[:, column])  # for what it raises
+        known_mask(truth[:, column], scores[:, column])  # for what it raises
     cuts = np.array([list(values) for values in thresholds.values()], np.float64).reshape(
         len(thresholds), len(findings)
     )

@@ -10,7 +10,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from chestai.metrics.masking import known
+from chestai.metrics.masking import known_mask
 
 Floats = NDArray[np.float64]
 
@@ -43,7 +43,7 @@ class Ranking:
     @classmethod
     def of(cls, targets: ArrayLike, scores: ArrayLike) -> "Ranking":
         """Rank (N,) scores against (N,) targets of 1, 0 or NaN; raises what `known` raises."""
-        index, positive, values = known(targets, scores)
+        index, positive, values = known_mask(targets, scores)
         order = np.argsort(-values, kind="stable")
         values = values[order]
         is_last = np.ones(len(values), dtype=bool)

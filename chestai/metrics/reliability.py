@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from chestai.metrics.masking import known
+from chestai.metrics.masking import known_mask
 from chestai.metrics.ranking import chunks
 
 BINS = 15
@@ -187,7 +187,7 @@ def _mean_of_defined(values: Sequence[float]) -> float:
 
 
 def _known_probabilities(targets: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    _, positive, values = known(targets, probabilities)
+    _, positive, values = known_mask(targets, probabilities)
     outside = values[(values < 0) | (values > 1)]
     if outside.size:
         raise ValueError(f"probability {outside[0]} must be in [0, 1]")

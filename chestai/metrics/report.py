@@ -23,7 +23,7 @@ class FindingReport:
 
 
 @dataclass(frozen=True)
-class Report:
+class PerformanceReport:
     """One model on one set of images.
 
     The macro means run over the `defined` findings: those with a positive and a negative image. The micro values
@@ -77,7 +77,7 @@ def evaluate(
     findings: Sequence[str],
     resamples: int = 1000,
     seed: int = 0,
-) -> Report:
+) -> PerformanceReport:
     """Measure a model's probabilities against the targets.
 
     Args:
@@ -112,7 +112,7 @@ def evaluate(
         )
         for finding, ranking, auroc, auprc in zip(findings, rankings, aurocs.T[:-1], auprcs.T[:-1], strict=True)
     )
-    return Report(
+    return PerformanceReport(
         findings=rows,
         macro_auroc=Estimate.of_rows(mean_of_defined(aurocs[:, :-1])),
         macro_auprc=Estimate.of_rows(mean_of_defined(auprcs[:, :-1])),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from chestai.metrics.masking import known
+from chestai.metrics.masking import known_mask
 from chestai.metrics.ranking import Ranking
 
 
@@ -58,7 +58,7 @@ def confusion(targets: ArrayLike, probabilities: ArrayLike, threshold: float) ->
     """
     if np.isnan(threshold):
         raise ValueError("threshold is NaN: the finding has no operating point")
-    _, positive, values = known(targets, probabilities)
+    _, positive, values = known_mask(targets, probabilities)
     called = values >= threshold
     return Confusion(
         tp=int((called & positive).sum()),

@@ -20,10 +20,10 @@ from chestai.errors import UserError
 from chestai.imaging.preprocess import Grey
 from chestai.model import seen_patients
 from chestai.model.classifier import Classifier
-from chestai.model.ensemble import Committee
-from chestai.model.seen_patients import Seen
-from chestai.monitoring.drift import Reference
-from chestai.monitoring.ood_detector import Intake
+from chestai.model.ensemble import Ensemble
+from chestai.model.seen_patients import SeenPatients
+from chestai.monitoring.drift import DriftReference
+from chestai.monitoring.ood_detector import OodDetector
 from chestai.notice import RESEARCH_USE
 from chestai.triage.rule import TriageRule
 
@@ -109,13 +109,13 @@ class Card(BaseModel):
             raise ValueError(f"tta {list(self.tta)} names a view twice")
         return self
 
-    def network(self) -> Classifier | Committee:
+    def network(self) -> Classifier | Ensemble:
         """The network that the card's weights belong to; its own are random."""
         classifiers = [
             Classifier(member.backbone, len(self.findings), self.size, member.mean, member.std)
             for member in self.members
         ]
-        return classifiers[0] if len(classifiers) == 1 and not self.tta else Committee(classifiers, self.tta)
+        return classifiers[0] if len(classifiers) == 1 and not self.tta else Ensemble(classifiers, self.tta)
 
 
 class Prediction(NamedTuple):
@@ -139,10 +139,10 @@ class Bundle:
     """
 
     card: Card
-    network: Classifier | Committee
-    seen: tuple[Seen, ...] = ()
-    intake: Intake | None = None
-    drift: Reference | None = None
+    network: Classifier | Ensemble
+    seen: tuple[SeenPatients, ...] = ()
+    intake: OodDetector | None = None
+    drift: DriftReference | None = None
 
     @cached_property
     def calibration(self) -> AnyCalibration:
@@ -185,11 +185,11 @@ class Bundle:
         Raises:
             UserError: a file is missing or damaged, or the weights are another network's.
         """
-        card, seen = read_about(folder)
+        card, seen = read_card(folder)
         try:
             weights = load_file(folder / WEIGHTS, device=device)
-            intake = Intake.load(folder / INTAKE) if (folder / INTAKE).exists() else None
-            drift = Reference.from_json((folder / DRIFT).read_text()) if (folder / DRIFT).exists() else None
+            intake = OodDetector.load(folder / INTAKE) if (folder / INTAKE).exists() else None
+            drift = DriftReference.from_json((folder / DRIFT).read_text()) if (folder / DRIFT).exists() else None
         except (OSError, ValueError, SafetensorError) as error:
             raise UserError(_unusable(folder, error)) from error
         network = card.network().to(device)
@@ -201,7 +201,7 @@ class Bundle:
         return Bundle(card, network.to(memory_format=torch.channels_last).eval(), seen, intake, drift)
 
 
-def read_about(folder: Path) -> tuple[Card, tuple[Seen, ...]]:
+def read_card(folder: Path) -> tuple[Card, tuple[SeenPatients, ...]]:
     """What a saved bundle says of itself, without its weights: the card and the patients.
 
     Raises:
@@ -225,7 +225,7 @@ def _unusable(folder: Path, error: Exception) -> str:
     return f"no usable model bundle in {folder}: {' '.join(str(error).split())}"
 
 
-def assembled(bundles: Sequence[Bundle], tta: Sequence[View] = ()) -> Bundle:
+def assemble(bundles: Sequence[Bundle], tta: Sequence[View] = ()) -> Bundle:
     """One bundle that answers with the mean of several, over further views of each image.
 
     A single one without further views is itself, as it is. Otherwise the card is the first's, but for: `members`, those
@@ -263,10 +263,10 @@ def assembled(bundles: Sequence[Bundle], tta: Sequence[View] = ()) -> Bundle:
         }
     )
     seen = tuple(dict.fromkeys(one for bundle in bundles for one in bundle.seen))
-    return Bundle(card, Committee(classifiers, tta).eval(), seen, bundles[0].intake, bundles[0].drift)
+    return Bundle(card, Ensemble(classifiers, tta).eval(), seen, bundles[0].intake, bundles[0].drift)
 
 
-def _classifiers(network: Classifier | Committee) -> list[Classifier]:
+def _classifiers(network: Classifier | Ensemble) -> list[Classifier]:
     return [network] if isinstance(network, Classifier) else list(cast(Iterable[Classifier], network.members))
 
 
@@ -285,7 +285,7 @@ def _words(value: tuple[str, ...] | int) -> str:
     return str(value) if isinstance(value, int) else ", ".join(value)
 
 
-class Answer(NamedTuple):
+class ForwardOutput(NamedTuple):
     """What a network says of a batch, see `chestai.model.classifier.Output`; all float32.
 
     logits: (N, F), uncalibrated. evidence: (N, F, h, w). embedding: (N, C).
@@ -296,9 +296,9 @@ class Answer(NamedTuple):
     embedding: NDArray[np.float32]
 
 
-def forward(network: Classifier | Committee, pixels: NDArray[np.uint8]) -> Answer:
+def forward(network: Classifier | Ensemble, pixels: NDArray[np.uint8]) -> ForwardOutput:
     """The answer to `uint8` (N, S, S) in evaluation mode and fp32: THE inference pass."""
     device = next(network.parameters()).device
     with torch.inference_mode():
         output = network(torch.from_numpy(pixels).to(device))
-    return Answer(*(one.float().cpu().numpy() for one in output))
+    return ForwardOutput(*(one.float().cpu().numpy() for one in output))

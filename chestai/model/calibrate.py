@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chestai import calibration
-from chestai.metrics.masking import prevalence, with_odds
+from chestai.metrics.masking import findings_with_both_classes, prevalence
 from chestai.metrics.thresholds import youden
 from chestai.model.bundle import Bundle
 
 
-def calibrated(
+def recalibrate(
     bundle: Bundle,
     logits: NDArray[Any],
     targets: NDArray[Any],
@@ -30,7 +30,9 @@ def calibrated(
     card = bundle.card
     fitted = calibration.fit(logits, targets, card.provenance["pos_weight"], method)
     if site:
-        fitted = moved(fitted, targets, np.array([site.get(finding, np.nan) for finding in card.findings]))
+        fitted = shift_to_prevalence(
+            fitted, targets, np.array([site.get(finding, np.nan) for finding in card.findings])
+        )
     probabilities = fitted.apply(logits)
     points = {
         finding: _number(youden(targets[:, column], probabilities[:, column]))
@@ -39,7 +41,7 @@ def calibrated(
     return replace(bundle, card=card.model_copy(update={"calibration": fitted.to_dict(), "thresholds": points}))
 
 
-def moved(
+def shift_to_prevalence(
     fitted: calibration.AnyCalibration, targets: NDArray[Any], site: NDArray[np.float64]
 ) -> calibration.AnyCalibration:
     """A calibration fitted on val, moved to a site's prevalence.
@@ -48,7 +50,7 @@ def moved(
         targets: (N, F) of val, NaN where not known.
         site: (F,) prevalences; what has no odds, here or on val (NaN, 0 and 1), stays as it is.
     """
-    here, there = with_odds(prevalence(targets)), with_odds(site)
+    here, there = findings_with_both_classes(prevalence(targets)), findings_with_both_classes(site)
     return calibration.shift(fitted, here, np.where(np.isnan(here), np.nan, there))
 
 

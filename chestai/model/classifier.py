@@ -14,7 +14,7 @@ from torch.nn import functional
 from chestai.errors import UserError
 
 
-class Output(NamedTuple):
+class NetworkOutput(NamedTuple):
     """One forward pass.
 
     logits: float (N, F), before calibration.
@@ -78,13 +78,13 @@ class Classifier(nn.Module):
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32)[:, None, None], persistent=False)
 
-    def forward(self, pixels: Tensor) -> Output:
+    def forward(self, pixels: Tensor) -> NetworkOutput:
         """`uint8` (N, S, S) from `chestai.imaging.preprocess` -> `Output`."""
         x = (pixels.unsqueeze(1).to(torch.float32) / 255.0 - self.mean) / self.std
         given = self.backbone(x.contiguous(memory_format=torch.channels_last))
         features = self.features(_grid(given, self.backbone))
         evidence = self.head(functional.dropout2d(features, self.dropout, self.training))
-        return Output(evidence.float().mean(dim=(2, 3)) + self.bias, evidence, features.float().mean(dim=(2, 3)))
+        return NetworkOutput(evidence.float().mean(dim=(2, 3)) + self.bias, evidence, features.float().mean(dim=(2, 3)))
 
 
 def input_size(backbone: str, size: int) -> dict[str, Any]:

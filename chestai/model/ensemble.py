@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from chestai.config.schema import View
-from chestai.model.classifier import Classifier, Output
+from chestai.model.classifier import Classifier, NetworkOutput
 
 ROTATION = 4.0  # degrees, either way
 ZOOM = 1.08
 
 
-class Committee(nn.Module):
+class Ensemble(nn.Module):
     """The mean answer of its members over the plain image and further views of it.
 
     Logits are averaged before calibration (deep ensembles: Lakshminarayanan et al., NeurIPS 2017), each view of each
@@ -45,7 +45,7 @@ class Committee(nn.Module):
         self.members = nn.ModuleList(members)
         self.views = tuple(views)
 
-    def forward(self, pixels: Tensor) -> Output:
+    def forward(self, pixels: Tensor) -> NetworkOutput:
         """`uint8` (N, S, S) from `chestai.imaging.preprocess` -> `Output`.
 
         Its evidence is the mean over members of the plain image's, float32; smaller grids are enlarged to the largest
@@ -57,7 +57,7 @@ class Committee(nn.Module):
         logits = torch.stack([output.logits for own in outputs for output in own]).mean(dim=0)
         plain = [own[0] for own in outputs]
         embedding = torch.cat([one.embedding for one in plain], dim=1)
-        return Output(logits, _mean_map([one.evidence.float() for one in plain]), embedding)
+        return NetworkOutput(logits, _mean_map([one.evidence.float() for one in plain]), embedding)
 
 
 def _looks(pixels: Tensor, views: Sequence[View]) -> Iterator[Tensor]:

@@ -7,13 +7,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from chestai.model.classifier import Output
+from chestai.model.classifier import NetworkOutput
 
 CLOSED_FORM, GRADIENTS = "closed form", "gradients"
 
 
 @dataclass(frozen=True)
-class Maps:
+class GradCam:
     """Grad-CAM of a batch before its ReLU, for `heatmap`.
 
     values: float32 (N, F, h, w), on the features' grid, not scaled. method: `closed form` or `gradients`.
@@ -23,7 +23,7 @@ class Maps:
     method: str
 
 
-def maps(network: nn.Module, pixels: NDArray[np.uint8], layer: nn.Module | None = None) -> Maps:
+def grad_cam(network: nn.Module, pixels: NDArray[np.uint8], layer: nn.Module | None = None) -> GradCam:
     """Grad-CAM of every finding (Selvaraju et al., ICCV 2017).
 
     A network that returns `network.Output`, such as `network.Classifier`, gives all maps in one forward pass, without
@@ -44,11 +44,11 @@ def maps(network: nn.Module, pixels: NDArray[np.uint8], layer: nn.Module | None 
     given = torch.from_numpy(pixels).to(next(network.parameters()).device)
     with torch.inference_mode():
         answer = network(given)
-    if isinstance(answer, Output):
-        return Maps(answer.evidence.float().cpu().numpy(), CLOSED_FORM)
+    if isinstance(answer, NetworkOutput):
+        return GradCam(answer.evidence.float().cpu().numpy(), CLOSED_FORM)
     if layer is None:
         raise ValueError(f"{type(network).__name__} returns no evidence: its maps need a layer")
-    return Maps(_by_gradients(network, given, layer), GRADIENTS)
+    return GradCam(_by_gradients(network, given, layer), GRADIENTS)
 
 
 def _by_gradients(network: nn.Module, given: Tensor, layer: nn.Module) -> NDArray[np.float32]:

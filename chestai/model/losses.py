@@ -83,14 +83,14 @@ def asymmetric(logits: Tensor, targets: Tensor, gamma_positive: float, gamma_neg
     return _masked(torch.where(targets == 1, _focus(logits, gamma_positive), negatives), targets)
 
 
-def known(targets: Tensor) -> Tensor:
+def known_targets(targets: Tensor) -> Tensor:
     """How many labels are known: an integer scalar; sums of it over batches or workers make a mean exact."""
     return (~targets.isnan()).sum()
 
 
 def masked_mean(losses: Tensor, targets: Tensor) -> Tensor:
     """Mean of the losses (N, F) over the known labels: a scalar, 0 where none is known."""
-    return losses.sum() / known(targets).clamp(min=1)
+    return losses.sum() / known_targets(targets).clamp(min=1)
 
 
 def _focus(margin: Tensor, gamma: float) -> Tensor:

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from chestai.errors import UserError
-from chestai.model.bundle import CARD, WEIGHTS, read_about
+from chestai.model.bundle import CARD, WEIGHTS, read_card
 from chestai.model.classifier import Classifier, input_size
-from chestai.model.seen_patients import Seen
+from chestai.model.seen_patients import SeenPatients
 
 HUB_FILE = "model.safetensors"
 GIVE_A_FILE = "give a file: network.pretrained=/path/to/weights.safetensors"
@@ -28,7 +28,7 @@ OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedWeights:
     """What became of initial weights; tensors of integers (batch norm's counters) do not count.
 
     source: a file or timm's name of the weights. taken: tensors of the backbone that have the source's values, of
@@ -50,7 +50,7 @@ class Loaded:
         return "; ".join([f"{self.source}: {self.taken} of the backbone's {self.total} tensors taken", *parts])
 
 
-def load_pretrained(network: Classifier, which: str) -> Loaded:
+def load_pretrained(network: Classifier, which: str) -> LoadedWeights:
     """Give the backbone of `network`, in place, its initial weights.
 
     The head stays random: which findings a file's head is for, and in what order, it does not say.
@@ -63,12 +63,12 @@ def load_pretrained(network: Classifier, which: str) -> Loaded:
         UserError: there are no such weights, they cannot be fetched or read, or none of them fits the backbone.
     """
     if which == "none":
-        return Loaded("random", 0, len(_floating(network.backbone.state_dict())))
+        return LoadedWeights("random", 0, len(_floating(network.backbone.state_dict())))
     source, found = _published(network) if which == "imagenet" else (which, _read(Path(which)))
     return _fill(network, source, _floating(found))
 
 
-def ancestry(which: str) -> tuple[bool, tuple[Seen, ...]]:
+def ancestry(which: str) -> tuple[bool, tuple[SeenPatients, ...]]:
     """Which patients initial weights learnt from: whether that is known, and each training behind them.
 
     Known are those of no weights and of ImageNet (nobody), and those of a bundle's weights, as far as the bundle knows,
@@ -85,7 +85,7 @@ def ancestry(which: str) -> tuple[bool, tuple[Seen, ...]]:
     path = Path(which)
     if path.name != WEIGHTS or not (path.parent / CARD).is_file():
         return False, ()
-    card, seen = read_about(path.parent)
+    card, seen = read_card(path.parent)
     return card.split_known, seen
 
 
@@ -143,7 +143,7 @@ def _state_dicts(held: Any) -> Iterator[Mapping[str, Tensor]]:
             yield from _state_dicts(one)
 
 
-def _fill(network: Classifier, source: str, found: Mapping[str, Tensor]) -> Loaded:
+def _fill(network: Classifier, source: str, found: Mapping[str, Tensor]) -> LoadedWeights:
     wanted = _floating(network.backbone.state_dict())
     modern = {name: OLD_DENSENET.sub(r"\1\2.", name) for name in found}
     prefix = _prefix({modern[name]: tensor for name, tensor in found.items()}, wanted)
@@ -168,7 +168,7 @@ def _fill(network: Classifier, source: str, found: Mapping[str, Tensor]) -> Load
             f"it has {_some(tuple(found)) or 'nothing'}; wanted are {_some(tuple(wanted))}"
         )
     missing = tuple(name for name in wanted if name not in taken)
-    return Loaded(source, len(taken), len(wanted), missing, tuple(left_over), tuple(adapted))
+    return LoadedWeights(source, len(taken), len(wanted), missing, tuple(left_over), tuple(adapted))
 
 
 def _prefix(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:

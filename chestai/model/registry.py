@@ -18,8 +18,8 @@ from chestai.errors import UserError
 from chestai.lake.lake import Lake
 from chestai.model.bundle import DRIFT, Bundle
 from chestai.model.runtimes import Runtime
-from chestai.model.runtimes.effect import Effect
-from chestai.monitoring.drift import Reference
+from chestai.model.runtimes.effect import RuntimeEffect
+from chestai.monitoring.drift import DriftReference
 from chestai.phantom import encode, plan
 
 CHAMPION = "champion"
@@ -43,7 +43,7 @@ SERVING_NEEDS = (
 
 
 @dataclass(frozen=True)
-class Registered:
+class RegisteredModel:
     """A version in the registry and its bundle."""
 
     name: str
@@ -187,15 +187,15 @@ class Registry:
         """
         return self._tags(version).get(GATE)
 
-    def note_runtime(self, version: int, runtime: Runtime, effect: Effect) -> None:
+    def note_runtime(self, version: int, runtime: Runtime, effect: RuntimeEffect) -> None:
         """Leave on the version what a runtime does to its answers."""
         tag = RUNTIME.format(runtime.engine, runtime.precision)
         self.connect().set_model_version_tag(self.tracking.model, str(version), tag, effect.model_dump_json())
 
-    def runtime(self, version: int, runtime: Runtime) -> Effect | None:
+    def runtime(self, version: int, runtime: Runtime) -> RuntimeEffect | None:
         """What `note_runtime` left on a version, None where it was never measured."""
         noted = self._tags(version).get(RUNTIME.format(runtime.engine, runtime.precision))
-        return None if noted is None else Effect.model_validate_json(noted)
+        return None if noted is None else RuntimeEffect.model_validate_json(noted)
 
     def _tags(self, version: int) -> dict[str, str]:
         try:
@@ -207,11 +207,11 @@ class Registry:
         text = ",".join(str(version) for version in versions)
         self.connect().set_registered_model_tag(self.tracking.model, CHAMPIONS, text)
 
-    def load_all(self, which: str) -> list[Registered]:
+    def load_all(self, which: str) -> list[RegisteredModel]:
         """Several versions at once, such as `3+5` or `champion+7`; raises as `load`."""
         return [self.load(part) for part in which.split("+")]
 
-    def load(self, which: str) -> Registered:
+    def load(self, which: str) -> RegisteredModel:
         """A registered model by version number or as `champion`.
 
         Raises:
@@ -229,9 +229,9 @@ class Registry:
             local = mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", tracking_uri=self.uri)
         except MlflowException as error:
             raise UserError(f"model {name} has no version {version} in {self.uri}") from error
-        return Registered(name, version, Bundle.load(Path(local) / "data" / BUNDLE))
+        return RegisteredModel(name, version, Bundle.load(Path(local) / "data" / BUNDLE))
 
-    def drift(self, version: int) -> Reference | None:
+    def drift(self, version: int) -> DriftReference | None:
         """The drift reference of a version, without its weights; None where it has none.
 
         Raises:
@@ -244,7 +244,7 @@ class Registry:
         if not any(Path(one.path).name == DRIFT for one in listed):
             return None
         local = mlflow.artifacts.download_artifacts(f"{folder}/{DRIFT}", tracking_uri=self.uri)
-        return Reference.from_json(Path(local).read_text())
+        return DriftReference.from_json(Path(local).read_text())
 
 
 def _number(which: str) -> int:

@@ -21,13 +21,13 @@ SALT = re.compile(r"[!-~]{1,64}")  # printable ASCII: one word of the file, and 
 HASH = re.compile(rf"[0-9a-f]{{{2 * HASH_BYTES}}}")
 
 
-def key(source: str, patient_id: str) -> str:
+def patient_hash(source: str, patient_id: str) -> str:
     """A patient's name across sources: another hospital's patient 1 is somebody else."""
     return f"{source}:{patient_id}"
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenPatients:
     """The patients of one training.
 
     Attributes:
@@ -52,7 +52,7 @@ class Seen:
             raise ValueError(f"{len(both)} patients are in train and in val")
 
     @staticmethod
-    def of(train: Iterable[str], val: Iterable[str], salt: str | None = None) -> "Seen":
+    def of(train: Iterable[str], val: Iterable[str], salt: str | None = None) -> "SeenPatients":
         """Hash the patients of a training.
 
         Args:
@@ -64,7 +64,7 @@ class Seen:
         """
         salt = secrets.token_hex(16) if salt is None else salt
         _check(salt)
-        return Seen(salt, frozenset(_hashes(salt, train)), frozenset(_hashes(salt, val)))
+        return SeenPatients(salt, frozenset(_hashes(salt, train)), frozenset(_hashes(salt, val)))
 
     def role(self, key: str) -> Role | None:
         """What a patient was in this training; None where the training did not see them."""
@@ -74,7 +74,7 @@ class Seen:
         return "train" if hashed in self.train else "val" if hashed in self.val else None
 
 
-def overlap(seen: Sequence[Seen], keys: Iterable[str]) -> dict[str, Role]:
+def overlap(seen: Sequence[SeenPatients], keys: Iterable[str]) -> dict[str, Role]:
     """Those of the patients that any of the trainings saw; who was in train once and in val once is `train`."""
     asked = list(keys)
     found: dict[str, Role] = {}
@@ -86,7 +86,7 @@ def overlap(seen: Sequence[Seen], keys: Iterable[str]) -> dict[str, Role]:
     return found
 
 
-def to_text(seen: Sequence[Seen]) -> str:
+def to_text(seen: Sequence[SeenPatients]) -> str:
     """Plain text, one training after another: a line `salt SALT`, then sorted lines `train HASH` and `val HASH`.
 
     The last line is `end`, so that a file that was cut off cannot pass for a shorter list.
@@ -99,7 +99,7 @@ def to_text(seen: Sequence[Seen]) -> str:
     return "\n".join([*lines, END, ""])
 
 
-def from_text(text: str) -> tuple[Seen, ...]:
+def from_text(text: str) -> tuple[SeenPatients, ...]:
     """The inverse of `to_text`.
 
     Raises:
@@ -117,7 +117,7 @@ def from_text(text: str) -> tuple[Seen, ...]:
             trainings[-1][1][what].add(value)
         else:
             raise ValueError(f"line {number} is no list of patients: {line[:60]!r}")
-    return tuple(Seen(salt, frozenset(sets["train"]), frozenset(sets["val"])) for salt, sets in trainings)
+    return tuple(SeenPatients(salt, frozenset(sets["train"]), frozenset(sets["val"])) for salt, sets in trainings)
 
 
 def _check(salt: str) -> None:

@@ -26,7 +26,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from chestai.monitoring.histogram import Scale, Words
+from chestai.monitoring.histogram import CategoryHistogram, NumericHistogram
 
 Verdict = Literal["unknown", "stable", "moderate", "drifted"]  # from nothing to worst
 Values = ArrayLike | Sequence[str | None]
@@ -42,10 +42,10 @@ _ORDER: tuple[Verdict, ...] = ("unknown", "stable", "moderate", "drifted")
 
 
 @dataclass(frozen=True)
-class Reference:
+class DriftReference:
     """What each feature was like when the model was made."""
 
-    features: Mapping[str, Scale | Words]
+    features: Mapping[str, NumericHistogram | CategoryHistogram]
 
     @classmethod
     def of(cls, columns: Columns) -> Self:
@@ -53,14 +53,14 @@ class Reference:
 
         Columns of strings (and None) become `Words`, others `Scale`; a feature without any known value is left out.
         """
-        features: dict[str, Scale | Words] = {}
+        features: dict[str, NumericHistogram | CategoryHistogram] = {}
         for name, values in columns.items():
-            one = Words.of(values) if _are_words(values) else Scale.of(values)  # type: ignore[arg-type]
+            one = CategoryHistogram.of(values) if _are_words(values) else NumericHistogram.of(values)  # type: ignore[arg-type]
             if sum(one.counts):
                 features[name] = one
         return cls(features)
 
-    def updated(self, other: "Reference") -> Self:
+    def updated(self, other: "DriftReference") -> Self:
         """With the other's features in the place of its own of these names."""
         return type(self)({**self.features, **other.features})
 
@@ -84,10 +84,10 @@ class Reference:
             raise ValueError(f"no drift reference: {error!r}") from error
 
 
-class Window:
+class DriftWindow:
     """The bins of the last images, as many as `size`, in memory that does not grow; for any number of threads."""
 
-    def __init__(self, reference: Reference, size: int = SIZE) -> None:
+    def __init__(self, reference: DriftReference, size: int = SIZE) -> None:
         if size < 1:
             raise ValueError(f"a window of {size} images must hold 1 or more")
         self.features = dict(reference.features)
@@ -146,7 +146,7 @@ def merged(parts: Sequence[Counts]) -> Counts:
 
 
 @dataclass(frozen=True)
-class Feature:
+class FeatureDrift:
     """A feature's drift; psi and ks None where there is no image, ks also for words. n: images of the window."""
 
     name: str
@@ -157,10 +157,10 @@ class Feature:
 
 
 @dataclass(frozen=True)
-class Report:
+class DriftResult:
     """All features, in the reference's order, and the worst verdict of all."""
 
-    features: tuple[Feature, ...]
+    features: tuple[FeatureDrift, ...]
     verdict: Verdict
 
     def to_dict(self) -> dict[str, Any]:
@@ -168,7 +168,7 @@ class Report:
         return {"verdict": self.verdict, "features": [vars(one) for one in self.features]}
 
 
-def report(reference: Reference, counts: Counts, fewest: int = FEWEST) -> Report:
+def measure_drift(reference: DriftReference, counts: Counts, fewest: int = FEWEST) -> DriftResult:
     """Hold a window's counts against the reference.
 
     Args:
@@ -188,7 +188,7 @@ def report(reference: Reference, counts: Counts, fewest: int = FEWEST) -> Report
         _judge(name, one, np.asarray(counts[name]), fewest, judged) for name, one in reference.features.items()
     )
     worst = max((_ORDER.index(one.verdict) for one in features), default=0)
-    return Report(features, _ORDER[worst])
+    return DriftResult(features, _ORDER[worst])
 
 
 def psi(reference: ArrayLike, window: ArrayLike) -> float:
@@ -208,23 +208,25 @@ def ks(reference: ArrayLike, window: ArrayLike) -> float:
     return float(np.abs(np.cumsum(ours) / ours.sum() - np.cumsum(theirs) / theirs.sum()).max())
 
 
-def _judge(name: str, one: Scale | Words, window: NDArray[Any], fewest: int, judged: int) -> Feature:
+def _judge(
+    name: str, one: NumericHistogram | CategoryHistogram, window: NDArray[Any], fewest: int, judged: int
+) -> FeatureDrift:
     from scipy.special import chdtri  # slow to load, and counting needs none of it
 
     images, ours = int(window.sum()), np.asarray(one.counts)
     if not images:
-        return Feature(name, None, None, "unknown", 0)
+        return FeatureDrift(name, None, None, "unknown", 0)
     moved = psi(ours, window)
-    distance = ks(ours, window) if isinstance(one, Scale) else None
+    distance = ks(ours, window) if isinstance(one, NumericHistogram) else None
     if min(images, int(ours.sum())) < fewest:
-        return Feature(name, moved, distance, "unknown", images)
+        return FeatureDrift(name, moved, distance, "unknown", images)
     freedom = len(_occupied(ours, window)[0]) - 1
     noise = 1 / images + 1 / int(ours.sum())
     excess = moved - noise * freedom
     verdict: Verdict = "stable"
     if freedom and moved > noise * chdtri(freedom, ALPHA / judged) and excess >= MODERATE:
         verdict = "drifted" if excess >= DRIFTED else "moderate"
-    return Feature(name, moved, distance, verdict, images)
+    return FeatureDrift(name, moved, distance, verdict, images)
 
 
 def _occupied(reference: ArrayLike, window: ArrayLike) -> NDArray[np.float64]:
@@ -239,8 +241,8 @@ def _are_words(values: Values) -> bool:
     return any(isinstance(one, str) for one in values)  # type: ignore[union-attr]
 
 
-def _from_dict(values: Mapping[str, Any]) -> Scale | Words:
+def _from_dict(values: Mapping[str, Any]) -> NumericHistogram | CategoryHistogram:
     counts = tuple(values["counts"])
     if "words" in values:
-        return Words(tuple(map(str, values["words"])), counts)
-    return Scale(tuple(map(float, values["cuts"])), counts)
+        return CategoryHistogram(tuple(map(str, values["words"])), counts)
+    return NumericHistogram(tuple(map(float, values["cuts"])), counts)

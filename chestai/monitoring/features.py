@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from chestai.labels.demographics import AP, PA
 from chestai.monitoring.drift import Columns
-from chestai.monitoring.ood_detector import Intake
+from chestai.monitoring.ood_detector import OodDetector
 from chestai.triage.rule import TriageRule
 
 QUANTILES = {"q05": 0.05, "q50": 0.5, "q95": 0.95}
@@ -20,7 +20,7 @@ VIEW, OUTCOME = "view", "outcome"
 SCORED, NOT_SCORED = "scored", "not_scored"
 
 
-def of_pixels(pixels: NDArray[np.uint8], intake: Intake | None = None) -> Columns:
+def of_pixels(pixels: NDArray[np.uint8], intake: OodDetector | None = None) -> Columns:
     """Input statistics of `uint8` (N, S, S), refused images too.
 
     Returns:

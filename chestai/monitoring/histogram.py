@@ -11,7 +11,7 @@ BINS = 10
 
 
 @dataclass(frozen=True)
-class Scale:
+class NumericHistogram:
     """A number: bins between ascending cuts, a value on a cut belonging to the bin above; counts: one more than cuts.
 
     Raises:
@@ -43,7 +43,7 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Words:
+class CategoryHistogram:
     """A word of a few: a bin for each, and a last one for all others.
 
     Raises:

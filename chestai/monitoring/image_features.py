@@ -27,7 +27,7 @@ GROUPS = {
 WIDTH = 83
 
 
-def describe(pixels: NDArray[np.uint8]) -> Features:
+def image_features(pixels: NDArray[np.uint8]) -> Features:
     """`uint8` (N, S, S) -> float64 (N, 83).
 
     - layout: 8 x 8 means at zero mean and unit spread, so without brightness and contrast;
@@ -46,7 +46,7 @@ def describe(pixels: NDArray[np.uint8]) -> Features:
     return np.array([_describe(one) for one in pixels]).reshape(-1, WIDTH)
 
 
-def as_elsewhere(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+def augmented_views(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Copies of (N, S, S) as another room or machine would have brought them, of 128 pixels a side at most.
 
     Each is magnified by 0.92 to 1.08, shifted by up to 5 % and corrupted in one way of `chestai.imaging.corruptions`.

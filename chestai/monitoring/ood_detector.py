@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from chestai.labels.demographics import LATERAL
-from chestai.monitoring.image_features import GROUPS, WIDTH, Features, as_elsewhere, describe
+from chestai.monitoring.image_features import GROUPS, WIDTH, Features, augmented_views, image_features
 
 Pixels = NDArray[np.uint8]
 
@@ -42,20 +42,20 @@ BATCH = 64
 FORMAT = "1"
 
 
-class Refusal(NamedTuple):
+class OodReason(NamedTuple):
     """Why an image that can be read is not scored: `reason` is one of `REASONS`, `detail` is for a person."""
 
     reason: str
     detail: str
 
 
-def of_view(view: str | None) -> Refusal | None:
+def check_view(view: str | None) -> OodReason | None:
     """The refusal of a view that the caller knows, by the words of `labels.demographics`; None where it may pass."""
-    return Refusal(LATERAL_VIEW, "a lateral view; the model knows frontal ones") if view == LATERAL else None
+    return OodReason(LATERAL_VIEW, "a lateral view; the model knows frontal ones") if view == LATERAL else None
 
 
 @dataclass(frozen=True, eq=False)
-class Intake:
+class OodDetector:
     """What the training images look like.
 
     Attributes:
@@ -115,18 +115,18 @@ class Intake:
 
     def score(self, pixels: Pixels) -> NDArray[np.float64]:
         """`uint8` (N, S, S) -> (N,) distances, 0 and up, about 1 for an image of the kind that it was fitted on."""
-        return _distances(describe(pixels), self.mean, self.precision)
+        return _distances(image_features(pixels), self.mean, self.precision)
 
-    def judge(self, pixels: Pixels) -> tuple[float, Refusal | None]:
+    def judge(self, pixels: Pixels) -> tuple[float, OodReason | None]:
         """The score of one image, `uint8` (S, S), and whether to refuse it."""
-        rows = describe(pixels[None])
+        rows = image_features(pixels[None])
         score = float(_distances(rows, self.mean, self.precision)[0])
         if score <= self.limit:
             return score, None
         detail = f"unlike the frontal chest radiographs of the training by its {self._most_unlike(rows[0])}"
-        return score, Refusal(OUT_OF_DISTRIBUTION, f"{detail} (distance {score:.2f}, limit {self.limit:.2f})")
+        return score, OodReason(OUT_OF_DISTRIBUTION, f"{detail} (distance {score:.2f}, limit {self.limit:.2f})")
 
-    def check(self, pixels: Pixels) -> Refusal | None:
+    def check(self, pixels: Pixels) -> OodReason | None:
         """Whether to refuse one image, `uint8` (S, S)."""
         return self.judge(pixels)[1]
 
@@ -169,7 +169,7 @@ def _described(images: Pixels | Iterable[Pixels], rng: np.random.Generator) -> F
         (images[at : at + BATCH] for at in range(0, len(images), BATCH)) if isinstance(images, np.ndarray) else images
     )
     rows = [
-        np.stack([describe(batch), *(describe(as_elsewhere(batch, rng)) for _ in range(COPIES))], axis=1)
+        np.stack([image_features(batch), *(image_features(augmented_views(batch, rng)) for _ in range(COPIES))], axis=1)
         for batch in batches
     ]
     return np.concatenate(rows) if rows else np.empty((0, 1 + COPIES, WIDTH))

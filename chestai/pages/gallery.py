@@ -18,8 +18,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
-from chestai.imaging.heatmap import shown
-from chestai.imaging.preprocess import Grey, fitted
+from chestai.imaging.heatmap import is_shown
+from chestai.imaging.preprocess import Grey, letterbox
 from chestai.pages.page import NOTHING, Page, Section, jpeg, number, render, words
 from chestai.triage.rule import Bucket
 
@@ -32,7 +32,7 @@ MODEL = "SYNTHETIC: the model learnt from computer-drawn phantoms, not from X-ra
 
 
 @dataclass(frozen=True)
-class Case:
+class GalleryImage:
     """One scored image.
 
     Attributes:
@@ -90,7 +90,7 @@ class _Entry:
 
 
 def gallery(
-    cases: Sequence[Case],
+    cases: Sequence[GalleryImage],
     title: str,
     facts: Mapping[str, str],
     *,
@@ -125,11 +125,11 @@ def shrink(grey: Grey) -> Grey:
     """`uint8` (H, W) -> the same image with its longer side at most `SIDE` pixels, as the page shows it."""
     if max(grey.shape) <= SIDE:
         return grey
-    _, _, height, width = fitted(grey.shape[0], grey.shape[1], SIDE)
+    _, _, height, width = letterbox(grey.shape[0], grey.shape[1], SIDE)
     return cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
-def _check(case: Case) -> None:
+def _check(case: GalleryImage) -> None:
     if not 0 <= case.score <= 1:
         raise ValueError(f"score {case.score} of {case.image_id!r} must be in [0, 1]")
     if case.grey.ndim != 2 or case.grey.dtype != np.uint8 or not case.grey.size:
@@ -142,7 +142,7 @@ def _check(case: Case) -> None:
             raise ValueError(f"the map of {finding} on {case.image_id!r} has values outside [0, 1]")
 
 
-def _subtitle(cases: Sequence[Case]) -> str:
+def _subtitle(cases: Sequence[GalleryImage]) -> str:
     if not cases:
         return "No case"
     counts = Counter(case.bucket for case in cases)  # in the order of urgency, as the cases are
@@ -150,7 +150,7 @@ def _subtitle(cases: Sequence[Case]) -> str:
     return f"{number(len(cases))} {'case' if len(cases) == 1 else 'cases'}, most urgent first: {of}"
 
 
-def _entry(rank: int, case: Case) -> _Entry:
+def _entry(rank: int, case: GalleryImage) -> _Entry:
     small = shrink(case.grey)
     height, width = small.shape
     maps = [(_named(case, finding), _heat(case.maps[finding])) for finding in _mapped(case)]
@@ -168,11 +168,11 @@ def _entry(rank: int, case: Case) -> _Entry:
     )
 
 
-def _reached(case: Case, finding: str) -> bool:
-    return shown(case.probabilities[finding], case.thresholds.get(finding))
+def _reached(case: GalleryImage, finding: str) -> bool:
+    return is_shown(case.probabilities[finding], case.thresholds.get(finding))
 
 
-def _in_order(case: Case) -> list[str]:
+def _in_order(case: GalleryImage) -> list[str]:
     """Findings that reach their operating point first, each by falling probability, undefined ones last."""
 
     def key(finding: str) -> tuple[bool, float]:
@@ -182,16 +182,16 @@ def _in_order(case: Case) -> list[str]:
     return sorted(case.probabilities, key=key)
 
 
-def _mapped(case: Case) -> list[str]:
+def _mapped(case: GalleryImage) -> list[str]:
     """The findings whose map is shown, in the order of the rows."""
     return [finding for finding in _in_order(case) if finding in case.maps and _reached(case, finding)]
 
 
-def _named(case: Case, finding: str) -> str:
+def _named(case: GalleryImage, finding: str) -> str:
     return f"{words(finding)} {number(float(case.probabilities[finding]), 3)}"
 
 
-def _row(case: Case, finding: str) -> _Row:
+def _row(case: GalleryImage, finding: str) -> _Row:
     probability, threshold = float(case.probabilities[finding]), case.thresholds.get(finding)
     point = math.nan if threshold is None else float(threshold)
     return _Row(

@@ -57,7 +57,7 @@ class UrgencyReport:
     counts: dict[str, tuple[int, int]]
 
 
-def truth(targets: ArrayLike, findings: Sequence[str], urgent_findings: Sequence[str]) -> Floats:
+def urgent_truth(targets: ArrayLike, findings: Sequence[str], urgent_findings: Sequence[str]) -> Floats:
     """Which images are truly urgent.
 
     Args:
@@ -86,7 +86,7 @@ def truth(targets: ArrayLike, findings: Sequence[str], urgent_findings: Sequence
     return np.where(present, 1.0, np.where(unknown, np.nan, 0.0))
 
 
-def urgency(
+def measure_urgency(
     targets: ArrayLike,
     probabilities: ArrayLike,
     patients: ArrayLike,
@@ -111,7 +111,7 @@ def urgency(
             NaN probability where the truth is known, or resamples is negative.
     """
     rule.check(findings)
-    urgent = truth(targets, findings, rule.emergencies)
+    urgent = urgent_truth(targets, findings, rule.emergencies)
     values, ids = np.asarray(probabilities, dtype=np.float64), np.asarray(patients)
     images = len(urgent)
     if values.shape != (images, len(findings)):

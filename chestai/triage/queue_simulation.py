@@ -91,7 +91,7 @@ class QueueReport:
     waits: tuple[WaitReport, ...]
 
 
-def simulate(scores: ArrayLike, urgent: ArrayLike, scenario: Scenario) -> QueueReport:
+def simulate_queue(scores: ArrayLike, urgent: ArrayLike, scenario: Scenario) -> QueueReport:
     """Run every policy over the same arrivals, reading times and studies (common random numbers).
 
     Studies are drawn with replacement from the given pairs of score and truth; reading times depend on neither. Every

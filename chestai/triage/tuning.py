@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from chestai.metrics.ranking import auroc
 from chestai.metrics.thresholds import at_sensitivity
-from chestai.triage.metrics import truth
+from chestai.triage.metrics import urgent_truth
 from chestai.triage.rule import TriageRule
 
 Floats = NDArray[np.float64]
@@ -18,7 +18,7 @@ _PASSES = 10  # at most; most of what there is to gain comes in the first two
 
 
 @dataclass(frozen=True)
-class Goal:
+class TriageTarget:
     """What tuning is after.
 
     Attributes:
@@ -44,7 +44,7 @@ class Goal:
 
 
 def tune(
-    rule: TriageRule, probabilities: ArrayLike, targets: ArrayLike, findings: Sequence[str], goal: Goal
+    rule: TriageRule, probabilities: ArrayLike, targets: ArrayLike, findings: Sequence[str], goal: TriageTarget
 ) -> TriageRule:
     """The rule with weights and bounds chosen on val.
 
@@ -70,7 +70,7 @@ def tune(
             no urgent or no other study, or a goal is out of reach, since too many urgent studies score 0.
     """
     rule.check(findings)
-    urgent = truth(targets, findings, rule.emergencies)
+    urgent = urgent_truth(targets, findings, rule.emergencies)
     values = np.asarray(probabilities, dtype=np.float64)
     if values.shape != (len(urgent), len(findings)):
         raise ValueError(f"probabilities {values.shape} must be of shape ({len(urgent)}, {len(findings)})")
@@ -112,7 +112,7 @@ def _best_weights(rule: TriageRule, values: Floats, urgent: Floats, findings: Se
     return dict(zip(names, weights.tolist(), strict=True))
 
 
-def _bounds(scores: Floats, urgent: Floats, goal: Goal) -> tuple[float, float]:
+def _bounds(scores: Floats, urgent: Floats, goal: TriageTarget) -> tuple[float, float]:
     """(urgent, soon) of (N,) scores, as `tune` describes."""
     urgent_from = at_sensitivity(urgent, scores, goal.urgent_sensitivity)
     soon_from = at_sensitivity(urgent, scores, goal.soon_sensitivity)

@@ -12,7 +12,7 @@ from chestai.imaging import preprocess
 from chestai.imaging.errors import Unreadable
 from chestai.lake.files import read_bytes
 from chestai.lake.schemas import FILE_MISSING
-from chestai.monitoring.ood_detector import Intake
+from chestai.monitoring.ood_detector import OodDetector
 from pipelines.data.digest_set import Digests, digest, has
 
 PIECE = 64  # files whose pixels a task holds before it hands them on
@@ -77,7 +77,7 @@ def read_rows(rows: pa.Table, size: int, known: ray.ObjectRef, gate: ray.ObjectR
         yield pa.Table.from_pylist(found, schema=READ)
 
 
-def _read(path: str, length: int | None, size: int, scored: Digests, intake: Intake | None) -> dict[str, object]:
+def _read(path: str, length: int | None, size: int, scored: Digests, intake: OodDetector | None) -> dict[str, object]:
     if length is not None and length > MOST_BYTES:
         return {"not_scored": "too_large", "detail": f"{length} bytes; the limit is {MOST_BYTES}"}
     try:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from chestai.errors import UserError
-from chestai.lake.files import located, read_bytes
+from chestai.lake.files import read_bytes, resolve
 
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg"))
 
@@ -25,20 +25,20 @@ def is_image(name: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Folder:
+class InputFolder:
     """A folder by its absolute path or URI, which every node of the cluster must see."""
 
     uri: str
 
     @staticmethod
-    def at(root: str, hint: str = "", key: str = "source.root") -> "Folder":
+    def at(root: str, hint: str = "", key: str = "source.root") -> "InputFolder":
         """The folder at a path or URI, which the user gave as `key`.
 
         Raises:
             UserError: there is no such folder; the message ends with the hint.
         """
         uri = root.rstrip("/") if "://" in root else os.path.abspath(os.path.expanduser(root))
-        folder = Folder(uri)
+        folder = InputFolder(uri)
         try:
             filesystem, path = folder.filesystem()
             kind = filesystem.get_file_info(path).type
@@ -50,7 +50,7 @@ class Folder:
 
     def filesystem(self) -> tuple[fs.FileSystem, str]:
         """The pyarrow filesystem and this folder's path on it."""
-        return located(self.uri)
+        return resolve(self.uri)
 
     def location(self, path: str) -> str:
         """The absolute path or URI of a file below the folder; of one elsewhere, the path itself."""

@@ -15,7 +15,7 @@ from chestai.labels.uncertainty import TARGETS, policies
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import LABELS
 from chestai.lake.snapshot import Snapshot
-from pipelines.data.pixel_cache import Pixels, Store, Targets, as_targets, stored
+from pipelines.data.pixel_cache import ImageStore, Pixels, Targets, as_targets, stored
 
 
 def check_uncertain(lake: Lake, snapshot: Snapshot, policy: str | None) -> None:
@@ -65,16 +65,16 @@ def pos_weight(snapshot: Snapshot, targets: Targets | None) -> tuple[float, ...]
     return tuple(balance.pos_weight(int(some), int(every)) for some, every in zip(positives, known, strict=True))
 
 
-def relabelled(store: Store, targets: Targets | None) -> Store:
+def with_label_policy(store: ImageStore, targets: Targets | None) -> ImageStore:
     """A split's store with other targets (N, F), in storage order; the store itself where there are none."""
-    return store if targets is None else Relabelled(store, ray.put(targets))
+    return store if targets is None else RelabelledStore(store, ray.put(targets))
 
 
 @dataclass(frozen=True)
-class Relabelled:
+class RelabelledStore:
     """A store that gives other targets; an image that could not be read stays one of which nothing is known."""
 
-    store: Store
+    store: ImageStore
     targets: ray.ObjectRef  # float32 (N, F), in storage order
 
     @property

@@ -9,8 +9,8 @@ import numpy as np
 import ray
 from ray.data import ExecutionResources
 
-from pipelines.data.pixel_cache import Pixels, Store, Targets
-from pipelines.data.sampler import Order, Rows, Share
+from pipelines.data.pixel_cache import ImageStore, Pixels, Targets
+from pipelines.data.sampler import EpochOrder, Rows, StepShare
 
 T = TypeVar("T")
 
@@ -21,12 +21,12 @@ PIECES = 512  # of a Ray Dataset: it takes a millisecond a piece before the firs
 class Batch:
     """A worker's share of a step: pixels uint8 (n, S, S), targets float32 (n, F) with NaN = not known."""
 
-    share: Share
+    share: StepShare
     pixels: Pixels
     targets: Targets
 
 
-def stream(store: Store, pieces: Sequence[Rows], workers: int = 1) -> Iterator[tuple[Pixels, Targets]]:
+def stream(store: ImageStore, pieces: Sequence[Rows], workers: int = 1) -> Iterator[tuple[Pixels, Targets]]:
     """Read pieces of a split, each by one Ray task, and give them one after another.
 
     Args:
@@ -40,7 +40,7 @@ def stream(store: Store, pieces: Sequence[Rows], workers: int = 1) -> Iterator[t
         yield from _stream(store, pieces[at : at + PIECES], workers)
 
 
-def _stream(store: Store, pieces: Sequence[Rows], workers: int) -> Iterator[tuple[Pixels, Targets]]:
+def _stream(store: ImageStore, pieces: Sequence[Rows], workers: int) -> Iterator[tuple[Pixels, Targets]]:
     bounds = np.cumsum([0, *map(len, pieces)])
     rows = ray.put(np.concatenate(pieces))
 
@@ -73,7 +73,7 @@ def _stream(store: Store, pieces: Sequence[Rows], workers: int) -> Iterator[tupl
         yield block["pixels"], block["targets"]
 
 
-def epoch(store: Store, order: Order, worker: int, workers: int, first_step: int = 0) -> Iterator[Batch]:
+def epoch(store: ImageStore, order: EpochOrder, worker: int, workers: int, first_step: int = 0) -> Iterator[Batch]:
     """A worker's share of each step of an epoch, from a step on."""
     per = order.lanes // workers
     lanes = range(worker * per, (worker + 1) * per)
@@ -92,7 +92,7 @@ def epoch(store: Store, order: Order, worker: int, workers: int, first_step: int
             )
 
 
-def whole(store: Store, batch_size: int, worker: int, workers: int) -> Iterator[tuple[Rows, Pixels, Targets]]:
+def whole(store: ImageStore, batch_size: int, worker: int, workers: int) -> Iterator[tuple[Rows, Pixels, Targets]]:
     """A worker's share of a split in storage order: every `workers`-th batch of what is cut alike for all."""
     rows = np.arange(sum(store.shards))
     batches = [rows[at : at + batch_size] for at in range(0, len(rows), batch_size)][worker::workers]

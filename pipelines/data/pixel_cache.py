@@ -41,7 +41,7 @@ Pixels = NDArray[np.uint8]
 Targets = NDArray[np.float32]
 
 
-class Store(Protocol):
+class ImageStore(Protocol):
     """A split in storage order.
 
     size: pixels a side. shards: rows of each shard, in order. cpus: of a task that reads. at_once: tasks at a time that
@@ -80,7 +80,7 @@ def shards_of(rows: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class Files:
+class FileStore:
     """A split whose files are read and decoded each time they are wanted."""
 
     rows: ray.ObjectRef  # of the table that `stored` gives
@@ -104,7 +104,7 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Shards:
+class ShardStore:
     """A split in the pixel cache: URIs of its Parquet files, which hold `shards` rows each."""
 
     uris: tuple[str, ...]
@@ -174,12 +174,12 @@ class PixelCache:
     def built(self) -> bool:
         return self.lake.version(self.table) is not None and "shard" in self._files().column_names
 
-    def split(self, name: str) -> Shards:
+    def split(self, name: str) -> ShardStore:
         """The shards of a split."""
         files = self._files()
         mine = files.filter(pc.field("split") == name).sort_by("shard")
         root = self.lake.uri(self.table)
-        return Shards(
+        return ShardStore(
             tuple(f"{root}/{path}" if "://" in root else f"file://{root}/{path}" for path in mine["path"].to_pylist()),
             tuple(mine["rows"].to_pylist()),
             self.size,
@@ -259,9 +259,9 @@ def _write_shard(chunk: pa.Table, lake: Lake, table: str, size: int) -> pa.Table
     return pa.Table.from_pylist([part.row()])
 
 
-def store_of(lake: Lake, snapshot: Snapshot, size: int, split: str, cached: bool) -> Store:
+def store_of(lake: Lake, snapshot: Snapshot, size: int, split: str, cached: bool) -> ImageStore:
     """Where a split is read from: the pixel cache, which must be there, or the files."""
     if cached:
         return PixelCache(lake, snapshot, size).split(split)
     rows = stored(lake, snapshot, split)
-    return Files(ray.put(rows.combine_chunks()), rows.num_rows, size)
+    return FileStore(ray.put(rows.combine_chunks()), rows.num_rows, size)

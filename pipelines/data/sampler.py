@@ -20,7 +20,7 @@ Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Share:
+class StepShare:
     """What a worker has of a step: rows `first` to `first + count` of the step's `total`.
 
     least: rows of the worker that has the fewest.
@@ -34,7 +34,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Order:
+class EpochOrder:
     """The order of one epoch.
 
     Attributes:
@@ -74,7 +74,7 @@ class Order:
         mine = self.rows[low + self._cut(high - low, lane) : low + self._cut(high - low, lane + 1)]
         return np.random.default_rng([*self.seed, turn, lane]).permutation(mine)
 
-    def shares(self, turn: int, lanes: range) -> Iterator[tuple[Share, list[slice]]]:
+    def shares(self, turn: int, lanes: range) -> Iterator[tuple[StepShare, list[slice]]]:
         """For each step of a round, a worker's share and where it lies in the pieces of its lanes."""
         low, high = self._bounds(turn)
         sizes = [self._cut(high - low, lane + 1) - self._cut(high - low, lane) for lane in range(self.lanes)]
@@ -84,7 +84,7 @@ class Order:
             counts = [cut.stop - cut.start for cut in cuts]
             each = [sum(counts[at : at + len(lanes)]) for at in range(0, self.lanes, len(lanes))]
             mine = lanes.start // len(lanes)
-            yield Share(step, sum(each[:mine]), each[mine], sum(each), min(each)), cuts[lanes.start : lanes.stop]
+            yield StepShare(step, sum(each[:mine]), each[mine], sum(each), min(each)), cuts[lanes.start : lanes.stop]
 
     def _bounds(self, turn: int) -> tuple[int, int]:
         steps, count = self.steps_of(turn), len(self.rows)
@@ -116,7 +116,7 @@ def epoch_order(
     seed: int,
     epoch: int,
     repeats: NDArray[np.float32] | None = None,
-) -> Order:
+) -> EpochOrder:
     """The order of an epoch over a split stored in `shards` (rows of each) of images of `size` pixels a side.
 
     Args:
@@ -129,7 +129,7 @@ def epoch_order(
     if repeats is not None:
         rows = np.repeat(rows, _times(repeats, random)[rows])
     pool = max(batch_size, min(POOL_ROWS, POOL_BYTES // size**2))
-    return Order(rows, batch_size, lanes_for(batch_size, workers), pool, (seed, epoch))
+    return EpochOrder(rows, batch_size, lanes_for(batch_size, workers), pool, (seed, epoch))
 
 
 def repeat_factors(targets: NDArray[np.float32], share: float) -> NDArray[np.float32]:

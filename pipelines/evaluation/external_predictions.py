@@ -11,13 +11,15 @@ from chestai.labels.demographics import LATERAL
 from chestai.labels.findings import canonical
 from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
-from pipelines.inference.labelled_predictions import COLUMNS, Answers, matched
+from pipelines.inference.labelled_predictions import COLUMNS, LabelledPredictions, match_predictions
 
 KEYS = ("image_id", "Image Index")
 SMALLEST = 1e-12  # how near to 0 and 1 a probability may be: its logit is finite then
 
 
-def of_file(path: str, prefix: str, lake: Lake, snapshot: Snapshot) -> tuple[Answers, tuple[str, ...]]:
+def read_predictions(
+    path: str, prefix: str, lake: Lake, snapshot: Snapshot
+) -> tuple[LabelledPredictions, tuple[str, ...]]:
     """Read predictions for images of the lake, with or without a file there.
 
     Args:
@@ -65,7 +67,7 @@ def of_file(path: str, prefix: str, lake: Lake, snapshot: Snapshot) -> tuple[Ans
         notes.append(f"Not predicted: {', '.join(absent)}.")
     kept = np.clip(values[known & complete], SMALLEST, 1 - SMALLEST)
     ids = image_ids[known & complete].tolist()
-    return matched(rows, snapshot, findings, ids, np.log(kept) - np.log1p(-kept), {}), tuple(notes)
+    return match_predictions(rows, snapshot, findings, ids, np.log(kept) - np.log1p(-kept), {}), tuple(notes)
 
 
 def _read(path: str) -> pd.DataFrame:

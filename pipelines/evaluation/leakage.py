@@ -10,7 +10,7 @@ from chestai.errors import UserError
 from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
 from chestai.model.bundle import Bundle
-from chestai.model.seen_patients import key, overlap
+from chestai.model.seen_patients import overlap, patient_hash
 
 # What a patient of a split must not have been to the model. Calibration, operating points and the best epoch are chosen
 # on val, so test patients must not be among those either.
@@ -38,7 +38,7 @@ def seen_patients(bundle: Bundle, lake: Lake, snapshot: Snapshot, splits: Sequen
     """Patients of these splits whom the model must not have seen and has: source, patient_id, split, seen_as."""
     rows = lake.labelled(snapshot, ["source", "patient_id", "split"])
     groups = rows.group_by(["source", "patient_id", "split"]).aggregate([]).to_pylist()
-    keys = {key(row["source"], row["patient_id"]): row for row in groups if row["split"] in splits}
+    keys = {patient_hash(row["source"], row["patient_id"]): row for row in groups if row["split"] in splits}
     roles = overlap(bundle.seen, keys)
     found = [{**keys[one], "seen_as": role} for one, role in roles.items() if role in FORBIDDEN[keys[one]["split"]]]
     columns = {name: pa.string() for name in ("source", "patient_id", "split", "seen_as")}

@@ -10,7 +10,7 @@ from chestai import calibration
 from chestai.calibration import AnyCalibration
 from chestai.cli.console import Screen
 from chestai.config.schema import Config
-from chestai.evaluation.evidence import Data, Evidence, Latency, RobustnessReport, Subject
+from chestai.evaluation.evidence import EvaluatedModel, EvaluationData, Evidence, Latency, RobustnessReport
 from chestai.lake.snapshot import Snapshot
 from chestai.metrics.comparison import Comparison
 from chestai.metrics.localisation import LocalisationReport
@@ -19,18 +19,18 @@ from chestai.metrics.operating_points import POINTS, at_points, choose
 from chestai.metrics.reliability import CalibrationReport, measure_calibration
 from chestai.metrics.report import evaluate
 from chestai.metrics.subgroups import SubgroupReport, subgroups
-from chestai.model.calibrate import moved
+from chestai.model.calibrate import shift_to_prevalence
 from chestai.triage import queue_simulation
-from chestai.triage.metrics import truth, urgency
+from chestai.triage.metrics import measure_urgency, urgent_truth
 from chestai.triage.queue_simulation import QueueReport
 from chestai.triage.rule import TriageRule
-from pipelines.inference.labelled_predictions import Answers
+from pipelines.inference.labelled_predictions import LabelledPredictions
 
 SHIFTED = "shifted"
 
 
 @dataclass(frozen=True)
-class Measured:
+class EvaluationInput:
     """What was measured and how it answers.
 
     in_force: the calibration that its probabilities come from; method `none` for those of a file. pos_weight: (F,) by
@@ -38,13 +38,13 @@ class Measured:
     operating point in force, NaN for none. val and split: the answers, val empty where there are none.
     """
 
-    subject: Subject
+    subject: EvaluatedModel
     in_force: AnyCalibration
     pos_weight: NDArray[np.float64]
     rule: TriageRule | None
     decision: NDArray[np.float64]
-    val: Answers
-    split: Answers
+    val: LabelledPredictions
+    split: LabelledPredictions
 
     def probabilities(self) -> NDArray[np.float64]:
         """(N, F) of the split, as the model or the file gives them."""
@@ -52,7 +52,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Probed:
+class ProbeReports:
     """What only a network can be asked; None with a reason in `missing`."""
 
     localisation: LocalisationReport | None
@@ -62,7 +62,9 @@ class Probed:
     missing: Mapping[str, str]
 
 
-def evidence_of(config: Config, snapshot: Snapshot, measured: Measured, probed: Probed, screen: Screen) -> Evidence:
+def measure_evidence(
+    config: Config, snapshot: Snapshot, measured: EvaluationInput, probed: ProbeReports, screen: Screen
+) -> Evidence:
     """Measure the split's answers and put all that is known together."""
     split, findings, missing = measured.split, measured.split.findings, dict(probed.missing)
     whole = (split.targets, measured.probabilities(), split.patients)
@@ -78,7 +80,7 @@ def evidence_of(config: Config, snapshot: Snapshot, measured: Measured, probed: 
         progress.update(4, "triage")
         triage = queue = None
         if measured.rule is not None:
-            triage = urgency(*whole, findings, measured.rule, **draws)
+            triage = measure_urgency(*whole, findings, measured.rule, **draws)
             queue = _queue(config, measured.rule, split, measured.probabilities())
         progress.update(5)
     if not len(measured.val.targets):
@@ -105,14 +107,14 @@ def evidence_of(config: Config, snapshot: Snapshot, measured: Measured, probed: 
     )
 
 
-def _thresholds(measured: Measured) -> dict[str, list[float]]:
+def _thresholds(measured: EvaluationInput) -> dict[str, list[float]]:
     """Operating point -> a threshold for each finding, chosen on val."""
     targets, probabilities = measured.val.targets, measured.in_force.apply(measured.val.logits)
     chosen = [choose(targets[:, at], probabilities[:, at]) for at in range(targets.shape[1])]
     return {point: [one[point] for one in chosen] for point in POINTS}
 
 
-def _subgroups(config: Config, measured: Measured) -> SubgroupReport:
+def _subgroups(config: Config, measured: EvaluationInput) -> SubgroupReport:
     settings, split = config.evaluate, measured.split
     return subgroups(
         split.targets,
@@ -129,7 +131,7 @@ def _subgroups(config: Config, measured: Measured) -> SubgroupReport:
     )
 
 
-def _data(snapshot: Snapshot, measured: Measured) -> Data:
+def _data(snapshot: Snapshot, measured: EvaluationInput) -> EvaluationData:
     split, val = measured.split, measured.val
     shares = {
         name: {
@@ -139,7 +141,7 @@ def _data(snapshot: Snapshot, measured: Measured) -> Data:
         }
         for name, answers in (("val", val), ("split", split))
     }
-    return Data(
+    return EvaluationData(
         snapshot=snapshot.snapshot_id,
         source=snapshot.source,
         split=split.column("split")[0],
@@ -153,7 +155,7 @@ def _data(snapshot: Snapshot, measured: Measured) -> Data:
     )
 
 
-def _calibrations(config: Config, measured: Measured) -> tuple[CalibrationReport, ...]:
+def _calibrations(config: Config, measured: EvaluationInput) -> tuple[CalibrationReport, ...]:
     """Before, each method fitted on val (the one in force as it is), and moved to the site's prevalence on request."""
     val, split, in_force = measured.val, measured.split, measured.in_force
     kinds: dict[str, AnyCalibration] = {"none": calibration.uncalibrated(len(split.findings))}
@@ -166,17 +168,19 @@ def _calibrations(config: Config, measured: Measured) -> tuple[CalibrationReport
         assert isinstance(given, dict)
         named = np.array([given.get(finding, np.nan) for finding in split.findings])
         site = prevalence(split.targets) if asked == "measured" else named
-        kinds[SHIFTED] = moved(in_force, val.targets, site)
+        kinds[SHIFTED] = shift_to_prevalence(in_force, val.targets, site)
     return tuple(
         measure_calibration(name, split.targets, kind.apply(split.logits), split.findings, config.evaluate.seed)
         for name, kind in kinds.items()
     )
 
 
-def _queue(config: Config, rule: TriageRule, split: Answers, probabilities: NDArray[np.float64]) -> QueueReport | None:
-    urgent = truth(split.targets, split.findings, rule.emergencies)
+def _queue(
+    config: Config, rule: TriageRule, split: LabelledPredictions, probabilities: NDArray[np.float64]
+) -> QueueReport | None:
+    urgent = urgent_truth(split.targets, split.findings, rule.emergencies)
     known = ~np.isnan(urgent)
     if len(np.unique(urgent[known])) < 2:
         return None
     scores = rule.score(probabilities[known], split.findings)
-    return queue_simulation.simulate(scores, urgent[known] == 1, config.queue.scenario())
+    return queue_simulation.simulate_queue(scores, urgent[known] == 1, config.queue.scenario())

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from chestai.evaluation.evidence import Latency
 from chestai.imaging.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from chestai.imaging.heatmap import heatmap
-from chestai.metrics.localisation import centre_prior, locate, random_map
+from chestai.metrics.localisation import centre_prior, match_boxes, random_map
 from chestai.model.bundle import FORWARD_ENV, Bundle, Card, forward
 from chestai.model.classifier import Classifier
-from chestai.model.ensemble import Committee
+from chestai.model.ensemble import Ensemble
 
 CONDITIONS = tuple((name, severity) for name in CORRUPTIONS for severity in SEVERITIES)
 MODEL, RANDOM_MAP, CENTRE, RANDOM_WEIGHTS = MAPS = ("model", "random map", "centre prior", "random weights")
@@ -28,7 +28,7 @@ SEED = 17
 WARM_UP, TIMED = 5, 30
 
 
-class Examination:
+class ProbePredictor:
     """Logits of every image; of some also Grad-CAM against boxes, and logits under each of `CONDITIONS`.
 
     Rows carry `height`, `width`, `boxes` (finding, x, y, w, h in original pixels, of findings that the network has;
@@ -53,7 +53,7 @@ class Examination:
         }
     )
 
-    def __init__(self, card: Card, network: Classifier | Committee) -> None:
+    def __init__(self, card: Card, network: Classifier | Ensemble) -> None:
         self.findings, self.network = card.findings, network
         torch.manual_seed(SEED)
         device = next(network.parameters()).device
@@ -86,7 +86,7 @@ class Examination:
                 RANDOM_WEIGHTS: heatmap(untrained[place], height, width),
             }
             for name, cam in maps.items():
-                located.append({"finding": finding, "maps": name, **asdict(locate(cam, boxes))})
+                located.append({"finding": finding, "maps": name, **asdict(match_boxes(cam, boxes))})
         return located
 
     def _corrupted(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:

@@ -11,7 +11,7 @@ import mlflow
 import numpy as np
 
 from chestai.evaluation.evidence import Evidence
-from chestai.evaluation.promotion_gate import Check
+from chestai.evaluation.promotion_gate import GateCheck
 from chestai.lake.lake import Lake
 from chestai.model.registry import Registry
 from chestai.pages.markdown import markdown
@@ -20,7 +20,7 @@ from chestai.pages.model_card.csv_tables import csvs
 from chestai.pages.page import Figure, render
 
 
-def files(evidence: Evidence, checks: Sequence[Check] = ()) -> dict[str, bytes]:
+def files(evidence: Evidence, checks: Sequence[GateCheck] = ()) -> dict[str, bytes]:
     """Everything that is kept of an evaluation, file name -> content; checks of the gate where it was asked."""
     page = card.page(evidence, checks)
     made = {

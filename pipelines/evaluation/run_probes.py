@@ -13,64 +13,70 @@ from numpy.typing import NDArray
 from chestai.cli.console import Screen
 from chestai.config.schema import Config
 from chestai.evaluation.evidence import RobustnessReport
-from chestai.imaging.heatmap import shown
+from chestai.imaging.heatmap import is_shown
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import BOXES
 from chestai.lake.snapshot import Snapshot
 from chestai.metrics.comparison import Comparison, compare
-from chestai.metrics.localisation import LocalisationReport, Located, localisation
+from chestai.metrics.localisation import BoxMatch, LocalisationReport, localisation
 from chestai.model.bundle import Bundle, forward
-from chestai.model.seen_patients import key
-from pipelines.evaluation.measure import Probed
-from pipelines.evaluation.probes import BOX_LIST, CONDITIONS, MAPS, Examination, latency
-from pipelines.inference.engine import answered
-from pipelines.inference.labelled_predictions import Answers, matched, rows_of
+from chestai.model.seen_patients import patient_hash
+from pipelines.evaluation.measure import ProbeReports
+from pipelines.evaluation.probes import BOX_LIST, CONDITIONS, MAPS, ProbePredictor, latency
+from pipelines.inference.engine import run_predictor
+from pipelines.inference.labelled_predictions import LabelledPredictions, match_predictions, rows_of
 
 PATIENT = ("source", "patient_id")
 METHOD = "Grad-CAM in closed form: the head is linear over pooled features"
 
 
 @dataclass(frozen=True)
-class Examined:
+class ProbeResults:
     """A network's answers over some splits, and what else it was asked about images of one of them.
 
     located: image_id -> per boxed finding and kind of map, a dict of finding, maps, hit, iou, iobb. corrupted: image_id
     -> logits a condition.
     """
 
-    answers: Answers
+    answers: LabelledPredictions
     located: Mapping[str, list[dict[str, Any]]]
     corrupted: Mapping[str, list[list[float]]]
 
 
-def examine(
+def run_probes(
     config: Config, screen: Screen, lake: Lake, snapshot: Snapshot, bundle: Bundle, split: str, others: Sequence[str]
-) -> Examined:
+) -> ProbeResults:
     """Run a bundle over a split and others: one pass, in which images of the split are put through the probes."""
     settings, rows = config.evaluate, rows_of(lake, snapshot, {split, *others})
     boxes = boxed(lake, snapshot, bundle.card.findings)
     here = np.equal(np.array(rows["split"].to_pylist(), dtype=str), split)
     ids = rows["image_id"].to_pylist()
-    keys = np.array([key(*pair) for pair in zip(*(rows[one].to_pylist() for one in PATIENT), strict=True)], dtype=str)
+    keys = np.array(
+        [patient_hash(*pair) for pair in zip(*(rows[one].to_pylist() for one in PATIENT), strict=True)], dtype=str
+    )
     corrupt = np.zeros(len(ids), bool)
     corrupt[np.flatnonzero(here)[_patients_of(keys[here], settings.robustness_images)]] = True
     of_split = [boxes.get(one) if at else None for one, at in zip(ids, here, strict=True)]
     table = rows.select(["image_id", "path", "height", "width"])
     table = table.append_column("boxes", pa.array(of_split, BOX_LIST)).append_column("corrupt", pa.array(corrupt))
-    done = answered(bundle, table, Examination, settings.batch_size, screen, "evaluate")
+    done = run_predictor(bundle, table, ProbePredictor, settings.batch_size, screen, "evaluate")
     logits = np.array([one["logits"] for one in done.answers.values()], np.float64)
     logits = logits.reshape(len(done.answers), len(bundle.card.findings))
     unread = Counter(done.unread.values())
-    return Examined(
-        matched(rows, snapshot, bundle.card.findings, list(done.answers), logits, unread),
+    return ProbeResults(
+        match_predictions(rows, snapshot, bundle.card.findings, list(done.answers), logits, unread),
         {one: found["located"] for one, found in done.answers.items() if found["located"]},
         {one: found["corrupted"] for one, found in done.answers.items() if found["corrupted"]},
     )
 
 
-def probe(
-    config: Config, bundle: Bundle, examined: Examined, split: Answers, against: Mapping[str, Comparison] | None
-) -> Probed:
+def probe_reports(
+    config: Config,
+    bundle: Bundle,
+    examined: ProbeResults,
+    split: LabelledPredictions,
+    against: Mapping[str, Comparison] | None,
+) -> ProbeReports:
     """What the probes found on a split, in the probabilities of the bundle's calibration."""
     missing: dict[str, str] = {}
     located = _localisation(config, bundle, examined, split) if examined.located else None
@@ -79,7 +85,7 @@ def probe(
     robustness = _robustness(config, bundle, examined, split) if examined.corrupted else None
     if robustness is None:
         missing["robustness"] = "not asked for (evaluate.robustness_images=0)"
-    return Probed(located, robustness, latency(bundle), against, missing)
+    return ProbeReports(located, robustness, latency(bundle), against, missing)
 
 
 def boxed(lake: Lake, snapshot: Snapshot, findings: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
@@ -91,29 +97,31 @@ def boxed(lake: Lake, snapshot: Snapshot, findings: tuple[str, ...]) -> dict[str
     return boxes
 
 
-def _localisation(config: Config, bundle: Bundle, examined: Examined, split: Answers) -> LocalisationReport:
+def _localisation(
+    config: Config, bundle: Bundle, examined: ProbeResults, split: LabelledPredictions
+) -> LocalisationReport:
     """Grad-CAM against gold/boxes."""
     probabilities, patients = bundle.calibration.apply(split.logits), split.patients
     place = {image_id: at for at, image_id in enumerate(split.column("image_id"))}
     findings: list[str] = []
     owners: list[str] = []
     drawn: list[bool] = []
-    located: dict[str, list[Located]] = {name: [] for name in MAPS}
+    located: dict[str, list[BoxMatch]] = {name: [] for name in MAPS}
     for image_id, cases in sorted(examined.located.items()):
         for case in cases:
-            located[case["maps"]].append(Located(case["hit"], case["iou"], case["iobb"]))
+            located[case["maps"]].append(BoxMatch(case["hit"], case["iou"], case["iobb"]))
             if case["maps"] != MAPS[0]:
                 continue
             probability = probabilities[place[image_id], bundle.card.findings.index(case["finding"])]
             findings.append(case["finding"])
             owners.append(patients[place[image_id]])
-            drawn.append(shown(probability, bundle.card.thresholds[case["finding"]]))
+            drawn.append(is_shown(probability, bundle.card.thresholds[case["finding"]]))
     settings = config.evaluate
     grid = forward(bundle.network, np.zeros((1, bundle.card.size, bundle.card.size), np.uint8))[1].shape[-1]
     return localisation(located, findings, owners, drawn, METHOD, grid, settings.resamples, settings.seed)
 
 
-def _robustness(config: Config, bundle: Bundle, examined: Examined, split: Answers) -> RobustnessReport:
+def _robustness(config: Config, bundle: Bundle, examined: ProbeResults, split: LabelledPredictions) -> RobustnessReport:
     """What each corruption costs."""
     kept = split.chosen(np.flatnonzero([one in examined.corrupted for one in split.column("image_id")]))
     logits = np.array([examined.corrupted[one] for one in kept.column("image_id")], np.float64)

@@ -16,13 +16,13 @@ from ray.data import ActorPoolStrategy
 from chestai.cli.console import Screen
 from chestai.model.bundle import FORWARD_ENV, Bundle, Card
 from pipelines.data.decode import decode_rows
-from pipelines.inference.predictors import Logits, Worker
+from pipelines.inference.predictors import LogitsPredictor, PredictorFactory
 
 LARGEST = 256  # rows of a block: what is read again when a task's process dies
 
 
 @dataclass(frozen=True)
-class Answered:
+class PredictorResults:
     """answers: image_id -> what the work gave. unread: image_id -> why the image could not be read."""
 
     answers: dict[str, Any]
@@ -30,7 +30,7 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ImageLogits:
     """Answers over some images, in no particular order.
 
     logits: float32 (N, F) of the readable images `image_ids`. unread: image_id -> why it could not be scored.
@@ -41,14 +41,16 @@ class Scored:
     unread: dict[str, str]
 
 
-def infer(bundle: Bundle, images: pa.Table, batch_size: int, screen: Screen, stage: str) -> Scored:
+def infer_logits(bundle: Bundle, images: pa.Table, batch_size: int, screen: Screen, stage: str) -> ImageLogits:
     """The logits of a bundle's network over files; arguments as `answered`."""
-    done = answered(bundle, images, Logits, batch_size, screen, stage)
+    done = run_predictor(bundle, images, LogitsPredictor, batch_size, screen, stage)
     logits = np.array(list(done.answers.values()), np.float32).reshape(len(done.answers), len(bundle.card.findings))
-    return Scored(list(done.answers), logits, done.unread)
+    return ImageLogits(list(done.answers), logits, done.unread)
 
 
-def answered(bundle: Bundle, images: pa.Table, work: Worker, batch_size: int, screen: Screen, stage: str) -> Answered:
+def run_predictor(
+    bundle: Bundle, images: pa.Table, work: PredictorFactory, batch_size: int, screen: Screen, stage: str
+) -> PredictorResults:
     """Run a work over files.
 
     Args:
@@ -57,10 +59,10 @@ def answered(bundle: Bundle, images: pa.Table, work: Worker, batch_size: int, sc
         batch_size: images a forward pass.
         stage: named by the progress display.
     """
-    done = Answered({}, {})
+    done = PredictorResults({}, {})
     read = partial(_decode_in_pieces, size=bundle.card.size, piece=batch_size)
     with screen.progress(stage, images.num_rows, "images") as progress:
-        for batch in streamed(bundle, blocks_of(images, batch_size), read, work, batch_size, ["image_id"]):
+        for batch in stream_predictions(bundle, blocks_of(images, batch_size), read, work, batch_size, ["image_id"]):
             for row in batch.to_pylist():
                 if row["not_scored"] is None:
                     done.answers[row["image_id"]] = row["answer"]
@@ -83,11 +85,11 @@ def blocks_of(rows: pa.Table, batch_size: int) -> list[pa.Table]:
     return [rows.slice(at, size) for at in range(0, rows.num_rows, size)]
 
 
-def streamed(
+def stream_predictions(
     bundle: Bundle,
     blocks: Sequence[pa.Table],
     read: Callable[[pa.Table], pa.Table | Iterator[pa.Table]],
-    work: Worker,
+    work: PredictorFactory,
     batch_size: int,
     keep: Sequence[str],
     attempts: int | None = None,
@@ -147,7 +149,9 @@ def _readers() -> int | None:
 class _Forward:
     """Holds the network in an actor and does the work on each batch."""
 
-    def __init__(self, card: dict[str, object], weights: ray.ObjectRef, work: Worker, keep: list[str]) -> None:
+    def __init__(
+        self, card: dict[str, object], weights: ray.ObjectRef, work: PredictorFactory, keep: list[str]
+    ) -> None:
         self.card, self.keep = Card.model_validate(card), keep
         device = "cuda" if torch.cuda.is_available() else "cpu"
         torch.set_num_threads(len(os.sched_getaffinity(0)))

@@ -16,8 +16,8 @@ from chestai.model.bundle import Bundle
 from pipelines.data.decode import READ, read_rows, read_shard
 from pipelines.data.digest_set import Digests
 from pipelines.data.pixel_cache import PixelCache, stored
-from pipelines.inference.engine import blocks_of, streamed
-from pipelines.inference.predictors import ANSWER, Answering, Asked
+from pipelines.inference.engine import blocks_of, stream_predictions
+from pipelines.inference.predictors import ANSWER, OutputOptions, ScoringPredictor
 
 CRASHES_READER = "crashes_reader"
 
@@ -33,7 +33,7 @@ ENOUGH = 1000  # that many survive and none dies: it is not the reading
 
 
 @dataclass(frozen=True)
-class Means:
+class BatchInference:
     """What answers come from.
 
     batch_size: images a forward pass. actors: as in `inference.engine.streamed`. gate: whether files are refused
@@ -41,19 +41,21 @@ class Means:
     """
 
     bundle: Bundle
-    asked: Asked
+    asked: OutputOptions
     batch_size: int
     actors: int | None
     gate: bool = False
 
     def stream(self, blocks: Sequence[pa.Table], read: Read, **errors: Any) -> Iterator[pa.Table]:
         """Rows of `ANSWERED`; arguments as `pipelines.inference.engine.streamed`."""
-        work = partial(Answering, asked=self.asked)
-        for batch in streamed(self.bundle, blocks, read, work, self.batch_size, KEEP, actors=self.actors, **errors):
+        work = partial(ScoringPredictor, asked=self.asked)
+        for batch in stream_predictions(
+            self.bundle, blocks, read, work, self.batch_size, KEEP, actors=self.actors, **errors
+        ):
             yield batch.select(ANSWERED.names).cast(ANSWERED)
 
 
-def from_files(means: Means, rows: pa.Table, known: Digests) -> Iterator[pa.Table]:
+def from_files(means: BatchInference, rows: pa.Table, known: Digests) -> Iterator[pa.Table]:
     """Answers from the files themselves.
 
     A file that kills its reader takes its block with it. What has no answer then is read alone: what kills its reader
@@ -81,13 +83,13 @@ def from_files(means: Means, rows: pa.Table, known: Digests) -> Iterator[pa.Tabl
     yield from answers(rows, attempts=2, skip=True)
     if not left.any():
         return
-    dead = deadly(rows.filter(pa.array(left)), read)
+    dead = find_crashing_files(rows.filter(pa.array(left)), read)
     left[np.searchsorted(numbers, np.array(dead, np.int64))] = False
     yield refused(dead)
     yield from answers(rows.filter(pa.array(left)), attempts=4, skip=False)
 
 
-def deadly(rows: pa.Table, read: partial[Iterator[pa.Table]]) -> list[int]:
+def find_crashing_files(rows: pa.Table, read: partial[Iterator[pa.Table]]) -> list[int]:
     """The `row` of each file whose reader dies, twice, when it reads nothing else; it gives up where none does.
 
     Raises:
@@ -125,7 +127,7 @@ def refused(rows: Sequence[int]) -> pa.Table:
     return pa.Table.from_pylist(found, schema=ANSWERED)
 
 
-def from_cache(means: Means, cache: PixelCache, rows: pa.Table) -> Iterator[pa.Table]:
+def from_cache(means: BatchInference, cache: PixelCache, rows: pa.Table) -> Iterator[pa.Table]:
     """Answers from the pixel cache of a snapshot, without any decoding.
 
     The cache holds what the files held when it was built, which is what the snapshot says that they hold.

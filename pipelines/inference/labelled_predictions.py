@@ -15,13 +15,13 @@ from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
 from chestai.model import seen_patients
 from chestai.model.bundle import Bundle
-from pipelines.inference.engine import infer
+from pipelines.inference.engine import infer_logits
 
 COLUMNS = ("path", "patient_id", "source", "age_years", "sex", "view", "split", "height", "width")
 
 
 @dataclass(frozen=True)
-class Answers:
+class LabelledPredictions:
     """N images with an answer.
 
     findings: F names, the columns of both arrays. logits: float64 (N, F). targets: float32 (N, F), 1, 0 or NaN. rows:
@@ -38,19 +38,21 @@ class Answers:
     def patients(self) -> NDArray[np.str_]:
         """(N,) keys of the images' patients: an ID means a person only within its source."""
         pairs = zip(self.column("source"), self.column("patient_id"), strict=True)
-        return np.array([seen_patients.key(source, patient_id) for source, patient_id in pairs], dtype=str)
+        return np.array([seen_patients.patient_hash(source, patient_id) for source, patient_id in pairs], dtype=str)
 
     def column(self, name: str) -> list[Any]:
         """A column of `rows`."""
         return list(self.rows[name].to_pylist())
 
-    def of(self, split: str) -> "Answers":
+    def of(self, split: str) -> "LabelledPredictions":
         """Those of one split."""
         return self.chosen(np.flatnonzero(np.equal(np.array(self.column("split"), dtype=str), split)))
 
-    def chosen(self, places: NDArray[np.intp]) -> "Answers":
+    def chosen(self, places: NDArray[np.intp]) -> "LabelledPredictions":
         """Those at the given places."""
-        return Answers(self.findings, self.logits[places], self.targets[places], self.rows.take(places), self.unread)
+        return LabelledPredictions(
+            self.findings, self.logits[places], self.targets[places], self.rows.take(places), self.unread
+        )
 
 
 def rows_of(lake: Lake, snapshot: Snapshot, splits: Collection[str]) -> pa.Table:
@@ -59,25 +61,25 @@ def rows_of(lake: Lake, snapshot: Snapshot, splits: Collection[str]) -> pa.Table
     return usable.filter(pc.is_in(usable["split"], pa.array(sorted(splits))))
 
 
-def of_bundle(
+def predict_labelled(
     bundle: Bundle, lake: Lake, snapshot: Snapshot, splits: Collection[str], batch_size: int, screen: Screen
-) -> Answers:
+) -> LabelledPredictions:
     """Run a bundle over every readable image of some splits."""
     rows = rows_of(lake, snapshot, splits)
-    scored = infer(bundle, rows.select(["image_id", "path"]), batch_size, screen, "evaluate")
-    return matched(
+    scored = infer_logits(bundle, rows.select(["image_id", "path"]), batch_size, screen, "evaluate")
+    return match_predictions(
         rows, snapshot, bundle.card.findings, scored.image_ids, scored.logits, Counter(scored.unread.values())
     )
 
 
-def matched(
+def match_predictions(
     rows: pa.Table,
     snapshot: Snapshot,
     findings: Sequence[str],
     image_ids: Sequence[str],
     logits: NDArray[Any],
     unread: Mapping[str, int],
-) -> Answers:
+) -> LabelledPredictions:
     """Logits of some of the labelled rows beside their targets.
 
     Args:
@@ -93,4 +95,4 @@ def matched(
         if finding in snapshot.vocabulary:
             targets[:, column] = known[:, snapshot.vocabulary.index(finding)]
     kept = taken.select(["image_id", *COLUMNS])
-    return Answers(tuple(findings), np.asarray(logits, np.float64), targets, kept, dict(unread))
+    return LabelledPredictions(tuple(findings), np.asarray(logits, np.float64), targets, kept, dict(unread))

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from chestai.model.bundle import Card, forward
 from chestai.model.classifier import Classifier
-from chestai.model.ensemble import Committee
-from chestai.model.runtimes import Runtime, ready
+from chestai.model.ensemble import Ensemble
+from chestai.model.runtimes import Runtime, open_session
 
 # runtime: what computed it (`model.runtimes.Ready`). logits: F, uncalibrated. evidence: float32 (F, rows, columns) as
 # bytes, see `model.classifier.Output`. embedding: float32, C of each member. The latter two null where not asked for.
@@ -28,7 +28,7 @@ ANSWER = pa.struct(
 
 
 @dataclass(frozen=True)
-class Asked:
+class OutputOptions:
     """What a run wants of each image, beside logits, and what computes it."""
 
     runtime: Runtime
@@ -36,14 +36,14 @@ class Asked:
     embeddings: bool = False
 
 
-class Answering:
+class ScoringPredictor:
     """The work of scoring: an `ANSWER` an image."""
 
     answer = ANSWER
 
-    def __init__(self, card: Card, network: Classifier | Committee, asked: Asked) -> None:
+    def __init__(self, card: Card, network: Classifier | Ensemble, asked: OutputOptions) -> None:
         self.asked = asked
-        self.forward = ready(network, asked.runtime, str(next(network.parameters()).device))
+        self.forward = open_session(network, asked.runtime, str(next(network.parameters()).device))
 
     def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
         found = self.forward(pixels)
@@ -60,7 +60,7 @@ class Answering:
         return answers
 
 
-class Work(Protocol):
+class Predictor(Protocol):
     """What an actor does with a batch."""
 
     @property
@@ -70,15 +70,17 @@ class Work(Protocol):
         """`uint8` (N, S, S) and the N rows that they belong to -> N values of the type `answer`."""
 
 
-Worker = Callable[[Card, Classifier | Committee], Work]  # makes a work in its actor, with the network on its device
+PredictorFactory = Callable[
+    [Card, Classifier | Ensemble], Predictor
+]  # makes a work in its actor, with the network on its device
 
 
-class Logits:
+class LogitsPredictor:
     """The work of `infer`: a list of F logits an image."""
 
     answer = pa.list_(pa.float32())
 
-    def __init__(self, card: Card, network: Classifier | Committee) -> None:
+    def __init__(self, card: Card, network: Classifier | Ensemble) -> None:
         self.network = network
 
     def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:

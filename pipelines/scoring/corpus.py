@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from chestai.errors import UserError
-from chestai.lake.lake import Lake, why_not
+from chestai.lake.lake import Lake, storage_error_line
 from chestai.lake.schemas import IMAGES
 from chestai.lake.snapshot import Snapshot
-from pipelines.data.files import Folder
+from pipelines.data.files import InputFolder
 
 LAKE = "lake"
 
@@ -84,7 +84,7 @@ def of_lake(lake: Lake, split: str | None = None) -> Corpus:
         if not images.num_rows:
             raise UserError(f"score.split={split} has no image in {name}: choose one of {known}")
         name = f"{name}, {split}"
-    refused = why_not(images)
+    refused = storage_error_line(images)
     free = pc.is_null(refused)
     columns = {
         "image_id": images["image_id"],
@@ -103,7 +103,7 @@ def of_folder(root: str) -> Corpus:
     Raises:
         UserError: there is no such folder, or no such file in it.
     """
-    folder = Folder.at(root, ": name a folder, or corpus=lake", "corpus")
+    folder = InputFolder.at(root, ": name a folder, or corpus=lake", "corpus")
     files = folder.images(lambda name: True)
     seen = pa.array([may_be_image(name) for name in files["key"].to_pylist()], pa.bool_())
     images = files.filter(seen)

@@ -12,13 +12,13 @@ from chestai.clock import now
 from chestai.config.schema import Score
 from chestai.imaging import preprocess
 from chestai.imaging.errors import Unreadable
-from chestai.imaging.heatmap import heatmap, shown
-from chestai.lake.atomic_write import replacing
+from chestai.imaging.heatmap import heatmap, is_shown
+from chestai.lake.atomic_write import atomic_write
 from chestai.lake.files import read_bytes
 from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
-from chestai.model.registry import Registered
-from chestai.pages.gallery import Case, gallery, shrink
+from chestai.model.registry import RegisteredModel
+from chestai.pages.gallery import GalleryImage, gallery, shrink
 from pipelines.scoring.corpus import Corpus
 from pipelines.scoring.ledger import read_scores
 
@@ -26,7 +26,7 @@ WORKLIST = ("rank", "image_id", "bucket", "triage_score", "driven_by", "findings
 AT_ONCE = 8  # images of the gallery that are forwarded together
 
 
-def write(wanted: Score, out: Lake, model: Registered, corpus: Corpus) -> dict[str, str]:
+def write(wanted: Score, out: Lake, model: RegisteredModel, corpus: Corpus) -> dict[str, str]:
     """Write the files that are named; give what was written, by kind.
 
     `csv`, `parquet`: a row a file of the corpus, see `read_scores`. `worklist`: the queue as a CSV, see `worklist`.
@@ -38,7 +38,7 @@ def write(wanted: Score, out: Lake, model: Registered, corpus: Corpus) -> dict[s
         return {}
     scores = read_scores(out, model.version, corpus.rows)
     for name, path in named.items():
-        with replacing(path) as part:
+        with atomic_write(path) as part:
             if name == "csv":
                 pacsv.write_csv(scores, part)
             elif name == "parquet":
@@ -74,7 +74,7 @@ def worklist(scores: pa.Table, bundle: Bundle) -> pa.Table:
             {
                 "rank": rank,
                 "driven_by": ", ".join(f"{finding} {weighted:.2f}" for finding, weighted in drivers),
-                "findings": ", ".join(finding for finding, value in pairs if shown(value, points.get(finding))),
+                "findings": ", ".join(finding for finding, value in pairs if is_shown(value, points.get(finding))),
             }
         )
     schema = pa.schema({"rank": pa.int64(), "driven_by": pa.string(), "findings": pa.string()})
@@ -83,7 +83,7 @@ def worklist(scores: pa.Table, bundle: Bundle) -> pa.Table:
     return pa.table({name: (more if name in schema.names else queue)[name] for name in WORKLIST})
 
 
-def page(scores: pa.Table, most: int, model: Registered, corpus: Corpus) -> str:
+def page(scores: pa.Table, most: int, model: RegisteredModel, corpus: Corpus) -> str:
     """The gallery as HTML. Its maps are computed here; its numbers are those of the scores."""
     scored = scores.filter(pc.is_null(scores["not_scored"]))
     first = scored.slice(0, most)
@@ -107,7 +107,7 @@ def page(scores: pa.Table, most: int, model: Registered, corpus: Corpus) -> str:
     )
 
 
-def _cases(bundle: Bundle, rows: list[tuple[dict[str, Any], str]]) -> Iterator[Case]:
+def _cases(bundle: Bundle, rows: list[tuple[dict[str, Any], str]]) -> Iterator[GalleryImage]:
     for at in range(0, len(rows), AT_ONCE):
         read = []
         for row, path in rows[at : at + AT_ONCE]:
@@ -122,10 +122,10 @@ def _cases(bundle: Bundle, rows: list[tuple[dict[str, Any], str]]) -> Iterator[C
             yield _case(bundle, row, shrink(grey), planes)
 
 
-def _case(bundle: Bundle, row: Mapping[str, Any], small: preprocess.Grey, planes: Any) -> Case:
+def _case(bundle: Bundle, row: Mapping[str, Any], small: preprocess.Grey, planes: Any) -> GalleryImage:
     names = bundle.card.findings
     probabilities = {finding: float(row[f"prob_{finding}"]) for finding in names}
-    return Case(
+    return GalleryImage(
         image_id=row["image_id"],
         bucket=row["bucket"],
         score=row["triage_score"],

@@ -77,7 +77,7 @@ def contents_schema(findings: Sequence[str]) -> pa.Schema:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ScoringPlan:
     """What is to be done, as masks over the rows of a corpus. A row that is none of the first three is to be read.
 
     done: its row in the ledger stands. refused: the ledger does not say yet that no network may see it. known: its
@@ -94,7 +94,7 @@ class Plan:
         return ~(self.done | self.refused | self.known)
 
 
-def plan(corpus: pa.Table, files: pa.Table, contents: pa.Table, force: bool = False, gate: bool = True) -> Plan:
+def plan(corpus: pa.Table, files: pa.Table, contents: pa.Table, force: bool = False, gate: bool = True) -> ScoringPlan:
     """Compare a corpus with a ledger.
 
     A row stands if the file has not changed since (size and time, or content where the corpus states it) and, unless
@@ -111,7 +111,7 @@ def plan(corpus: pa.Table, files: pa.Table, contents: pa.Table, force: bool = Fa
     replaced = _mask(pc.is_valid(at))
     if force:
         nothing = np.zeros(corpus.num_rows, bool)
-        return Plan(nothing, refused, nothing, replaced)
+        return ScoringPlan(nothing, refused, nothing, replaced)
     unchanged = pc.and_(pc.equal(corpus["bytes"], old["bytes"]), pc.equal(corpus["changed_ns"], old["changed_ns"]))
     stated = pc.equal(corpus["sha256"], old["sha256"])
     passing = [FILE_MISSING] if gate else [FILE_MISSING, OUT_OF_DISTRIBUTION]
@@ -120,7 +120,7 @@ def plan(corpus: pa.Table, files: pa.Table, contents: pa.Table, force: bool = Fa
     done = ~refused & (_mask(unchanged) | _mask(stated)) & stands
     done |= refused & _mask(pc.equal(corpus["refused"], old["reason"]))
     known = ~refused & ~done & _scored(corpus["sha256"], contents)
-    return Plan(done, refused & ~done, known, replaced)
+    return ScoringPlan(done, refused & ~done, known, replaced)
 
 
 def _scored(sha256: pa.ChunkedArray, contents: pa.Table) -> NDArray[np.bool_]:
@@ -133,7 +133,7 @@ def _mask(values: pa.ChunkedArray | pa.Array) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True)
-class Counts:
+class ScoreCounts:
     """Images of a corpus: scored now, scored before, not scored by reason; and of those scored, by bucket."""
 
     scored: int
@@ -162,7 +162,7 @@ class Ledger:
     def files(self) -> str:
         return f"scores/{self.version}-files"
 
-    def plan(self, corpus: pa.Table, force: bool, gate: bool) -> Plan:
+    def plan(self, corpus: pa.Table, force: bool, gate: bool) -> ScoringPlan:
         """See `plan`. For ten million files and contents it takes some 5 GB for its while."""
         files = self.lake.read(self.files, columns=["path", "bytes", "changed_ns", "sha256", "reason"])
         return plan(corpus, files, self._scored()[0], force, gate)
@@ -197,7 +197,7 @@ class Ledger:
             elif rows.num_rows:
                 self.lake.write(table, rows, mode="append")
 
-    def counts(self, corpus: pa.Table, before: Plan) -> Counts:
+    def counts(self, corpus: pa.Table, before: ScoringPlan) -> ScoreCounts:
         """What the ledger says of a corpus now; `before` is what was to be done."""
         files = self.lake.read(self.files, columns=["path", "sha256", "reason"])
         files = files.take(pc.index_in(corpus["path"], value_set=files["path"]))
@@ -209,10 +209,10 @@ class Ledger:
         reasons = Counter(files["reason"].filter(pa.array(~scored)).to_pylist())
         now, already = int((scored & ~before.done).sum()), int((scored & before.done).sum())
         assert now + already + reasons.total() == corpus.num_rows == buckets.total() + reasons.total()
-        return Counts(now, already, dict(sorted(reasons.items())), {one: buckets[one] for one in BUCKETS})
+        return ScoreCounts(now, already, dict(sorted(reasons.items())), {one: buckets[one] for one in BUCKETS})
 
 
-def opened(
+def open_ledger(
     lake: Lake, version: int, card: Card, heatmaps: bool = False, embeddings: bool = False
 ) -> tuple[Ledger, bool]:
     """The ledger of a model version, made where there is none; and whether scores of another model were dropped.

@@ -14,31 +14,31 @@ from chestai.lake.lake import Lake
 from chestai.metrics.ranking import auroc, mean_of_defined
 from chestai.model.bundle import Card, forward
 from chestai.model.classifier import Classifier
-from chestai.model.ensemble import Committee
-from chestai.model.registry import Registered, Registry
-from chestai.model.runtimes import Runtime, ready
-from chestai.model.runtimes.effect import Effect
-from pipelines.inference.engine import answered
-from pipelines.inference.labelled_predictions import matched, rows_of
+from chestai.model.ensemble import Ensemble
+from chestai.model.registry import RegisteredModel, Registry
+from chestai.model.runtimes import Runtime, open_session
+from chestai.model.runtimes.effect import RuntimeEffect
+from pipelines.inference.engine import run_predictor
+from pipelines.inference.labelled_predictions import match_predictions, rows_of
 
 IMAGES, SEED = 500, 17
 
 
-class Both:
+class PrecisionPredictor:
     """Logits in fp32 by torch, the reference, and by the runtime in question."""
 
     answer = pa.struct({"reference": pa.list_(pa.float32()), "other": pa.list_(pa.float32())})
 
-    def __init__(self, card: Card, network: Classifier | Committee, runtime: Runtime) -> None:
+    def __init__(self, card: Card, network: Classifier | Ensemble, runtime: Runtime) -> None:
         self.reference = partial(forward, network)
-        self.other = ready(network, runtime, str(next(network.parameters()).device))
+        self.other = open_session(network, runtime, str(next(network.parameters()).device))
 
     def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
         pairs = zip(self.reference(pixels).logits.tolist(), self.other(pixels).logits.tolist(), strict=True)
         return [{"reference": reference, "other": other} for reference, other in pairs]
 
 
-def admit(config: Config, registry: Registry, model: Registered, screen: Screen) -> None:
+def check_precision(config: Config, registry: Registry, model: RegisteredModel, screen: Screen) -> None:
     """Let a run with the runtime of the config pass, or refuse it. Ray is connected.
 
     What was measured is a tag of the version in the registry, so that the endpoint knows it too.
@@ -60,7 +60,7 @@ def admit(config: Config, registry: Registry, model: Registered, screen: Screen)
     screen.say(told)
 
 
-def _measured(config: Config, lake: Lake, model: Registered, screen: Screen) -> Effect:
+def _measured(config: Config, lake: Lake, model: RegisteredModel, screen: Screen) -> RuntimeEffect:
     bundle, precision = model.bundle, config.runtime.precision
     try:
         snapshot = lake.snapshot(bundle.card.snapshot)
@@ -69,17 +69,19 @@ def _measured(config: Config, lake: Lake, model: Registered, screen: Screen) -> 
         raise UserError(f"runtime.precision={precision} is checked on val images first: {error}") from error
     chosen = np.random.default_rng(SEED).permutation(rows.num_rows)[:IMAGES]
     rows = rows.take(pa.array(np.sort(chosen)))
-    work = partial(Both, runtime=Runtime.of(config.runtime))
-    found = answered(bundle, rows.select(["image_id", "path"]), work, config.score.batch_size, screen, "check").answers
+    work = partial(PrecisionPredictor, runtime=Runtime.of(config.runtime))
+    found = run_predictor(
+        bundle, rows.select(["image_id", "path"]), work, config.score.batch_size, screen, "check"
+    ).answers
     if not found:
         raise UserError(
             f"runtime.precision={precision} is checked on val images first, and none can be read: take fp32"
         )
     logits = {name: np.array([one[name] for one in found.values()], np.float32) for name in ("reference", "other")}
-    targets = matched(rows, snapshot, bundle.card.findings, list(found), logits["other"], {}).targets
+    targets = match_predictions(rows, snapshot, bundle.card.findings, list(found), logits["other"], {}).targets
     reference, other = (bundle.calibration.apply(one) for one in logits.values())
     apart = np.abs(reference - other)
-    return Effect(
+    return RuntimeEffect(
         images=len(found),
         mean=float(apart.mean()),
         most=float(apart.max()),

@@ -11,13 +11,13 @@ import pyarrow as pa
 
 from chestai.cli.main import last_line
 from chestai.errors import UserError
-from chestai.lake.atomic_write import replacing
+from chestai.lake.atomic_write import atomic_write
 
 EVERY_S = 2.0
 
 
 @dataclass
-class Status:
+class StatusFile:
     """The file at a path or URI, None: nowhere. Its JSON object always has the keys that follow.
 
     state: running, done or failed. done, total: images, those of former runs included; null: not known yet. buckets: of
@@ -57,7 +57,7 @@ class Status:
             return
         nothing: dict[str, Any] = dict.fromkeys(("images_per_second", "eta_seconds", "detail", "result"))
         told = {"state": state, "done": self.done, "total": self.total, "buckets": {}, **nothing, **more}
-        with replacing(self.path) as part:
+        with atomic_write(self.path) as part:
             part.write_text(json.dumps(told))
         self.written = time.monotonic()
 
@@ -70,13 +70,13 @@ class Status:
 
 
 @contextlib.contextmanager
-def watched(path: str | None) -> Iterator[Status]:
+def with_status(path: str | None) -> Iterator[StatusFile]:
     """The status of the run in the block; an error that leaves it is told as one line, and raised.
 
     Raises:
         UserError: the file cannot be written.
     """
-    status = Status(path)
+    status = StatusFile(path)
     try:
         status.write("running")
     except (OSError, ValueError, pa.ArrowException) as error:

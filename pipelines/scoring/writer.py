@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from chestai.clock import now
-from chestai.imaging.heatmap import shown
-from chestai.model.registry import Registered
+from chestai.imaging.heatmap import is_shown
+from chestai.model.registry import RegisteredModel
 from pipelines.data.digest_set import Digests, digests, new, plus
 from pipelines.inference.fault_isolation import CRASHES_READER
 from pipelines.scoring.corpus import Corpus
-from pipelines.scoring.ledger import FILES, HEATMAPS, Ledger, Plan, contents_schema
+from pipelines.scoring.ledger import FILES, HEATMAPS, Ledger, ScoringPlan, contents_schema
 
 MOST_PENDING = 50_000  # rows that wait for their commit
 
@@ -39,9 +39,9 @@ class Writer:
     """
 
     corpus: Corpus
-    model: Registered
+    model: RegisteredModel
     book: Ledger
-    todo: Plan
+    todo: ScoringPlan
     seconds: float
     anew: bool
     buckets: Counter[str] = field(default_factory=Counter)
@@ -123,7 +123,7 @@ class Writer:
         return [
             {"finding": finding, "rows": shape[0], "columns": shape[1], "evidence": plane.tobytes()}
             for finding, probability, plane in zip(self.findings, probabilities, planes, strict=True)
-            if shown(probability, points.get(finding))
+            if is_shown(probability, points.get(finding))
         ]
 
     def _wait(self, contents: pa.Table, files: pa.Table, rows: NDArray[np.integer[Any]]) -> None:

@@ -15,7 +15,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from chestai.lake.delta import Part, commit, write_part
 from chestai.lake.files import read_bytes
 from chestai.lake.lake import Lake
-from pipelines.spark.python_workers import quick
+from pipelines.spark.python_workers import without_zip_rescan
 
 ROWS_A_FILE = 200_000  # a reader wants few, large files
 
@@ -29,7 +29,9 @@ def read_lines(spark: SparkSession, locations: Sequence[str]) -> DataFrame:
     """The lines of text files that are not blank: location, line (from 1), text without its end (LF or CRLF)."""
     schema = "location string, line int, text string"
     return (
-        _of_files(spark, locations).mapInArrow(quick(_lines), schema).repartition(spark.sparkContext.defaultParallelism)
+        _of_files(spark, locations)
+        .mapInArrow(without_zip_rescan(_lines), schema)
+        .repartition(spark.sparkContext.defaultParallelism)
     )
 
 
@@ -48,7 +50,7 @@ def read_delta(spark: SparkSession, lake: Lake, table: str, schema: pa.Schema) -
     found = None if lake.version(table) is None else DeltaTable(lake.uri(table))
     fits = found is not None and [column.name for column in found.schema().fields] == schema.names
     locations = found.file_uris() if found is not None and fits else []
-    return _of_files(spark, locations).mapInArrow(quick(_rows), from_arrow_schema(schema))
+    return _of_files(spark, locations).mapInArrow(without_zip_rescan(_rows), from_arrow_schema(schema))
 
 
 def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -79,7 +81,7 @@ def to_delta(rows: DataFrame, count: int, lake: Lake, table: str, schema: pa.Sch
 
 def _write_parts(rows: DataFrame, count: int, lake: Lake, table: str, schema: pa.Schema) -> list[Part]:
     gathered = rows.coalesce(1 + count // ROWS_A_FILE).sortWithinPartitions(*schema.names[:3])
-    written = gathered.mapInArrow(quick(_writer(lake, table, schema)), "part string").collect()
+    written = gathered.mapInArrow(without_zip_rescan(_writer(lake, table, schema)), "part string").collect()
     return [Part.from_row(part) for part in written]
 
 

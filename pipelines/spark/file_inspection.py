@@ -27,7 +27,7 @@ from chestai.imaging.errors import Unreadable
 from chestai.lake.files import read_bytes
 from chestai.lake.lake import Lake
 from pipelines.spark.arrow_io import read_delta, to_delta
-from pipelines.spark.python_workers import quick
+from pipelines.spark.python_workers import without_zip_rescan
 
 KNOWN = "etl/inspected"
 FORM = 1  # of what follows: raise it when the same file gives other facts than before
@@ -130,7 +130,7 @@ def _read(files: DataFrame, count: int, columns: Sequence[str], seen: Accumulato
     a_task = min(max(a_core // 4, SMALLEST_TASK), LARGEST_TASK)
     fields = files.select(*columns).schema.fields
     schema = StructType([*fields, *from_arrow_schema(FACTS).fields])
-    return files.repartition(1 + count // a_task).mapInArrow(quick(_inspector(columns, seen)), schema)
+    return files.repartition(1 + count // a_task).mapInArrow(without_zip_rescan(_inspector(columns, seen)), schema)
 
 
 def _inspector(

@@ -15,7 +15,7 @@ from pipelines.spark.arrow_io import from_arrow
 
 
 @dataclass(frozen=True)
-class Input:
+class SourceInput:
     """A source of a build.
 
     Attributes:
@@ -29,7 +29,7 @@ class Input:
     listing: pa.Table
 
 
-def find_inputs(config: Config) -> list[Input]:
+def find_inputs(config: Config) -> list[SourceInput]:
     """All sources of the configuration, their inputs checked and listed.
 
     Raises:
@@ -43,17 +43,17 @@ def find_inputs(config: Config) -> list[Input]:
         listing = source.listing()
         if not listing.num_rows and not source.keeps_missing:
             raise UserError(f"source.root={setting.root} holds no image file at any depth")
-        found.append(Input(setting.name, source, source.has_lists and config.split.by != "hash", listing))
+        found.append(SourceInput(setting.name, source, source.has_lists and config.split.by != "hash", listing))
     return found
 
 
-def gather_entries(spark: SparkSession, inputs: Sequence[Input], vocabulary: Sequence[str]) -> DataFrame:
+def gather_entries(spark: SparkSession, inputs: Sequence[SourceInput], vocabulary: Sequence[str]) -> DataFrame:
     """Label rows as `sources.tables.ENTRY`, and source, rank, official, keeps_missing.
 
     Targets are in the common vocabulary: null for what a source does not label.
     """
 
-    def entries(rank: int, one: Input) -> DataFrame:
+    def entries(rank: int, one: SourceInput) -> DataFrame:
         place = {name: at for at, name in enumerate(one.source.vocabulary)}
         known = [F.col("targets")[place[name]] if name in place else F.lit(None).cast("float") for name in vocabulary]
         columns = {
@@ -69,10 +69,10 @@ def gather_entries(spark: SparkSession, inputs: Sequence[Input], vocabulary: Seq
     return _union(entries(rank, one) for rank, one in enumerate(inputs))
 
 
-def gather_files(spark: SparkSession, inputs: Sequence[Input]) -> DataFrame:
+def gather_files(spark: SparkSession, inputs: Sequence[SourceInput]) -> DataFrame:
     """Files as `pipelines.data.files.LISTING`, their path absolute, and source."""
 
-    def files(one: Input) -> DataFrame:
+    def files(one: SourceInput) -> DataFrame:
         rows = from_arrow(spark, one.listing)
         under = F.concat(F.lit(one.source.folder.location("")), F.col("path"))
         return rows.withColumns({"source": F.lit(one.name), "path": under})
@@ -80,7 +80,7 @@ def gather_files(spark: SparkSession, inputs: Sequence[Input]) -> DataFrame:
     return _union(map(files, inputs))
 
 
-def gather_boxes(spark: SparkSession, inputs: Sequence[Input]) -> DataFrame:
+def gather_boxes(spark: SparkSession, inputs: Sequence[SourceInput]) -> DataFrame:
     """Boxes as `sources.tables.BOX`, and source."""
     return _union(one.source.boxes(spark).withColumn("source", F.lit(one.name)) for one in inputs)
 

@@ -14,7 +14,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def quick(function: Callable[P, T]) -> Callable[P, T]:
+def without_zip_rescan(function: Callable[P, T]) -> Callable[P, T]:
     """A function for `mapInArrow` or `pandas_udf` that spares the tasks after it that reading."""
 
     @functools.wraps(function)

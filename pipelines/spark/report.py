@@ -10,7 +10,7 @@ from chestai.lake.schemas import IMAGES
 from chestai.lake.snapshot import Snapshot
 
 
-def run(config: Config, screen: Screen) -> None:
+def show_history(config: Config, screen: Screen) -> None:
     """Print a line a build.
 
     Raises:
@@ -37,7 +37,7 @@ def _row(build: Snapshot) -> list[str]:
     ]
 
 
-def show(config: Config, lake: Lake, snapshot: Snapshot) -> str:
+def write_report(config: Config, lake: Lake, snapshot: Snapshot) -> str:
     """Write `reports/etl-<snapshot>.html` unless it is there, and return its location.
 
     With a remote lake and no MLflow server (`tracking.uri`) there is nowhere to log it.

@@ -16,8 +16,8 @@ import raydp
 from pyspark.sql import SparkSession
 from raydp.spark.ray_cluster_master import RAYDP_SPARK_MASTER_SUFFIX
 
-from chestai.cli.signals import postponed_interrupts
-from chestai.config.schema import Spark
+from chestai.cli.signals import defer_interrupts
+from chestai.config.schema import SparkSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,7 +49,7 @@ GONE_S = 30.0
 
 
 @contextlib.contextmanager
-def session(name: str, spark: Spark) -> Iterator[SparkSession]:
+def session(name: str, spark: SparkSettings) -> Iterator[SparkSession]:
     """Start Spark on the connected Ray, and give its cores and memory back at the end.
 
     Inside a session that is open already, this does nothing.
@@ -65,7 +65,7 @@ def session(name: str, spark: Spark) -> Iterator[SparkSession]:
     try:
         # Interrupted in its start, Spark would leave its Java behind. Its own handler of Ctrl-C calls Java in the
         # middle of another call, whose error hides the interrupt.
-        with postponed_interrupts():
+        with defer_interrupts():
             session = raydp.init_spark(
                 name,
                 num_executors=spark.executors,

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from chestai.config.schema import Split
 from chestai.errors import UserError
-from pipelines.spark.python_workers import quick
+from pipelines.spark.python_workers import without_zip_rescan
 
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS = (TRAIN, VAL, TEST)
@@ -51,7 +51,7 @@ def split_column(split: Split) -> Callable[[str, str], Column]:
     def splits(patients: pd.Series, listed: pd.Series) -> pd.Series:
         return splits_of(patients, listed, split)
 
-    return F.pandas_udf(quick(splits), "string")  # type: ignore[call-overload]
+    return F.pandas_udf(without_zip_rescan(splits), "string")  # type: ignore[call-overload]
 
 
 def refuse_leak(images: DataFrame) -> None:

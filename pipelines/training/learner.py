@@ -15,9 +15,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from chestai.config.schema import Config
 from chestai.model.augment import augment, draw
 from chestai.model.classifier import Classifier
-from chestai.model.losses import known, make_loss
+from chestai.model.losses import known_targets, make_loss
 from chestai.model.sync_batchnorm import synchronise
-from pipelines.data.sampler import Share
+from pipelines.data.sampler import StepShare
 
 
 class Learner:
@@ -60,7 +60,7 @@ class Learner:
         """The network to measure and to keep: the moving average where there is one."""
         return self.average.module if self.average is not None else self.network  # type: ignore[return-value]
 
-    def step(self, pixels: Tensor, targets: Tensor, share: Share, epoch: int) -> Tensor:
+    def step(self, pixels: Tensor, targets: Tensor, share: StepShare, epoch: int) -> Tensor:
         """One step on this worker's share of it.
 
         The gradient is that of the mean loss over all known labels of the step, whoever has them.
@@ -78,7 +78,7 @@ class Learner:
             share.total, torch.Generator().manual_seed(seeds[0])
         )  # of the whole step: see chestai.model.augment
         pixels = augment(pixels, draws[share.first : share.first + share.count], self.augmentation)
-        labels = known(targets)
+        labels = known_targets(targets)
         total = labels.clone()
         if self.workers > 1:
             dist.all_reduce(total)

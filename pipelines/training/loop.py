@@ -22,7 +22,7 @@ from chestai.model.bundle import forward
 from chestai.model.classifier import Classifier
 from chestai.model.losses import make_loss, masked_mean
 from pipelines.data.loader import epoch, in_background, whole
-from pipelines.data.pixel_cache import Store
+from pipelines.data.pixel_cache import ImageStore
 from pipelines.data.sampler import epoch_order
 from pipelines.training.learner import Learner
 
@@ -32,7 +32,7 @@ ASK_EVERY = 10  # steps between looks at the clock on which workers must agree
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """How far the training is, as a checkpoint keeps it.
 
     epoch: epochs that are done. step: steps that are done of the next one. losses, labels: their sum so far in that
@@ -48,7 +48,7 @@ class Progress:
 
 
 @dataclass
-class Clock:
+class EpochTimer:
     """Times of one epoch, in seconds, and the images of all workers."""
 
     started: float = field(default_factory=time.monotonic)
@@ -84,7 +84,7 @@ def train_loop(job: dict[str, Any]) -> None:
     """
     config = conf.validate(job["config"])
     settings, board = config.train, job["board"]
-    store: Store = job["train"]
+    store: ImageStore = job["train"]
     context = ray.train.get_context()
     workers, rank = context.get_world_size(), context.get_world_rank()
     _use_cores(context.get_local_world_size(), settings.gpu)
@@ -104,7 +104,7 @@ def train_loop(job: dict[str, Any]) -> None:
     saved = time.monotonic()
     while progress.epoch < settings.epochs and not (settings.patience and progress.since >= settings.patience):
         now = order(progress.epoch)
-        clock, shown = Clock(), 0.0
+        clock, shown = EpochTimer(), 0.0
         totals = torch.tensor([progress.losses, progress.labels] if rank == 0 else [0.0, 0.0], device=device)
         batches = _on_device(epoch(store, now, rank, workers, progress.step), device)
         for batch, pixels, targets in clock.waiting(in_background(batches)):
@@ -133,7 +133,7 @@ def train_loop(job: dict[str, Any]) -> None:
         answers, truth = val_answers(learner.best, job["val"], config.evaluate.batch_size, rank, workers)
         metrics |= val_metrics(answers, truth, make_loss(config.loss, torch.tensor(job["pos_weight"])))
         better = metrics["selection"] > progress.best
-        progress = Progress(
+        progress = TrainingProgress(
             progress.epoch + 1,
             best=max(progress.best, metrics["selection"]),
             since=0 if better else progress.since + 1,
@@ -145,7 +145,7 @@ def train_loop(job: dict[str, Any]) -> None:
 
 
 def val_answers(
-    network: Classifier, store: Store, batch_size: int, rank: int, workers: int
+    network: Classifier, store: ImageStore, batch_size: int, rank: int, workers: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits and targets, float32 (N, F), of the whole val set in storage order, on every worker.
 
@@ -203,19 +203,19 @@ def _use_cores(local_workers: int, gpu: bool) -> None:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_workers))
 
 
-def _resume(learner: Learner) -> Progress:
+def _resume(learner: Learner) -> TrainingProgress:
     """Load the newest checkpoint, if this is a restart; tell how far it is."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
-        return Progress()
+        return TrainingProgress()
     with checkpoint.as_directory() as folder:
         state = torch.load(Path(folder) / STATE, map_location=learner.device, weights_only=True)
     learner.load(state)
-    return Progress(**state["progress"])
+    return TrainingProgress(**state["progress"])
 
 
 def _report(
-    metrics: dict[str, Any], learner: Learner, progress: Progress, val: dict[str, Tensor] | None = None
+    metrics: dict[str, Any], learner: Learner, progress: TrainingProgress, val: dict[str, Tensor] | None = None
 ) -> None:
     """Report metrics, and from rank 0 a checkpoint: the learner, how far it is, and the best network's val answers."""
     if ray.train.get_context().get_world_rank() != 0:
@@ -227,7 +227,7 @@ def _report(
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
-class Board:
+class ProgressBoard:
     """Where rank 0 shows how far it is, for the screen of whoever started the run; lives in an actor."""
 
     def __init__(self) -> None:

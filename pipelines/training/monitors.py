@@ -11,8 +11,8 @@ from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
 from chestai.model.bundle import Bundle
 from chestai.monitoring import features
-from chestai.monitoring.drift import Reference
-from chestai.monitoring.ood_detector import Intake
+from chestai.monitoring.drift import DriftReference
+from chestai.monitoring.ood_detector import OodDetector
 from pipelines.data.loader import stream
 from pipelines.data.pixel_cache import GROUP_ROWS, PixelCache, Pixels, store_of
 
@@ -21,7 +21,9 @@ MOST_BYTES = 2**29  # of them
 FEWEST = 2  # images that an input gate can be fitted on
 
 
-def watched(bundle: Bundle, lake: Lake, snapshot: Snapshot, logits: NDArray[Any], targets: NDArray[Any]) -> Bundle:
+def with_monitors(
+    bundle: Bundle, lake: Lake, snapshot: Snapshot, logits: NDArray[Any], targets: NDArray[Any]
+) -> Bundle:
     """A calibrated bundle with its input gate and drift reference.
 
     The gate is fitted on images of train and val. The reference is of these images' pixels, of the distances of val's
@@ -35,7 +37,7 @@ def watched(bundle: Bundle, lake: Lake, snapshot: Snapshot, logits: NDArray[Any]
     train, val = (images(lake, snapshot, bundle.card.size, split) for split in ("train", "val"))
     readable = np.asarray(val.any(axis=(1, 2)))
     learnt, held_out = train[train.any(axis=(1, 2))], val[readable]
-    intake = Intake.fit(learnt, held_out) if len(learnt) >= FEWEST else None
+    intake = OodDetector.fit(learnt, held_out) if len(learnt) >= FEWEST else None
     scored: NDArray[np.bool_] = readable.copy()
     inputs = dict(features.of_pixels(np.concatenate([learnt, held_out])))
     if intake is not None:
@@ -46,7 +48,7 @@ def watched(bundle: Bundle, lake: Lake, snapshot: Snapshot, logits: NDArray[Any]
     views, outcomes = features.of_views(rows["view"].to_pylist()), features.of_outcomes(list(scored))
     known = ~np.isnan(targets).all(axis=1)
     return with_scores(
-        replace(bundle, intake=intake, drift=Reference.of({**inputs, **views, **outcomes})), logits[known]
+        replace(bundle, intake=intake, drift=DriftReference.of({**inputs, **views, **outcomes})), logits[known]
     )
 
 
@@ -54,7 +56,7 @@ def with_scores(bundle: Bundle, logits: NDArray[Any]) -> Bundle:
     """The bundle with what its calibration and triage rule make of val's logits (N, F) in its drift reference."""
     card = bundle.card
     scores = features.of_scores(bundle.calibration.apply(logits), card.findings, bundle.triage)
-    return replace(bundle, drift=(bundle.drift or Reference({})).updated(Reference.of(scores)))
+    return replace(bundle, drift=(bundle.drift or DriftReference({})).updated(DriftReference.of(scores)))
 
 
 def images(lake: Lake, snapshot: Snapshot, size: int, split: str) -> Pixels:

@@ -15,14 +15,14 @@ from chestai.config.schema import Bce, Config
 from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
 from chestai.model.bundle import Bundle, Card, Member
-from chestai.model.calibrate import calibrated
+from chestai.model.calibrate import recalibrate
 from chestai.model.pretrained import ancestry
 from chestai.model.registry import BUNDLE, Registry
-from chestai.model.seen_patients import Seen, key
+from chestai.model.seen_patients import SeenPatients, patient_hash
 from pipelines.data.label_policy import pos_weight, train_targets
 from pipelines.training.build import new_network, normalisation, triage_rule
 from pipelines.training.loop import STATE
-from pipelines.training.monitors import watched
+from pipelines.training.monitors import with_monitors
 from pipelines.training.tracking import git_commit, packages
 
 
@@ -47,8 +47,8 @@ def register_best(config: Config, registry: Registry, snapshot: Snapshot, result
     patients = (*seen, seen_in_training(registry.lake, snapshot))
     bundle = Bundle(card, network.to(memory_format=torch.channels_last).eval(), patients)
     val = state["val"]["logits"].numpy(), state["val"]["targets"].numpy()
-    bundle = calibrated(bundle, *val, config.train.calibration)
-    return register(watched(bundle, registry.lake, snapshot, *val), registry)
+    bundle = recalibrate(bundle, *val, config.train.calibration)
+    return register(with_monitors(bundle, registry.lake, snapshot, *val), registry)
 
 
 def register(bundle: Bundle, registry: Registry) -> int:
@@ -59,15 +59,15 @@ def register(bundle: Bundle, registry: Registry) -> int:
         return registry.register(bundle, place, {"snapshot": bundle.card.snapshot, "synthetic": bundle.card.synthetic})
 
 
-def seen_in_training(lake: Lake, snapshot: Snapshot) -> Seen:
+def seen_in_training(lake: Lake, snapshot: Snapshot) -> SeenPatients:
     """The patients that a training on this snapshot learns from and chooses by."""
     rows = lake.usable(snapshot, ["source", "patient_id", "split"])
     patients: dict[str, set[str]] = {"train": set(), "val": set(), "test": set()}
     for source, patient_id, split in zip(
         *(rows[name].to_pylist() for name in ("source", "patient_id", "split")), strict=True
     ):
-        patients[split].add(key(source, patient_id))
-    return Seen.of(patients["train"], patients["val"])
+        patients[split].add(patient_hash(source, patient_id))
+    return SeenPatients.of(patients["train"], patients["val"])
 
 
 def _best(result: Result) -> tuple[dict[str, Any], Any]:

@@ -13,17 +13,17 @@ from chestai.notice import RESEARCH_USE
 from serve.api.body_limits import capped
 from serve.api.openapi import FORBIDDEN
 from serve.api.routes import api_keys, heatmaps, infer, jobs, operations, studies
-from serve.api.security import guard
+from serve.api.security import authorise_request
 from serve.api.services import Services
-from serve.monitoring.middleware import Measuring
-from serve.problems import Problem, Refused, documented
+from serve.monitoring.middleware import RequestMetrics
+from serve.problems import ApiError, Problem, documented
 
 log = logging.getLogger("ray.serve")
 
 CODES = {404: "not_found", 405: "method_not_allowed", 413: "upload_too_large"}  # of what FastAPI refuses itself
 
 
-def application(services: Services) -> FastAPI:
+def create_app(services: Services) -> FastAPI:
     """The application over these services. It needs no Ray: any ASGI server runs it."""
     app = FastAPI(
         title="ChestAI",
@@ -38,15 +38,15 @@ def application(services: Services) -> FastAPI:
             **documented(403, **FORBIDDEN),
             **documented(429, too_many_requests="more than auth.requests_per_minute"),
         },
-        dependencies=[Depends(guard)],
+        dependencies=[Depends(authorise_request)],
         lifespan=_lifespan,
     )
-    app.add_middleware(Measuring, notices=services.notices)
+    app.add_middleware(RequestMetrics, notices=services.notices)
     app.state.services = services
     app.add_middleware(capped)
     for routes in (infer, jobs, studies, heatmaps, operations, api_keys):
         app.include_router(routes.router)
-    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(ApiError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _failed)
@@ -62,7 +62,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
+    assert isinstance(error, ApiError)
     return error.problem.response(error.headers)
 
 

@@ -9,30 +9,30 @@ from chestai.config.schema import Modes
 from chestai.model.bundle import Member
 from chestai.monitoring.ood_detector import LATERAL_VIEW, OUT_OF_DISTRIBUTION
 from serve.db.records import Image, Prediction, Review
-from serve.db.worklist import Listed
+from serve.db.worklist import WorklistEntry
 from serve.problems import Problem, documented
 from serve.schemas import (
-    Answer,
-    Batch,
-    Described,
+    ApiKeyInfo,
+    ApiKeyList,
+    BatchResponse,
+    DescribedModel,
     DriftReport,
     DriftWindow,
     Driver,
     FeatureDrift,
-    Findings,
+    FindingsResponse,
     Health,
-    JobAnswer,
-    Key,
-    Keys,
-    Known,
-    Made,
+    ImageRecord,
+    InferResponse,
+    JobResponse,
+    ModelInfo,
+    NewApiKey,
     NotScored,
     Overlay,
-    Reviewed,
-    Served,
-    Studies,
+    ReviewsResponse,
     Timings,
     Triage,
+    WorklistResponse,
 )
 
 NOT_SCORED = {
@@ -85,8 +85,8 @@ UNWATCHED = {"watch_unavailable": "what counts for the endpoint is being restart
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 PNG: dict[str, Any] = {"image/png": BINARY}
 
-_SERVED = Served(name="chestai", version=3, snapshot="20250131T120000-4f2a", synthetic=True, runtime="openvino fp32")
-_FINDINGS = Findings(
+_SERVED = ModelInfo(name="chestai", version=3, snapshot="20250131T120000-4f2a", synthetic=True, runtime="openvino fp32")
+_FINDINGS = FindingsResponse(
     image_id="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     file_name="00000088_000.png",
     probabilities={"Effusion": 0.12, "Mass": 0.07, "Pneumothorax": 0.91},
@@ -94,14 +94,14 @@ _FINDINGS = Findings(
     thresholds_used={"Effusion": 0.4, "Mass": 0.3, "Pneumothorax": 0.5},
     model=_SERVED,
 )
-_ANSWER = Answer(
+_ANSWER = InferResponse(
     **dict(_FINDINGS),
     triage=Triage(score=0.91, bucket="urgent", drivers=[Driver(finding="Pneumothorax", weighted=0.91)]),
     overlays=[Overlay(finding="Pneumothorax", reached=True, png="iVBORw0KGgo=")],
     timings_ms=Timings(decode=9.5, forward=31.0),
 )
 _AT = datetime(2025, 1, 31, 12, tzinfo=UTC)
-_LISTED = Listed(
+_LISTED = WorklistEntry(
     image_id=_FINDINGS.image_id,
     file_name=_FINDINGS.file_name,
     received_at=_AT,
@@ -124,7 +124,7 @@ _REVIEW = Review(
     review_id="0b8f5d7e-2a43-4c57-8f0c-6f6a5c1f3b10",
     at=_AT,
 )
-_KNOWN = Known(
+_KNOWN = ImageRecord(
     image=Image(image_id=_FINDINGS.image_id, received_at=_AT, file_name=_FINDINGS.file_name, height=1024, width=1024),
     predictions=(
         Prediction(
@@ -143,8 +143,10 @@ _KNOWN = Known(
     reviews=(_REVIEW,),
     labels=(),
 )
-_KEY = Key(prefix="k3Jq9XbT", owner="dr.reader", scopes=["read"], created_at=_AT)
-_JOB = JobAnswer(job_id="5d0f5f0e-4d0b-4a57-9f0c-6f6a5c1f3b10", state="queued", done=0, created_at=_AT, updated_at=_AT)
+_KEY = ApiKeyInfo(prefix="k3Jq9XbT", owner="dr.reader", scopes=["read"], created_at=_AT)
+_JOB = JobResponse(
+    job_id="5d0f5f0e-4d0b-4a57-9f0c-6f6a5c1f3b10", state="queued", done=0, created_at=_AT, updated_at=_AT
+)
 _RESULT = {
     "csv": "s3://xray/lake/jobs/5d0f5f0e-4d0b-4a57-9f0c-6f6a5c1f3b10/scores.csv",
     "table": "s3://xray/lake/scores/3",
@@ -165,7 +167,7 @@ _METRICS = """# HELP chestai_images_total Images asked for.
 chestai_images_total{outcome="scored",reason=""} 990.0
 chestai_images_total{outcome="not_scored",reason="truncated"} 10.0
 """
-_CARD = Described(
+_CARD = DescribedModel(
     version=3,
     name="chestai",
     findings=("Effusion", "Mass", "Pneumothorax"),
@@ -190,12 +192,12 @@ def example(answer: BaseModel) -> dict[str, Any]:
 
 FOUND = example(_FINDINGS)
 ANSWERED = example(_ANSWER)
-ANSWERED_EACH = example(Batch(results=[_FINDINGS, NotScored(file_name="cut.png", not_scored=_CUT)]))
-LISTED = example(Studies(studies=[_LISTED], cursor=None))
+ANSWERED_EACH = example(BatchResponse(results=[_FINDINGS, NotScored(file_name="cut.png", not_scored=_CUT)]))
+LISTED = example(WorklistResponse(studies=[_LISTED], cursor=None))
 KNOWN = example(_KNOWN)
-REVIEWED = example(Reviewed(reviews=[_REVIEW]))
-KEYS = example(Keys(keys=[_KEY]))
-MADE = example(Made(key="chestai_k3Jq9XbT_the-secret-that-is-shown-once"))
+REVIEWED = example(ReviewsResponse(reviews=[_REVIEW]))
+KEYS = example(ApiKeyList(keys=[_KEY]))
+MADE = example(NewApiKey(key="chestai_k3Jq9XbT_the-secret-that-is-shown-once"))
 QUEUED = example(_JOB)
 DONE = example(_JOB.model_copy(update={"state": "done", "done": 1197, "total": 1197, "result": _RESULT}))
 CANCELLED = example(_JOB.model_copy(update={"state": "cancelled", "done": 320, "total": 1197}))

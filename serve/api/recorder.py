@@ -11,9 +11,9 @@ from chestai.imaging.preprocess import Grey
 from serve.api.services import Services
 from serve.api.uploads import Upload
 from serve.auth.permissions import Principal
-from serve.db.audit import Event
+from serve.db.audit import AuditEvent
 from serve.db.records import Image, Prediction
-from serve.inference.predictor import Scored
+from serve.inference.predictor import ScoreResult
 from serve.problems import Problem
 
 MOST_NAME = 500  # characters of a file's name
@@ -21,7 +21,9 @@ KEEP_S = 5.0  # until a store that does not answer is given up
 KEEPERS = ThreadPoolExecutor(4, "keep")  # of its own, so that a store that hangs holds up nothing else
 
 
-async def remember(services: Services, who: Principal, action: str, upload: Upload, grey: Grey, scored: Scored) -> None:
+async def record_prediction(
+    services: Services, who: Principal, action: str, upload: Upload, grey: Grey, scored: ScoreResult
+) -> None:
     """Keep an answer. Raises `Refused` where that is impossible."""
     at, image_id = now(), upload.image_id
     uri = await _kept(services, upload)
@@ -47,7 +49,7 @@ async def remember(services: Services, who: Principal, action: str, upload: Uplo
         at=at,
     )
     told = {"model_version": scored.served.version, "bucket": scored.triage.bucket, **_place(upload.uri)}
-    event = Event(actor=who.name, action=action, object=image_id, detail=told, at=at)
+    event = AuditEvent(actor=who.name, action=action, object=image_id, detail=told, at=at)
     await services.keep(lambda: services.store.record(image, prediction, event))
 
 
@@ -64,15 +66,15 @@ async def _kept(services: Services, upload: Upload) -> str | None:
         return None
 
 
-async def remember_refusal(services: Services, who: Principal, action: str, upload: Upload, problem: Problem) -> None:
+async def record_rejection(services: Services, who: Principal, action: str, upload: Upload, problem: Problem) -> None:
     """Keep that a file was asked for and not scored, and why."""
     told = {"not_scored": problem.code, **_place(upload.uri)}
-    await services.note(Event(actor=who.name, action=action, object=upload.image_id, detail=told))
+    await services.note(AuditEvent(actor=who.name, action=action, object=upload.image_id, detail=told))
 
 
-async def remember_unread(services: Services, who: Principal, action: str, uri: str, problem: Problem) -> None:
+async def record_unread(services: Services, who: Principal, action: str, uri: str, problem: Problem) -> None:
     """Keep that a file was named that is not read, and why."""
-    await services.note(Event(actor=who.name, action=action, detail={"not_read": problem.code, **_place(uri)}))
+    await services.note(AuditEvent(actor=who.name, action=action, detail={"not_read": problem.code, **_place(uri)}))
 
 
 def _place(uri: str | None) -> dict[str, str]:

@@ -18,13 +18,13 @@ from chestai.imaging import preprocess
 from chestai.imaging.errors import Unreadable
 from chestai.imaging.heatmap import heatmap, overlay
 from chestai.imaging.preprocess import Grey
-from serve.api.recorder import remember, remember_refusal, remember_unread
+from serve.api.recorder import record_prediction, record_rejection, record_unread
 from serve.api.services import Services
 from serve.api.uploads import Upload, named, received, safe
 from serve.auth.permissions import Principal
-from serve.inference.predictor import Scored
-from serve.problems import Refused, not_scored
-from serve.schemas import Answer, Findings, Flagged, Flags, Overlay, Timings, flagged
+from serve.inference.predictor import ScoreResult
+from serve.problems import ApiError, not_scored
+from serve.schemas import FindingsResponse, FlaggedResponse, FlagTriage, InferResponse, Overlay, Timings, is_flagged
 from serve.storage.uri_reader import fetch
 
 TOP = "top"  # of `explain`: the finding that drives the triage score most, if it reaches its operating point
@@ -33,18 +33,18 @@ DRAWERS = ThreadPoolExecutor(2, "draw")  # so that a request for all findings of
 
 
 @dataclass(frozen=True)
-class Seen:
+class ScoredImage:
     """An image of a request and what the model says of it. decode_ms: including the wait for a core."""
 
     upload: Upload
     grey: Grey
-    scored: Scored
+    scored: ScoreResult
     decode_ms: float
 
-    def findings(self) -> Findings:
+    def findings(self) -> FindingsResponse:
         """What `POST /predict` answers."""
         scored = self.scored
-        return Findings(
+        return FindingsResponse(
             image_id=self.upload.image_id,
             file_name=self.upload.name,
             probabilities=dict(scored.probabilities),
@@ -53,25 +53,27 @@ class Seen:
             model=scored.served,
         )
 
-    def flag(self) -> Flagged:
+    def flag(self) -> FlaggedResponse:
         """What is answered where no number may be shown."""
         bucket = self.scored.triage.bucket
-        return Flagged(
+        return FlaggedResponse(
             image_id=self.upload.image_id,
             file_name=self.upload.name,
-            flagged=flagged(bucket),
-            triage=Flags(bucket=bucket),
+            flagged=is_flagged(bucket),
+            triage=FlagTriage(bucket=bucket),
             model=self.scored.served,
         )
 
-    def told(self, modes: Modes) -> Findings | Flagged:
+    def told(self, modes: Modes) -> FindingsResponse | FlaggedResponse:
         """The findings, where they may be shown."""
         return self.flag() if modes.flag_only else self.findings()
 
-    async def answer(self, asked: Sequence[str]) -> Answer:
+    async def answer(self, asked: Sequence[str]) -> InferResponse:
         """What `POST /infer` answers, overlays included. Raises `Refused` as `explained`."""
-        overlays = await asyncio.gather(*(self._overlay(finding) for finding in explained(self.scored, asked)))
-        return Answer(
+        overlays = await asyncio.gather(
+            *(self._overlay(finding) for finding in findings_to_explain(self.scored, asked))
+        )
+        return InferResponse(
             **dict(self.findings()),
             triage=self.scored.triage,
             overlays=list(overlays),
@@ -79,12 +81,12 @@ class Seen:
         )
 
     async def _overlay(self, finding: str) -> Overlay:
-        png = base64.b64encode(await drawn(self.grey, self.scored, finding)).decode()
+        png = base64.b64encode(await draw_overlay(self.grey, self.scored, finding)).decode()
         point = self.scored.thresholds.get(finding)
         return Overlay(finding=finding, reached=None if point is None else finding in self.scored.positives(), png=png)
 
 
-async def given(services: Services, who: Principal, action: str, request: Request) -> Upload:
+async def receive_image(services: Services, who: Principal, action: str, request: Request) -> Upload:
     """The image of a request, which came with it or is named by its URI.
 
     Raises:
@@ -98,12 +100,12 @@ async def given(services: Services, who: Principal, action: str, request: Reques
         async with services.in_time():
             place, data = await asyncio.to_thread(fetch, uri, services.config.serve.prefixes, limit)
         return Upload(data, safe(place.rsplit("/", 1)[-1]), place)
-    except Refused as refused:
-        await remember_unread(services, who, action, uri, refused.problem)
+    except ApiError as refused:
+        await record_unread(services, who, action, uri, refused.problem)
         raise
 
 
-async def seen(services: Services, who: Principal, action: str, upload: Upload) -> Seen:
+async def score_upload(services: Services, who: Principal, action: str, upload: Upload) -> ScoredImage:
     """Score an image and remember what was said of it.
 
     Args:
@@ -116,25 +118,25 @@ async def seen(services: Services, who: Principal, action: str, upload: Upload) 
         return await _seen(services, who, action, upload)
 
 
-async def _seen(services: Services, who: Principal, action: str, upload: Upload) -> Seen:
+async def _seen(services: Services, who: Principal, action: str, upload: Upload) -> ScoredImage:
     started = time.perf_counter()
     try:
-        grey = await read(upload.data)
+        grey = await decode_image(upload.data)
         decode_ms = (time.perf_counter() - started) * 1000
         scored = await services.score(upload.image_id, grey)
-    except Refused as refused:
+    except ApiError as refused:
         if refused.problem.status == 422:
             services.notices.refused(refused)
-            await remember_refusal(services, who, action, upload, refused.problem)
+            await record_rejection(services, who, action, upload, refused.problem)
         raise
     services.notices.scored(scored, decode_ms)
-    await remember(services, who, action, upload, grey, scored)
+    await record_prediction(services, who, action, upload, grey, scored)
     if services.shadow is not None:
         services.shadow.follow(upload.image_id, grey, scored)
-    return Seen(upload, grey, scored, decode_ms)
+    return ScoredImage(upload, grey, scored, decode_ms)
 
 
-async def read(data: bytes) -> Grey:
+async def decode_image(data: bytes) -> Grey:
     """A decoded image. Raises `Refused` where the bytes are no usable image."""
     try:
         return await asyncio.to_thread(preprocess.decode, data)
@@ -142,7 +144,7 @@ async def read(data: bytes) -> Grey:
         raise not_scored(error) from error
 
 
-def explained(scored: Scored, asked: Sequence[str]) -> list[str]:
+def findings_to_explain(scored: ScoreResult, asked: Sequence[str]) -> list[str]:
     """The findings whose overlays are meant, each once, in the order in which they were asked for.
 
     Raises:
@@ -151,7 +153,7 @@ def explained(scored: Scored, asked: Sequence[str]) -> list[str]:
     known = list(scored.probabilities)
     for name in asked:
         if name != TOP and name not in known:
-            raise Refused(
+            raise ApiError(
                 422, "unknown_finding", f"no finding {name[:64]!r}; choose {TOP} or some of {', '.join(known)}"
             )
     reached = scored.positives()
@@ -159,7 +161,7 @@ def explained(scored: Scored, asked: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(finding for name in asked for finding in (top if name == TOP else [name])))
 
 
-async def drawn(grey: Grey, scored: Scored, finding: str) -> bytes:
+async def draw_overlay(grey: Grey, scored: ScoreResult, finding: str) -> bytes:
     """The image with the finding's Grad-CAM on top, a PNG; of one with more than `MAX_DRAWN` pixels a smaller one."""
     plane = scored.evidence[list(scored.probabilities).index(finding)]
     return await asyncio.get_running_loop().run_in_executor(DRAWERS, _draw, grey, plane)

@@ -9,11 +9,11 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from serve.api.services import Used, away
-from serve.auth.permissions import ANYBODY, NEEDS, Principal, authorise
-from serve.auth.rate_limit import Rates, neighbourhood
-from serve.db.audit import Event
-from serve.problems import Refused
+from serve.api.services import ServicesDep, database_unavailable
+from serve.auth.permissions import ANYBODY, PERMISSIONS, Principal, authorise
+from serve.auth.rate_limit import RateLimiter, client_network
+from serve.db.audit import AuditEvent
+from serve.problems import ApiError
 
 KEY = Security(APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key."))
 BEARER = Security(HTTPBearer(auto_error=False, description="An API key, or a token of the identity provider."))
@@ -21,9 +21,9 @@ NOBODY = Principal("nobody", "reader", frozenset())
 NAMES = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,199}")  # of images and jobs; the audit has no other text of a client
 
 
-async def guard(
+async def authorise_request(
     request: Request,
-    services: Used,
+    services: ServicesDep,
     key: Annotated[str | None, KEY],
     bearer: Annotated[HTTPAuthorizationCredentials | None, BEARER],
 ) -> None:
@@ -42,21 +42,21 @@ async def guard(
             services.identity.principal, request.headers.get("authorization"), request.headers.get("x-api-key")
         )
     except (DBAPIError, PoolTimeout) as error:
-        raise away() from error
+        raise database_unavailable() from error
     if principal is None or principal is ANYBODY:
         _limit(services.strangers, _address(request))
     else:
         _limit(services.known, principal.name)
     if principal is None:
-        await services.note(Event(actor=NOBODY.name, action="refused", object=f"{method} {route}"))
+        await services.note(AuditEvent(actor=NOBODY.name, action="refused", object=f"{method} {route}"))
         challenge = {"WWW-Authenticate": "Bearer"}
-        raise Refused(401, "unauthorised", "show an API key in X-API-Key, or a token as Bearer", challenge)
+        raise ApiError(401, "unauthorised", "show an API key in X-API-Key, or a token as Bearer", challenge)
     if authorise(principal, method, route) != "allowed":
-        await services.note(Event(actor=principal.name, action="refused", object=f"{method} {route}"))
-        raise Refused(403, "forbidden", f"{principal.name} may not {method} {route}")
+        await services.note(AuditEvent(actor=principal.name, action="refused", object=f"{method} {route}"))
+        raise ApiError(403, "forbidden", f"{principal.name} may not {method} {route}")
     request.state.principal = principal
-    if (need := NEEDS[method, route]) is not None and need.noted is not None:
-        await services.note(Event(actor=principal.name, action=need.noted, object=_object(request)))
+    if (need := PERMISSIONS[method, route]) is not None and need.noted is not None:
+        await services.note(AuditEvent(actor=principal.name, action=need.noted, object=_object(request)))
 
 
 def _object(request: Request) -> str:
@@ -65,15 +65,15 @@ def _object(request: Request) -> str:
     return named if NAMES.fullmatch(named) else ""
 
 
-def _limit(rates: Rates, name: str) -> None:
+def _limit(rates: RateLimiter, name: str) -> None:
     wait = rates.wait_s(name)
     if wait:
         detail = f"more requests than auth.requests_per_minute allows: try again in {wait} s"
-        raise Refused(429, "too_many_requests", detail, {"Retry-After": str(wait)})
+        raise ApiError(429, "too_many_requests", detail, {"Retry-After": str(wait)})
 
 
 def _address(request: Request) -> str:
-    return "" if request.client is None else neighbourhood(request.client.host)
+    return "" if request.client is None else client_network(request.client.host)
 
 
 def _principal(request: Request) -> Principal:
@@ -81,4 +81,4 @@ def _principal(request: Request) -> Principal:
     return principal
 
 
-Who = Annotated[Principal, Depends(_principal)]
+CurrentPrincipal = Annotated[Principal, Depends(_principal)]

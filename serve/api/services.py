@@ -14,22 +14,22 @@ from sqlalchemy.orm import Session
 from chestai.config.schema import Config
 from chestai.imaging.preprocess import Grey
 from chestai.lake.lake import Lake
-from serve.auth.api_keys import Keys
-from serve.auth.authenticator import Identity
-from serve.auth.oidc import Tokens
-from serve.auth.rate_limit import Rates
-from serve.db.audit import Event
-from serve.db.outbox import BacklogFull
+from serve.auth.api_keys import ApiKeyAuthenticator
+from serve.auth.authenticator import Authenticator
+from serve.auth.oidc import OidcVerifier
+from serve.auth.rate_limit import RateLimiter
+from serve.db.audit import AuditEvent
+from serve.db.outbox import OutboxFull
 from serve.db.store import Store
-from serve.inference.batch_jobs import Runner
-from serve.inference.predictor import Scored
+from serve.inference.batch_jobs import JobRunner
+from serve.inference.predictor import ScoreResult
 from serve.inference.rollout import Canary, Shadow
 from serve.inference.scorer import Scorer
-from serve.monitoring.client import Watcher
-from serve.monitoring.reporter import Notices
-from serve.problems import Refused, overloaded
-from serve.storage.allowed_prefixes import check
-from serve.storage.image_store import Kept
+from serve.monitoring.client import MonitorClient
+from serve.monitoring.reporter import EventReporter
+from serve.problems import ApiError, overloaded
+from serve.storage.allowed_prefixes import check_prefixes
+from serve.storage.image_store import ImageStore
 
 T = TypeVar("T")
 
@@ -48,14 +48,14 @@ class Services:
     config: Config
     scorer: Scorer
     lake: Lake
-    kept: Kept
+    kept: ImageStore
     store: Store
-    identity: Identity
-    watch: Watcher
-    notices: Notices
-    known: Rates
-    strangers: Rates
-    jobs: Runner | None
+    identity: Authenticator
+    watch: MonitorClient
+    notices: EventReporter
+    known: RateLimiter
+    strangers: RateLimiter
+    jobs: JobRunner | None
     places: asyncio.Semaphore
     canary: Canary | None = None
     shadow: Shadow | None = None
@@ -65,8 +65,8 @@ class Services:
         cls,
         config: Config,
         scorer: Scorer,
-        watch: Watcher,
-        jobs: Runner | None,
+        watch: MonitorClient,
+        jobs: JobRunner | None,
         canary: Scorer | None = None,
         shadow: Scorer | None = None,
     ) -> "Services":
@@ -75,19 +75,19 @@ class Services:
         Raises:
             UserError: the database, the keys of tokens or the prefixes that the config names cannot be used.
         """
-        check(config.serve.prefixes)
+        check_prefixes(config.serve.prefixes)
         store, named = Store(config), config.auth.jwt
-        tokens = Tokens(named) if named.secret or named.jwks else None
-        identity = Identity(Keys(store.database), tokens, config.auth.required)
-        notices = Notices(watch, store.counts)
-        known, strangers = (Rates(config.auth.requests_per_minute, config.auth.burst) for _ in range(2))
+        tokens = OidcVerifier(named) if named.secret or named.jwks else None
+        identity = Authenticator(ApiKeyAuthenticator(store.database), tokens, config.auth.required)
+        notices = EventReporter(watch, store.counts)
+        known, strangers = (RateLimiter(config.auth.requests_per_minute, config.auth.burst) for _ in range(2))
         limits, lake = config.serve, Lake(config.lake)
         wait_s, share = limits.deadline_seconds, limits.canary.share
         return cls(
             config,
             scorer,
             lake,
-            Kept(lake),
+            ImageStore(lake),
             store,
             identity,
             watch,
@@ -132,7 +132,7 @@ class Services:
         async with self.places:
             yield
 
-    async def score(self, image_id: str, grey: Grey) -> Scored:
+    async def score(self, image_id: str, grey: Grey) -> ScoreResult:
         """The answer to an image that came in, of the canary where it is one of its share.
 
         Raises:
@@ -150,8 +150,8 @@ class Services:
         """
         try:
             await asyncio.to_thread(write)
-        except (BacklogFull, OSError) as error:
-            raise Refused(503, "state_full", "what was answered cannot be kept any more: try again later") from error
+        except (OutboxFull, OSError) as error:
+            raise ApiError(503, "state_full", "what was answered cannot be kept any more: try again later") from error
 
     async def look(self, read: Callable[[Session], T]) -> T:
         """Read from the database.
@@ -167,16 +167,16 @@ class Services:
         try:
             return await asyncio.to_thread(reading)
         except (DBAPIError, PoolTimeout) as error:
-            raise away() from error
+            raise database_unavailable() from error
 
-    async def note(self, *events: Event) -> None:
+    async def note(self, *events: AuditEvent) -> None:
         """Keep events in the audit. Raises as `keep`."""
         await self.keep(lambda: self.store.note(*events))
 
 
-def away() -> Refused:
+def database_unavailable() -> ApiError:
     """The database does not answer."""
-    return Refused(503, "state_unavailable", "the database does not answer: try again later")
+    return ApiError(503, "state_unavailable", "the database does not answer: try again later")
 
 
 def _services(request: Request) -> Services:
@@ -184,4 +184,4 @@ def _services(request: Request) -> Services:
     return services
 
 
-Used = Annotated[Services, Depends(_services)]
+ServicesDep = Annotated[Services, Depends(_services)]

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from serve.api.body_limits import counted
-from serve.problems import Refused
+from serve.problems import ApiError
 
 FORM = "multipart/form-data"
 IMAGES = (
@@ -43,7 +43,7 @@ class Upload:
         return hashlib.sha256(self.data).hexdigest()
 
 
-class Named(BaseModel):
+class ImageReference(BaseModel):
     """An image that lies below one of `serve.prefixes`: an absolute path, or `s3://bucket/key`."""
 
     model_config = ConfigDict(extra="forbid")
@@ -60,9 +60,9 @@ async def named(request: Request) -> str | None:
     if _type(request) != JSON:
         return None
     try:
-        return Named.model_validate_json(await _limited(request, MAX_JSON).body()).uri
+        return ImageReference.model_validate_json(await _limited(request, MAX_JSON).body()).uri
     except ValidationError as error:
-        raise Refused(422, "invalid_request", 'the body is not JSON such as {"uri": "/folder/file.png"}') from error
+        raise ApiError(422, "invalid_request", 'the body is not JSON such as {"uri": "/folder/file.png"}') from error
     except ClientDisconnect as error:
         raise _incomplete() from error
 
@@ -79,11 +79,11 @@ async def received(request: Request, limit: int) -> Upload:
         async with _form(request, limit, 1) as form:
             file = form.get("file")
             if not isinstance(file, UploadFile):
-                raise Refused(422, "missing_file", "the form has no file in its field `file`")
+                raise ApiError(422, "missing_file", "the form has no file in its field `file`")
             return await _upload(file)
     if kind and kind not in IMAGES:
         detail = f"send a form ({FORM}), a URI as {JSON}, or the image itself as {_list(IMAGES)}"
-        raise Refused(415, "unsupported_media_type", detail)
+        raise ApiError(415, "unsupported_media_type", detail)
     try:
         return Upload(await _limited(request, limit).body(), None)
     except ClientDisconnect as error:
@@ -100,11 +100,11 @@ async def received_all(request: Request, limit: int, most: int) -> list[Upload]:
         Refused: no form with such a file, more bytes or more files, or a file name that is not safe.
     """
     if _type(request) != FORM:
-        raise Refused(422, "missing_file", "send a form with the images in its field `files`")
+        raise ApiError(422, "missing_file", "send a form with the images in its field `files`")
     async with _form(request, limit, most) as form:
         files = [one for one in form.getlist("files") if isinstance(one, UploadFile)]
         if not files:
-            raise Refused(422, "missing_file", "the form has no file in its field `files`")
+            raise ApiError(422, "missing_file", "the form has no file in its field `files`")
         return [await _upload(file) for file in files]
 
 
@@ -127,10 +127,10 @@ async def _form(request: Request, limit: int, most: int) -> AsyncIterator[FormDa
     except HTTPException as error:  # Starlette's of a form that it cannot read
         if error.detail.startswith("Too many files"):
             detail = f"the form has more than {most} file{'s (serve.max_files)' if most > 1 else ''}"
-            raise Refused(413, "too_many_files", detail) from error
-        raise Refused(400, "invalid_request", f"the form cannot be read: {error.detail}") from error
+            raise ApiError(413, "too_many_files", detail) from error
+        raise ApiError(400, "invalid_request", f"the form cannot be read: {error.detail}") from error
     except UnicodeError as error:  # the charset that it declares is one of Python's for other things
-        raise Refused(400, "invalid_request", "the form cannot be read: its charset does not fit") from error
+        raise ApiError(400, "invalid_request", "the form cannot be read: its charset does not fit") from error
     try:
         yield form
     finally:
@@ -145,7 +145,7 @@ def safe(name: str) -> str:
     """A file's name, which goes into answers, and from there into what others do with them. Raises `Refused`."""
     if len(name) > MAX_NAME or any(one in "/\\" or unicodedata.category(one) in ("Cc", "Cs") for one in name):
         detail = f"a file name has at most {MAX_NAME} characters, and neither a path nor control characters"
-        raise Refused(422, "unsafe_file_name", detail)
+        raise ApiError(422, "unsafe_file_name", detail)
     return name
 
 
@@ -157,10 +157,10 @@ def _limited(request: Request, limit: int) -> Request:
     return Request(request.scope, counted(request.receive, limit, _too_large(limit)))
 
 
-def _too_large(limit: int) -> Refused:
+def _too_large(limit: int) -> ApiError:
     most = f"{limit // 2**20} MiB (serve.max_upload_mb)" if limit >= 2**20 else f"{limit // 2**10} KiB as {JSON}"
-    return Refused(413, "upload_too_large", f"a body may have {most}")
+    return ApiError(413, "upload_too_large", f"a body may have {most}")
 
 
-def _incomplete() -> Refused:
-    return Refused(400, "incomplete_upload", "the connection ended before the upload did")
+def _incomplete() -> ApiError:
+    return ApiError(400, "incomplete_upload", "the connection ended before the upload did")

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from chestai.clock import now
 from serve.auth.permissions import ROLES, SCOPES, Principal, Role, Scope
-from serve.db.database import Database, away
+from serve.db.database import Database, is_unavailable
 from serve.db.models import KeyRow, UserRow
 
 MARK = "chestai_"
@@ -32,7 +32,7 @@ REMEMBERED = 10_000  # keys
 
 
 @dataclass(frozen=True)
-class Key:
+class ApiKey:
     """What may be shown of a key."""
 
     prefix: str
@@ -107,11 +107,11 @@ def revoke_key(session: Session, prefix: str) -> None:
     row.revoked_at = row.revoked_at or now()
 
 
-def keys(session: Session) -> list[Key]:
+def list_keys(session: Session) -> list[ApiKey]:
     """All keys, by age."""
     rows = session.scalars(select(KeyRow).order_by(KeyRow.created_at, KeyRow.prefix))
     return [
-        Key(
+        ApiKey(
             prefix=row.prefix,
             owner=row.owner,
             scopes=None if row.scopes is None else tuple(scope for scope in SCOPES if scope in row.scopes),
@@ -133,7 +133,7 @@ class _Known:
     seen_at: datetime
 
 
-class Keys:
+class ApiKeyAuthenticator:
     """Tells whose a key is. Asks the database every time, so that what is revoked is refused at once.
 
     While the database is away, so that inference goes on, a key that was good within the last hour is still taken.
@@ -161,7 +161,7 @@ class Keys:
         except Exception as error:
             self._away_until = time.monotonic() + PAUSE_S
             known = self._remembered(prefix, present)
-            if known is None or not away(error):
+            if known is None or not is_unavailable(error):
                 raise
         right = hmac.compare_digest(_hash(key), known.hash if known is not None else "")
         if known is None or not right or (known.expires_at is not None and known.expires_at <= present):

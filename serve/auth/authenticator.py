@@ -1,17 +1,17 @@
 """From the headers of a request to who asks."""
 
-from serve.auth.api_keys import MARK, Keys
-from serve.auth.oidc import Tokens
+from serve.auth.api_keys import MARK, ApiKeyAuthenticator
+from serve.auth.oidc import OidcVerifier
 from serve.auth.permissions import ANYBODY, Principal
 
 BEARER = "bearer "
 MOST = 8192  # characters of a token
 
 
-class Identity:
+class Authenticator:
     """API keys and, where they are configured, tokens."""
 
-    def __init__(self, keys: Keys, tokens: Tokens | None, required: bool = True) -> None:
+    def __init__(self, keys: ApiKeyAuthenticator, tokens: OidcVerifier | None, required: bool = True) -> None:
         self._keys, self._tokens, self._required = keys, tokens, required
 
     def principal(self, authorization: str | None, api_key: str | None = None) -> Principal | None:

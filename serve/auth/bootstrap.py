@@ -12,8 +12,8 @@ from chestai.cli.main import main
 from chestai.config.schema import Config
 from chestai.errors import UserError
 from serve.auth.api_keys import add_user, make_key
-from serve.db.audit import Event, append
-from serve.db.database import Database, take_turns, url_of
+from serve.db.audit import AuditEvent, append
+from serve.db.database import Database, serialise_writes, url_of
 from serve.db.models import UserRow
 
 NAME = "admin"
@@ -25,16 +25,16 @@ def first_admin(database: Database) -> str | None:
     Of several replicas that start at once exactly one makes it.
     """
     with database.writing() as session:
-        take_turns(session, "first admin")
+        serialise_writes(session, "first admin")
         if session.scalar(select(func.count()).select_from(UserRow)):
             return None
         add_user(session, NAME, "admin")
         key = make_key(session, NAME)
-        append(session, Event(actor="system", action="user.first", object=NAME))
+        append(session, AuditEvent(actor="system", action="user.first", object=NAME))
         return key
 
 
-def made(config: Config) -> str | None:
+def create_first_admin(config: Config) -> str | None:
     """The key of the first admin of the configured database, whose tables are made at need; None: there are users.
 
     Raises:
@@ -53,7 +53,7 @@ def made(config: Config) -> str | None:
 
 def run(config: Config, screen: Screen) -> None:
     """The command: make the first admin, or say that there is one. Raises as `made`."""
-    key = made(config)
+    key = create_first_admin(config)
     if key is None:
         screen.say("there are users already: an admin makes keys by POST /keys")
     else:

@@ -21,7 +21,7 @@ SECRET_BYTES = 32  # of HS256, RFC 7518
 NAME_MOST = 190
 
 
-class Tokens:
+class OidcVerifier:
     """Tells whose a token is."""
 
     def __init__(self, settings: Jwt) -> None:

@@ -22,7 +22,7 @@ class Principal:
 
 
 @dataclass(frozen=True)
-class Need:
+class Permission:
     """The least role and the scope that an endpoint asks for.
 
     noted: what the audit calls a read, which is noted before it is done. None: the route notes what it does together
@@ -37,23 +37,23 @@ class Need:
 PUBLIC = None  # no key needed: says nothing of images, people or use
 ANYBODY = Principal("anybody", "reviewer")  # who asks where `auth.required` is false
 
-NEEDS: Mapping[tuple[str, str], Need | None] = {
-    ("POST", "/infer"): Need("reader", "infer"),
-    ("POST", "/predict"): Need("reader", "infer"),
-    ("POST", "/batch_infer"): Need("reader", "infer"),
-    ("POST", "/batch_predict"): Need("reader", "infer"),
-    ("GET", "/jobs/{job_id}"): Need("reader", "jobs", "job"),
-    ("DELETE", "/jobs/{job_id}"): Need("reader", "jobs"),
-    ("GET", "/images/{image_id}"): Need("reader", "read", "image"),
-    ("GET", "/images/{image_id}/heatmap"): Need("reader", "read", "heatmap"),
-    ("GET", "/studies"): Need("reader", "read", "studies"),
-    ("POST", "/reviews"): Need("reviewer", "review"),
-    ("GET", "/model"): Need("reader", "read", "model"),
-    ("GET", "/drift_report"): Need("reader", "read", "drift"),
-    ("GET", "/metrics"): Need("reader", "metrics"),
-    ("GET", "/keys"): Need("admin", "keys", "keys"),
-    ("POST", "/keys"): Need("admin", "keys"),
-    ("DELETE", "/keys/{prefix}"): Need("admin", "keys"),
+PERMISSIONS: Mapping[tuple[str, str], Permission | None] = {
+    ("POST", "/infer"): Permission("reader", "infer"),
+    ("POST", "/predict"): Permission("reader", "infer"),
+    ("POST", "/batch_infer"): Permission("reader", "infer"),
+    ("POST", "/batch_predict"): Permission("reader", "infer"),
+    ("GET", "/jobs/{job_id}"): Permission("reader", "jobs", "job"),
+    ("DELETE", "/jobs/{job_id}"): Permission("reader", "jobs"),
+    ("GET", "/images/{image_id}"): Permission("reader", "read", "image"),
+    ("GET", "/images/{image_id}/heatmap"): Permission("reader", "read", "heatmap"),
+    ("GET", "/studies"): Permission("reader", "read", "studies"),
+    ("POST", "/reviews"): Permission("reviewer", "review"),
+    ("GET", "/model"): Permission("reader", "read", "model"),
+    ("GET", "/drift_report"): Permission("reader", "read", "drift"),
+    ("GET", "/metrics"): Permission("reader", "metrics"),
+    ("GET", "/keys"): Permission("admin", "keys", "keys"),
+    ("POST", "/keys"): Permission("admin", "keys"),
+    ("DELETE", "/keys/{prefix}"): Permission("admin", "keys"),
     ("GET", "/health/live"): PUBLIC,
     ("GET", "/health/ready"): PUBLIC,
     ("GET", "/docs"): PUBLIC,
@@ -69,11 +69,11 @@ def authorise(principal: Principal | None, method: str, route: str) -> Answer:
         route: the pattern as `NEEDS` has it, not the path that was asked for. What is not in the table is for nobody.
     """
     wanted = ("GET" if method == "HEAD" else method, route)
-    if wanted in NEEDS and NEEDS[wanted] is PUBLIC:
+    if wanted in PERMISSIONS and PERMISSIONS[wanted] is PUBLIC:
         return "allowed"
     if principal is None:
         return 401
-    need = NEEDS.get(wanted)
+    need = PERMISSIONS.get(wanted)
     if need is None or ROLES.index(principal.role) < ROLES.index(need.role):
         return 403
     return "allowed" if principal.scopes is None or need.scope in principal.scopes else 403

@@ -12,7 +12,7 @@ from collections.abc import Callable
 MOST = 10_000  # of whom are known at a time; whoever came longest ago is forgotten, and starts with a full bucket
 
 
-class Rates:
+class RateLimiter:
     """Buckets by name. Its methods may be called from any thread."""
 
     def __init__(self, per_minute: int | None, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -52,7 +52,7 @@ class Rates:
             del self._full_at[first]
 
 
-def neighbourhood(address: str) -> str:
+def client_network(address: str) -> str:
     """Whose an address is: of IPv6 the network /64, for every customer has one of them whole."""
     try:
         parsed = ipaddress.ip_address(address)

@@ -29,14 +29,14 @@ from chestai.cli.main import main
 from chestai.clock import now
 from chestai.config.schema import Config
 from chestai.errors import UserError
-from serve.db.database import Database, existing
+from serve.db.database import Database, open_existing
 from serve.db.models import AuditHeadRow, AuditRow
 from serve.db.records import new_id
 
 GENESIS = "0" * 64
 
 
-class Event(BaseModel):
+class AuditEvent(BaseModel):
     """Something that somebody did.
 
     actor: a principal's name. action: a word such as `infer`, `review`, `key.revoke`. object: the ID of what it was
@@ -54,7 +54,7 @@ class Event(BaseModel):
 
 
 @dataclass(frozen=True)
-class Verified:
+class ChainCheck:
     """What `verify` found: `rows` in order up to the first that is not, with why; hash: of the last good row."""
 
     rows: int
@@ -63,7 +63,7 @@ class Verified:
     reason: str = ""
 
 
-def append(session: Session, event: Event) -> None:
+def append(session: Session, event: AuditEvent) -> None:
     """Add an event to the chain, at most once by its ID; best as the last step of a transaction, for all others wait.
 
     Raises:
@@ -104,7 +104,7 @@ def digest(row: AuditRow) -> str:
     return hashlib.sha256(_canonical(content).encode()).hexdigest()
 
 
-def verify(database: Database, noted: tuple[int, str] | None = None) -> Verified:
+def verify(database: Database, noted: tuple[int, str] | None = None) -> ChainCheck:
     """Go through the chain from its first row to its head.
 
     Args:
@@ -116,20 +116,20 @@ def verify(database: Database, noted: tuple[int, str] | None = None) -> Verified
         return _verify(session, noted)
 
 
-def _verify(session: Session, noted: tuple[int, str] | None) -> Verified:
+def _verify(session: Session, noted: tuple[int, str] | None) -> ChainCheck:
     head = session.scalars(select(AuditHeadRow)).one_or_none()
     count, last = 0, GENESIS
     for row in session.scalars(select(AuditRow).order_by(AuditRow.sequence).execution_options(yield_per=1000)):
         if (reason := _fault(row, count + 1, last, noted)) is not None:
-            return Verified(count, last, count + 1, reason)
+            return ChainCheck(count, last, count + 1, reason)
         count, last = row.sequence, row.hash
     if head is None:
-        return Verified(count, last, count + 1, "the head is missing")
+        return ChainCheck(count, last, count + 1, "the head is missing")
     if (head.sequence, head.hash) != (count, last):
-        return Verified(count, last, count + 1, f"rows are missing or added: the head says {head.sequence}")
+        return ChainCheck(count, last, count + 1, f"rows are missing or added: the head says {head.sequence}")
     if noted is not None and noted[0] > count:
-        return Verified(count, last, count + 1, f"rows are missing: {noted[0]} was noted")
-    return Verified(count, last)
+        return ChainCheck(count, last, count + 1, f"rows are missing: {noted[0]} was noted")
+    return ChainCheck(count, last)
 
 
 def _fault(row: AuditRow, sequence: int, previous: str, noted: tuple[int, str] | None) -> str | None:
@@ -154,7 +154,7 @@ def check(config: Config, screen: Screen, noted: tuple[int, str] | None = None) 
     Raises:
         UserError: the database is away, or there is none.
     """
-    database = existing(config)
+    database = open_existing(config)
     try:
         found = verify(database, noted)
     except DBAPIError as error:

@@ -49,7 +49,7 @@ def url_of(config: Config) -> str:
     return f"sqlite:///{lake.uri('state', 'chestai.db')}"
 
 
-def existing(config: Config) -> "Database":
+def open_existing(config: Config) -> "Database":
     """The database that a configuration means. Raises UserError as `url_of`, and where SQLite has no such file yet."""
     database = Database(url_of(config))
     file = database.url.database
@@ -110,7 +110,7 @@ class Database:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-            take_turns(connection, "migrations")
+            serialise_writes(connection, "migrations")
             alembic = Alembic()
             alembic.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
             alembic.attributes["connection"] = connection
@@ -121,14 +121,14 @@ class Database:
         self.engine.dispose()
 
 
-def take_turns(connection: Connection | Session, what: str) -> None:
+def serialise_writes(connection: Connection | Session, what: str) -> None:
     """Wait until no other transaction is at the same thing, until the end of this one; SQLite has one writer anyway."""
     dialect = connection.get_bind().dialect if isinstance(connection, Session) else connection.dialect
     if dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"chestai {what}", 0))))
 
 
-def away(error: BaseException) -> bool:
+def is_unavailable(error: BaseException) -> bool:
     """Whether an error is the database's trouble, so that the same write may succeed later; else the write is wrong."""
     if isinstance(error, IntegrityError | DataError):
         return False

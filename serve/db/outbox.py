@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy.exc import DataError, IntegrityError
 
-from serve.db.database import away
+from serve.db.database import is_unavailable
 from serve.db.spool import Spool
 
 log = logging.getLogger("chestai.state")
@@ -30,12 +30,12 @@ CATCH_UP_S = 0.1  # by which a submission is slowed down while old ones come in,
 WRONG = (IntegrityError, DataError, ValueError, TypeError, LookupError)  # will not be right later
 
 
-class BacklogFull(RuntimeError):
+class OutboxFull(RuntimeError):
     """The database is away, and no more can be kept for it."""
 
 
 @dataclass(frozen=True)
-class Counts:
+class OutboxCounts:
     """For gauges. Counted in submissions, since the start, but for `waiting` and `waiting_bytes`, which are as of now.
 
     direct: went into the database at once. spooled: had to wait. late: of those, here and of dead processes, written
@@ -50,7 +50,7 @@ class Counts:
     waiting_bytes: int
 
 
-class Backlog:
+class Outbox:
     """Takes writes from any thread."""
 
     def __init__(self, apply: Apply, folder: Path, limit_mb: int, retry_s: float = RETRY_S) -> None:
@@ -89,7 +89,7 @@ class Backlog:
             try:
                 self._apply(writes)
             except Exception as error:
-                if not away(error):
+                if not is_unavailable(error):
                     raise
                 log.warning("the database is away: writes are kept in %s (%s)", self._own.path, type(error).__name__)
             else:
@@ -101,7 +101,7 @@ class Backlog:
                 raise RuntimeError("the backlog is closed")
             if self._own.size + len(line) >= self._limit:
                 limit = f"state.backlog_mb={self._limit // 2**20}"
-                raise BacklogFull(f"the database is away, and {self._own.path} is full: {limit} are all it may take")
+                raise OutboxFull(f"the database is away, and {self._own.path} is full: {limit} are all it may take")
             self._own.append(line)
             self._spooled += 1
             self._update()
@@ -115,10 +115,10 @@ class Backlog:
         self._wake.set()
         return self._idle.wait(timeout_s)
 
-    def counts(self) -> Counts:
+    def counts(self) -> OutboxCounts:
         """How much went where."""
         with self._lock:
-            return Counts(
+            return OutboxCounts(
                 direct=self._direct,
                 spooled=self._spooled,
                 late=self._late,
@@ -145,7 +145,7 @@ class Backlog:
                 self._drain()
             except Exception as error:
                 self._catching_up = False
-                if not away(error):
+                if not is_unavailable(error):
                     log.error("what waits cannot be written (%s)", type(error).__name__)
                 self._hurry.wait(self._retry_s)
             else:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from chestai.clock import now
 from chestai.triage.rule import Bucket
-from serve.db.database import take_turns
+from serve.db.database import serialise_writes
 from serve.db.models import ImageRow, JobRow, LabelRow, PositiveRow, PredictionRow, ReviewRow, ShadowRow, WorklistRow
 
 URGENCY: dict[str, int] = {"urgent": 0, "soon": 1, "routine": 2}
@@ -69,7 +69,7 @@ class Prediction(Record):
     at: AwareDatetime
 
 
-class Shadowed(Record):
+class ShadowPrediction(Record):
     """What a version in the shadow would have said; champion_version: the one that answered."""
 
     image_id: ImageId
@@ -137,7 +137,7 @@ def record_prediction(session: Session, image: Image, prediction: Prediction) ->
     """
     if image.image_id != prediction.image_id:
         raise ValueError(f"prediction of {prediction.image_id} for image {image.image_id}")
-    take_turns(session, image.image_id)
+    serialise_writes(session, image.image_id)
     known = session.get(ImageRow, image.image_id)
     before = None
     if known is None:
@@ -155,9 +155,9 @@ def record_prediction(session: Session, image: Image, prediction: Prediction) ->
     _place(session, image.image_id)
 
 
-def record_shadow(session: Session, shadowed: Shadowed) -> None:
+def record_shadow(session: Session, shadowed: ShadowPrediction) -> None:
     """Write what a version in the shadow said; of several of its answers the newest by `at` stays."""
-    take_turns(session, shadowed.image_id)
+    serialise_writes(session, shadowed.image_id)
     row = session.get(ShadowRow, (shadowed.image_id, shadowed.model_version))
     if row is None or row.at <= shadowed.at:
         session.merge(ShadowRow(**shadowed.model_dump()))
@@ -165,7 +165,7 @@ def record_shadow(session: Session, shadowed: Shadowed) -> None:
 
 def record_review(session: Session, review: Review) -> None:
     """Write a verdict; one that is there already, by its ID, stays as it is."""
-    take_turns(session, review.image_id)
+    serialise_writes(session, review.image_id)
     if session.get(ReviewRow, review.review_id) is not None:
         return
     session.add(ReviewRow(**review.model_dump()))
@@ -176,14 +176,14 @@ def record_review(session: Session, review: Review) -> None:
 
 def record_labels(session: Session, image_id: str, labels: Sequence[Label]) -> None:
     """Write what sources say of an image; what they said before of the same findings is replaced."""
-    take_turns(session, image_id)
+    serialise_writes(session, image_id)
     for label in labels:
         session.merge(LabelRow(image_id=image_id, **label.model_dump()))
 
 
 def record_job(session: Session, job: Job) -> None:
     """Write how a job stands. An older state by `updated_at` changes nothing, and what has ended stays so."""
-    take_turns(session, job.job_id)
+    serialise_writes(session, job.job_id)
     row = session.get(JobRow, job.job_id)
     if row is None:
         session.add(JobRow(**job.model_dump()))

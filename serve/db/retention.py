@@ -22,8 +22,8 @@ from chestai.clock import now
 from chestai.config.schema import Config
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
-from serve.db.audit import Event, append
-from serve.db.database import Database, existing, take_turns
+from serve.db.audit import AuditEvent, append
+from serve.db.database import Database, open_existing, serialise_writes
 from serve.db.models import (
     ImageRow,
     JobRow,
@@ -36,7 +36,7 @@ from serve.db.models import (
     WorklistRow,
 )
 from serve.db.records import ENDED
-from serve.storage.image_store import Kept
+from serve.storage.image_store import ImageStore
 
 log = logging.getLogger("ray.serve")
 
@@ -45,7 +45,7 @@ HOUR_S = 3600.0
 
 
 @dataclass(frozen=True)
-class Purged:
+class PurgeCounts:
     """Rows that went; `unread`: of the images, those without a review."""
 
     images: int = 0
@@ -56,11 +56,11 @@ class Purged:
     unread: int = 0
     shadows: int = 0
 
-    def __add__(self, other: "Purged") -> "Purged":
-        return Purged(*(a + b for a, b in zip(asdict(self).values(), asdict(other).values(), strict=True)))
+    def __add__(self, other: "PurgeCounts") -> "PurgeCounts":
+        return PurgeCounts(*(a + b for a, b in zip(asdict(self).values(), asdict(other).values(), strict=True)))
 
 
-def purge(database: Database, before: datetime, actor: str, remove: Callable[[str], None]) -> Purged:
+def purge(database: Database, before: datetime, actor: str, remove: Callable[[str], None]) -> PurgeCounts:
     """Delete what is older, with an event in the audit for every batch.
 
     An image goes, with its predictions, shadows, labels, reviews and place in the worklist, when it was received before
@@ -71,7 +71,7 @@ def purge(database: Database, before: datetime, actor: str, remove: Callable[[st
         remove: deletes the kept file of an image, by its ID; that there is none is no error. It is called before the
             rows go, so that a purge that was cut leaves no file without a row.
     """
-    total = Purged()
+    total = PurgeCounts()
     while True:
         done = _batch(database, before, actor, remove)
         total += done
@@ -79,14 +79,14 @@ def purge(database: Database, before: datetime, actor: str, remove: Callable[[st
             return total
 
 
-def _batch(database: Database, before: datetime, actor: str, remove: Callable[[str], None]) -> Purged:
+def _batch(database: Database, before: datetime, actor: str, remove: Callable[[str], None]) -> PurgeCounts:
     with database.writing() as session:
-        take_turns(session, "retention")
+        serialise_writes(session, "retention")
         young = exists().where(PredictionRow.image_id == ImageRow.image_id, PredictionRow.at >= before)
         old = select(ImageRow).where(ImageRow.received_at < before, ~young)
         seen = session.scalars(old.order_by(ImageRow.received_at).limit(BATCH)).all()
         for image_id in sorted(image.image_id for image in seen):
-            take_turns(session, image_id)
+            serialise_writes(session, image_id)
         still = old.where(ImageRow.image_id.in_([image.image_id for image in seen]))  # one may have come again
         images = session.scalars(still.execution_options(populate_existing=True)).all()
         gone = [image.image_id for image in images]
@@ -98,7 +98,7 @@ def _batch(database: Database, before: datetime, actor: str, remove: Callable[[s
         unknown = ~exists().where(ImageRow.image_id == ShadowRow.image_id)
         _delete(session, PositiveRow, PositiveRow.image_id.in_(gone))
         _delete(session, WorklistRow, WorklistRow.image_id.in_(gone))
-        done = Purged(
+        done = PurgeCounts(
             predictions=_delete(session, PredictionRow, PredictionRow.image_id.in_(gone)),
             labels=_delete(session, LabelRow, LabelRow.image_id.in_(gone)),
             images=_delete(session, ImageRow, ImageRow.image_id.in_(gone)),
@@ -109,20 +109,20 @@ def _batch(database: Database, before: datetime, actor: str, remove: Callable[[s
             shadows=_delete(session, ShadowRow, ShadowRow.image_id.in_(gone))
             + _delete(session, ShadowRow, and_(ShadowRow.at < before, unknown)),
         )
-        if done != Purged():
+        if done != PurgeCounts():
             detail = {"before": before.isoformat(), **asdict(done)}
-            append(session, Event(actor=actor, action="purge", detail=detail))
+            append(session, AuditEvent(actor=actor, action="purge", detail=detail))
         return done
 
 
 def purge_hourly(
-    database: Database, kept: Kept, days: float, stopped: threading.Event, pause_s: float = HOUR_S
+    database: Database, kept: ImageStore, days: float, stopped: threading.Event, pause_s: float = HOUR_S
 ) -> None:
     """Purge now and every hour, until told to stop; what fails is tried again. Of several processes one is at it."""
     while True:
         try:
             done = purge(database, now() - timedelta(days=days), "system", kept.remove)
-            if done != Purged():
+            if done != PurgeCounts():
                 log.info("retention: %s went", told(done))
         except Exception as error:
             log.error("retention failed, to be tried again: %s", type(error).__name__)
@@ -130,7 +130,7 @@ def purge_hourly(
             return
 
 
-def told(done: Purged) -> str:
+def told(done: PurgeCounts) -> str:
     """What went, in words."""
     return ", ".join(f"{count} {name}" for name, count in asdict(done).items())
 
@@ -144,9 +144,9 @@ def run(config: Config, screen: Screen) -> None:
     days = config.state.retention_days
     if days is None:
         raise UserError("state.retention_days is null: say after how many days images go")
-    database, before = existing(config), now() - timedelta(days=days)
+    database, before = open_existing(config), now() - timedelta(days=days)
     try:
-        done = purge(database, before, "system", Kept(Lake(config.lake)).remove)
+        done = purge(database, before, "system", ImageStore(Lake(config.lake)).remove)
     except DBAPIError as error:
         raise UserError(
             f"state.url={database.name} cannot be used: {str(error.orig).strip().splitlines()[0]}"

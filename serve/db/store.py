@@ -11,16 +11,16 @@ from sqlalchemy.orm import Session
 from chestai.config.schema import Config
 from chestai.lake.lake import Lake
 from serve.db import audit
-from serve.db.audit import Event
-from serve.db.database import Database, away, url_of
-from serve.db.outbox import Backlog, Counts, Write
+from serve.db.audit import AuditEvent
+from serve.db.database import Database, is_unavailable, url_of
+from serve.db.outbox import Outbox, OutboxCounts, Write
 from serve.db.records import (
     Image,
     Job,
     Label,
     Prediction,
     Review,
-    Shadowed,
+    ShadowPrediction,
     record_job,
     record_labels,
     record_prediction,
@@ -60,31 +60,31 @@ class Store:
         try:
             self._prepare()
         except Exception as error:
-            if not away(error):
+            if not is_unavailable(error):
                 raise
-        self._backlog = Backlog(self._apply, folder_of(config) / "backlog", config.state.backlog_mb)
+        self._backlog = Outbox(self._apply, folder_of(config) / "backlog", config.state.backlog_mb)
 
-    def record(self, image: Image, prediction: Prediction, *events: Event) -> None:
+    def record(self, image: Image, prediction: Prediction, *events: AuditEvent) -> None:
         """Keep an image's answer; see `record_prediction`."""
         self._submit(("prediction", [_plain(image), _plain(prediction)]), events=events)
 
-    def shadow(self, shadowed: Shadowed) -> None:
+    def shadow(self, shadowed: ShadowPrediction) -> None:
         """Keep what a version in the shadow said; see `record_shadow`."""
         self._submit(("shadow", [_plain(shadowed)]))
 
-    def review(self, reviews: Sequence[Review], *events: Event) -> None:
+    def review(self, reviews: Sequence[Review], *events: AuditEvent) -> None:
         """Keep verdicts, all or none of them."""
         self._submit(*(("review", [_plain(review)]) for review in reviews), events=events)
 
-    def label(self, image_id: str, labels: Sequence[Label], *events: Event) -> None:
+    def label(self, image_id: str, labels: Sequence[Label], *events: AuditEvent) -> None:
         """Keep what sources say of an image."""
         self._submit(("labels", [image_id, [_plain(label) for label in labels]]), events=events)
 
-    def job(self, job: Job, *events: Event) -> None:
+    def job(self, job: Job, *events: AuditEvent) -> None:
         """Keep how a job stands."""
         self._submit(("job", [_plain(job)]), events=events)
 
-    def note(self, *events: Event) -> None:
+    def note(self, *events: AuditEvent) -> None:
         """Keep events in the audit."""
         self._submit(events=events)
 
@@ -92,7 +92,7 @@ class Store:
         """Whether nothing waits for the database any more."""
         return self._backlog.flush(timeout_s)
 
-    def counts(self) -> Counts:
+    def counts(self) -> OutboxCounts:
         """For gauges."""
         return self._backlog.counts()
 
@@ -101,7 +101,7 @@ class Store:
         self._backlog.close()
         self.database.close()
 
-    def _submit(self, *writes: Write, events: Sequence[Event] = ()) -> None:
+    def _submit(self, *writes: Write, events: Sequence[AuditEvent] = ()) -> None:
         # The audit comes last: from its first append on, all other writers wait for this transaction.
         self._backlog.submit([*writes, *(("audit", [_plain(event)]) for event in events)])
 
@@ -122,7 +122,7 @@ def _write(session: Session, kind: str, content: Sequence[Any]) -> None:
         case "prediction":
             record_prediction(session, Image.model_validate(content[0]), Prediction.model_validate(content[1]))
         case "shadow":
-            record_shadow(session, Shadowed.model_validate(content[0]))
+            record_shadow(session, ShadowPrediction.model_validate(content[0]))
         case "review":
             record_review(session, Review.model_validate(content[0]))
         case "labels":
@@ -130,10 +130,10 @@ def _write(session: Session, kind: str, content: Sequence[Any]) -> None:
         case "job":
             record_job(session, Job.model_validate(content[0]))
         case "audit":
-            audit.append(session, Event.model_validate(content[0]))
+            audit.append(session, AuditEvent.model_validate(content[0]))
         case _:
             raise ValueError(f"no kind of write is called {kind}")
 
 
-def _plain(record: Image | Prediction | Shadowed | Review | Label | Job | Event) -> dict[str, Any]:
+def _plain(record: Image | Prediction | ShadowPrediction | Review | Label | Job | AuditEvent) -> dict[str, Any]:
     return record.model_dump(mode="json")

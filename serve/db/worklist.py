@@ -35,7 +35,7 @@ KEYS: dict[Order, Key] = {"score": URGENT, "bucket": (WorklistRow.urgency, *AGE)
 
 
 @dataclass(frozen=True)
-class Filter:
+class WorklistFilter:
     """What is asked for; None: any. finding: one that the newest prediction calls positive."""
 
     bucket: Bucket | None = None
@@ -45,7 +45,7 @@ class Filter:
 
 
 @dataclass(frozen=True)
-class Listed:
+class WorklistEntry:
     """A study in the worklist. `escalated`: it is where it is because it has waited so long."""
 
     image_id: str
@@ -62,10 +62,10 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Page:
+class WorklistPage:
     """Rows in order, and the cursor of the next page; None: this is the last."""
 
-    studies: list[Listed]
+    studies: list[WorklistEntry]
     cursor: str | None
 
 
@@ -115,13 +115,13 @@ class _Part:
 
 def page(
     session: Session,
-    wanted: Filter,
+    wanted: WorklistFilter,
     max_wait_minutes: float,
     limit: int = 50,
     cursor: str | None = None,
     at: datetime | None = None,
     order: Order = "score",
-) -> Page:
+) -> WorklistPage:
     """A page of the worklist.
 
     Args:
@@ -141,7 +141,7 @@ def page(
     if place.order != order:
         raise ValueError("the cursor is of a worklist in another order: begin at its first page")
     conditions = _conditions(wanted)
-    found: list[Listed] = []
+    found: list[WorklistEntry] = []
     parts = _parts(place, wanted.reviewed)
     for number in range(place.part, len(parts)):
         part = parts[number]
@@ -156,10 +156,10 @@ def page(
             if len(found) <= limit:
                 last = (number, row[0])
     if len(found) <= limit:
-        return Page(found, None)
+        return WorklistPage(found, None)
     number, row = last
     mark = {column.key: getattr(row, column.key) for column in parts[number].key}
-    return Page(found[:limit], place.model_copy(update={**mark, "part": number}).text())
+    return WorklistPage(found[:limit], place.model_copy(update={**mark, "part": number}).text())
 
 
 def _parts(place: _Place, reviewed: bool | None) -> list[_Part]:
@@ -181,7 +181,7 @@ def _parts(place: _Place, reviewed: bool | None) -> list[_Part]:
     return [escalated, _Part(rest, key), _Part([and_(one, moved) for one in patient], AGE)]
 
 
-def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
+def _conditions(wanted: WorklistFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if wanted.bucket is not None:
         conditions.append(WorklistRow.urgency == URGENCY[wanted.bucket])
@@ -218,9 +218,9 @@ def _rows(
     ).all()
 
 
-def _listed(found: Any, escalated: bool) -> Listed:
+def _listed(found: Any, escalated: bool) -> WorklistEntry:
     row, prediction, file_name = found
-    return Listed(
+    return WorklistEntry(
         image_id=row.image_id,
         file_name=file_name,
         received_at=row.received_at,

@@ -9,9 +9,9 @@ from ray.serve.config import AutoscalingConfig
 from chestai.config.schema import Config
 from chestai.model.bundle import FORWARD_ENV
 from serve.deployments.ingress import Ingress
-from serve.deployments.model import Model
-from serve.deployments.monitor import Watch
-from serve.deployments.preflight import Endpoint, checked, connected
+from serve.deployments.model import ModelDeployment
+from serve.deployments.monitor import MonitorDeployment
+from serve.deployments.preflight import Endpoint, check_start, ray_connection
 
 APPLICATION = "chestai"
 LOOK_AGAIN_S = 0.05  # for room at a replica; Serve's own 0.5 leave it without work under overload
@@ -26,10 +26,10 @@ def deploy(config: Config) -> Endpoint:
         UserError: see `serve.deployments.preflight.checked`; Ray is not started then.
         RuntimeError: a replica does not start; says why.
     """
-    start = checked(config)
-    config = connected(start.config)
+    start = check_start(config)
+    config = ray_connection(start.config)
     serve.start(http_options={"host": start.host, "port": start.port, **start.tls})
-    with explained():
+    with with_clear_errors():
         serve.run(application(config), name=APPLICATION)
     return start.endpoint()
 
@@ -40,7 +40,7 @@ def stop() -> None:
 
 
 @contextlib.contextmanager
-def explained() -> Iterator[None]:
+def with_clear_errors() -> Iterator[None]:
     """Let a failure to start say what a replica died of: Serve's own error only names its deployment."""
     try:
         yield
@@ -60,13 +60,13 @@ def application(config: Config) -> serve.Application:
             min_replicas=1, max_replicas=limits.max_replicas, target_ongoing_requests=2 * limits.max_ongoing_requests
         ),
     )(Ingress)
-    return ingress.bind(config, **behind(config))
+    return ingress.bind(config, **deploy_models(config))
 
 
-def behind(config: Config) -> dict[str, serve.Application]:
+def deploy_models(config: Config) -> dict[str, serve.Application]:
     """What the HTTP side asks, by the names of `deployments.ingress.services`; canary and shadow where there is one."""
     limits = config.serve
-    watch = serve.deployment(num_replicas=1, ray_actor_options={"num_cpus": 0})(Watch)
+    watch = serve.deployment(num_replicas=1, ray_actor_options={"num_cpus": 0})(MonitorDeployment)
     others = {"canary": limits.canary.model, "shadow": limits.shadow}
     return {
         "model": _model(config, limits.model, "Model", limits.min_replicas),
@@ -95,5 +95,5 @@ def _model(config: Config, which: str, name: str, fewest: int) -> serve.Applicat
         autoscaling_config=replicas,
         request_router_config={"max_backoff_s": LOOK_AGAIN_S},
         user_config={"model": which},
-    )(Model)
+    )(ModelDeployment)
     return deployment.bind(config)

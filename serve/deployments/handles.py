@@ -10,42 +10,42 @@ from ray.serve.handle import DeploymentHandle
 
 from chestai.imaging import preprocess
 from chestai.imaging.preprocess import Grey
-from serve.inference.predictor import Scored, Strange, Unlike
-from serve.monitoring.collector import Drift
-from serve.monitoring.events import Told
-from serve.problems import Refused, overloaded
-from serve.schemas import Served, ServedCard
+from serve.inference.predictor import OodError, OodRejection, ScoreResult
+from serve.monitoring.collector import VersionDrift
+from serve.monitoring.events import EventBatch
+from serve.problems import ApiError, overloaded
+from serve.schemas import ModelCard, ModelInfo
 
 TRIES = 3  # an answer costs nothing but time, so what a replica took with it is asked again
 WATCH_S = 5.0  # that the watch is waited for
 
 
-class Remote:
+class RemoteScorer:
     """A model deployment of Ray Serve."""
 
     def __init__(self, model: DeploymentHandle) -> None:
         self.model = model
         self.size: int | None = None  # pixels a side of the version that answered last
 
-    async def score(self, grey: Grey) -> Scored:
+    async def score(self, grey: Grey) -> ScoreResult:
         for _ in range(TRIES):
             if self.size is None:
                 self.size = (await self.card()).size
             square = await asyncio.to_thread(preprocess.resize, grey, self.size)
-            answer: Scored | Strange | int = await self._asked("score", square)
-            if isinstance(answer, Scored):
+            answer: ScoreResult | OodRejection | int = await self._asked("score", square)
+            if isinstance(answer, ScoreResult):
                 return answer
-            if isinstance(answer, Strange):
-                raise Unlike(answer)
+            if isinstance(answer, OodRejection):
+                raise OodError(answer)
             self.size = answer  # another version has come, which sees another size
         raise overloaded("the model changes too often: try again")
 
-    async def card(self) -> ServedCard:
-        card: ServedCard = await self._asked("card")
+    async def card(self) -> ModelCard:
+        card: ModelCard = await self._asked("card")
         return card
 
-    async def served(self) -> Served:
-        served: Served = await self._asked("served")
+    async def served(self) -> ModelInfo:
+        served: ModelInfo = await self._asked("served")
         return served
 
     async def _asked(self, method: str, *arguments: Any) -> Any:
@@ -60,21 +60,21 @@ class Remote:
                     raise overloaded("the model is not available: try again") from error
 
 
-class RemoteWatch:
+class RemoteMonitor:
     """The watch deployment of Ray Serve."""
 
     def __init__(self, watch: DeploymentHandle) -> None:
         self.watch = watch
 
-    async def tell(self, told: Told) -> None:
+    async def tell(self, told: EventBatch) -> None:
         await self._asked("tell", told)
 
     async def metrics(self) -> bytes:
         metrics: bytes = await self._asked("metrics")
         return metrics
 
-    async def drift(self, version: int) -> Drift:
-        drift: Drift = await self._asked("drift", version)
+    async def drift(self, version: int) -> VersionDrift:
+        drift: VersionDrift = await self._asked("drift", version)
         return drift
 
     async def _asked(self, method: str, *arguments: Any) -> Any:
@@ -83,4 +83,4 @@ class RemoteWatch:
                 waiting: Awaitable[Any] = getattr(self.watch, method).remote(*arguments)
                 return await waiting
         except (TimeoutError, RayActorError, DeploymentUnavailableError, BackPressureError) as error:
-            raise Refused(503, "watch_unavailable", "what is counted cannot be told now: try again later") from error
+            raise ApiError(503, "watch_unavailable", "what is counted cannot be told now: try again later") from error

@@ -8,11 +8,11 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from chestai.config.schema import Config
-from serve.api.app import application
+from serve.api.app import create_app
 from serve.api.services import Services
 from serve.db.retention import purge_hourly
-from serve.deployments.handles import Remote, RemoteWatch
-from serve.deployments.ray_jobs import Jobs
+from serve.deployments.handles import RemoteMonitor, RemoteScorer
+from serve.deployments.ray_jobs import RayJobs
 
 
 def services(
@@ -23,10 +23,10 @@ def services(
     shadow: DeploymentHandle | None = None,
 ) -> Services:
     """What routes need, over deployments of Ray Serve; what is too old is purged from now on."""
-    others = (None if one is None else Remote(one) for one in (canary, shadow))
+    others = (None if one is None else RemoteScorer(one) for one in (canary, shadow))
     cluster = ray.get_runtime_context().gcs_address
-    jobs = Jobs(config, cluster) if config.serve.jobs else None
-    made = Services.of(config, Remote(model), RemoteWatch(watch), jobs, *others)
+    jobs = RayJobs(config, cluster) if config.serve.jobs else None
+    made = Services.of(config, RemoteScorer(model), RemoteMonitor(watch), jobs, *others)
     if (days := config.state.retention_days) is not None:
         limits = (made.store.database, made.kept, days, threading.Event())
         threading.Thread(target=purge_hourly, args=limits, name="retention", daemon=True).start()
@@ -45,4 +45,4 @@ class Ingress:
         self.services = services(config, **behind)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return application(self.services)
+        return create_app(self.services)

@@ -16,8 +16,8 @@ from chestai.imaging.preprocess import Grey
 from chestai.lake.lake import Lake
 from chestai.model.registry import CHAMPION, Registry
 from chestai.model.runtimes import Runtime
-from serve.inference.predictor import Loaded, Scored, Strange, loaded, permitted
-from serve.schemas import Served, ServedCard
+from serve.inference.predictor import LoadedModel, OodRejection, ScoreResult, check_runtime_allowed, load_model
+from serve.schemas import ModelCard, ModelInfo
 
 MAX_BATCH = 8
 # A batch fills while the one before it runs. On a GPU a larger one costs no more, so it is worth a wait; on a CPU an
@@ -27,7 +27,7 @@ BATCH_WAIT_S = {"cuda": 0.005, "cpu": 0.0}
 log = logging.getLogger("ray.serve")
 
 
-class Model:
+class ModelDeployment:
     """Answers by one registered version at a time; each request is answered by one version from end to end."""
 
     def __init__(self, config: Config) -> None:
@@ -36,7 +36,7 @@ class Model:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.threads = max(1, len(os.sched_getaffinity(0)) // config.serve.max_replicas)
         self.pinned: int | None = None
-        self.loaded: Loaded | None = None
+        self.loaded: LoadedModel | None = None
         self.turn = threading.Lock()  # one version is loaded at a time
         # One thread runs all batches: OpenMP keeps the number of threads for each calling thread, so it is set inside.
         self.forward_thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(self.threads,))
@@ -57,7 +57,7 @@ class Model:
         self.pinned = None if which == CHAMPION else self.registry.load(which).version
         self._take(which)
 
-    async def score(self, square: Grey) -> Scored | Strange | int:
+    async def score(self, square: Grey) -> ScoreResult | OodRejection | int:
         """The answer to `uint8` (S, S) of `chestai.imaging.preprocess.resize`, or why there is none.
 
         Where the version sees another size, that size.
@@ -67,15 +67,15 @@ class Model:
             return now.size
         observed, refusal = await asyncio.to_thread(now.look, square)
         if self.config.serve.gate and refusal is not None:
-            return Strange(refusal, now.served, observed)
-        answer: Scored = await self.forward((now, square))
+            return OodRejection(refusal, now.served, observed)
+        answer: ScoreResult = await self.forward((now, square))
         return replace(answer, observed={**observed, **answer.observed})
 
-    def served(self) -> Served:
+    def served(self) -> ModelInfo:
         """Which version answers now."""
         return self._now().served
 
-    def card(self) -> ServedCard:
+    def card(self) -> ModelCard:
         """The card of the version that answers now."""
         return self._now().card
 
@@ -83,7 +83,7 @@ class Model:
         """Ray Serve replaces a replica that raises here."""
         self._now()
 
-    def _now(self) -> Loaded:
+    def _now(self) -> LoadedModel:
         if self.loaded is None:
             raise RuntimeError("no model is loaded: user_config names none")
         return self.loaded
@@ -94,8 +94,10 @@ class Model:
             registered = self.registry.load(which)
             if self.loaded is not None and self.loaded.registered.version == registered.version:
                 return
-            runtime = permitted(Runtime.of(self.config.runtime), self.config.runtime, self.registry, registered.version)
-            self.loaded = loaded(registered, runtime, self.device, self.threads)
+            runtime = check_runtime_allowed(
+                Runtime.of(self.config.runtime), self.config.runtime, self.registry, registered.version
+            )
+            self.loaded = load_model(registered, runtime, self.device, self.threads)
             log.info("version %d answers, by %s", registered.version, self.loaded.forward.name)
 
     def _follow(self) -> None:
@@ -110,13 +112,13 @@ class Model:
             except Exception:
                 log.exception("the champion could not be followed; version %d goes on", self.loaded.registered.version)
 
-    async def _forward(self, batch: list[tuple[Loaded, Grey]]) -> list[Scored]:
+    async def _forward(self, batch: list[tuple[LoadedModel, Grey]]) -> list[ScoreResult]:
         return await asyncio.get_running_loop().run_in_executor(self.forward_thread, _scored, batch)
 
 
-def _scored(batch: Sequence[tuple[Loaded, Grey]]) -> list[Scored]:
+def _scored(batch: Sequence[tuple[LoadedModel, Grey]]) -> list[ScoreResult]:
     """Each by the version that it came to: for a moment there may be two."""
-    answers: dict[int, Scored] = {}
+    answers: dict[int, ScoreResult] = {}
     for one in {id(version): version for version, _ in batch}.values():
         places = [place for place, (version, _) in enumerate(batch) if version is one]
         answers |= dict(zip(places, one.score([batch[place][1] for place in places]), strict=True))

@@ -13,12 +13,12 @@ import ray
 from ray._private import parameter
 from ray._private.worker import get_dashboard_url
 
-from chestai.cli.signals import own_signals
+from chestai.cli.signals import preserve_sigterm_handler
 from chestai.config.schema import Cluster, Config
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
-from chestai.model.registry import Registered, Registry
-from serve.auth.bootstrap import made
+from chestai.model.registry import RegisteredModel, Registry
+from serve.auth.bootstrap import create_first_admin
 from serve.deployments import ray_jobs
 from serve.deployments.tls import check_exposure, options
 from serve.monitoring.alerts import check_webhook
@@ -28,16 +28,16 @@ class Endpoint(NamedTuple):
     """What runs. url: of its root. model: what it serves now. key: of the first admin, if it was made just now."""
 
     url: str
-    model: Registered
+    model: RegisteredModel
     key: str | None
 
 
 @dataclass(frozen=True)
-class Start:
+class StartPlan:
     """What was found good. tls: of the HTTP server, see `tls.options`. The rest as `Endpoint` and `Config`."""
 
     config: Config
-    model: Registered
+    model: RegisteredModel
     key: str | None
     host: str
     port: int
@@ -49,7 +49,7 @@ class Start:
         return Endpoint(f"{scheme}://{_reachable(self.host)}:{self.port}", self.model, self.key)
 
 
-def checked(config: Config) -> Start:
+def check_start(config: Config) -> StartPlan:
     """Check what a start needs; Ray is not started.
 
     Raises:
@@ -67,12 +67,12 @@ def checked(config: Config) -> Start:
     for version in (config.serve.canary.model, config.serve.shadow):
         if version is not None:
             registry.load(str(version))
-    key = made(config) if config.auth.required else None
+    key = create_first_admin(config) if config.auth.required else None
     host = config.serve.host
-    return Start(config, model, key, host, listenable(host, config.serve.port), tls)
+    return StartPlan(config, model, key, host, check_port_free(host, config.serve.port), tls)
 
 
-def connected(config: Config) -> Config:
+def ray_connection(config: Config) -> Config:
     """Be connected to Ray, the one that is there or an embedded one, which `ray.init` guards with a token.
 
     Returns:
@@ -91,7 +91,7 @@ def connected(config: Config) -> Config:
 
 def _connect(cluster: Cluster, jobs: bool) -> None:
     address = cluster.address or os.environ.get("RAY_ADDRESS")
-    with own_signals():
+    with preserve_sigterm_handler():
         if address:
             ray.init(address=address, log_to_driver=False)
             return
@@ -101,12 +101,12 @@ def _connect(cluster: Cluster, jobs: bool) -> None:
                 num_cpus=max(cluster.cpus, os.cpu_count() or 1),
                 object_store_memory=int(cluster.object_store_gb * 2**30),
                 include_dashboard=jobs,
-                dashboard_port=listenable("127.0.0.1", 0) if jobs else None,
+                dashboard_port=check_port_free("127.0.0.1", 0) if jobs else None,
                 log_to_driver=False,
             )
 
 
-def listenable(host: str, port: int) -> int:
+def check_port_free(host: str, port: int) -> int:
     """The port, a free one where it is 0.
 
     Serve shares a port that another process listens on without a word, so it is tried here.

@@ -14,12 +14,12 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from chestai.config.load import quoted
+from chestai.config.load import quote
 from chestai.config.schema import Config
 from chestai.errors import UserError
 from chestai.lake.files import read_bytes
 from chestai.lake.lake import Lake
-from serve.inference.batch_jobs import Standing, Unavailable, Work
+from serve.inference.batch_jobs import JobProgress, JobRequest, JobServerUnavailable
 
 TIMEOUT_S = 12.0  # of a request; the job server itself waits up to 10 s for its agent
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,14 +27,14 @@ NEEDED = ("chestai", "conf", "pipelines")  # what a job is made of, below ROOT
 LOST = "lost with its cluster; submit it again: only what is missing is scored"
 
 
-class Client(JobSubmissionClient):
+class JobClient(JobSubmissionClient):
     """Ray's client, which waits for ever unless each of its requests is told not to."""
 
     def _do_request(self, method: str, endpoint: str, **more: Any) -> requests.Response:
         return super()._do_request(method, endpoint, timeout=TIMEOUT_S, **more)
 
 
-class Jobs:
+class RayJobs:
     """See `serve.inference.batch_jobs.Runner`.
 
     A job's number is that of Ray's submission, so that a second submission of it changes nothing. Its files are in the
@@ -53,9 +53,9 @@ class Jobs:
         self.cluster = cluster
         self.lake = Lake(config.lake)
         self._turn = threading.Lock()
-        self._client: Client | None = None
+        self._client: JobClient | None = None
 
-    def submit(self, job_id: str, work: Work) -> None:
+    def submit(self, job_id: str, work: JobRequest) -> None:
         code = {"working_dir": str(ROOT), "excludes": _others()}
         try:
             self._asked().submit_job(
@@ -67,7 +67,7 @@ class Jobs:
         except (OSError, AuthenticationError) as error:
             raise _unavailable(error) from error
 
-    def state(self, job_id: str) -> Standing:
+    def state(self, job_id: str) -> JobProgress:
         try:
             info = self._asked().get_job_info(job_id)
             status, code = info.status, info.driver_exit_code
@@ -77,7 +77,7 @@ class Jobs:
             status, code = None, None
         except (OSError, AuthenticationError) as error:
             raise _unavailable(error) from error
-        return standing(job_id, status, code, self._told(job_id))
+        return job_status(job_id, status, code, self._told(job_id))
 
     def cancel(self, job_id: str) -> None:
         try:
@@ -85,7 +85,7 @@ class Jobs:
         except (OSError, RuntimeError, AuthenticationError) as error:
             raise _unavailable(error) from error
 
-    def command(self, job_id: str, work: Work) -> list[str]:
+    def command(self, job_id: str, work: JobRequest) -> list[str]:
         """The words of the run, with all of this endpoint's settings that matter to it."""
         wanted = {
             "model": str(work.model),
@@ -111,12 +111,12 @@ class Jobs:
         words = [f"{key}={_word(value)}" for key, value in _leaves(told)]
         return [sys.executable, "-m", "pipelines.score", "cluster=laptop", *words]
 
-    def _asked(self) -> Client:
+    def _asked(self) -> JobClient:
         """The client, made anew until the job server has answered once."""
         with self._turn:
             if self._client is None:
                 try:
-                    self._client = Client(self.config.serve.job_server or self.cluster)
+                    self._client = JobClient(self.config.serve.job_server or self.cluster)
                 except (OSError, RuntimeError, ValueError, AuthenticationError) as error:
                     raise _unavailable(error) from error
             return self._client
@@ -141,7 +141,7 @@ def check(config: Config) -> None:
         )
 
 
-def standing(job_id: str, status: JobStatus | None, code: int | None, told: Mapping[str, Any] | None) -> Standing:
+def job_status(job_id: str, status: JobStatus | None, code: int | None, told: Mapping[str, Any] | None) -> JobProgress:
     """How a job stands.
 
     Args:
@@ -151,23 +151,23 @@ def standing(job_id: str, status: JobStatus | None, code: int | None, told: Mapp
     done, total = (told["done"], told["total"]) if told else (0, None)
     if told and told["state"] == "done" and status not in (JobStatus.PENDING, JobStatus.RUNNING):
         result = {kind: where for kind, where in told["result"].items() if where is not None}
-        return Standing("done", done, total, result)
+        return JobProgress("done", done, total, result)
     match status:
         case JobStatus.PENDING:
-            return Standing("queued", done, total)
+            return JobProgress("queued", done, total)
         case JobStatus.RUNNING:
-            return Standing("running", done, total)
+            return JobProgress("running", done, total)
         case JobStatus.STOPPED:
-            return Standing("cancelled", done, total)
+            return JobProgress("cancelled", done, total)
         case None:
-            return Standing("failed", done, total, error=LOST)
+            return JobProgress("failed", done, total, error=LOST)
     why = told["detail"] if told and told["state"] == "failed" else None
     died = f"it died (exit status {code}); `ray job logs {job_id}` may tell of what"
-    return Standing("failed", done, total, error=why or died)
+    return JobProgress("failed", done, total, error=why or died)
 
 
-def _unavailable(error: Exception) -> Unavailable:
-    return Unavailable(f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}")
+def _unavailable(error: Exception) -> JobServerUnavailable:
+    return JobServerUnavailable(f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}")
 
 
 def _others() -> list[str]:
@@ -185,4 +185,4 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
 
 def _word(value: object) -> str:
     """A value as an override that `chestai.config.load` reads back as it is, whatever characters a text has."""
-    return quoted(value) if isinstance(value, str) else json.dumps(value)
+    return quote(value) if isinstance(value, str) else json.dumps(value)

@@ -12,15 +12,15 @@ import uvicorn
 from ray import serve
 
 from chestai.config.schema import Config
-from serve.api.app import application
-from serve.deployments.app import behind, explained
+from serve.api.app import create_app
+from serve.deployments.app import deploy_models, with_clear_errors
 from serve.deployments.ingress import services
-from serve.deployments.preflight import Endpoint, bound, checked, connected
+from serve.deployments.preflight import Endpoint, bound, check_start, ray_connection
 
 KEEP_ALIVE_S = 90  # as Ray Serve has it: longer than balancers keep a connection that rests
 
 
-def alone(config: Config) -> bool:
+def needs_one_replica(config: Config) -> bool:
     """Whether one replica on a Ray of our own is all there is to be."""
     elsewhere = ray.is_initialized() or config.cluster.address or os.environ.get("RAY_ADDRESS")
     return config.serve.max_replicas == 1 and not elsewhere
@@ -33,16 +33,16 @@ def run(config: Config, say: Callable[[Endpoint], None]) -> None:
         UserError: see `serve.deployments.preflight.checked`; Ray is not started then.
         RuntimeError: a replica does not start; says why.
     """
-    start = checked(config)
+    start = check_start(config)
     os.environ.setdefault("RAY_worker_niceness", "0")  # with Ray's own, 15, decoding here would push the model aside
-    config = connected(start.config)
+    config = ray_connection(start.config)
     serve.start(proxy_location="Disabled")
-    apps = behind(config)
-    with explained():
+    apps = deploy_models(config)
+    with with_clear_errors():
         handles = serve.run_many([serve.RunTarget(app, name, route_prefix=None) for name, app in apps.items()])
     server = uvicorn.Server(
         uvicorn.Config(
-            application(services(config, **dict(zip(apps, handles, strict=True)))),
+            create_app(services(config, **dict(zip(apps, handles, strict=True)))),
             access_log=False,
             log_config=None,
             timeout_keep_alive=KEEP_ALIVE_S,

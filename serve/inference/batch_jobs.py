@@ -8,7 +8,7 @@ from serve.db.records import JobState
 
 
 @dataclass(frozen=True)
-class Work:
+class JobRequest:
     """What a job is to score, and by which version.
 
     corpus, match, split: as `pipelines.score` has them.
@@ -23,7 +23,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Standing:
+class JobProgress:
     """How a job stands: images done of `total` (None: not known yet).
 
     result: where its outcome is, once it is done, by kind. error: why it failed, one line.
@@ -36,21 +36,21 @@ class Standing:
     error: str | None = None
 
 
-class Unavailable(Exception):
+class JobServerUnavailable(Exception):
     """Who does the jobs does not answer; it may later. The message is one line."""
 
 
-class Runner(Protocol):
+class JobRunner(Protocol):
     """Does jobs. Its methods block, for a limited time, and may be called from any thread.
 
     They raise `Unavailable`.
     """
 
-    def submit(self, job_id: str, work: Work) -> None:
+    def submit(self, job_id: str, work: JobRequest) -> None:
         """Begin a job; one that has begun already goes on as it is."""
         ...
 
-    def state(self, job_id: str) -> Standing:
+    def state(self, job_id: str) -> JobProgress:
         """How a job stands; one that is not known any more has failed."""
         ...
 

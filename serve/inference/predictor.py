@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 
 from chestai.config import schema
 from chestai.imaging.preprocess import Grey
-from chestai.model.registry import Registered, Registry
-from chestai.model.runtimes import Ready, Runtime, ready
+from chestai.model.registry import RegisteredModel, Registry
+from chestai.model.runtimes import InferenceSession, Runtime, open_session
 from chestai.monitoring import features
 from chestai.monitoring.drift import Columns
-from chestai.monitoring.ood_detector import Refusal
-from serve.problems import Refused
-from serve.schemas import Driver, Served, ServedCard, Triage
+from chestai.monitoring.ood_detector import OodReason
+from serve.problems import ApiError
+from serve.schemas import Driver, ModelCard, ModelInfo, Triage
 
 log = logging.getLogger("ray.serve")
 
-Observed = Mapping[str, float | str]  # feature of `chestai.monitoring.features` -> its value for one image
+MonitoredFeatures = Mapping[str, float | str]  # feature of `chestai.monitoring.features` -> its value for one image
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoreResult:
     """What a version says of one image.
 
     size: pixels a side that the version sees. probabilities: calibrated, by finding. thresholds: operating points.
@@ -32,13 +32,13 @@ class Scored:
     whole batch that the image was in. observed: what is watched of the image and of the answer.
     """
 
-    served: Served
+    served: ModelInfo
     probabilities: Mapping[str, float]
     thresholds: Mapping[str, float | None]
     triage: Triage
     evidence: NDArray[np.float32]
     forward_ms: float
-    observed: Observed = field(default_factory=dict)
+    observed: MonitoredFeatures = field(default_factory=dict)
 
     def positives(self) -> list[str]:
         """The findings that reach their operating points."""
@@ -49,28 +49,28 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Strange:
+class OodRejection:
     """An image that the input gate of a version refused; observed: what is watched of its pixels."""
 
-    refusal: Refusal
-    served: Served
-    observed: Observed
+    refusal: OodReason
+    served: ModelInfo
+    observed: MonitoredFeatures
 
 
-class Unlike(Refused):
+class OodError(ApiError):
     """A request whose image the input gate refused."""
 
-    def __init__(self, strange: Strange) -> None:
+    def __init__(self, strange: OodRejection) -> None:
         super().__init__(422, strange.refusal.reason, f"not scored: {strange.refusal.detail}")
         self.strange = strange
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """A version whose network is ready."""
 
-    registered: Registered
-    forward: Ready
+    registered: RegisteredModel
+    forward: InferenceSession
 
     @property
     def size(self) -> int:
@@ -78,9 +78,9 @@ class Loaded:
         return self.registered.bundle.card.size
 
     @property
-    def served(self) -> Served:
+    def served(self) -> ModelInfo:
         card = self.registered.bundle.card
-        return Served(
+        return ModelInfo(
             name=self.registered.name,
             version=self.registered.version,
             snapshot=card.snapshot,
@@ -89,10 +89,10 @@ class Loaded:
         )
 
     @property
-    def card(self) -> ServedCard:
-        return ServedCard(**self.registered.bundle.card.model_dump(), version=self.registered.version)
+    def card(self) -> ModelCard:
+        return ModelCard(**self.registered.bundle.card.model_dump(), version=self.registered.version)
 
-    def look(self, square: Grey) -> tuple[Observed, Refusal | None]:
+    def look(self, square: Grey) -> tuple[MonitoredFeatures, OodReason | None]:
         """What is watched of the pixels of one image as `score` takes them, and whether the input gate refuses it."""
         seen, intake = _rows(features.of_pixels(square[None]))[0], self.registered.bundle.intake
         if intake is None:
@@ -100,7 +100,7 @@ class Loaded:
         strangeness, refusal = intake.judge(square)
         return {**seen, features.STRANGENESS: strangeness}, refusal
 
-    def score(self, squares: Sequence[Grey]) -> list[Scored]:
+    def score(self, squares: Sequence[Grey]) -> list[ScoreResult]:
         """`uint8` (S, S) each, from `chestai.imaging.preprocess.resize` at `size`, in one forward pass."""
         bundle, started = self.registered.bundle, time.perf_counter()
         answer = self.forward(np.stack(list(squares)))
@@ -109,7 +109,7 @@ class Loaded:
         findings, rule = bundle.card.findings, bundle.triage
         watched = _rows(features.of_scores(probabilities, findings, rule))
         return [
-            Scored(
+            ScoreResult(
                 served=self.served,
                 probabilities=dict(zip(findings, row.tolist(), strict=True)),
                 thresholds=bundle.card.thresholds,
@@ -126,18 +126,18 @@ class Loaded:
         ]
 
 
-def _rows(columns: Columns) -> list[Observed]:
+def _rows(columns: Columns) -> list[MonitoredFeatures]:
     """Image by image, in plain types."""
     lists = [np.asarray(values).tolist() for values in columns.values()]
     return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
 
 
-def loaded(registered: Registered, runtime: Runtime, device: str, threads: int | None) -> Loaded:
+def load_model(registered: RegisteredModel, runtime: Runtime, device: str, threads: int | None) -> LoadedModel:
     """The version with its network ready; raises what `chestai.model.runtimes.ready` does."""
-    return Loaded(registered, ready(registered.bundle.network, runtime, device, threads=threads))
+    return LoadedModel(registered, open_session(registered.bundle.network, runtime, device, threads=threads))
 
 
-def permitted(runtime: Runtime, limits: schema.Runtime, registry: Registry, version: int) -> Runtime:
+def check_runtime_allowed(runtime: Runtime, limits: schema.Runtime, registry: Registry, version: int) -> Runtime:
     """The runtime, in fp32 where nobody has seen that its precision does this version no harm.
 
     `pipelines.score` measures that on val, with the same settings, and leaves it in the registry.

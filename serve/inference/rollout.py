@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from chestai.clock import now
 from chestai.imaging.preprocess import Grey
-from serve.db.records import Shadowed
-from serve.inference.predictor import Scored, Unlike
+from serve.db.records import ShadowPrediction
+from serve.inference.predictor import OodError, ScoreResult
 from serve.inference.scorer import Scorer
 
 log = logging.getLogger("ray.serve")
@@ -21,7 +21,7 @@ MOST = 8  # images that the shadow has at a time
 
 
 @dataclass(frozen=True)
-class Compared:
+class ShadowComparison:
     """What became of an image in the shadow. outcome: `scored`, `refused` by its gate, `skipped` or `failed`.
 
     agrees: whether its bucket is the answer's. difference: of the triage scores, 0 and up.
@@ -32,7 +32,7 @@ class Compared:
     difference: float = 0.0
 
 
-def part_of(image_id: str) -> float:
+def rollout_fraction(image_id: str) -> float:
     """Where an image lies in [0, 1): the same for the same image, evenly spread over images."""
     return int.from_bytes(hashlib.sha256(f"canary {image_id}".encode()).digest()[:6]) / 2**48
 
@@ -48,13 +48,13 @@ class Canary:
         self._scorer, self._share, self._wait_s, self._count = scorer, share, CANARY_PART * deadline_s, count
         self._rests_until = 0.0
 
-    async def score(self, image_id: str, grey: Grey) -> Scored | None:
+    async def score(self, image_id: str, grey: Grey) -> ScoreResult | None:
         """Its answer; None where the champion is to be asked.
 
         Raises:
             Unlike: its input gate refuses the image.
         """
-        if part_of(image_id) >= self._share:
+        if rollout_fraction(image_id) >= self._share:
             return None
         if time.monotonic() < self._rests_until:
             self._count("missed")
@@ -62,7 +62,7 @@ class Canary:
         try:
             async with asyncio.timeout(self._wait_s):
                 answer = await self._scorer.score(grey)
-        except Unlike:
+        except OodError:
             self._count("answered")
             raise
         except Exception as error:  # whatever it is, it is no reason to leave the client without an answer
@@ -81,8 +81,8 @@ class Shadow:
         self,
         scorer: Scorer,
         deadline_s: float,
-        record: Callable[[Shadowed], None],
-        count: Callable[[Compared], None],
+        record: Callable[[ShadowPrediction], None],
+        count: Callable[[ShadowComparison], None],
     ) -> None:
         """
         Args:
@@ -91,20 +91,20 @@ class Shadow:
         self._scorer, self._wait_s, self._record, self._count = scorer, deadline_s, record, count
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def follow(self, image_id: str, grey: Grey, answered: Scored) -> None:
+    def follow(self, image_id: str, grey: Grey, answered: ScoreResult) -> None:
         """Score an image after its answer; returns at once. While `MOST` are under way it is skipped."""
         if len(self._tasks) >= MOST:
-            self._count(Compared("skipped"))
+            self._count(ShadowComparison("skipped"))
             return
         task = asyncio.create_task(self._follow(image_id, grey, answered))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _follow(self, image_id: str, grey: Grey, answered: Scored) -> None:
+    async def _follow(self, image_id: str, grey: Grey, answered: ScoreResult) -> None:
         try:
             async with asyncio.timeout(self._wait_s):
                 scored = await self._scorer.score(grey)
-            shadowed = Shadowed(
+            shadowed = ShadowPrediction(
                 image_id=image_id,
                 model_version=scored.served.version,
                 champion_version=answered.served.version,
@@ -114,11 +114,11 @@ class Shadow:
                 at=now(),
             )
             await asyncio.to_thread(self._record, shadowed)
-        except Unlike:
-            self._count(Compared("refused"))
+        except OodError:
+            self._count(ShadowComparison("refused"))
         except Exception as error:
             log.warning("the shadow did not answer: %s", type(error).__name__)
-            self._count(Compared("failed"))
+            self._count(ShadowComparison("failed"))
         else:
             difference = abs(scored.triage.score - answered.triage.score)
-            self._count(Compared("scored", scored.triage.bucket == answered.triage.bucket, difference))
+            self._count(ShadowComparison("scored", scored.triage.bucket == answered.triage.bucket, difference))

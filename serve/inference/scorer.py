@@ -3,14 +3,14 @@
 from typing import Protocol
 
 from chestai.imaging.preprocess import Grey
-from serve.inference.predictor import Scored
-from serve.schemas import Served, ServedCard
+from serve.inference.predictor import ScoreResult
+from serve.schemas import ModelCard, ModelInfo
 
 
 class Scorer(Protocol):
     """What answers for images."""
 
-    async def score(self, grey: Grey) -> Scored:
+    async def score(self, grey: Grey) -> ScoreResult:
         """The answer to a decoded image.
 
         Raises:
@@ -19,10 +19,10 @@ class Scorer(Protocol):
         """
         ...
 
-    async def card(self) -> ServedCard:
+    async def card(self) -> ModelCard:
         """The card of the version that answers now. Raises `Refused` where nothing answers."""
         ...
 
-    async def served(self) -> Served:
+    async def served(self) -> ModelInfo:
         """Which version answers now. Raises as `card`."""
         ...

@@ -13,7 +13,7 @@ from chestai.config.schema import Alert
 from chestai.errors import UserError
 from chestai.monitoring.drift import Verdict
 from chestai.notice import RESEARCH_USE
-from serve.monitoring.collector import Drift
+from serve.monitoring.collector import VersionDrift
 
 log = logging.getLogger("ray.serve")
 
@@ -49,7 +49,7 @@ class Alerts:
         self._raised: dict[int, tuple[float, int]] = {}  # version -> when last, of how many images
         self._unsent: dict[int, dict[str, Any]] = {}
 
-    def check(self, drifts: Sequence[Drift]) -> None:
+    def check(self, drifts: Sequence[VersionDrift]) -> None:
         """Raise what is due, and send what could not be sent before; takes `TIMEOUT_S` a version at worst."""
         for drift in drifts:
             if drift.report.verdict not in REACHED[self._settings.verdict]:
@@ -60,13 +60,13 @@ class Alerts:
             if drift.version in self._unsent and self._sent(self._unsent[drift.version]):
                 del self._unsent[drift.version]
 
-    def _due(self, drift: Drift) -> bool:
+    def _due(self, drift: VersionDrift) -> bool:
         if drift.version not in self._raised:
             return True
         at, images = self._raised[drift.version]
         return drift.total > images and time.monotonic() - at >= self._settings.minutes * 60
 
-    def _raise(self, drift: Drift) -> None:
+    def _raise(self, drift: VersionDrift) -> None:
         moved = [one for one in drift.report.features if one.verdict in REACHED["moderate"]]
         names = ", ".join(one.name for one in moved)
         log.warning("drift: what comes to version %d is %s: %s", drift.version, drift.report.verdict, names)

@@ -2,14 +2,14 @@
 
 from typing import Protocol
 
-from serve.monitoring.collector import Drift
-from serve.monitoring.events import Told
+from serve.monitoring.collector import VersionDrift
+from serve.monitoring.events import EventBatch
 
 
-class Watcher(Protocol):
+class MonitorClient(Protocol):
     """What counts for the whole endpoint. All raise `Refused` where it is away."""
 
-    async def tell(self, told: Told) -> None:
+    async def tell(self, told: EventBatch) -> None:
         """Count what happened in a process of the HTTP side."""
         ...
 
@@ -17,6 +17,6 @@ class Watcher(Protocol):
         """All counts, in Prometheus' text format."""
         ...
 
-    async def drift(self, version: int) -> Drift:
+    async def drift(self, version: int) -> VersionDrift:
         """The last images of a version against its training."""
         ...

@@ -14,11 +14,11 @@ from itertools import groupby
 
 from chestai.clock import now
 from chestai.monitoring import features
-from chestai.monitoring.drift import FEWEST, SIZE, Reference, Report, Window, report
-from serve.db.outbox import Counts
-from serve.inference.predictor import Observed
-from serve.monitoring.events import Came, Told
-from serve.monitoring.prometheus import Meters
+from chestai.monitoring.drift import FEWEST, SIZE, DriftReference, DriftResult, DriftWindow, measure_drift
+from serve.db.outbox import OutboxCounts
+from serve.inference.predictor import MonitoredFeatures
+from serve.monitoring.events import EventBatch, ImageEvent
+from serve.monitoring.prometheus import PrometheusMetrics
 
 log = logging.getLogger("ray.serve")
 
@@ -27,11 +27,11 @@ SILENT_S = 60.0  # after which a process that told nothing is taken for gone
 
 
 @dataclass(frozen=True)
-class Drift:
+class VersionDrift:
     """How a version stands. reason: why the verdict is unknown. images: of the window. total: that ever came in."""
 
     version: int
-    report: Report
+    report: DriftResult
     reason: str | None
     images: int
     total: int
@@ -43,11 +43,11 @@ class Drift:
 class _Version:
     """What is known of a version; images wait for its reference. reference: None where it has none."""
 
-    waiting: deque[Observed] = field(default_factory=lambda: deque(maxlen=SIZE))
+    waiting: deque[MonitoredFeatures] = field(default_factory=lambda: deque(maxlen=SIZE))
     looked: bool = False
     retry_at: float = 0.0
-    reference: Reference | None = None
-    window: Window | None = None
+    reference: DriftReference | None = None
+    window: DriftWindow | None = None
     total: int = 0
 
 
@@ -55,25 +55,25 @@ class _Version:
 class _Process:
     number: int
     heard_at: float
-    state: Counts | None
+    state: OutboxCounts | None
 
 
-class Watching:
+class EventCollector:
     """Counts from the moment it is made: `since`."""
 
-    def __init__(self, reference_of: Callable[[int], Reference | None]) -> None:
+    def __init__(self, reference_of: Callable[[int], DriftReference | None]) -> None:
         """
         Args:
             reference_of: the drift reference of a version, None where it has none; may be slow, and may raise.
         """
-        self.meters, self.since = Meters(), now()
+        self.meters, self.since = PrometheusMetrics(), now()
         self._reference_of = reference_of
         self._lock, self._looking = threading.Lock(), threading.Lock()
         self._versions: dict[int, _Version] = {}
         self._processes: dict[str, _Process] = {}
         self._latest: int | None = None
 
-    def tell(self, told: Told) -> None:
+    def tell(self, told: EventBatch) -> None:
         """Count what happened; what is told again counts once."""
         with self._lock:
             if not self._is_new(told):
@@ -105,13 +105,13 @@ class Watching:
             self.meters.state(one.state for one in self._processes.values() if one.state is not None)
             return self.meters.exposed()
 
-    def drifts(self) -> list[Drift]:
+    def drifts(self) -> list[VersionDrift]:
         """Of all versions to which images came."""
         with self._lock:
             versions = list(self._versions)
         return [self.drift(version) for version in versions]
 
-    def drift(self, version: int) -> Drift:
+    def drift(self, version: int) -> VersionDrift:
         """The last images of a version against its training."""
         with self._lock:
             one = self._versions.setdefault(version, _Version())
@@ -120,13 +120,13 @@ class Watching:
             reference, window, total, looked = one.reference, one.window, one.total, one.looked
         if reference is None or window is None:
             reason = "the version has no drift reference" if looked else "its drift reference could not be read yet"
-            return Drift(version, Report((), "unknown"), reason, min(total, SIZE), total, None, self.since)
-        found = report(reference, window.counts())
+            return VersionDrift(version, DriftResult((), "unknown"), reason, min(total, SIZE), total, None, self.since)
+        found = measure_drift(reference, window.counts())
         few = f"fewer than {FEWEST} images on either side" if found.verdict == "unknown" else None
         learnt = max((sum(feature.counts) for feature in reference.features.values()), default=0)
-        return Drift(version, found, few, min(total, SIZE), total, learnt, self.since)
+        return VersionDrift(version, found, few, min(total, SIZE), total, learnt, self.since)
 
-    def _is_new(self, told: Told) -> bool:
+    def _is_new(self, told: EventBatch) -> bool:
         self._forget_the_silent()
         before = self._processes.get(told.process)
         if before is not None and told.number <= before.number:
@@ -138,7 +138,7 @@ class Watching:
         old = time.monotonic() - SILENT_S
         self._processes = {name: one for name, one in self._processes.items() if one.heard_at > old}
 
-    def _await(self, image: Came) -> None:
+    def _await(self, image: ImageEvent) -> None:
         """An image that no version has seen, for it cannot be read say, counts where the last answer came from."""
         if image.reason is None and image.served is not None:
             self._latest = image.served.version
@@ -178,15 +178,15 @@ class Watching:
             one.retry_at = time.monotonic() + RETRY_S
             return
         one.reference, one.looked = reference, True
-        one.window = None if reference is None else Window(reference)
+        one.window = None if reference is None else DriftWindow(reference)
 
 
-def _count(window: Window, images: Sequence[Observed]) -> None:
+def _count(window: DriftWindow, images: Sequence[MonitoredFeatures]) -> None:
     """In their order; those that were refused have fewer features."""
     for names, group in groupby(images, key=_names):
         rows = list(group)
         window.add({name: [row[name] for row in rows] for name in names})
 
 
-def _names(image: Observed) -> tuple[str, ...]:
+def _names(image: MonitoredFeatures) -> tuple[str, ...]:
     return tuple(image)

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from serve.db.outbox import Counts
-from serve.inference.predictor import Observed, Scored, Strange
-from serve.inference.rollout import Compared
-from serve.schemas import Served
+from serve.db.outbox import OutboxCounts
+from serve.inference.predictor import MonitoredFeatures, OodRejection, ScoreResult
+from serve.inference.rollout import ShadowComparison
+from serve.schemas import ModelInfo
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestEvent:
     """A request. route: its pattern, `none` where there is no such route. status: the class, such as `2xx`."""
 
     route: str
@@ -19,7 +19,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Came:
+class ImageEvent:
     """An image that was asked for.
 
     reason: the code of why it has no scores, None where it has. served: the version that answered or refused it, None
@@ -28,14 +28,14 @@ class Came:
     """
 
     reason: str | None = None
-    served: Served | None = None
-    observed: Observed | None = None
+    served: ModelInfo | None = None
+    observed: MonitoredFeatures | None = None
     bucket: str | None = None
     decode_s: float | None = None
     forward_s: float | None = None
 
     @classmethod
-    def scored(cls, scored: Scored, decode_s: float) -> "Came":
+    def scored(cls, scored: ScoreResult, decode_s: float) -> "ImageEvent":
         """One that has scores."""
         return cls(
             served=scored.served,
@@ -46,13 +46,13 @@ class Came:
         )
 
     @classmethod
-    def refused(cls, reason: str, strange: Strange | None) -> "Came":
+    def refused(cls, reason: str, strange: OodRejection | None) -> "ImageEvent":
         """One that has none; strange: where the input gate refused it."""
         return cls(reason) if strange is None else cls(reason, strange.served, strange.observed)
 
 
 @dataclass(frozen=True)
-class Told:
+class EventBatch:
     """What happened in a process of the HTTP side since it told the last time.
 
     number: rises by one from each to the next, and is the same where one is told again. canary: whether each of its
@@ -62,9 +62,9 @@ class Told:
 
     process: str
     number: int
-    requests: Sequence[Asked] = ()
-    images: Sequence[Came] = ()
-    shadows: Sequence[Compared] = ()
+    requests: Sequence[RequestEvent] = ()
+    images: Sequence[ImageEvent] = ()
+    shadows: Sequence[ShadowComparison] = ()
     canary: Sequence[str] = ()
     untold: int = 0
-    state: Counts | None = None
+    state: OutboxCounts | None = None

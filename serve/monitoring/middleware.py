@@ -4,14 +4,14 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.monitoring.events import Asked
-from serve.monitoring.reporter import Notices
+from serve.monitoring.events import RequestEvent
+from serve.monitoring.reporter import EventReporter
 
 
-class Measuring:
+class RequestMetrics:
     """Notices every request: its route, how it ended and how long it took."""
 
-    def __init__(self, app: ASGIApp, notices: Notices) -> None:
+    def __init__(self, app: ASGIApp, notices: EventReporter) -> None:
         self.app, self.notices = app, notices
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -32,4 +32,4 @@ class Measuring:
             raise
         finally:
             route = getattr(scope.get("route"), "path", "none")
-            self.notices.request(Asked(route, status, time.perf_counter() - started))
+            self.notices.request(RequestEvent(route, status, time.perf_counter() - started))

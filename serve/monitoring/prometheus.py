@@ -4,12 +4,12 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from chestai.monitoring.drift import Report
+from chestai.monitoring.drift import DriftResult
 from chestai.monitoring.features import NOT_SCORED, SCORED
-from serve.db.outbox import Counts
-from serve.inference.rollout import Compared
-from serve.monitoring.events import Asked, Came
-from serve.schemas import Served
+from serve.db.outbox import OutboxCounts
+from serve.inference.rollout import ShadowComparison
+from serve.monitoring.events import ImageEvent, RequestEvent
+from serve.schemas import ModelInfo
 
 REQUEST_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 STEP_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -17,7 +17,7 @@ DIFFERENCE = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 VERDICTS = ("unknown", "stable", "moderate", "drifted")
 
 
-class Meters:
+class PrometheusMetrics:
     """Counters and gauges of the whole endpoint, from the start or restart of the watch. For one thread at a time."""
 
     def __init__(self) -> None:
@@ -57,11 +57,11 @@ class Meters:
             "chestai_drift_verdict", "1 for the verdict of the window.", ["version", "verdict"], registry=all_
         )
 
-    def request(self, one: Asked) -> None:
+    def request(self, one: RequestEvent) -> None:
         self._requests.labels(one.route, one.status).inc()
         self._seconds.labels(one.route).observe(one.seconds)
 
-    def image(self, one: Came) -> None:
+    def image(self, one: ImageEvent) -> None:
         self._images.labels(SCORED if one.reason is None else NOT_SCORED, one.reason or "").inc()
         if one.served is not None and one.bucket is not None:
             self._answers.labels(one.served.version, one.bucket).inc()
@@ -71,7 +71,7 @@ class Meters:
         if one.forward_s is not None:
             self._forward.observe(one.forward_s)
 
-    def shadow(self, one: Compared) -> None:
+    def shadow(self, one: ShadowComparison) -> None:
         if one.outcome != "scored":
             self._missed.labels(one.outcome).inc()
             return
@@ -88,7 +88,7 @@ class Meters:
         """outcome: `raised`, `sent` or `failed`."""
         self._alerts.labels(outcome).inc()
 
-    def state(self, counts: Iterable[Counts]) -> None:
+    def state(self, counts: Iterable[OutboxCounts]) -> None:
         """Of all processes."""
         known = list(counts)
         self._waiting.set(sum(one.waiting for one in known))
@@ -96,7 +96,7 @@ class Meters:
         self._away.set(any(one.waiting for one in known))
         self._rejected.set(sum(one.rejected for one in known))
 
-    def drift(self, version: int, report: Report) -> None:
+    def drift(self, version: int, report: DriftResult) -> None:
         for feature in report.features:
             if feature.psi is not None:
                 self._psi.labels(feature.name, version).set(feature.psi)
@@ -107,5 +107,5 @@ class Meters:
         """Prometheus' text format, version 0.0.4."""
         return generate_latest(self._registry)
 
-    def _model(self, one: Served) -> None:
+    def _model(self, one: ModelInfo) -> None:
         self._models.labels(one.name, one.version, one.snapshot, str(one.synthetic).lower(), one.runtime).set(1)

@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
-from serve.db.outbox import Counts
-from serve.inference.predictor import Scored, Unlike
-from serve.inference.rollout import Compared
-from serve.monitoring.client import Watcher
-from serve.monitoring.events import Asked, Came, Told
-from serve.problems import Refused
+from serve.db.outbox import OutboxCounts
+from serve.inference.predictor import OodError, ScoreResult
+from serve.inference.rollout import ShadowComparison
+from serve.monitoring.client import MonitorClient
+from serve.monitoring.events import EventBatch, ImageEvent, RequestEvent
+from serve.problems import ApiError
 
 log = logging.getLogger("ray.serve")
 
@@ -25,38 +25,38 @@ LAST_S = 2.0  # for what is left at the end
 MOST = 4096  # requests, and images, and so on, that wait while the watch is away
 
 
-class Notices:
+class EventReporter:
     """For one event loop at a time."""
 
-    def __init__(self, watch: Watcher, counts: Callable[[], Counts]) -> None:
+    def __init__(self, watch: MonitorClient, counts: Callable[[], OutboxCounts]) -> None:
         """
         Args:
             counts: how the state of this process stands; may block.
         """
         self._watch, self._counts = watch, counts
-        self._requests: deque[Asked] = deque()
-        self._images: deque[Came] = deque()
-        self._shadows: deque[Compared] = deque()
+        self._requests: deque[RequestEvent] = deque()
+        self._images: deque[ImageEvent] = deque()
+        self._shadows: deque[ShadowComparison] = deque()
         self._canary: deque[str] = deque()
         self._untold = self._number = 0
         self._process = f"{os.getpid()}-{uuid.uuid4()}"
         self._turn = asyncio.Lock()
-        self._sending: Told | None = None
+        self._sending: EventBatch | None = None
 
-    def request(self, asked: Asked) -> None:
+    def request(self, asked: RequestEvent) -> None:
         """A request was answered."""
         self._append(self._requests, asked)
 
-    def scored(self, scored: Scored, decode_ms: float) -> None:
+    def scored(self, scored: ScoreResult, decode_ms: float) -> None:
         """An image was scored."""
-        self._append(self._images, Came.scored(scored, decode_ms / 1000))
+        self._append(self._images, ImageEvent.scored(scored, decode_ms / 1000))
 
-    def refused(self, refused: Refused) -> None:
+    def refused(self, refused: ApiError) -> None:
         """An image was not, and why."""
-        strange = refused.strange if isinstance(refused, Unlike) else None
-        self._append(self._images, Came.refused(refused.problem.code, strange))
+        strange = refused.strange if isinstance(refused, OodError) else None
+        self._append(self._images, ImageEvent.refused(refused.problem.code, strange))
 
-    def shadow(self, compared: Compared) -> None:
+    def shadow(self, compared: ShadowComparison) -> None:
         """An image was scored in the shadow, or not."""
         self._append(self._shadows, compared)
 
@@ -74,7 +74,7 @@ class Notices:
             if self._sending is not None:  # again under its number: the watch may have heard it
                 await self._watch.tell(self._sending)
             state = await asyncio.to_thread(self._counts)
-            self._sending = Told(
+            self._sending = EventBatch(
                 self._process,
                 self._number,
                 requests=_taken(self._requests),
@@ -109,7 +109,7 @@ class Notices:
             try:
                 await self.flush()
                 away = False
-            except Refused:
+            except ApiError:
                 if not away:
                     log.warning("the watch is away: what happens is told later")
                 away = True

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chestai.errors import UserError
-from serve.problems import Refused
+from serve.problems import ApiError
 
 S3 = "s3://"
 MOST = 1024  # characters of a place, as of S3's keys
@@ -14,7 +14,7 @@ BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 STRANGE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\%]")  # what some reader might take for another
 
 
-def allowed(uri: str, prefixes: Sequence[str]) -> str:
+def resolve_allowed(uri: str, prefixes: Sequence[str]) -> str:
     """The place that a client named, in the one way to write it, if it lies in one of the prefixes, or is one.
 
     Nothing is told of what is there, and the answer to what is not allowed does not depend on it.
@@ -34,12 +34,12 @@ def allowed(uri: str, prefixes: Sequence[str]) -> str:
     """
     place = _parts(uri)
     if place is None or not any(_holds(_parts(one), place) for one in prefixes):
-        raise Refused(403, "prefix_not_allowed", "it is not below one of the places that serve.prefixes names")
+        raise ApiError(403, "prefix_not_allowed", "it is not below one of the places that serve.prefixes names")
     scheme, *parts = place
     return scheme + "/".join(parts)
 
 
-def check(prefixes: Sequence[str]) -> None:
+def check_prefixes(prefixes: Sequence[str]) -> None:
     """Raises UserError where one of the prefixes of the config is not written as it should be."""
     for one in prefixes:
         if _parts(one) is None:

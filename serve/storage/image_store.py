@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from chestai.lake.files import located, read_bytes
+from chestai.lake.files import read_bytes, resolve
 from chestai.lake.lake import Lake
 
 log = logging.getLogger("ray.serve")
@@ -18,7 +18,7 @@ FOLDER = "kept"
 QUIET_S = 60.0  # between two lines of the log that say that keeping fails
 
 
-class Kept:
+class ImageStore:
     """A file is at `<lake>/kept/<first two hex digits>/<SHA-256>`, in a local lake for this user's eyes alone.
 
     Its methods block, and may be called from any thread.
@@ -38,7 +38,7 @@ class Kept:
         if self._lake.local:
             _write(Path(uri), data)
             return uri
-        filesystem, path = located(uri)
+        filesystem, path = resolve(uri)
         info = filesystem.get_file_info(path)
         if info.type != fs.FileType.File or info.size != len(data):
             self._lake.write_bytes(data, FOLDER, image_id[:2], image_id)
@@ -55,7 +55,7 @@ class Kept:
             for one in Path(uri).parent.glob(f"{image_id}*"):
                 one.unlink(missing_ok=True)
             return
-        filesystem, path = located(uri)
+        filesystem, path = resolve(uri)
         if filesystem.get_file_info(path).type == fs.FileType.File:
             filesystem.delete_file(path)
 

@@ -8,9 +8,9 @@ from typing import BinaryIO
 import pyarrow as pa
 from pyarrow import fs
 
-from chestai.lake.files import located
-from serve.problems import Refused
-from serve.storage.allowed_prefixes import S3, allowed
+from chestai.lake.files import resolve
+from serve.problems import ApiError
+from serve.storage.allowed_prefixes import S3, resolve_allowed
 
 FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -25,18 +25,18 @@ def fetch(uri: str, prefixes: Sequence[str], limit: int) -> tuple[str, bytes]:
     Raises:
         Refused: 403, the URI lies below no prefix; 404, there is no file that can be read; 413, it is too large.
     """
-    canonical = allowed(uri, prefixes)
+    canonical = resolve_allowed(uri, prefixes)
     try:
         data = _object(canonical, limit) if canonical.startswith(S3) else _file(canonical, limit)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise Refused(404, "unknown_uri", "no file that can be read is at this URI") from error
+        raise ApiError(404, "unknown_uri", "no file that can be read is at this URI") from error
     _check(len(data), limit)  # it may have grown meanwhile
     return canonical, data
 
 
 def _check(size: int, limit: int) -> None:
     if size > limit:
-        raise Refused(413, "upload_too_large", f"a file may have {limit // 2**20} MiB (serve.max_upload_mb)")
+        raise ApiError(413, "upload_too_large", f"a file may have {limit // 2**20} MiB (serve.max_upload_mb)")
 
 
 def _file(path: str, limit: int) -> bytes:
@@ -72,7 +72,7 @@ def _opened(path: str) -> BinaryIO:
 
 def _object(uri: str, limit: int) -> bytes:
     """As `_file`."""
-    filesystem, path = located(uri)
+    filesystem, path = resolve(uri)
     if filesystem.get_file_info(path).type != fs.FileType.File:
         raise OSError(f"{uri} is no object")
     with filesystem.open_input_file(path) as file:

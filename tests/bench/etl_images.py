@@ -22,8 +22,8 @@ from rich.console import Console
 from chestai.cli.console import Screen
 from chestai.config import load as conf
 from chestai.lake.lake import Lake
-from pipelines.cluster import connected
-from pipelines.data.files import Folder
+from pipelines.cluster import ray_cluster
+from pipelines.data.files import InputFolder
 from pipelines.spark import session as spark
 from pipelines.spark.arrow_io import from_arrow
 from pipelines.spark.file_inspection import inspect, inspect_file
@@ -59,7 +59,7 @@ def bare_on_all_cores(folder: Path) -> float:
 
 def read_by_spark(session: SparkSession, folder: Path) -> tuple[float, float]:
     """Images a second of the ETL's inspection, Spark being up, and the peak MiB of all processes."""
-    listing = Folder(str(folder)).images()
+    listing = InputFolder(str(folder)).images()
     paths = pa.array([f"{folder}/{path}" for path in listing["path"].to_pylist()])
     files = from_arrow(session, listing.set_column(0, "path", paths)).persist()
     files.count()
@@ -75,7 +75,11 @@ def read_by_spark(session: SparkSession, folder: Path) -> tuple[float, float]:
 
 def main(originals: Path) -> None:
     config = conf.load().cluster
-    with tempfile.TemporaryDirectory() as temporary, connected(config), spark.session("bench", config.spark) as session:
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        ray_cluster(config),
+        spark.session("bench", config.spark) as session,
+    ):
         folders = {count: Path(temporary) / str(count) for count in IMAGES}
         for count, folder in folders.items():
             copies(sorted(originals.glob("*.png")), folder, count)

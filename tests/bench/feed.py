@@ -26,9 +26,9 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from chestai.cli.console import Screen
 from chestai.config import load as conf
 from chestai.imaging import preprocess
-from pipelines.cluster import connected
+from pipelines.cluster import ray_cluster
 from pipelines.data.loader import epoch, in_background
-from pipelines.data.pixel_cache import Shards, Store, pixel_cache, store_of
+from pipelines.data.pixel_cache import ImageStore, ShardStore, pixel_cache, store_of
 from pipelines.data.sampler import epoch_order
 from tests.bench.corpus import lake_of, noise_cache
 from tests.bench.etl_images import copies
@@ -65,7 +65,7 @@ def timed(batches: Iterator[torch.Tensor], count: int) -> tuple[float, float]:
     return seen / (time.monotonic() - started), first
 
 
-def ours(store: Store, turn: int) -> Iterator[torch.Tensor]:
+def ours(store: ImageStore, turn: int) -> Iterator[torch.Tensor]:
     """An epoch as a training worker gets it."""
     order = epoch_order(store.shards, SIZE, BATCH, 1, 17, turn)
     for batch in in_background(epoch(store, order, 0, 1)):
@@ -75,7 +75,7 @@ def ours(store: Store, turn: int) -> Iterator[torch.Tensor]:
 class Loader(IterableDataset):
     """The same shards for a plain DataLoader: each worker reads its share of them, and mixes each."""
 
-    def __init__(self, shards: Shards, turn: int) -> None:
+    def __init__(self, shards: ShardStore, turn: int) -> None:
         self.uris, self.turn = shards.uris, turn
 
     def __iter__(self) -> Iterator[torch.Tensor]:
@@ -89,7 +89,7 @@ class Loader(IterableDataset):
             yield from (torch.from_numpy(images[at : at + BATCH]) for at in range(0, len(images), BATCH))
 
 
-def loader(shards: Shards, turn: int) -> Iterator[torch.Tensor]:
+def loader(shards: ShardStore, turn: int) -> Iterator[torch.Tensor]:
     return iter(DataLoader(Loader(shards, turn), batch_size=None, num_workers=CORES))
 
 
@@ -109,7 +109,7 @@ def build(files: list[Path], root: Path, name: str) -> float:
 
 
 def main(originals: Path) -> None:
-    with tempfile.TemporaryDirectory() as temporary, connected(conf.load().cluster):
+    with tempfile.TemporaryDirectory() as temporary, ray_cluster(conf.load().cluster):
         root, folder = Path(temporary), Path(temporary) / "images"
         copies(sorted(originals.glob("*.png")), folder, FILES)
         files = sorted(folder.iterdir())

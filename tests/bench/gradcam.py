@@ -64,7 +64,7 @@ def ways(network: Classifier) -> dict[str, Way]:
             return pooled(torch.from_numpy(batch)).numpy()
 
     def maps(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return gradcam.maps(network, batch).values
+        return gradcam.grad_cam(network, batch).values
 
     def one_map(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         return package(torch.from_numpy(batch).unsqueeze(1).float(), [ClassifierOutputTarget(0)] * len(batch))

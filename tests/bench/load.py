@@ -33,7 +33,7 @@ import psutil
 from chestai.config import load as conf
 from chestai.imaging import preprocess
 from chestai.model.bundle import FORWARD_ENV
-from chestai.model.runtimes import Runtime, ready
+from chestai.model.runtimes import Runtime, open_session
 from tests.bench.etl_images import copies
 from tests.bench.record import record
 from tests.bench.score import SIZE, bundle, registered
@@ -53,7 +53,7 @@ def bare(folder: Path) -> list[float]:
 
 def parts(folder: Path) -> tuple[float, float]:
     """See `bare`."""
-    answer = ready(bundle().network, Runtime.of(conf.load().runtime))
+    answer = open_session(bundle().network, Runtime.of(conf.load().runtime))
     decoding, forwarding = [], []
     for path in sorted(folder.iterdir())[:ONE]:
         data = path.read_bytes()

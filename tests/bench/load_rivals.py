@@ -21,15 +21,15 @@ from torchvision import transforms
 from chestai.config import load as conf
 from chestai.imaging import preprocess
 from chestai.labels.findings import NIH14
-from chestai.model.registry import Registered
+from chestai.model.registry import RegisteredModel
 from chestai.model.runtimes import Runtime
-from serve.inference.predictor import loaded
+from serve.inference.predictor import load_model
 from tests.bench.score import SIZE, bundle
 
 
 def plain() -> FastAPI:
     app, turn = FastAPI(), ThreadPoolExecutor(1)
-    version = loaded(Registered("chestai", 1, bundle()), Runtime.of(conf.load().runtime), "cpu", threads=None)
+    version = load_model(RegisteredModel("chestai", 1, bundle()), Runtime.of(conf.load().runtime), "cpu", threads=None)
 
     @app.post("/infer")
     async def infer(request: Request) -> dict[str, object]:

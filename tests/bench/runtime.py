@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from chestai.labels.findings import NIH14
 from chestai.model.bundle import FORWARD_ENV
 from chestai.model.classifier import Classifier
-from chestai.model.runtimes import Forward, Runtime, ready
+from chestai.model.runtimes import Forward, Runtime, open_session
 from tests.bench.record import record
 
 SIZE = 224
@@ -48,11 +48,11 @@ def main() -> None:
     ways: dict[str, Forward] = {}
     with tempfile.TemporaryDirectory() as cache:
         started = time.process_time()
-        ready(network, Runtime("openvino"), cache=Path(cache), threads=1)
+        open_session(network, Runtime("openvino"), cache=Path(cache), threads=1)
         print(f"exported in {time.process_time() - started:.1f} s of CPU time", flush=True)
         for name, runtime in WAYS.items():
             started = time.process_time()
-            ways[name] = ready(network, runtime, cache=Path(cache), threads=1)
+            ways[name] = open_session(network, runtime, cache=Path(cache), threads=1)
             load[name] = time.process_time() - started
     rows: list[dict[str, object]] = []
     for size, rounds in ROUNDS.items():

@@ -40,10 +40,10 @@ from chestai.labels.findings import NIH14
 from chestai.lake.lake import Lake
 from chestai.model.bundle import FORWARD_ENV, Bundle, Card, Member
 from chestai.model.registry import Registry
-from chestai.model.runtimes import Runtime, ready
-from chestai.model.runtimes.effect import Effect
+from chestai.model.runtimes import Runtime, open_session
+from chestai.model.runtimes.effect import RuntimeEffect
 from pipelines import score
-from pipelines.cluster import connected
+from pipelines.cluster import ray_cluster
 from pipelines.training.register import register
 from tests.bench.etl_images import copies
 from tests.bench.feed import BARE, bare_on_all_cores
@@ -77,7 +77,7 @@ def bundle() -> Bundle:
 
 def bare_forward(precision: str) -> float:
     """Images a second of this process."""
-    answer = ready(bundle().network, Runtime("auto", precision))  # type: ignore[arg-type]
+    answer = open_session(bundle().network, Runtime("auto", precision))  # type: ignore[arg-type]
     batch = np.random.default_rng(0).integers(0, 256, (BATCH, SIZE, SIZE), dtype=np.uint8)
     answer(batch)
     started = time.monotonic()
@@ -161,7 +161,7 @@ def main(originals: Path) -> None:
         bare()
         for precision, counts in RUNS.items():
             for count in counts:
-                with memory() as peak, connected(config.cluster):
+                with memory() as peak, ray_cluster(config.cluster):
                     done = scored(config, folders[count], root / f"out-{precision}-{count}", precision)
                 facts = done.facts
                 note(
@@ -183,7 +183,7 @@ def registered(config: Config) -> None:
     registry.connect()
     with mlflow.start_run():
         registry.promote(register(bundle(), registry))
-    equal = Effect(images=0, mean=0.0, most=0.0, reference_auroc=0.5, auroc=0.5)
+    equal = RuntimeEffect(images=0, mean=0.0, most=0.0, reference_auroc=0.5, auroc=0.5)
     registry.note_runtime(1, Runtime("auto", "bf16"), equal)  # random weights have no val to be checked on
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from mlflow.entities import Run
 
-from chestai.cli.console import Screen, quiet
+from chestai.cli.console import Screen, captured_output
 from chestai.config import load as conf
 from chestai.config.schema import Config
 from chestai.lake.lake import Lake
 from chestai.model.registry import Registry
 from pipelines import etl, phantom, train
-from pipelines.cluster import connected
+from pipelines.cluster import ray_cluster
 from tests.bench.record import record
 from tune import sweep
 from tune.trial import ENDED, trial_runs
@@ -29,7 +29,7 @@ METRIC = "val_macro_auroc"
 def swept(config: Config, screen: Screen) -> tuple[Run, list[Run]]:
     """The default's training and the sweep's trials in MLflow."""
     registry = Registry(config.tracking, Lake(config.lake))
-    with connected(config.cluster, dashboard=True):
+    with ray_cluster(config.cluster, dashboard=True):
         for stage in (phantom.run, etl.run, train.run):
             screen.say(str(stage(config, screen).facts["headline"]))
         if not registry.finished_runs({"chestai.stage": "sweep"}):
@@ -54,7 +54,7 @@ def main(folder: Path, overrides: list[str]) -> None:
     demo = conf.load(["+experiment=demo"])
     tuned = ["tune.trials=8", f"tune.epochs={demo.train.epochs}", "tune.max_concurrent=1"]
     config = conf.load(["+experiment=demo", *places, *tuned, *overrides])
-    with quiet(folder / "bench.log") as screen:
+    with captured_output(folder / "bench.log") as screen:
         default, trials = swept(config, screen)
     keys = list(config.tune.space)
     rows = [row(config, "default", default, keys), *(row(config, "trial", trial, keys) for trial in trials)]

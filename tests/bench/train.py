@@ -26,7 +26,7 @@ from chestai.labels.findings import NIH14
 from chestai.model.bundle import FORWARD_ENV
 from chestai.model.classifier import Classifier
 from chestai.model.registry import Registry
-from pipelines.cluster import connected
+from pipelines.cluster import ray_cluster
 from pipelines.train import build_trainer
 from pipelines.training.learner import autocast_dtype
 from tests.bench.corpus import lake_of, noise_cache
@@ -84,7 +84,7 @@ def main(overrides: list[str]) -> None:
         rows.append({"turn": turn, "what": WAYS[0], "images_per_s": _bare_process(overrides), "wait_share": ""})
         with tempfile.TemporaryDirectory() as root:
             config = settings([*overrides, f"lake={root}"])
-            with connected(config.cluster):
+            with ray_cluster(config.cluster):
                 rows.append({"turn": turn, "what": WAYS[1], "images_per_s": _bare_process(overrides), "wait_share": ""})
                 for rate, wait in trained(config, Path(root)):
                     told_rate = {"images_per_s": round(rate, 2), "wait_share": round(wait, 4)}

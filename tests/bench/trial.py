@@ -16,13 +16,13 @@ from pathlib import Path
 
 import mlflow
 
-from chestai.cli.console import Screen, quiet
+from chestai.cli.console import Screen, captured_output
 from chestai.clock import now
 from chestai.config import load as conf
 from chestai.config.schema import Config
 from chestai.lake.lake import Lake
 from chestai.model.registry import Registry
-from pipelines.cluster import connected
+from pipelines.cluster import ray_cluster
 from pipelines.train import build_trainer
 from tests.bench.corpus import lake_of, noise_cache
 from tests.bench.record import record
@@ -51,14 +51,14 @@ def swept(config: Config, screen: Screen, trials: int) -> float:
 
 def main(overrides: list[str]) -> None:
     rows: list[dict[str, object]] = []
-    with tempfile.TemporaryDirectory() as root, quiet(Path(root) / "bench.log") as screen:
+    with tempfile.TemporaryDirectory() as root, captured_output(Path(root) / "bench.log") as screen:
         config = conf.load([*SETTINGS, f"lake={root}", *overrides])
         lake, snapshot = lake_of([], Path(root), "noise")
         counts = {"train": 64, "val": 32}
         noise_cache(lake, snapshot, config.network.size, counts)
         splits = {split: {"files": count} for split, count in counts.items()}
         lake.publish(replace(snapshot, splits=splits, built_at=now()))
-        with connected(config.cluster, dashboard=True):
+        with ray_cluster(config.cluster, dashboard=True):
             for turn in range(ROUNDS):
                 alone, one, many = bare(config), swept(config, screen, 1), swept(config, screen, MANY)
                 trial = (many - one) / (MANY - 1)

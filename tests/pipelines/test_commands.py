@@ -17,7 +17,7 @@ from chestai.lake.lake import Lake
 from chestai.lake.schemas import STATS
 from tests.support.chain import SMALL, Chain
 from tests.support.paths import ROOT
-from tests.support.processes import MARK, family, wait_until
+from tests.support.processes import MARK, marked_processes, wait_until
 
 
 def call(*words: str) -> subprocess.CompletedProcess[str]:
@@ -68,7 +68,7 @@ def started(*words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     try:
         yield process, mark
     finally:
-        for child in family(mark):
+        for child in marked_processes(mark):
             with contextlib.suppress(psutil.Error):
                 child.kill()
         process.wait(timeout=10)
@@ -81,7 +81,9 @@ def interrupt(process: subprocess.Popen[str], mark: str, how: str = "Ctrl-C") ->
     else:
         process.terminate()
     output, _ = process.communicate(timeout=60)
-    wait_until(lambda: not family(mark), 30, f"ending {[one.cmdline()[:3] for one in family(mark)]}")
+    wait_until(
+        lambda: not marked_processes(mark), 30, f"ending {[one.cmdline()[:3] for one in marked_processes(mark)]}"
+    )
     return output
 
 
@@ -94,7 +96,7 @@ def test_interrupted_in_the_etl(built: Chain, tmp_path: Path, how: str, after_s:
     lake = Lake(str(tmp_path / "lake"))
     words = ("pipelines.etl", *SMALL, f"lake={lake.root}", f"phantom.root={built.config.phantom.root}")
     with started(*words) as (process, mark):
-        wait_until(lambda: any("java" in one.name() for one in family(mark)), 90, "starting Spark")
+        wait_until(lambda: any("java" in one.name() for one in marked_processes(mark)), 90, "starting Spark")
         time.sleep(after_s)
         output = interrupt(process, mark, how)
     assert process.returncode == 130 and "pipelines.etl: stopped" in output

@@ -33,7 +33,7 @@ def environment(**more: str) -> Iterator[dict[str, str]]:
     env = {**os.environ, **more, MARK: uuid.uuid4().hex}
 
     def gone() -> bool:
-        living = family(env[MARK])
+        living = marked_processes(env[MARK])
         for one in living:
             with contextlib.suppress(psutil.Error):
                 one.kill()
@@ -172,7 +172,7 @@ def until_up(env: dict[str, str]) -> None:
 MARK = "CHESTAI_TEST_MARK"  # inherited by every process that a command starts, however it is re-parented
 
 
-def family(mark: str) -> list[psutil.Process]:
+def marked_processes(mark: str) -> list[psutil.Process]:
     """All living processes that bear a mark."""
     found = []
     for process in psutil.process_iter():

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import psutil
 
-from tests.support.processes import FINISH_S, family, wait_until
+from tests.support.processes import FINISH_S, marked_processes, wait_until
 
 
 def workers(mark: str) -> dict[int, psutil.Process]:
     """The processes that train, by ID."""
     found = {}
-    for one in family(mark):
+    for one in marked_processes(mark):
         with contextlib.suppress(psutil.Error):
             if "RayTrainWorker" in " ".join(one.cmdline()):
                 found[one.pid] = one

@@ -10,7 +10,7 @@ import pytest
 from chestai.cli.console import Screen
 from chestai.config import load as conf
 from tune.plots import DRAWINGS, log_plots
-from tune.progress import watching
+from tune.progress import trial_progress
 from tune.space import suggest
 
 
@@ -47,7 +47,7 @@ def test_plots_are_logged_where_there_is_something_to_show(
 def test_progress_counts_epochs_and_what_ended_trials_give_back(screen: Screen) -> None:
     made = optuna.create_study(direction="maximize")
     with screen.progress("sweep", 3 * 4, "epochs") as progress:
-        look = watching(lambda: made, progress, trials=3, epochs=4)
+        look = trial_progress(lambda: made, progress, trials=3, epochs=4)
         look()
         assert (progress.done, progress.note) == (0, "0 of 3 trials done, 0 running")
         first, second = made.ask(), made.ask()

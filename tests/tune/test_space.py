@@ -11,7 +11,7 @@ import timm
 from ray.tune.search.optuna import OptunaSearch
 
 from chestai.config import load as conf
-from chestai.config.load import changed
+from chestai.config.load import with_changes
 from chestai.config.schema import Asymmetric, Bce, Choice, Focal, Range
 from chestai.errors import UserError
 from tune.space import as_experiment, check, suggest, values_of
@@ -28,7 +28,7 @@ def test_every_draw_is_a_config(name: str) -> None:
     config = conf.load([f"tune={name}"])
     check(config.tune.space)
     for drawn in draws(config.tune.space, 60):
-        settings = changed(config, drawn).plain()
+        settings = with_changes(config, drawn).plain()
         for key, value in drawn.items():
             section, _, field = key.partition(".")
             assert (settings[section][field] if field else settings[section]["name"]) == value
@@ -42,7 +42,7 @@ def test_a_setting_that_depends_on_another_comes_with_it_alone() -> None:
     for drawn in draws(config.tune.space, 60):
         kind, own = kinds[drawn["loss"]]
         assert {key for key in drawn if key.startswith("loss.")} == own
-        assert isinstance(changed(config, drawn).loss, kind)
+        assert isinstance(with_changes(config, drawn).loss, kind)
         seen.add(drawn["loss"])
     assert seen == set(kinds)
 
@@ -109,7 +109,7 @@ def test_what_a_setting_depends_on_must_come_before_it() -> None:
 )
 def test_a_wrong_draw_is_named(values: dict[str, Any], line: str) -> None:
     with pytest.raises(UserError) as refused:
-        changed(conf.load(), values)
+        with_changes(conf.load(), values)
     assert line in str(refused.value)
 
 
@@ -127,4 +127,4 @@ def test_draws_are_an_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(conf, "CONF", tmp_path / "conf")
     for drawn in draws(conf.load(["tune=wide"]).tune.space, 12):
         (tmp_path / "conf" / "experiment" / "best.yaml").write_text(as_experiment(drawn))
-        assert conf.load(["+experiment=best"]) == changed(conf.load(), drawn)
+        assert conf.load(["+experiment=best"]) == with_changes(conf.load(), drawn)

@@ -10,7 +10,7 @@ import pytest
 
 from chestai.lake.lake import Lake
 from tests.support.chain import Chain
-from tests.support.processes import MARK, environment, family, finish, growing, wait_until
+from tests.support.processes import MARK, environment, finish, growing, marked_processes, wait_until
 from tests.support.training_processes import wait_for, workers
 from tests.tune.sweeps import (
     ENDED_TRIALS,
@@ -36,7 +36,7 @@ def lake(built: Chain, tmp_path: Path) -> Lake:
 
 
 def raylets(mark: str) -> list[psutil.Process]:
-    return [one for one in family(mark) if one.name() == "raylet"]
+    return [one for one in marked_processes(mark) if one.name() == "raylet"]
 
 
 def test_a_sweep_goes_on_after_its_driver_was_killed(lake: Lake) -> None:

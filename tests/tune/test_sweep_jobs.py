@@ -10,7 +10,7 @@ import pytest
 
 from chestai.lake.lake import Lake
 from tests.support.chain import Chain
-from tests.support.processes import MARK, RAY, family, job_server, submit, until_up, wait_until
+from tests.support.processes import MARK, RAY, job_server, marked_processes, submit, until_up, wait_until
 from tests.support.training_processes import workers
 from tests.tune.sweeps import SMALL, assert_whole, copied, parent, trials
 from tune.trial import ENDED
@@ -64,7 +64,11 @@ def test_a_stopped_job_leaves_nothing_behind(head: dict[str, str], lake: Lake) -
     names = ("tune.sweep", "RayTrainWorker", "train_trial", "TrainController")
 
     def left() -> list[list[str]]:
-        return [one.cmdline() for one in family(head[MARK]) if any(name in " ".join(one.cmdline()) for name in names)]
+        return [
+            one.cmdline()
+            for one in marked_processes(head[MARK])
+            if any(name in " ".join(one.cmdline()) for name in names)
+        ]
 
     wait_until(lambda: not left(), 60, f"the end of {left()}")
     assert parent(lake).info.status == "KILLED"

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from chestai.config import schema
 from chestai.errors import UserError
-from chestai.model.bundle import Answer
+from chestai.model.bundle import ForwardOutput
 from chestai.model.classifier import Classifier
-from chestai.model.ensemble import Committee
+from chestai.model.ensemble import Ensemble
 from chestai.model.runtimes import torch_runtime
-from chestai.model.runtimes.precision import Precision, resolved
+from chestai.model.runtimes.precision import Precision, resolve_precision
 
 Engine = Literal["auto", "torch", "openvino"]
-Forward = Callable[[NDArray[np.uint8]], Answer]
+Forward = Callable[[NDArray[np.uint8]], ForwardOutput]
 
 __all__ = ["Engine", "Forward", "Precision", "Ready", "Runtime", "exports", "ready"]
 
@@ -47,7 +47,7 @@ class Runtime:
 
 
 @dataclass(frozen=True)
-class Ready:
+class InferenceSession:
     """A network that answers like `chestai.model.bundle.forward`; several threads may call it.
 
     name: engine and precision, such as `openvino bf16`.
@@ -57,7 +57,7 @@ class Ready:
     size: int
     forward: Forward
 
-    def __call__(self, pixels: NDArray[np.uint8]) -> Answer:
+    def __call__(self, pixels: NDArray[np.uint8]) -> ForwardOutput:
         """`uint8` (N, S, S) from `chestai.imaging.preprocess`, N from 1 up. Raises ValueError at anything else."""
         size = self.size
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[1:] != (size, size) or len(pixels) == 0:
@@ -65,13 +65,13 @@ class Ready:
         return self.forward(np.ascontiguousarray(pixels))
 
 
-def ready(
-    network: Classifier | Committee,
+def open_session(
+    network: Classifier | Ensemble,
     runtime: Runtime,
     device: str = "cpu",
     cache: Path | None = None,
     threads: int | None = None,
-) -> Ready:
+) -> InferenceSession:
     """The network ready for any number of images from one up, at any time another number.
 
     It takes a copy: the network stays as it is, and what becomes of it later changes no answer. By OpenVINO several
@@ -95,25 +95,27 @@ def ready(
     if runtime.engine == "openvino" or (runtime.engine == "auto" and device == "cpu" and not runtime.compiled):
         if runtime.compiled:
             raise UserError("compiled=true is for engine=torch: OpenVINO compiles by itself")
-        precision = resolved(runtime.precision, torch.device("cpu"))
+        precision = resolve_precision(runtime.precision, torch.device("cpu"))
         from chestai.model.runtimes import openvino_runtime  # here, for OpenVINO takes half a second to import
 
         try:
-            return Ready(
-                f"openvino {precision}", size, openvino_runtime.ready(network, precision, cache or exports(), threads)
+            return InferenceSession(
+                f"openvino {precision}",
+                size,
+                openvino_runtime.open_session(network, precision, cache or can_export(), threads),
             )
         except UserError:  # it cannot be exported
             if runtime.engine == "openvino":
                 raise
     place = _place(device)
-    precision = resolved(runtime.precision, place)
+    precision = resolve_precision(runtime.precision, place)
     if threads is not None:
         torch.set_num_threads(threads)
-    answer = torch_runtime.ready(network, place, precision, runtime.channels_last, runtime.compiled)
-    return Ready(f"torch {precision}", size, answer)
+    answer = torch_runtime.open_session(network, place, precision, runtime.channels_last, runtime.compiled)
+    return InferenceSession(f"torch {precision}", size, answer)
 
 
-def exports() -> Path:
+def can_export() -> Path:
     """Where this machine keeps exported networks: `chestai/exports` in the user's cache (XDG base directories)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chestai" / "exports"
 

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 
-class Effect(BaseModel):
+class RuntimeEffect(BaseModel):
     """images: of val. mean, most: differences of probabilities. reference_auroc, auroc: macro, NaN where undefined."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")

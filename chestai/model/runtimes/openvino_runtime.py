@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from chestai.errors import UserError
 from chestai.model import classifier as architecture
 from chestai.model import ensemble
-from chestai.model.bundle import Answer
+from chestai.model.bundle import ForwardOutput
 from chestai.model.classifier import Classifier
-from chestai.model.ensemble import Committee
+from chestai.model.ensemble import Ensemble
 from chestai.model.runtimes.cache import Parts, cached
 from chestai.model.runtimes.precision import Resolved
 from chestai.model.runtimes.torch_runtime import classifiers, first_line
@@ -33,7 +33,7 @@ GRAPH, WEIGHTS = "model.xml", "model.bin"
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
-def ready(network: Classifier | Committee, precision: Resolved, cache: Path, threads: int | None) -> "_Exported":
+def open_session(network: Classifier | Ensemble, precision: Resolved, cache: Path, threads: int | None) -> "_Exported":
     """The network in OpenVINO; see `chestai.model.runtimes.ready`. One export serves every precision.
 
     Raises:
@@ -68,32 +68,32 @@ class _Exported:
         self.queue = openvino.AsyncInferQueue(apart, threads)
         self.queue.set_callback(_keep)
 
-    def __call__(self, pixels: NDArray[np.uint8]) -> Answer:
+    def __call__(self, pixels: NDArray[np.uint8]) -> ForwardOutput:
         even = len(pixels) - len(pixels) % self.threads
         with self.turn:
-            answers: dict[int, Answer] = {}
+            answers: dict[int, ForwardOutput] = {}
             for place in range(even):
                 self.queue.start_async(pixels[place : place + 1], (answers, place))
             self.queue.wait_all()
             if even < len(pixels):
                 rest = self.together(pixels[even:])
-                answers[even] = Answer(rest[0], rest[1], rest[2])
+                answers[even] = ForwardOutput(rest[0], rest[1], rest[2])
         parts = [answers[place] for place in sorted(answers)]
-        return Answer(*(np.concatenate(outputs) for outputs in zip(*parts, strict=True)))
+        return ForwardOutput(*(np.concatenate(outputs) for outputs in zip(*parts, strict=True)))
 
 
-def _keep(request: openvino.InferRequest, where: tuple[dict[int, Answer], int]) -> None:
+def _keep(request: openvino.InferRequest, where: tuple[dict[int, ForwardOutput], int]) -> None:
     """Copy the outputs of one image from where the next one's will be."""
     answers, place = where
     logits, evidence, embedding = (request.get_output_tensor(output).data.copy() for output in range(3))
-    answers[place] = Answer(logits, evidence, embedding)
+    answers[place] = ForwardOutput(logits, evidence, embedding)
 
 
-def _key(network: Classifier | Committee) -> str:
+def _key(network: Classifier | Ensemble) -> str:
     """A digest of all that an export depends on: weights, architecture, its code, and the packages that make it."""
     about = [
         [(one.name, one.size, one.mean.flatten().tolist(), one.std.flatten().tolist()) for one in classifiers(network)],
-        network.views if isinstance(network, Committee) else None,
+        network.views if isinstance(network, Ensemble) else None,
         (openvino.__version__, torch.__version__, timm.__version__),
     ]
     digest = sha256(repr(about).encode())
@@ -117,7 +117,7 @@ class _Plain(nn.Module):
         return output.logits, output.evidence.float(), output.embedding
 
 
-def _export(network: Classifier | Committee) -> Parts:
+def _export(network: Classifier | Ensemble) -> Parts:
     ours = deepcopy(network).cpu().eval()
     size = classifiers(ours)[0].size
     example = torch.zeros((2, size, size), dtype=torch.uint8)

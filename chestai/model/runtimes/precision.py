@@ -10,7 +10,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Resolved = Literal["fp32", "bf16", "fp16"]
 
 
-def resolved(precision: Precision, device: torch.device) -> Resolved:
+def resolve_precision(precision: Precision, device: torch.device) -> Resolved:
     """The precision to compute in.
 
     fp32 is the reference; on CUDA its convolutions may round inputs to TF32, as `torch.backends.cudnn` says. bf16 and

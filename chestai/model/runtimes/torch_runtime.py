@@ -8,16 +8,16 @@ import torch
 from numpy.typing import NDArray
 
 from chestai.errors import UserError
-from chestai.model.bundle import Answer, forward
+from chestai.model.bundle import ForwardOutput, forward
 from chestai.model.classifier import Classifier
-from chestai.model.ensemble import Committee
+from chestai.model.ensemble import Ensemble
 from chestai.model.runtimes.precision import Resolved
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def ready(
-    network: Classifier | Committee, device: torch.device, precision: Resolved, channels_last: bool, compiled: bool
+def open_session(
+    network: Classifier | Ensemble, device: torch.device, precision: Resolved, channels_last: bool, compiled: bool
 ) -> "_Eager":
     """A copy of the network on the device, in evaluation mode; see `chestai.model.runtimes.ready`.
 
@@ -39,16 +39,16 @@ def ready(
 
 
 class _Eager:
-    def __init__(self, network: Classifier | Committee, precision: Resolved) -> None:
+    def __init__(self, network: Classifier | Ensemble, precision: Resolved) -> None:
         self.network, self.dtype = network, DTYPES[precision]
         self.device = next(network.parameters()).device.type
 
-    def __call__(self, pixels: NDArray[np.uint8]) -> Answer:
+    def __call__(self, pixels: NDArray[np.uint8]) -> ForwardOutput:
         with torch.autocast(self.device, dtype=self.dtype, enabled=self.dtype is not None):
             return forward(self.network, pixels)
 
 
-def classifiers(network: Classifier | Committee) -> list[Classifier]:
+def classifiers(network: Classifier | Ensemble) -> list[Classifier]:
     """The one, or a committee's members."""
     return [network] if isinstance(network, Classifier) else [cast(Classifier, one) for one in network.members]
 

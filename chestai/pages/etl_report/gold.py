@@ -32,7 +32,7 @@ NOT_STATED = "not stated"
 
 
 @dataclass(frozen=True)
-class Gold:
+class GoldTables:
     """The tables of a build. images: `COLUMNS`, N rows. targets: (N, F) of the same images, NaN where not known."""
 
     images: pd.DataFrame
@@ -41,17 +41,17 @@ class Gold:
     quarantine: pd.DataFrame
 
     @staticmethod
-    def read(lake: Lake, snapshot: Snapshot) -> "Gold":
+    def read(lake: Lake, snapshot: Snapshot) -> "GoldTables":
         rows = lake.labelled(snapshot, COLUMNS)
         targets = pc.list_flatten(rows["targets"]).to_numpy().astype(np.float32)
-        return Gold(
+        return GoldTables(
             rows.drop_columns("targets").to_pandas(),
             targets.reshape(rows.num_rows, len(snapshot.vocabulary)),
             lake.gold(snapshot, BOXES).to_pandas(),
             lake.gold(snapshot, QUARANTINE).to_pandas(),
         )
 
-    def frontal(self) -> "Gold":
+    def frontal(self) -> "GoldTables":
         """Without lateral views, which no network learns from: as the snapshot counts findings."""
         kept = self.images["view"].ne(LATERAL).to_numpy(bool)
         return replace(self, images=self.images[kept], targets=self.targets[kept])

@@ -10,7 +10,7 @@ from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
 from chestai.pages import page, plots
 from chestai.pages.etl_report import thumbnails
-from chestai.pages.etl_report.gold import Gold, in_order, stated
+from chestai.pages.etl_report.gold import GoldTables, in_order, stated
 from chestai.pages.page import NOTHING, Cell, Figure, Gallery, Note, Page, Section, Table, number, percent, words
 
 # What goes in, and where it ends: `Snapshot.accounting` in words. The first of each group is the sum of the others,
@@ -44,7 +44,7 @@ def render(lake: Lake, snapshot: Snapshot) -> str:
     Raises:
         UserError: a table of the snapshot is not in the lake.
     """
-    gold = Gold.read(lake, snapshot)
+    gold = GoldTables.read(lake, snapshot)
     frontal = gold.frontal()
     files = int(gold.images["path"].notna().sum())
     facts = [
@@ -88,7 +88,7 @@ def accounting(counts: Mapping[str, int]) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
-def splits(snapshot: Snapshot, gold: Gold) -> list[Table]:
+def splits(snapshot: Snapshot, gold: GoldTables) -> list[Table]:
     """What each split holds, and what each source gave."""
     total = sum(counts.get("images", 0) for counts in snapshot.splits.values())
     scalars = dict.fromkeys(
@@ -108,7 +108,7 @@ def splits(snapshot: Snapshot, gold: Gold) -> list[Table]:
     return tables
 
 
-def balance(snapshot: Snapshot, gold: Gold) -> list[Note | Figure | Table]:
+def balance(snapshot: Snapshot, gold: GoldTables) -> list[Note | Figure | Table]:
     """Positives per finding and split."""
     findings, names = snapshot.vocabulary, [words(finding) for finding in snapshot.vocabulary]
     filled = {split: counts for split, counts in snapshot.splits.items() if counts.get("images")}
@@ -166,7 +166,7 @@ def cooccurrence(snapshot: Snapshot) -> Table:
     return Table(caption, ["", *names], rows, dense=True)
 
 
-def people(snapshot: Snapshot, gold: Gold) -> list[Note | Figure | Table]:
+def people(snapshot: Snapshot, gold: GoldTables) -> list[Note | Figure | Table]:
     """Age by sex; sex and view per split."""
     ages = gold.by("sex", "age_years")
     parts: list[Note | Figure | Table] = []
@@ -182,7 +182,7 @@ def people(snapshot: Snapshot, gold: Gold) -> list[Note | Figure | Table]:
     return [*parts, _crossed(gold, "sex", snapshot.splits), _crossed(gold, "view", snapshot.splits)]
 
 
-def sizes(gold: Gold) -> list[Note | Figure]:
+def sizes(gold: GoldTables) -> list[Note | Figure]:
     """Width and height; file sizes."""
     sized = gold.images.dropna(subset=["width", "height"])
     if sized.empty:
@@ -202,7 +202,7 @@ def sizes(gold: Gold) -> list[Note | Figure]:
     return parts
 
 
-def light(snapshot: Snapshot, gold: Gold) -> list[Note | Figure | Gallery]:
+def light(snapshot: Snapshot, gold: GoldTables) -> list[Note | Figure | Gallery]:
     """Brightness and contrast of images per split, and per source where there are several."""
     parts: list[Note | Figure | Gallery] = []
     groupings = ["split", "source"] if gold.images["source"].nunique() > 1 else ["split"]
@@ -227,7 +227,7 @@ def light(snapshot: Snapshot, gold: Gold) -> list[Note | Figure | Gallery]:
     return [*parts, ends]
 
 
-def quarantine(gold: Gold) -> list[Note | Table | Gallery]:
+def quarantine(gold: GoldTables) -> list[Note | Table | Gallery]:
     """Reasons and examples."""
     if gold.quarantine.empty:
         return [Note("Nothing was refused.")]
@@ -241,7 +241,7 @@ def quarantine(gold: Gold) -> list[Note | Table | Gallery]:
     return [table, *thumbnails.quarantined(gold.quarantine, stores)]
 
 
-def montage(snapshot: Snapshot, gold: Gold) -> list[Note | Gallery]:
+def montage(snapshot: Snapshot, gold: GoldTables) -> list[Note | Gallery]:
     """Example images per finding."""
     galleries = thumbnails.montage(gold.images, gold.targets, gold.boxes, snapshot.vocabulary)
     if not galleries:
@@ -255,7 +255,7 @@ def _positives(counts: Mapping[str, Any], finding: str) -> Cell:
     return Cell(number(counts.get("positives", {}).get(finding, NOTHING)), percent(prevalence))
 
 
-def _crossed(gold: Gold, column: str, splits: Mapping[str, Any]) -> Table:
+def _crossed(gold: GoldTables, column: str, splits: Mapping[str, Any]) -> Table:
     """Counts of images for each value of a column (rows) and each split."""
     values, of = stated(gold.images[column]), gold.images["split"]
     counts, whole = Counter(zip(values, of, strict=True)), Counter(of)

@@ -116,7 +116,7 @@ def store(path: str) -> str:
 def place_box(box: NDArray[np.float64], image: pd.Series) -> tuple[float, float, float, float]:
     """A box in pixels of the image -> left, top, width, height in percent of the square that `pixels.resize` makes."""
     height, width = int(image["height"]), int(image["width"])
-    top, left, fit_height, fit_width = preprocess.fitted(height, width, SIDE)
+    top, left, fit_height, fit_width = preprocess.letterbox(height, width, SIDE)
     x, y, w, h = box / [width, height, width, height] * [fit_width, fit_height, fit_width, fit_height]
     sides = np.array([left + x, top + y, w, h]) * 100 / SIDE
     return tuple(np.clip(sides, 0, 100).round(2).tolist())

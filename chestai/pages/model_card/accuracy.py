@@ -8,7 +8,7 @@ from chestai.metrics.comparison import Comparison
 from chestai.metrics.operating_points import PointReport
 from chestai.metrics.reliability import CalibrationReport
 from chestai.pages.model_card import plots
-from chestai.pages.model_card.cells import absent, difference, score, share
+from chestai.pages.model_card.cells import difference, not_measured, score, share
 from chestai.pages.page import Cell, Figure, Note, Section, Table, number, percent, words
 
 POINTS = {
@@ -64,7 +64,7 @@ def ranking(evidence: Evidence) -> Section:
 
 def _against(evidence: Evidence) -> list[Note | Table]:
     if not evidence.against:
-        return [*absent(evidence, "against")] if "against" in evidence.missing else []
+        return [*not_measured(evidence, "against")] if "against" in evidence.missing else []
     rows = [[words(name), *_compared(one)] for name, one in evidence.against.items()]
     caption = (
         "Macro-AUROC against other models, on the same images and the same draws of patients; an interval of the "
@@ -80,7 +80,7 @@ def _compared(one: Comparison) -> list[str | Cell]:
 def points(evidence: Evidence) -> Section:
     """What each finding's thresholds get right and wrong."""
     if not evidence.points:
-        return Section("points", "Operating points", absent(evidence, "points"))
+        return Section("points", "Operating points", not_measured(evidence, "points"))
     split = evidence.data.split
     how = "From its threshold on, an image is called positive. " + (
         "Thresholds were chosen on val, the very images that they are judged on here: read this as optimistic."
@@ -108,7 +108,7 @@ def calibration(evidence: Evidence) -> Section:
     """How far probabilities are from frequencies, before and after."""
     title = "Calibration"
     if not evidence.calibration:
-        return Section("calibration", title, [*absent(evidence, "calibration"), *_prevalences(evidence)])
+        return Section("calibration", title, [*not_measured(evidence, "calibration"), *_prevalences(evidence)])
     parts: list[Note | Table | Figure] = [Note(_how_calibrated(evidence))]
     curves = {
         METHODS.get(one.method, words(one.method)): (one.pooled.predicted, one.pooled.observed)

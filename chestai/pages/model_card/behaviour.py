@@ -8,7 +8,7 @@ from chestai.metrics.bootstrap import Estimate
 from chestai.metrics.localisation import OVERLAPS, LocalisationReport, MapReport
 from chestai.metrics.subgroups import GapReport, SubgroupReport
 from chestai.pages.model_card import plots as evidence_plots
-from chestai.pages.model_card.cells import absent, difference, score, share
+from chestai.pages.model_card.cells import difference, not_measured, score, share
 from chestai.pages.page import NOTHING, Cell, Figure, Note, Section, Table, number, percent, words
 
 UNDEFINED = Estimate(math.nan, math.nan, math.nan)
@@ -18,7 +18,7 @@ def subgroups(evidence: Evidence) -> Section:
     """How the model does for groups of patients and of views."""
     report, title = evidence.subgroups, "Subgroups"
     if report is None:
-        return Section("subgroups", title, absent(evidence, "subgroups"))
+        return Section("subgroups", title, not_measured(evidence, "subgroups"))
     how = (
         "FNR, the false-negative rate: share of images with a finding that stay below its threshold, so that it is "
         "missed. Both numbers are means over those findings that every group of an axis has enough of, so that groups "
@@ -86,7 +86,7 @@ def localisation(evidence: Evidence) -> Section:
     """Do maps point into the boxes that readers drew?"""
     report, title = evidence.localisation, "Localisation"
     if report is None:
-        return Section("localisation", title, absent(evidence, "localisation"))
+        return Section("localisation", title, not_measured(evidence, "localisation"))
     how = (
         f"{number(report.cases)} findings with a drawn box. Of these {number(report.suppressed)} "
         f"({percent(report.suppressed, report.cases)}) stay below their operating point, where a map is suppressed. "
@@ -147,7 +147,7 @@ def robustness(evidence: Evidence) -> Section:
     """What worse images cost."""
     report, title = evidence.robustness, "Robustness"
     if report is None:
-        return Section("robustness", title, absent(evidence, "robustness"))
+        return Section("robustness", title, not_measured(evidence, "robustness"))
     how = (
         f"Change of macro-AUROC where the same {number(report.images)} images are made worse on purpose, the more the "
         "higher the severity; the same patients are drawn for both. An interval that holds 0 shows no change. Only "
@@ -176,7 +176,7 @@ def latency(evidence: Evidence) -> Section:
     """How long a forward pass takes."""
     report, title = evidence.latency, "Latency"
     if report is None:
-        return Section("latency", title, absent(evidence, "latency"))
+        return Section("latency", title, not_measured(evidence, "latency"))
     text = (
         f"A forward pass over one image took {_milliseconds(report.median)} (median), {_milliseconds(report.p95)} "
         f"(95th percentile), on {report.hardware}, in the process that measured: without network, queue or decoding."

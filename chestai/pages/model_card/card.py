@@ -6,12 +6,12 @@ After Mitchell et al., "Model cards for model reporting", FAT* 2019.
 from collections.abc import Sequence
 
 from chestai.evaluation.evidence import Evidence
-from chestai.evaluation.promotion_gate import Check
+from chestai.evaluation.promotion_gate import GateCheck
 from chestai.pages.model_card import about, accuracy, behaviour, gate, triage
 from chestai.pages.page import Page
 
 
-def page(evidence: Evidence, checks: Sequence[Check] = ()) -> Page:
+def page(evidence: Evidence, checks: Sequence[GateCheck] = ()) -> Page:
     """All sections in the order of reading. What was not measured is named with its reason, never left out.
 
     checks: of the gate, where it was asked.

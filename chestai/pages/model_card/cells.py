@@ -47,6 +47,6 @@ def reason(evidence: Evidence, name: str) -> str:
     return evidence.missing.get(name, "no reason was recorded").rstrip(".")
 
 
-def absent(evidence: Evidence, name: str) -> list[Note]:
+def not_measured(evidence: Evidence, name: str) -> list[Note]:
     """The one part of such a section."""
     return [Note(f"Not measured: {reason(evidence, name)}.")]

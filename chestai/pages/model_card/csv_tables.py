@@ -10,7 +10,7 @@ from chestai.metrics.bootstrap import Estimate
 from chestai.metrics.localisation import OVERLAPS, LocalisationReport, MapReport
 from chestai.metrics.operating_points import PointReport
 from chestai.metrics.reliability import CalibrationReport, Curve
-from chestai.metrics.report import Report
+from chestai.metrics.report import PerformanceReport
 from chestai.metrics.subgroups import SubgroupReport
 from chestai.metrics.thresholds import Confusion
 from chestai.triage.metrics import UrgencyReport
@@ -72,7 +72,7 @@ def _counts(found: Confusion | None) -> dict[str, Value]:
     return {name: getattr(found, name) if found else None for name in ("tp", "fp", "tn", "fn")}
 
 
-def _ranking(report: Report) -> Iterator[Row]:
+def _ranking(report: PerformanceReport) -> Iterator[Row]:
     for row in report.findings:
         known = row.positives + row.negatives
         counts: dict[str, Value] = {"positives": row.positives, "negatives": row.negatives}

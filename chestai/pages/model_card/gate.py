@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from chestai.evaluation.promotion_gate import Check
+from chestai.evaluation.promotion_gate import GateCheck
 from chestai.pages.page import Note, Section, Table
 
 ANSWERS = {True: "passed", False: "refused", None: "not judged"}
 
 
-def gate(checks: Sequence[Check]) -> list[Section]:
+def gate(checks: Sequence[GateCheck]) -> list[Section]:
     """A row for each check; no section where the gate was not asked."""
     if not checks:
         return []

@@ -5,7 +5,7 @@ from typing import Any
 
 from chestai.evaluation.evidence import Evidence
 from chestai.pages.model_card import plots
-from chestai.pages.model_card.cells import absent, in_text, share
+from chestai.pages.model_card.cells import in_text, not_measured, share
 from chestai.pages.page import Cell, Figure, Note, Section, Table, number, percent, words
 from chestai.triage.metrics import UrgencyReport
 from chestai.triage.queue_simulation import QueueReport, Scenario, WaitReport
@@ -23,7 +23,7 @@ def triage(evidence: Evidence) -> Section:
     """Does the rule put urgent studies on top?"""
     report, title = evidence.urgency, "Triage"
     if report is None:
-        return Section("triage", title, absent(evidence, "urgency"))
+        return Section("triage", title, not_measured(evidence, "urgency"))
     findings = ", ".join(map(words, report.findings))
     how = (
         f"A study counts as urgent here where its labels hold one of: {findings}. Of {number(report.images)} images "
@@ -70,7 +70,7 @@ def queue(evidence: Evidence) -> Section:
     """How long studies would wait in one simulated reading room."""
     report, title = evidence.queue, "Reading queue, simulated"
     if report is None:
-        return Section("queue", title, absent(evidence, "queue"))
+        return Section("queue", title, not_measured(evidence, "queue"))
     parts: list[Note | Table | Figure] = [Note(_scenario(report.scenario, evidence.data.split))]
     if any(math.isfinite(one.mean) for one in report.waits):
         names = [f"{words(one.group)}: {_policy(one.policy)}" for one in _by_group(report)]

@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from chestai.config import schema
-from pipelines.data.files import Folder
+from pipelines.data.files import InputFolder
 from pipelines.spark.sources.chexpert import Chexpert
 from pipelines.spark.sources.dicom import Dicom
 from pipelines.spark.sources.folders import Folders
@@ -20,7 +20,7 @@ class Source(Protocol):
     """A labelled folder of images, found whole and of the right form."""
 
     @property
-    def folder(self) -> Folder:
+    def folder(self) -> InputFolder:
         """Where it is."""
 
     @property

@@ -16,7 +16,7 @@ from chestai.errors import UserError
 from chestai.labels.demographics import AP, LATERAL, PA
 from chestai.labels.findings import CHEXPERT13, canonical
 from chestai.labels.uncertainty import TARGETS, policies
-from pipelines.data.files import Folder
+from pipelines.data.files import InputFolder
 from pipelines.spark.sources.tables import (
     at_line,
     first_line,
@@ -52,7 +52,7 @@ FILE = r"^(?:.*/)?(patient\d+)/(study\d+)/(view\d+_(?:frontal|lateral))(\.(?:jpe
 class Chexpert:
     """A folder in the form of CheXpert, found by `find`; images lie anywhere below it."""
 
-    folder: Folder
+    folder: InputFolder
     tables: tuple[str, ...]
     policies: Mapping[str, schema.Policy]
     note: str

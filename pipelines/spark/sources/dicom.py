@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from chestai.config import schema
 from chestai.errors import UserError
 from chestai.labels.findings import KNOWN, canonical
-from pipelines.data.files import LISTING, Folder
+from pipelines.data.files import LISTING, InputFolder
 from pipelines.spark.sources.tables import (
     at_line,
     folder_of,
@@ -46,7 +46,7 @@ class Dicom:
         columns: the table's, in order: `UID` or `FILE` for the key, `FINDINGS`, or a finding of the vocabulary.
     """
 
-    folder: Folder
+    folder: InputFolder
     tables: tuple[str]
     columns: tuple[str, ...]
     vocabulary: tuple[str, ...]

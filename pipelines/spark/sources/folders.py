@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from chestai.config import schema
 from chestai.errors import UserError
 from chestai.labels.findings import NO_FINDING, canonical, merged, targets
-from pipelines.data.files import Folder
+from pipelines.data.files import InputFolder
 from pipelines.spark.sources.tables import ENTRY, folder_of, no_boxes
 from pipelines.spark.splits import TEST, TRAIN_VAL
 
@@ -48,7 +48,7 @@ class Folders:
     the finding of each class folder, None for one without finding. pattern: finds the patient in a path.
     """
 
-    folder: Folder
+    folder: InputFolder
     name: str
     images: pa.Table
     places: Mapping[str, list[Place]]

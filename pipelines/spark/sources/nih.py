@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from chestai.config import schema
 from chestai.errors import UserError
 from chestai.labels.findings import NIH14
-from pipelines.data.files import Folder
+from pipelines.data.files import InputFolder
 from pipelines.spark.arrow_io import read_lines
 from pipelines.spark.sources.tables import (
     EXTENSION,
@@ -71,7 +71,7 @@ FILE = r"(?i)^(\d{1,8})_(\d{3})\.(?:png|jpe?g)$"
 class Nih:
     """A folder in the form of ChestX-ray14, found by `find`; images lie anywhere below it."""
 
-    folder: Folder
+    folder: InputFolder
     tables: tuple[str, ...]
     note: str
     keeps_missing: bool
@@ -176,7 +176,7 @@ class Nih:
         return lines.dropDuplicates(["file"])
 
 
-def check_entries(folder: Folder, table: str) -> str:
+def check_entries(folder: InputFolder, table: str) -> str:
     """Check how the label table begins and say which form it has: 2017, 2020 or sample.
 
     Raises:
@@ -188,14 +188,14 @@ def check_entries(folder: Folder, table: str) -> str:
     return FORMS[first]
 
 
-def check_boxes(folder: Folder) -> None:
+def check_boxes(folder: InputFolder) -> None:
     """Check how the box list begins. Raises `UserError` like `check_entries`."""
     first = first_line(folder, BOX_TABLE)
     if first.rstrip(",") != BOX_HEADER:
         raise wrong_header(folder, BOX_TABLE, first, "NIH's box list: download it again")
 
 
-def check_lists(folder: Folder, names: Sequence[str]) -> None:
+def check_lists(folder: InputFolder, names: Sequence[str]) -> None:
     """Check the two split lists.
 
     Raises:

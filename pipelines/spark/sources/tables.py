@@ -9,9 +9,9 @@ from pyspark.sql import functions as F
 from chestai.errors import UserError
 from chestai.labels.demographics import read_years
 from chestai.labels.findings import parse_findings, targets
-from pipelines.data.files import Folder
+from pipelines.data.files import InputFolder
 from pipelines.spark.arrow_io import read_lines
-from pipelines.spark.python_workers import quick
+from pipelines.spark.python_workers import without_zip_rescan
 
 # line: from 1. text: the row as it stands. key: what names the image file, as `key` of the listing does.
 # study_id to view: null where the row does not say; impossible_age: it gives an age that cannot be (age_years is null
@@ -33,7 +33,7 @@ BOX = (
 EXTENSION = r"\.[^./]*$"
 
 
-def folder_of(root: str | None, example: str, hint: str = "") -> Folder:
+def folder_of(root: str | None, example: str, hint: str = "") -> InputFolder:
     """The folder that `source.root` names.
 
     Raises:
@@ -41,15 +41,15 @@ def folder_of(root: str | None, example: str, hint: str = "") -> Folder:
     """
     if root is None:
         raise UserError(f"source.root is not set: name the folder, source.root={example}{hint}")
-    return Folder.at(root, hint)
+    return InputFolder.at(root, hint)
 
 
-def first_line(folder: Folder, table: str) -> str:
+def first_line(folder: InputFolder, table: str) -> str:
     """The first line of a table, without a byte order mark and its end."""
     return folder.read(table).decode("utf-8-sig", errors="replace").split("\n", 1)[0].rstrip()
 
 
-def wrong_header(folder: Folder, table: str, first: str, expected: str) -> UserError:
+def wrong_header(folder: InputFolder, table: str, first: str, expected: str) -> UserError:
     """What to say of a table that begins otherwise than it should."""
     return UserError(f"{folder.location(table)} line 1 is {first[:60]!r}, not the header of {expected}")
 
@@ -71,7 +71,7 @@ def years(column: str) -> Column:
     def read(texts: pd.Series) -> pd.Series:
         return texts.map({text: read_years(text) for text in texts.dropna().unique()}).astype("float32")
 
-    return F.pandas_udf(quick(read), "float")(column)  # type: ignore[call-overload]
+    return F.pandas_udf(without_zip_rescan(read), "float")(column)  # type: ignore[call-overload]
 
 
 def impossible(column: str, age: Column) -> Column:
@@ -97,7 +97,7 @@ def labels(column: str, vocabulary: Sequence[str]) -> Column:
         return pd.DataFrame([known[text] for text in texts], columns=["findings", "targets", "problem"])
 
     parsed = "findings array<string>, targets array<float>, problem string"
-    return F.pandas_udf(quick(read), parsed)(column)  # type: ignore[call-overload]
+    return F.pandas_udf(without_zip_rescan(read), parsed)(column)  # type: ignore[call-overload]
 
 
 def one_of(column: str, words: Sequence[str]) -> Column:

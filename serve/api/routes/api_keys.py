@@ -12,22 +12,22 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from serve.api.openapi import AWAY, KEYS, MADE, NO_JSON
-from serve.api.security import Who
-from serve.api.services import Services, Used, away
+from serve.api.security import CurrentPrincipal
+from serve.api.services import Services, ServicesDep, database_unavailable
 from serve.auth import api_keys
 from serve.auth.permissions import Role, Scope
 from serve.db import audit
-from serve.db.audit import Event
+from serve.db.audit import AuditEvent
 from serve.db.models import UserRow
-from serve.problems import Refused, documented
-from serve.schemas import Key, Keys, Made
+from serve.problems import ApiError, documented
+from serve.schemas import ApiKeyInfo, ApiKeyList, NewApiKey
 
 router = APIRouter(tags=["access"])
 
 T = TypeVar("T")
 
 
-class Wanted(BaseModel):
+class ApiKeyRequest(BaseModel):
     """A key to make. owner: a user, made where there is none; then role is needed. days: until it expires."""
 
     owner: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$")]
@@ -37,9 +37,9 @@ class Wanted(BaseModel):
 
 
 @router.get("/keys", summary="API keys", responses={200: {"content": KEYS}, **AWAY})
-async def listed(services: Used) -> Keys:
+async def listed(services: ServicesDep) -> ApiKeyList:
     """All keys, by age: whose, how narrow, until when. Never the keys themselves."""
-    return Keys(keys=[Key(**vars(one)) for one in await services.look(api_keys.keys)])
+    return ApiKeyList(keys=[ApiKeyInfo(**vars(one)) for one in await services.look(api_keys.list_keys)])
 
 
 @router.post(
@@ -53,7 +53,7 @@ async def listed(services: Used) -> Keys:
         **AWAY,
     },
 )
-async def make(wanted: Wanted, services: Used, who: Who) -> Made:
+async def make(wanted: ApiKeyRequest, services: ServicesDep, who: CurrentPrincipal) -> NewApiKey:
     """Make a key of a user, and the user where there is none."""
 
     def making(session: Session) -> str:
@@ -64,10 +64,10 @@ async def make(wanted: Wanted, services: Used, who: Who) -> Made:
         lifetime = None if wanted.days is None else timedelta(days=wanted.days)
         made = api_keys.make_key(session, wanted.owner, wanted.scopes, lifetime)
         told = {"prefix": made.split("_")[1], "scopes": wanted.scopes}
-        audit.append(session, Event(actor=who.name, action="key.make", object=wanted.owner, detail=told))
+        audit.append(session, AuditEvent(actor=who.name, action="key.make", object=wanted.owner, detail=told))
         return made
 
-    return Made(key=await _writing(services, making, 422, "invalid_request"))
+    return NewApiKey(key=await _writing(services, making, 422, "invalid_request"))
 
 
 @router.delete(
@@ -78,14 +78,14 @@ async def make(wanted: Wanted, services: Used, who: Who) -> Made:
 )
 async def revoke(
     prefix: Annotated[str, Path(description="As `GET /keys` tells it.", examples=["k3Jq9XbT"])],
-    services: Used,
-    who: Who,
+    services: ServicesDep,
+    who: CurrentPrincipal,
 ) -> None:
     """Refuse a key from now on."""
 
     def revoking(session: Session) -> None:
         api_keys.revoke_key(session, prefix)
-        audit.append(session, Event(actor=who.name, action="key.revoke", object=prefix))
+        audit.append(session, AuditEvent(actor=who.name, action="key.revoke", object=prefix))
 
     await _writing(services, revoking, 404, "unknown_key")
 
@@ -98,6 +98,6 @@ async def _writing(services: Services, write: Callable[[Session], T], status: in
     try:
         return await asyncio.to_thread(writing)
     except ValueError as error:
-        raise Refused(status, code, str(error)) from error
+        raise ApiError(status, code, str(error)) from error
     except (DBAPIError, PoolTimeout) as error:
-        raise away() from error
+        raise database_unavailable() from error

@@ -14,10 +14,10 @@ from chestai.lake.lake import Lake
 from chestai.lake.schemas import IMAGES
 from serve.api.display_modes import OVERLAYS_OFF, check_overlays
 from serve.api.openapi import FORBIDDEN, NOT_SCORED, OVERLOADED, PNG, UNKNOWN
-from serve.api.score_image import drawn, explained, read
-from serve.api.services import Services, Used
+from serve.api.score_image import decode_image, draw_overlay, findings_to_explain
+from serve.api.services import Services, ServicesDep
 from serve.db.models import ImageRow
-from serve.problems import Refused, documented
+from serve.problems import ApiError, documented
 from serve.storage.uri_reader import fetch
 
 router = APIRouter(tags=["images that are there"])
@@ -45,18 +45,20 @@ router = APIRouter(tags=["images that are there"])
 )
 async def heatmap(
     image_id: Annotated[str, Path(description="Of gold/images, or of an answer.", examples=["00000088_000"])],
-    services: Used,
+    services: ServicesDep,
     label: Annotated[str, Query(description="A finding of the model, or `top`.", examples=["Pneumothorax"])],
 ) -> Response:
     """Grad-CAM overlay of an image of the lake's newest snapshot, or of one that was kept or named by a URI."""
     check_overlays(services.config.serve.modes)
     async with services.in_time():
-        grey = await read(await _bytes(services, image_id))
+        grey = await decode_image(await _bytes(services, image_id))
         scored = await services.scorer.score(grey)
-        findings = explained(scored, [label])
+        findings = findings_to_explain(scored, [label])
         if not findings:
-            raise Refused(404, "nothing_to_show", "no finding that drives the triage score reaches its operating point")
-        return Response(await drawn(grey, scored, findings[0]), media_type="image/png")
+            raise ApiError(
+                404, "nothing_to_show", "no finding that drives the triage score reaches its operating point"
+            )
+        return Response(await draw_overlay(grey, scored, findings[0]), media_type="image/png")
 
 
 async def _bytes(services: Services, image_id: str) -> bytes:
@@ -80,12 +82,12 @@ def answered(services: Services, image_id: str, uri: str) -> bytes:
             data = services.kept.read(image_id)
         else:
             data = fetch(uri, limits.prefixes, limits.max_upload_mb * 2**20)[1]
-    except (OSError, Refused) as error:
-        if isinstance(error, Refused) and error.problem.status == 403:
+    except (OSError, ApiError) as error:
+        if isinstance(error, ApiError) and error.problem.status == 403:
             raise
-        raise Refused(404, "image_file_missing", f"the file of image {image_id} is not there any more") from error
+        raise ApiError(404, "image_file_missing", f"the file of image {image_id} is not there any more") from error
     if hashlib.sha256(data).hexdigest() != image_id:
-        raise Refused(404, "image_file_missing", f"the file of image {image_id} was changed")
+        raise ApiError(404, "image_file_missing", f"the file of image {image_id} was changed")
     return data
 
 
@@ -97,18 +99,18 @@ def stored(lake: Lake, image_id: str) -> bytes:
     """
     builds = lake.history()
     if not builds:
-        raise Refused(404, "unknown_image", "the lake holds no images yet")
+        raise ApiError(404, "unknown_image", "the lake holds no images yet")
     wanted = pc.field("image_id") == image_id
     rows = lake.read(IMAGES, builds[-1].versions[IMAGES], columns=["path"], where=wanted)
     if rows.num_rows == 0:
         detail = f"no image {image_id[:64]} in snapshot {builds[-1].snapshot_id}"
-        raise Refused(404, "unknown_image", detail)
+        raise ApiError(404, "unknown_image", detail)
     path = rows["path"][0].as_py()
     if path is None:
-        raise Refused(
+        raise ApiError(
             404, "image_file_missing", f"snapshot {builds[-1].snapshot_id} has no file of image {image_id[:64]}"
         )
     try:
         return read_bytes(path)
     except FileNotFoundError as error:
-        raise Refused(404, "image_file_missing", f"the file of image {image_id[:64]} is not there any more") from error
+        raise ApiError(404, "image_file_missing", f"the file of image {image_id[:64]} is not there any more") from error

@@ -22,16 +22,16 @@ from serve.api.openapi import (
     UNREAD,
     WRONG,
 )
-from serve.api.score_image import Seen, drawn, explained, given, seen
-from serve.api.security import Who
-from serve.api.services import Services, Used
-from serve.api.uploads import FORM, IMAGES, JSON, Named, Upload, received_all
+from serve.api.score_image import ScoredImage, draw_overlay, findings_to_explain, receive_image, score_upload
+from serve.api.security import CurrentPrincipal
+from serve.api.services import Services, ServicesDep
+from serve.api.uploads import FORM, IMAGES, JSON, ImageReference, Upload, received_all
 from serve.auth.permissions import Principal
-from serve.problems import Refused, documented
-from serve.schemas import Answer, Batch, Findings, Flagged, NotScored
+from serve.problems import ApiError, documented
+from serve.schemas import BatchResponse, FindingsResponse, FlaggedResponse, InferResponse, NotScored
 
 
-async def _early(services: Used) -> None:
+async def _early(services: ServicesDep) -> None:
     """Refuse before the body is read; while it is, which may take long, it has no place."""
     services.check_place()
 
@@ -52,7 +52,7 @@ def _upload(field: dict[str, Any], required: str, **others: dict[str, Any]) -> d
     }
 
 
-ONE = _upload(FILE, "file", **dict.fromkeys(IMAGES, BINARY), **{JSON: {"schema": Named.model_json_schema()}})
+ONE = _upload(FILE, "file", **dict.fromkeys(IMAGES, BINARY), **{JSON: {"schema": ImageReference.model_json_schema()}})
 SEVERAL = _upload({"type": "array", "items": FILE}, "files")
 NOT_ALLOWED = {"prefix_not_allowed": "the URI lies below none of serve.prefixes"}
 ALONE = {
@@ -68,7 +68,7 @@ ALONE = {
 @router.post(
     "/infer",
     summary="Score and explain one radiograph",
-    response_model=Answer | Flagged,
+    response_model=InferResponse | FlaggedResponse,
     openapi_extra=ONE,
     responses={
         200: {
@@ -83,8 +83,8 @@ ALONE = {
 )
 async def infer(
     request: Request,
-    services: Used,
-    who: Who,
+    services: ServicesDep,
+    who: CurrentPrincipal,
     explain: Annotated[
         list[str],
         Query(
@@ -92,14 +92,14 @@ async def infer(
             examples=[["top"]],
         ),
     ] = [],  # noqa: B006
-) -> Answer | Flagged | Response:
+) -> InferResponse | FlaggedResponse | Response:
     """Probability of every finding, the triage bucket and overlays of one chest radiograph."""
     modes, as_png = services.config.serve.modes, request.headers.get("accept", "").startswith("image/png")
     if explain or as_png:
         check_overlays(modes)
-    upload = await given(services, who, "infer", request)
+    upload = await receive_image(services, who, "infer", request)
     async with services.in_time():
-        image = await seen(services, who, "infer", upload)
+        image = await score_upload(services, who, "infer", upload)
         if as_png:
             return await _as_png(image, explain)
         return image.flag() if modes.flag_only else await image.answer(explain)
@@ -108,21 +108,21 @@ async def infer(
 @router.post(
     "/predict",
     summary="Score one radiograph, findings only",
-    response_model=Findings | Flagged,
+    response_model=FindingsResponse | FlaggedResponse,
     openapi_extra=ONE,
     responses={200: {"content": FOUND}, **documented(422, **NOT_SCORED, **MISNAMED, **WRONG), **ALONE},
 )
-async def predict(request: Request, services: Used, who: Who) -> Findings | Flagged:
+async def predict(request: Request, services: ServicesDep, who: CurrentPrincipal) -> FindingsResponse | FlaggedResponse:
     """The findings alone of one chest radiograph: no triage, no overlay."""
-    upload = await given(services, who, "predict", request)
+    upload = await receive_image(services, who, "predict", request)
     async with services.in_time():
-        return (await seen(services, who, "predict", upload)).told(services.config.serve.modes)
+        return (await score_upload(services, who, "predict", upload)).told(services.config.serve.modes)
 
 
 @router.post(
     "/batch_predict",
     summary="Score several radiographs",
-    response_model=Batch,
+    response_model=BatchResponse,
     openapi_extra=SEVERAL,
     responses={
         200: {"content": ANSWERED_EACH},
@@ -132,25 +132,29 @@ async def predict(request: Request, services: Used, who: Who) -> Findings | Flag
         **OVERLOADED,
     },
 )
-async def batch_predict(request: Request, services: Used, who: Who) -> Batch:
+async def batch_predict(request: Request, services: ServicesDep, who: CurrentPrincipal) -> BatchResponse:
     """The findings of several chest radiographs, each on its own: one that cannot be scored spoils no other."""
     limits = services.config.serve
     uploads = await received_all(request, limits.max_upload_mb * 2**20, limits.max_files)
     async with services.in_time():
-        return Batch(results=await asyncio.gather(*(_of_batch(services, who, upload) for upload in uploads)))
+        return BatchResponse(results=await asyncio.gather(*(_of_batch(services, who, upload) for upload in uploads)))
 
 
-async def _of_batch(services: Services, who: Principal, upload: Upload) -> Findings | Flagged | NotScored:
+async def _of_batch(
+    services: Services, who: Principal, upload: Upload
+) -> FindingsResponse | FlaggedResponse | NotScored:
     try:
-        return (await seen(services, who, "predict", upload)).told(services.config.serve.modes)
-    except Refused as refused:
+        return (await score_upload(services, who, "predict", upload)).told(services.config.serve.modes)
+    except ApiError as refused:
         if refused.problem.status == 503:
             raise
         return NotScored(file_name=upload.name, not_scored=refused.problem)
 
 
-async def _as_png(image: Seen, asked: list[str]) -> Response:
-    findings = explained(image.scored, asked)
+async def _as_png(image: ScoredImage, asked: list[str]) -> Response:
+    findings = findings_to_explain(image.scored, asked)
     if len(findings) != 1:
-        raise Refused(406, "not_one_overlay", f"a PNG holds one overlay, and {len(findings)} are meant: name a finding")
-    return Response(await drawn(image.grey, image.scored, findings[0]), media_type="image/png")
+        raise ApiError(
+            406, "not_one_overlay", f"a PNG holds one overlay, and {len(findings)} are meant: name a finding"
+        )
+    return Response(await draw_overlay(image.grey, image.scored, findings[0]), media_type="image/png")

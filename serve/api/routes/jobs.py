@@ -15,16 +15,16 @@ from starlette.responses import Response
 
 from chestai.clock import now
 from serve.api.openapi import CANCELLED, DONE, NO_JSON, QUEUED
-from serve.api.security import Who
-from serve.api.services import Services, Used
+from serve.api.security import CurrentPrincipal
+from serve.api.services import Services, ServicesDep
 from serve.auth.permissions import Principal, owns
 from serve.db import records
-from serve.db.audit import Event
+from serve.db.audit import AuditEvent
 from serve.db.records import ENDED, Job, new_id
-from serve.inference.batch_jobs import Runner, Unavailable, Work
-from serve.problems import Refused, documented
-from serve.schemas import JobAnswer
-from serve.storage.allowed_prefixes import allowed
+from serve.inference.batch_jobs import JobRequest, JobRunner, JobServerUnavailable
+from serve.problems import ApiError, documented
+from serve.schemas import JobResponse
+from serve.storage.allowed_prefixes import resolve_allowed
 
 log = logging.getLogger("ray.serve")
 
@@ -56,7 +56,7 @@ JobId = Annotated[
 ]
 
 
-class BatchJob(BaseModel):
+class BatchJobRequest(BaseModel):
     """What to score.
 
     prefix: `lake`, its newest snapshot; or a folder, as an absolute path or `s3://bucket/prefix`, below one of those
@@ -96,15 +96,15 @@ class BatchJob(BaseModel):
     },
 )
 async def batch_infer(
-    wanted: BatchJob,
-    services: Used,
-    who: Who,
+    wanted: BatchJobRequest,
+    services: ServicesDep,
+    who: CurrentPrincipal,
     response: Response,
     idempotency_key: Annotated[
         str | None,
         Header(min_length=1, max_length=200, description="Of one's own: the same again means the same job."),
     ] = None,
-) -> JobAnswer:
+) -> JobResponse:
     """Score a corpus by a job that outlives the request; what is scored already is not scored again."""
     runner = _runner(services)
     job_id = new_id()
@@ -121,7 +121,7 @@ async def batch_infer(
         await _asked(lambda: runner.submit(job_id, work))
     job = Job(kind="score", owner=who.name, job_id=job_id)
     told = {"model_version": work.model, "corpus": LAKE if work.corpus == LAKE else "prefix", "split": work.split}
-    event = Event(actor=who.name, action="job.submit", object=job_id, detail=told)
+    event = AuditEvent(actor=who.name, action="job.submit", object=job_id, detail=told)
     await services.keep(lambda: services.store.job(job, event))
     return _answer(job)
 
@@ -131,7 +131,7 @@ async def batch_infer(
     summary="How a job stands",
     responses={200: {"content": DONE}, **UNKNOWN, **NO_ID, **BUSY},
 )
-async def job(job_id: JobId, services: Used, who: Who) -> JobAnswer:
+async def job(job_id: JobId, services: ServicesDep, who: CurrentPrincipal) -> JobResponse:
     """How a job of one's own stands; admins see everybody's."""
     runner = _runner(services)
     async with services.in_time():
@@ -153,7 +153,7 @@ async def job(job_id: JobId, services: Used, who: Who) -> JobAnswer:
         **BUSY,
     },
 )
-async def cancel(job_id: JobId, services: Used, who: Who) -> JobAnswer:
+async def cancel(job_id: JobId, services: ServicesDep, who: CurrentPrincipal) -> JobResponse:
     """End a job; what it has scored stays. Cancelling it again changes nothing."""
     runner = _runner(services)
     async with services.in_time():
@@ -162,32 +162,32 @@ async def cancel(job_id: JobId, services: Used, who: Who) -> JobAnswer:
             return _answer(job)
         job = await _fresh(runner, job)
         if job.state in ("done", "failed"):
-            raise Refused(409, "job_ended", f"the job has ended: {job.state}")
+            raise ApiError(409, "job_ended", f"the job has ended: {job.state}")
         await _asked(lambda: runner.cancel(job_id))
     ended = job.model_copy(update={"state": "cancelled", "updated_at": now()})
-    event = Event(actor=who.name, action="job.cancel", object=job_id)
+    event = AuditEvent(actor=who.name, action="job.cancel", object=job_id)
     await services.keep(lambda: services.store.job(ended, event))
     return _answer(ended)
 
 
-def _runner(services: Services) -> Runner:
+def _runner(services: Services) -> JobRunner:
     if services.jobs is None:
-        raise Refused(404, "jobs_disabled", f"this endpoint does no jobs: {DISABLED['jobs_disabled']}")
+        raise ApiError(404, "jobs_disabled", f"this endpoint does no jobs: {DISABLED['jobs_disabled']}")
     return services.jobs
 
 
-async def _work(services: Services, wanted: BatchJob) -> Work:
+async def _work(services: Services, wanted: BatchJobRequest) -> JobRequest:
     """What the job is to do. Raises `Refused` where it may not, or where no version answers."""
     corpus = wanted.prefix
     if corpus != LAKE:
-        corpus = await asyncio.to_thread(allowed, corpus, services.config.serve.prefixes)
+        corpus = await asyncio.to_thread(resolve_allowed, corpus, services.config.serve.prefixes)
         if wanted.split is not None:
-            raise Refused(422, "invalid_request", "split is of the lake's images: leave it out with another prefix")
+            raise ApiError(422, "invalid_request", "split is of the lake's images: leave it out with another prefix")
     model = (await services.scorer.served()).version if wanted.model is None else wanted.model
-    return Work(corpus, model, wanted.match, wanted.split, wanted.heatmaps, wanted.embeddings)
+    return JobRequest(corpus, model, wanted.match, wanted.split, wanted.heatmaps, wanted.embeddings)
 
 
-async def _check_room(services: Services, runner: Runner) -> None:
+async def _check_room(services: Services, runner: JobRunner) -> None:
     """Raises `Refused` where there are too many jobs; of those that nobody asked for since, it is not known yet."""
     waiting = await services.look(records.unfinished_jobs)
     if len(waiting) < MOST:
@@ -197,18 +197,18 @@ async def _check_room(services: Services, runner: Runner) -> None:
         if one.state in ENDED:
             await services.keep(partial(services.store.job, one))
     if sum(one.state not in ENDED for one in states) >= MOST:
-        raise Refused(429, "too_many_jobs", f"{MOST} jobs have not ended yet: try again later")
+        raise ApiError(429, "too_many_jobs", f"{MOST} jobs have not ended yet: try again later")
 
 
 async def _own(services: Services, who: Principal, job_id: str) -> Job:
     """A job that is the principal's to see; of others' it is not told that they are there."""
     found = await services.look(lambda session: records.job(session, job_id))
     if found is None or not owns(who, found.owner):
-        raise Refused(404, "unknown_job", f"no job {job_id}")
+        raise ApiError(404, "unknown_job", f"no job {job_id}")
     return found
 
 
-async def _fresh(runner: Runner, job: Job) -> Job:
+async def _fresh(runner: JobRunner, job: Job) -> Job:
     """How the job stands now; what has ended stays as it is."""
     if job.state in ENDED:
         return job
@@ -223,11 +223,11 @@ async def _asked(call: Callable[[], T]) -> T:
     """What the runner answers, without holding up anybody else. Raises `Refused` where it does not."""
     try:
         return await asyncio.get_running_loop().run_in_executor(ASKERS, call)
-    except Unavailable as error:
+    except JobServerUnavailable as error:
         log.warning("the job server does not answer: %s", error)
-        raise Refused(503, "jobs_unavailable", "the job server does not answer: try again later") from error
+        raise ApiError(503, "jobs_unavailable", "the job server does not answer: try again later") from error
 
 
-def _answer(job: Job) -> JobAnswer:
+def _answer(job: Job) -> JobResponse:
     told = job.model_dump(exclude={"kind", "owner", "result"})
-    return JobAnswer(**told, result=None if job.result is None else json.loads(job.result))
+    return JobResponse(**told, result=None if job.result is None else json.loads(job.result))

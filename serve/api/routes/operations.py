@@ -5,9 +5,9 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.responses import Response
 
 from serve.api.openapi import CARD, DRIFT, GONE, LIVE, METRICS, OVERLOADED, READY, UNWATCHED
-from serve.api.services import Used
+from serve.api.services import ServicesDep
 from serve.problems import documented
-from serve.schemas import Described, DriftReport, DriftWindow, FeatureDrift, Health
+from serve.schemas import DescribedModel, DriftReport, DriftWindow, FeatureDrift, Health
 
 router = APIRouter(tags=["operations"])
 
@@ -19,17 +19,17 @@ async def live() -> Health:
 
 
 @router.get("/health/ready", summary="Whether a model answers", responses={200: {"content": READY}, **OVERLOADED})
-async def ready(services: Used) -> Health:
+async def ready(services: ServicesDep) -> Health:
     """Whether a model answers, and which."""
     async with services.in_time():
         return Health(model=await services.scorer.served())
 
 
 @router.get("/model", summary="Card of the served model", responses={200: {"content": CARD}, **OVERLOADED})
-async def card(services: Used) -> Described:
+async def card(services: ServicesDep) -> DescribedModel:
     """The card of the served model: findings, calibration, operating points, triage rule, provenance; and the modes."""
     async with services.in_time():
-        return Described(**dict(await services.scorer.card()), modes=services.config.serve.modes)
+        return DescribedModel(**dict(await services.scorer.card()), modes=services.config.serve.modes)
 
 
 @router.get(
@@ -40,7 +40,7 @@ async def card(services: Used) -> Described:
         **documented(503, overloaded="no model says in time which version answers", **UNWATCHED, **GONE),
     },
 )
-async def drift_report(services: Used) -> DriftReport:
+async def drift_report(services: ServicesDep) -> DriftReport:
     """How far the last images, and what was answered, have moved from what the served model was made on."""
     async with services.in_time():
         served = await services.scorer.served()
@@ -65,7 +65,7 @@ async def drift_report(services: Used) -> DriftReport:
         **documented(503, **UNWATCHED, **GONE),
     },
 )
-async def metrics(services: Used) -> Response:
+async def metrics(services: ServicesDep) -> Response:
     """Requests, images, answers, durations, drift and the state of the database, of the whole endpoint."""
     await services.notices.flush()
     return Response(await services.watch.metrics(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

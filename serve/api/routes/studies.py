@@ -8,14 +8,14 @@ from pydantic import BaseModel, Field
 from chestai.triage.rule import Bucket
 from serve.api import display_modes
 from serve.api.openapi import AWAY, FORBIDDEN, KNOWN, LISTED, NO_JSON, REVIEWED
-from serve.api.security import Who
-from serve.api.services import Used
+from serve.api.security import CurrentPrincipal
+from serve.api.services import ServicesDep
 from serve.db import records, worklist
-from serve.db.audit import Event
+from serve.db.audit import AuditEvent
 from serve.db.records import Review, Text, Verdict
-from serve.db.worklist import MOST, Filter
-from serve.problems import Refused, documented
-from serve.schemas import FlaggedImage, Known, Reviewed, Studies
+from serve.db.worklist import MOST, WorklistFilter
+from serve.problems import ApiError, documented
+from serve.schemas import FlaggedImageRecord, ImageRecord, ReviewsResponse, WorklistResponse
 
 router = APIRouter(tags=["studies"])
 
@@ -23,7 +23,7 @@ UNKNOWN = documented(404, unknown_image="it was never received")
 ImageId = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the file.")]
 
 
-class Verdicts(BaseModel):
+class ReviewRequest(BaseModel):
     """A reader's verdicts on an image. model_version: whose answer is meant; null: the newest."""
 
     image_id: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -43,23 +43,23 @@ class Verdicts(BaseModel):
     },
 )
 async def studies(
-    services: Used,
+    services: ServicesDep,
     bucket: Annotated[Bucket | None, Query(description="Of the newest answer.")] = None,
     finding: Annotated[str | None, Query(description="One that the newest answer calls positive.")] = None,
     split: Annotated[str | None, Query(description="Of the corpus, where the image is of one.")] = None,
     reviewed: Annotated[bool | None, Query(description="Whether somebody gave a verdict.")] = None,
     limit: Annotated[int, Query(ge=1, le=MOST, description="Studies of a page.")] = 50,
     cursor: Annotated[str | None, Query(description="Of the page before; the filter must be the same.")] = None,
-) -> Studies:
+) -> WorklistResponse:
     """The worklist: who has waited too long first, then the most urgent; without `reordering`, in order of arrival."""
     shown, most = services.config.serve.modes, services.config.queue.max_wait_minutes
     display_modes.check_finding(shown, finding)
-    wanted, order = Filter(bucket, finding, split, reviewed), display_modes.order(shown)
+    wanted, order = WorklistFilter(bucket, finding, split, reviewed), display_modes.order(shown)
     try:
         page = await services.look(lambda session: worklist.page(session, wanted, most, limit, cursor, order=order))
     except ValueError as error:
-        raise Refused(422, "invalid_request", str(error)) from error
-    return display_modes.studies(shown, page)
+        raise ApiError(422, "invalid_request", str(error)) from error
+    return display_modes.display_studies(shown, page)
 
 
 @router.get(
@@ -67,12 +67,12 @@ async def studies(
     summary="All that is known of an image",
     responses={200: {"content": KNOWN}, **UNKNOWN, **documented(422, invalid_request="the ID is no SHA-256"), **AWAY},
 )
-async def image(image_id: ImageId, services: Used) -> Known | FlaggedImage:
+async def image(image_id: ImageId, services: ServicesDep) -> ImageRecord | FlaggedImageRecord:
     """All that is known of an image: answers newest first, reviews, labels."""
     study = await services.look(lambda session: records.study(session, image_id))
     if study is None:
         raise _unknown(image_id)
-    return display_modes.known(services.config.serve.modes, study)
+    return display_modes.display_record(services.config.serve.modes, study)
 
 
 @router.post(
@@ -92,7 +92,7 @@ async def image(image_id: ImageId, services: Used) -> Known | FlaggedImage:
         **AWAY,
     },
 )
-async def review(given: Verdicts, services: Used, who: Who) -> Reviewed:
+async def review(given: ReviewRequest, services: ServicesDep, who: CurrentPrincipal) -> ReviewsResponse:
     """Keep what a reader says of a model's answer, finding by finding: TP, FP, TN or FN."""
     study = await services.look(lambda session: records.study(session, given.image_id))
     if study is None or not study.predictions:
@@ -100,11 +100,11 @@ async def review(given: Verdicts, services: Used, who: Who) -> Reviewed:
     answers = {one.model_version: one for one in reversed(study.predictions)}
     version = study.predictions[0].model_version if given.model_version is None else given.model_version
     if version not in answers:
-        raise Refused(422, "unknown_version", f"version {version} has not answered for this image")
+        raise ApiError(422, "unknown_version", f"version {version} has not answered for this image")
     strange = [finding for finding in given.verdicts if finding not in answers[version].probabilities]
     if strange:
         known = ", ".join(answers[version].probabilities)
-        raise Refused(422, "unknown_finding", f"no finding {strange[0]!r}; choose some of {known}")
+        raise ApiError(422, "unknown_finding", f"no finding {strange[0]!r}; choose some of {known}")
     reviews = [
         Review(
             image_id=given.image_id,
@@ -117,10 +117,10 @@ async def review(given: Verdicts, services: Used, who: Who) -> Reviewed:
         for finding, verdict in given.verdicts.items()
     ]
     told = {"model_version": version, "verdicts": dict(given.verdicts)}
-    event = Event(actor=who.name, action="review", object=given.image_id, detail=told)
+    event = AuditEvent(actor=who.name, action="review", object=given.image_id, detail=told)
     await services.keep(lambda: services.store.review(reviews, event))
-    return Reviewed(reviews=reviews)
+    return ReviewsResponse(reviews=reviews)
 
 
-def _unknown(image_id: str) -> Refused:
-    return Refused(404, "unknown_image", f"no image {image_id} was received")
+def _unknown(image_id: str) -> ApiError:
+    return ApiError(404, "unknown_image", f"no image {image_id} was received")

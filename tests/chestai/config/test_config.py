@@ -117,10 +117,10 @@ def test_each_placement_has_its_machine() -> None:
 @pytest.mark.parametrize("name", SMALLEST)
 def test_the_machine_chooses_where_nothing_is_named(name: str, on: Callable[[Machine], None]) -> None:
     on(SMALLEST[name])
-    chosen, machine = conf.placed(["train.lr=0.5"])
+    chosen, machine = conf.load_for_machine(["train.lr=0.5"])
     assert machine == SMALLEST[name]
     on(SMALLEST["laptop"])
-    assert conf.placed([f"cluster={name}", "train.lr=0.5"]) == (chosen, None), "what is named is not told"
+    assert conf.load_for_machine([f"cluster={name}", "train.lr=0.5"]) == (chosen, None), "what is named is not told"
 
 
 @pytest.mark.parametrize("name", SMALLEST)
@@ -177,7 +177,7 @@ def test_an_experiment_may_name_a_placement(tree: Path, on: Callable[[Machine], 
     on(SMALLEST["gpu-large"])
     text = "# @package _global_\ndefaults:\n  - override /cluster: gpu-small\n"
     (tree / "experiment" / "mine.yaml").write_text(text)
-    assert conf.placed(["+experiment=mine"]) == (conf.load(["cluster=gpu-small"]), None)
+    assert conf.load_for_machine(["+experiment=mine"]) == (conf.load(["cluster=gpu-small"]), None)
     assert conf.load(["+experiment=mine", "cluster=laptop"]) == conf.load(["cluster=laptop"])
 
 
@@ -186,7 +186,7 @@ def test_a_job_names_nodes_whatever_the_head_has(monkeypatch: pytest.MonkeyPatch
         raise AssertionError("the machine is looked at although a placement is named")
 
     monkeypatch.setattr(conf, "this_machine", asked)
-    config, machine = conf.placed(["cluster=nodes", "train.gpu=true"])
+    config, machine = conf.load_for_machine(["cluster=nodes", "train.gpu=true"])
     assert machine is None and config.cluster.address == "auto" and config.cluster.spark.executors == 4
     assert (config.train.workers, config.train.gpu) == (1, True)
     assert conf.load(["cluster=gpu-large", "cluster.address=auto"]).cluster.address == "auto"
@@ -195,12 +195,12 @@ def test_a_job_names_nodes_whatever_the_head_has(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("choice", [{"cluster": "nodes"}, {"cluster": "laptop"}, {"experiment": "demo"}])
 def test_what_sets_several_sections_is_no_change_of_one(choice: dict[str, str]) -> None:
     with pytest.raises(UserError) as refused:
-        conf.changed(conf.load(), choice)
+        conf.with_changes(conf.load(), choice)
     ((key, value),) = choice.items()
     assert str(refused.value) == f"{key}={value} sets several sections: it can be named on the command line only"
 
 
 @given(st.text(st.sampled_from("ab'\"\\${}:,=[]() \t\né#")) | st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_quoted_text_is_read_as_it_is(text: str) -> None:
-    read = OverridesParser.create().parse_override(f"csv={conf.quoted(text)}").value()
+    read = OverridesParser.create().parse_override(f"csv={conf.quote(text)}").value()
     assert OmegaConf.create({"csv": read}).csv == text

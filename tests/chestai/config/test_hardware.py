@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from chestai.config import hardware
-from chestai.config.hardware import Machine, placement, this_machine, told
+from chestai.config.hardware import Machine, describe, placement, this_machine
 
 CORES = len(os.sched_getaffinity(0))
 MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -51,9 +51,9 @@ def test_placement(has: Machine, name: str) -> None:
 
 
 def test_it_is_told_in_a_line() -> None:
-    assert told(Machine(2, 23.6, 0)) == "laptop (2 cores, 24 GB, no GPU)"
-    assert told(Machine(1, 512, 1)) == "gpu-small (1 core, 512 GB, 1 GPU)"
-    assert told(Machine(64, 1000.4, 8)) == "gpu-large (64 cores, 1000 GB, 8 GPUs)"
+    assert describe(Machine(2, 23.6, 0)) == "laptop (2 cores, 24 GB, no GPU)"
+    assert describe(Machine(1, 512, 1)) == "gpu-small (1 core, 512 GB, 1 GPU)"
+    assert describe(Machine(64, 1000.4, 8)) == "gpu-large (64 cores, 1000 GB, 8 GPUs)"
 
 
 def test_without_limits_it_is_the_machine(root: Path) -> None:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from chestai.imaging.heatmap import heatmap
 from chestai.metrics.bootstrap import clustered_weights
-from chestai.metrics.localisation import OVERLAPS, Located, centre_prior, localisation, locate, random_map
+from chestai.metrics.localisation import OVERLAPS, BoxMatch, centre_prior, localisation, match_boxes, random_map
 
-HIT, MISS = Located(True, 0.5, 0.7), Located(False, 0.05, 0.1)
+HIT, MISS = BoxMatch(True, 0.5, 0.7), BoxMatch(False, 0.05, 0.1)
 
 
 def empty(height: int = 20, width: int = 30) -> NDArray[np.float32]:
@@ -65,7 +65,7 @@ class TestLocate:
         region = painted((min(columns), min(rows), width, height), shape)
         masks = [painted(box, shape) for box in boxes]
 
-        ours = locate(cam, boxes)
+        ours = match_boxes(cam, boxes)
         row, column = divmod(int(cam.argmax()), shape[1])
         assert ours.hit == any(mask[row, column] for mask in masks)
         assert ours.iou == pytest.approx(max((mask & region).sum() / (mask | region).sum() for mask in masks))
@@ -74,39 +74,39 @@ class TestLocate:
     def test_a_map_that_is_its_box(self) -> None:
         cam = empty()
         cam[4:9, 10:22] = 1
-        assert locate(cam, [[10, 4, 12, 5]]) == Located(True, 1.0, 1.0)
+        assert match_boxes(cam, [[10, 4, 12, 5]]) == BoxMatch(True, 1.0, 1.0)
 
     def test_iobb_forgives_a_box_that_is_too_large_and_iou_does_not(self) -> None:
         cam = empty()
         cam[4:8, 10:20] = 1
-        found = locate(cam, [[10, 4, 20, 8]])
+        found = match_boxes(cam, [[10, 4, 20, 8]])
         assert found.iou == pytest.approx(1 / 4) and found.iobb == 1
 
     def test_boxes_are_in_fractions_of_pixels(self) -> None:
         cam = empty()
         cam[5, 5] = 1
-        found = locate(cam, [[5.5, 5.5, 1, 1]])
+        found = match_boxes(cam, [[5.5, 5.5, 1, 1]])
         assert found.hit and (found.iou, found.iobb) == pytest.approx((0.25 / 1.75, 0.25))
-        assert not locate(cam, [[5.6, 5.0, 1, 1]]).hit
-        assert not locate(cam, [[5.0, 4.0, 1, 1.4]]).hit
+        assert not match_boxes(cam, [[5.6, 5.0, 1, 1]]).hit
+        assert not match_boxes(cam, [[5.0, 4.0, 1, 1.4]]).hit
 
     def test_a_region_ends_where_the_map_falls_below_half(self) -> None:
         cam = empty()
         cam[5, 4:9] = [0.49, 0.5, 1, 0.5, 0.49]
-        assert locate(cam, [[5, 5, 3, 1]]).iou == 1
+        assert match_boxes(cam, [[5, 5, 3, 1]]).iou == 1
 
     def test_another_region_does_not_count(self) -> None:
         cam = np.maximum(bump(20, 20), 0.9 * bump(40, 60))
-        assert locate(cam, [[10, 10, 20, 20]]).hit
-        assert locate(cam, [[50, 30, 20, 20]]) == Located(False, 0.0, 0.0)
+        assert match_boxes(cam, [[10, 10, 20, 20]]).hit
+        assert match_boxes(cam, [[50, 30, 20, 20]]) == BoxMatch(False, 0.0, 0.0)
 
     def test_a_plateau_points_at_its_innermost_pixel_and_of_two_the_first_counts(self) -> None:
         cam = empty()
         cam[2:5, 3:8] = 1
         cam[12:15, 20:25] = 1
-        assert locate(cam, [[7, 4, 1, 1]]).hit  # the image's middle is below, to the right
-        assert not locate(cam, [[3, 2, 3, 2]]).hit
-        assert not locate(cam, [[20, 12, 5, 3]]).hit
+        assert match_boxes(cam, [[7, 4, 1, 1]]).hit  # the image's middle is below, to the right
+        assert not match_boxes(cam, [[3, 2, 3, 2]]).hit
+        assert not match_boxes(cam, [[20, 12, 5, 3]]).hit
 
     @pytest.mark.parametrize(("row", "column"), [(0, 0), (0, 2), (1, 1), (2, 1), (2, 2)])
     def test_a_coarse_map_points_at_the_middle_of_its_cell(self, row: int, column: int) -> None:
@@ -114,15 +114,15 @@ class TestLocate:
         evidence = np.zeros((3, 3), np.float32)
         evidence[row, column] = 1
         x, y = 100 + 200 * column, 100 + 200 * row
-        assert locate(heatmap(evidence, 600, 600), [[x - 2, y - 2, 4, 4]]).hit
+        assert match_boxes(heatmap(evidence, 600, 600), [[x - 2, y - 2, 4, 4]]).hit
 
     def test_flat_evidence_points_at_the_middle(self) -> None:
         cam = heatmap(np.full((7, 7), 0.3, np.float32), 200, 301)
-        assert locate(cam, [[150, 99, 1, 2]]).hit
-        assert not locate(cam, [[0, 0, 140, 90]]).hit
+        assert match_boxes(cam, [[150, 99, 1, 2]]).hit
+        assert not match_boxes(cam, [[0, 0, 140, 90]]).hit
 
     def test_an_empty_map_is_a_miss_even_of_the_whole_image(self) -> None:
-        assert locate(empty(), [[0, 0, 30, 20]]) == Located(False, 0.0, 0.0)
+        assert match_boxes(empty(), [[0, 0, 30, 20]]) == BoxMatch(False, 0.0, 0.0)
 
     @settings(max_examples=30, deadline=None)
     @given(st.floats(1 / 64, 64), st.booleans())
@@ -130,8 +130,8 @@ class TestLocate:
         cam = bump(30.2, 50.3)
         box = [44.0, 25.0, 15.0, 12.0]
         mirrored = [80 - box[0] - box[2], *box[1:]]
-        other = locate((cam[:, ::-1] if flipped else cam) * np.float32(scale), [mirrored if flipped else box])
-        expected = locate(cam, [box])
+        other = match_boxes((cam[:, ::-1] if flipped else cam) * np.float32(scale), [mirrored if flipped else box])
+        expected = match_boxes(cam, [box])
         assert (other.hit, other.iou, other.iobb) == pytest.approx((expected.hit, expected.iou, expected.iobb))
 
     @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ class TestLocate:
     )
     def test_bad_input_is_named(self, cam: NDArray[np.float32], boxes: list[list[float]], message: str) -> None:
         with pytest.raises(ValueError, match=message):
-            locate(cam, boxes)
+            match_boxes(cam, boxes)
 
 
 class TestLocalisation:
@@ -233,7 +233,7 @@ class TestControls:
         assert not np.array_equal(cam, random_map(90, 120, grid=4, seed=2))
 
     def test_noise_points_into_a_box_as_often_as_the_box_is_large(self) -> None:
-        hits = [locate(random_map(64, 64, grid=8, seed=seed), [[0, 0, 32, 32]]).hit for seed in range(400)]
+        hits = [match_boxes(random_map(64, 64, grid=8, seed=seed), [[0, 0, 32, 32]]).hit for seed in range(400)]
         assert 0.17 < np.mean(hits) < 0.33
 
     @pytest.mark.parametrize(("height", "width"), [(100, 161), (7, 40), (1, 1)])
@@ -241,7 +241,7 @@ class TestControls:
         cam = centre_prior(height, width)
         assert cam.shape == (height, width) and cam.dtype == np.float32 and cam.max() == 1 and cam.min() >= 0
         np.testing.assert_allclose(cam, cam[::-1, ::-1], atol=1e-6)
-        assert locate(cam, [[width / 2 - 0.01, height / 2 - 0.01, 0.02, 0.02]]).hit
+        assert match_boxes(cam, [[width / 2 - 0.01, height / 2 - 0.01, 0.02, 0.02]]).hit
 
     def test_the_half_height_of_the_centre_spans_two_fifths(self) -> None:
-        assert locate(centre_prior(1000, 500), [[152, 304, 196, 392]]).iou > 0.97
+        assert match_boxes(centre_prior(1000, 500), [[152, 304, 196, 392]]).iou > 0.97

@@ -23,20 +23,20 @@ from chestai.model.bundle import (
     Bundle,
     Card,
     Member,
-    assembled,
+    assemble,
     forward,
-    read_about,
+    read_card,
 )
 from chestai.model.classifier import Classifier
-from chestai.model.ensemble import Committee
-from chestai.model.seen_patients import Seen
-from chestai.monitoring.drift import Reference
-from chestai.monitoring.ood_detector import Intake
+from chestai.model.ensemble import Ensemble
+from chestai.model.seen_patients import SeenPatients
+from chestai.monitoring.drift import DriftReference
+from chestai.monitoring.ood_detector import OodDetector
 from chestai.triage.rule import TriageRule
 
 FINDINGS = ("Effusion", "Mass", "Pneumothorax")
 SIZE = 64
-SEEN = Seen.of(["nih:1", "nih:2"], ["nih:3"], salt="pepper")
+SEEN = SeenPatients.of(["nih:1", "nih:2"], ["nih:3"], salt="pepper")
 
 
 def make(seed: int, backbone: str = "resnet10t", **changes: Any) -> Bundle:
@@ -134,7 +134,9 @@ def test_patients_that_were_cut_off_are_refused(bundle: Bundle, keep: float, tmp
 @pytest.fixture(scope="module")
 def watched(bundle: Bundle, batch: NDArray[np.uint8]) -> Bundle:
     """With an input gate and a drift reference."""
-    return replace(bundle, intake=Intake.fit(batch), drift=Reference.of({"pixels.mean": [1.0, 2.0], "view": ["PA"]}))
+    return replace(
+        bundle, intake=OodDetector.fit(batch), drift=DriftReference.of({"pixels.mean": [1.0, 2.0], "view": ["PA"]})
+    )
 
 
 def test_the_input_gate_and_the_drift_reference_are_kept(
@@ -147,7 +149,7 @@ def test_the_input_gate_and_the_drift_reference_are_kept(
     assert loaded.intake.limit == watched.intake.limit and loaded.intake.images == len(batch)
     np.testing.assert_array_equal(loaded.intake.score(batch), watched.intake.score(batch))
     assert loaded.drift == watched.drift is not None
-    both = assembled([watched, make(2)])
+    both = assemble([watched, make(2)])
     assert both.intake is watched.intake and both.drift is watched.drift
 
 
@@ -220,20 +222,20 @@ def test_a_card_that_does_not_hold_together_is_refused(
 
 
 def test_one_without_views_is_itself(bundle: Bundle) -> None:
-    committee = assembled([bundle, make(2)], ("zoom",))
-    assert assembled([bundle]) is bundle and assembled([committee], ()) is committee
+    committee = assemble([bundle, make(2)], ("zoom",))
+    assert assemble([bundle]) is bundle and assemble([committee], ()) is committee
 
 
 def test_several_answer_with_their_mean_and_survive_their_files(
     bundle: Bundle, batch: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     other = make(3, "resnet18")
-    both = assembled([bundle, other])
+    both = assemble([bundle, other])
     mean = (bundle.predict(batch).logits + other.predict(batch).logits) / 2
     assert np.abs(mean - bundle.predict(batch).logits).max() > 0.01, "one member alone must not pass for both"
     both.save(tmp_path)
     loaded = Bundle.load(tmp_path)
-    assert loaded.card == both.card and isinstance(loaded.network, Committee)
+    assert loaded.card == both.card and isinstance(loaded.network, Ensemble)
     for one in (both, loaded):
         assert not one.network.training and not any(member.training for member in one.network.modules())
         np.testing.assert_allclose(one.predict(batch).logits, mean, atol=1e-5)
@@ -242,7 +244,7 @@ def test_several_answer_with_their_mean_and_survive_their_files(
 
 def test_the_card_says_how_to_make_the_network(bundle: Bundle, batch: NDArray[np.uint8]) -> None:
     """As inference does on another machine: a card as a dict, and a state dict."""
-    both = assembled([bundle, make(2)], ("rotate",))
+    both = assemble([bundle, make(2)], ("rotate",))
     network = Card.model_validate(both.card.model_dump()).network()
     network.load_state_dict(both.network.state_dict())
     np.testing.assert_allclose(forward(network.eval(), batch)[0], both.predict(batch).logits, atol=1e-5)
@@ -250,26 +252,26 @@ def test_the_card_says_how_to_make_the_network(bundle: Bundle, batch: NDArray[np
 
 def test_the_card_of_several_says_where_they_come_from(bundle: Bundle) -> None:
     """And so does one of a committee and a further bundle."""
-    hidden = replace(make(4, split_known=False, synthetic=True), seen=(Seen.of(["nih:9"], [], salt="salt"),))
-    pair = assembled([bundle, make(2)], ("flip",))
+    hidden = replace(make(4, split_known=False, synthetic=True), seen=(SeenPatients.of(["nih:9"], [], salt="salt"),))
+    pair = assemble([bundle, make(2)], ("flip",))
     assert pair.card.split_known and not pair.card.synthetic and pair.card.tta == ("flip",)
     assert pair.seen == (SEEN,), "each training once"
-    card = assembled([pair, hidden], ("rotate", "zoom")).card
+    card = assemble([pair, hidden], ("rotate", "zoom")).card
     assert card.tta == ("rotate", "zoom") and len(card.members) == 3
     assert card.synthetic and not card.split_known
     origins = [{"run_id": f"run-{one}", "snapshot": f"snapshot-{one}"} for one in (1, 2, 4)]
     assert card.provenance == {"assembled_from": origins, "pos_weight": pytest.approx([7 / 3] * 3)}
-    assert assembled([pair, hidden]).seen == (SEEN, *hidden.seen)
+    assert assemble([pair, hidden]).seen == (SEEN, *hidden.seen)
     changed = {"members", "tta", "split_known", "synthetic", "provenance"}
     assert card.model_dump(exclude=changed) == bundle.card.model_dump(exclude=changed)
 
 
 def test_a_weight_that_one_does_not_name_is_left_out(bundle: Bundle) -> None:
-    assert "pos_weight" not in assembled([bundle, make(2, provenance={})]).card.provenance
+    assert "pos_weight" not in assemble([bundle, make(2, provenance={})]).card.provenance
 
 
 def test_the_same_bundle_twice_can_be_saved(bundle: Bundle, tmp_path: Path) -> None:
-    assembled([bundle, bundle]).save(tmp_path)
+    assemble([bundle, bundle]).save(tmp_path)
     assert len(load_file(tmp_path / WEIGHTS)) == 2 * len(bundle.network.state_dict())
 
 
@@ -282,16 +284,16 @@ def test_the_same_bundle_twice_can_be_saved(bundle: Bundle, tmp_path: Path) -> N
 )
 def test_bundles_that_do_not_fit_together_are_refused(bundle: Bundle, change: dict[str, Any], reason: str) -> None:
     with pytest.raises(UserError, match=reason) as error:
-        assembled([bundle, make(2, **change)])
+        assemble([bundle, make(2, **change)])
     assert "\n" not in str(error.value)
 
 
 def test_nothing_cannot_be_assembled() -> None:
     with pytest.raises(ValueError, match="one or more"):
-        assembled([])
+        assemble([])
 
 
 def test_what_a_bundle_says_of_itself_needs_no_weights(bundle: Bundle, tmp_path: Path) -> None:
     bundle.save(tmp_path)
     (tmp_path / WEIGHTS).unlink()
-    assert read_about(tmp_path) == (bundle.card, (SEEN,))
+    assert read_card(tmp_path) == (bundle.card, (SEEN,))

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from chestai.model.classifier import Classifier
-from chestai.model.ensemble import ROTATION, ZOOM, Committee, View, _looks
+from chestai.model.ensemble import ROTATION, ZOOM, Ensemble, View, _looks
 
 SIZE = 64
 VIEWS: tuple[View, ...] = ("flip", "rotate", "zoom")
@@ -44,13 +44,13 @@ def batch() -> Tensor:
 
 @torch.no_grad()
 def test_one_member_without_views_answers_as_it_does_alone(one: Classifier, batch: Tensor) -> None:
-    ours, alone = Committee([one])(batch), one(batch)
+    ours, alone = Ensemble([one])(batch), one(batch)
     assert torch.equal(ours.logits, alone.logits) and torch.equal(ours.evidence, alone.evidence)
 
 
 @torch.no_grad()
 def test_logits_are_the_mean_over_members(one: Classifier, finer: Classifier, batch: Tensor) -> None:
-    ours = Committee([one, finer])(batch).logits
+    ours = Ensemble([one, finer])(batch).logits
     torch.testing.assert_close(ours, (one(batch).logits + finer(batch).logits) / 2)
     assert (ours - one(batch).logits).abs().max() > 0.01, "a member that counts nothing would go unseen"
 
@@ -60,13 +60,13 @@ def test_every_view_of_every_member_counts_the_same(one: Classifier, finer: Clas
     looks = list(_looks(batch, VIEWS))
     assert len(looks) == 5 and torch.equal(looks[0], batch)
     each = torch.stack([member(look).logits for member in (one, finer) for look in looks])
-    torch.testing.assert_close(Committee([one, finer], VIEWS)(batch).logits, each.mean(dim=0))
+    torch.testing.assert_close(Ensemble([one, finer], VIEWS)(batch).logits, each.mean(dim=0))
     assert (each[1:5] - each[0]).abs().amax(dim=(1, 2)).min() > 1e-3, "a view that changes nothing would go unseen"
 
 
 @torch.no_grad()
 def test_evidence_is_the_plain_images_at_the_largest_grid(one: Classifier, finer: Classifier, batch: Tensor) -> None:
-    ours = Committee([one, finer], VIEWS)(batch).evidence
+    ours = Ensemble([one, finer], VIEWS)(batch).evidence
     coarse = one(batch).evidence.numpy()
     enlarged = np.stack(
         [[cv2.resize(plane, (4, 4), interpolation=cv2.INTER_LINEAR) for plane in row] for row in coarse]
@@ -77,7 +77,7 @@ def test_evidence_is_the_plain_images_at_the_largest_grid(one: Classifier, finer
 
 @torch.no_grad()
 def test_an_answer_does_not_depend_on_the_batch(one: Classifier, finer: Classifier, batch: Tensor) -> None:
-    committee = Committee([one, finer], VIEWS)
+    committee = Ensemble([one, finer], VIEWS)
     together = committee(batch)
     for index in range(len(batch)):
         alone = committee(batch[[index]])
@@ -89,7 +89,7 @@ def test_an_answer_does_not_depend_on_the_batch(one: Classifier, finer: Classifi
 
 @torch.no_grad()
 def test_with_flip_an_image_and_its_mirror_have_the_same_answer(one: Classifier, batch: Tensor) -> None:
-    committee = Committee([one], ("flip",))
+    committee = Ensemble([one], ("flip",))
     torch.testing.assert_close(committee(batch).logits, committee(batch.flip(-1)).logits)
 
 
@@ -110,17 +110,17 @@ def test_views_are_those_of_opencv(view: View, moves: list[tuple[float, float]],
 def test_the_batch_is_left_as_it_is(one: Classifier, batch: Tensor) -> None:
     before = batch.clone()
     with torch.no_grad():
-        Committee([one], VIEWS)(batch)
+        Ensemble([one], VIEWS)(batch)
     assert torch.equal(batch, before)
 
 
 @pytest.mark.parametrize("views", [("mirror",), ("flip", "flip")])
 def test_unknown_and_repeated_views_are_refused(one: Classifier, views: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match=r"must be some of flip, rotate, zoom, each once"):
-        Committee([one], views)  # type: ignore[arg-type]
+        Ensemble([one], views)  # type: ignore[arg-type]
 
 
 def test_members_must_agree(one: Classifier) -> None:
     for members in ([], [one, classifier(3, findings=2)], [one, classifier(3, size=96)]):
         with pytest.raises(ValueError, match="members must agree"):
-            Committee(members)
+            Ensemble(members)

@@ -11,9 +11,9 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
-from chestai.imaging.heatmap import heatmap, shown
+from chestai.imaging.heatmap import heatmap, is_shown
 from chestai.model import gradcam
-from chestai.model.classifier import Classifier, Output
+from chestai.model.classifier import Classifier, NetworkOutput
 
 FINDINGS, SIZE = 4, 64
 
@@ -27,7 +27,7 @@ class Logits(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         answer = self.network(pixels[:, 0] if pixels.ndim == 4 else pixels)
-        return answer.logits if isinstance(answer, Output) else answer
+        return answer.logits if isinstance(answer, NetworkOutput) else answer
 
 
 class Perceptron(nn.Module):
@@ -50,9 +50,9 @@ class Committee(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
 
-    def forward(self, pixels: Tensor) -> Output:
+    def forward(self, pixels: Tensor) -> NetworkOutput:
         logits, evidence, embedding = zip(*(member(pixels) for member in self.members), strict=True)
-        return Output(torch.stack(logits).mean(0), torch.stack(evidence).mean(0), torch.cat(embedding, dim=1))
+        return NetworkOutput(torch.stack(logits).mean(0), torch.stack(evidence).mean(0), torch.cat(embedding, dim=1))
 
 
 def classifier(backbone: str, seed: int = 0) -> Classifier:
@@ -91,7 +91,7 @@ def theirs(network: nn.Module, layer: nn.Module, batch: NDArray[np.uint8], findi
         return cam(torch.from_numpy(batch).unsqueeze(1).float(), [ClassifierOutputTarget(finding)] * len(batch))
 
 
-def assert_same_maps(ours: gradcam.Maps, reference: NDArray[np.float32], finding: int) -> None:
+def assert_same_maps(ours: gradcam.GradCam, reference: NDArray[np.float32], finding: int) -> None:
     """Each image's map, enlarged and between its own extremes, as the package scales it."""
     for plane, expected in zip(ours.values[:, finding], reference, strict=True):
         cam = heatmap(plane, SIZE, SIZE)
@@ -104,7 +104,7 @@ class TestClosedForm:
     @pytest.mark.parametrize("backbone", ["resnet10t", "densenet121"])
     def test_equals_pytorch_grad_cam(self, backbone: str, batch: NDArray[np.uint8]) -> None:
         network = classifier(backbone)
-        ours = gradcam.maps(network, batch)
+        ours = gradcam.grad_cam(network, batch)
         assert ours.method == "closed form" and ours.values.dtype == np.float32
         assert ours.values.shape == (3, FINDINGS, SIZE // 32, SIZE // 32)
         assert (ours.values > 0).any() and np.ptp(ours.values) > 0, "empty or flat maps would prove nothing"
@@ -114,19 +114,19 @@ class TestClosedForm:
     def test_is_the_evidence(self, linear: Classifier, batch: NDArray[np.uint8]) -> None:
         with torch.no_grad():
             expected = linear(torch.from_numpy(batch)).evidence
-        np.testing.assert_allclose(gradcam.maps(linear, batch, layer=linear.features).values, expected, atol=1e-6)
+        np.testing.assert_allclose(gradcam.grad_cam(linear, batch, layer=linear.features).values, expected, atol=1e-6)
 
     def test_a_committee_counts_as_closed_form(self, linear: Classifier, batch: NDArray[np.uint8]) -> None:
         other = classifier("resnet10t", seed=1)
-        ours = gradcam.maps(Committee(linear, other), batch)
+        ours = gradcam.grad_cam(Committee(linear, other), batch)
         assert ours.method == "closed form"
-        mean = (gradcam.maps(linear, batch).values + gradcam.maps(other, batch).values) / 2
+        mean = (gradcam.grad_cam(linear, batch).values + gradcam.grad_cam(other, batch).values) / 2
         np.testing.assert_allclose(ours.values, mean, atol=1e-6)
 
 
 class TestGradients:
     def test_equal_pytorch_grad_cam(self, perceptron: Perceptron, batch: NDArray[np.uint8]) -> None:
-        ours = gradcam.maps(perceptron, batch, perceptron.features)
+        ours = gradcam.grad_cam(perceptron, batch, perceptron.features)
         assert ours.method == "gradients" and ours.values.dtype == np.float32
         assert ours.values.shape == (3, FINDINGS, SIZE // 4, SIZE // 4)
         assert (ours.values > 0).any() and (ours.values < 0).any()
@@ -134,42 +134,44 @@ class TestGradients:
             assert_same_maps(ours, theirs(perceptron, perceptron.features, batch, finding), finding)
 
     def test_of_a_linear_head_are_its_evidence(self, linear: Classifier, batch: NDArray[np.uint8]) -> None:
-        ours = gradcam.maps(Logits(linear), batch, linear.features)
+        ours = gradcam.grad_cam(Logits(linear), batch, linear.features)
         assert ours.method == "gradients"
-        np.testing.assert_allclose(ours.values, gradcam.maps(linear, batch).values, atol=1e-5)
+        np.testing.assert_allclose(ours.values, gradcam.grad_cam(linear, batch).values, atol=1e-5)
 
     def test_an_image_does_not_see_its_batch(self, perceptron: Perceptron, batch: NDArray[np.uint8]) -> None:
-        alone = [gradcam.maps(perceptron, batch[[index]], perceptron.features).values for index in range(len(batch))]
-        together = gradcam.maps(perceptron, batch, perceptron.features).values
+        alone = [
+            gradcam.grad_cam(perceptron, batch[[index]], perceptron.features).values for index in range(len(batch))
+        ]
+        together = gradcam.grad_cam(perceptron, batch, perceptron.features).values
         np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-5)
 
     def test_leave_the_network_as_it_was(self, perceptron: Perceptron, batch: NDArray[np.uint8]) -> None:
         before = {name: tensor.clone() for name, tensor in perceptron.state_dict().items()}
-        gradcam.maps(perceptron, batch, perceptron.features)
+        gradcam.grad_cam(perceptron, batch, perceptron.features)
         assert all(torch.equal(tensor, before[name]) for name, tensor in perceptron.state_dict().items())
         assert all(one.grad is None for one in perceptron.parameters())
         assert not any(module._forward_hooks for module in perceptron.modules())
 
     def test_of_frozen_weights_are_the_same(self, perceptron: Perceptron, batch: NDArray[np.uint8]) -> None:
-        expected = gradcam.maps(perceptron, batch, perceptron.features).values
+        expected = gradcam.grad_cam(perceptron, batch, perceptron.features).values
         perceptron.requires_grad_(False)
         with torch.no_grad():
-            frozen = gradcam.maps(perceptron, batch, perceptron.features).values
+            frozen = gradcam.grad_cam(perceptron, batch, perceptron.features).values
         np.testing.assert_array_equal(frozen, expected)
 
     def test_need_a_layer_of_planes(self, perceptron: Perceptron, batch: NDArray[np.uint8]) -> None:
         with pytest.raises(ValueError, match="Perceptron returns no evidence: its maps need a layer"):
-            gradcam.maps(perceptron, batch)
+            gradcam.grad_cam(perceptron, batch)
         with pytest.raises(ValueError, match=r"not \[\(3, 4\)\]"):
-            gradcam.maps(perceptron, batch, perceptron.head)
+            gradcam.grad_cam(perceptron, batch, perceptron.head)
         with pytest.raises(ValueError, match=r"not \[\]"):
-            gradcam.maps(perceptron, batch, nn.Identity())
+            gradcam.grad_cam(perceptron, batch, nn.Identity())
         assert not any(module._forward_hooks for module in perceptron.modules())
 
     def test_a_change_in_place_is_an_error_and_no_wrong_map(self, batch: NDArray[np.uint8]) -> None:
         network = Perceptron(inplace=True).eval()
         with pytest.raises(RuntimeError, match="in-place"):
-            gradcam.maps(network, batch, network.features)
+            gradcam.grad_cam(network, batch, network.features)
 
 
 @pytest.mark.parametrize(
@@ -179,5 +181,5 @@ class TestGradients:
 def test_a_map_is_shown_from_the_operating_point_on(
     probability: float, threshold: float | None, expected: bool
 ) -> None:
-    assert shown(probability, threshold) is expected
-    assert shown(np.float64(probability), threshold) is expected
+    assert is_shown(probability, threshold) is expected
+    assert is_shown(np.float64(probability), threshold) is expected

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
 
 from chestai.config.schema import Asymmetric, Bce, Focal
-from chestai.model.losses import asymmetric, bce, focal, known, make_loss, masked_mean
+from chestai.model.losses import asymmetric, bce, focal, known_targets, make_loss, masked_mean
 
 NAN = math.nan
 POS_WEIGHT = torch.tensor([3.0, 5.0, 0.5])
@@ -125,9 +125,9 @@ def test_unknown_labels_cost_nothing_and_give_no_gradient(loss: Callable[[Tensor
 def test_mean_is_over_the_known_labels() -> None:
     targets = torch.tensor([[1.0, NAN], [0.0, 1.0]])
     losses = torch.tensor([[2.0, 0.0], [3.0, 7.0]])
-    assert int(known(targets)) == 3 and float(masked_mean(losses, targets)) == 4
+    assert int(known_targets(targets)) == 3 and float(masked_mean(losses, targets)) == 4
     nothing = torch.full((2, 2), NAN)
-    assert int(known(nothing)) == 0 and float(masked_mean(torch.zeros(2, 2), nothing)) == 0
+    assert int(known_targets(nothing)) == 0 and float(masked_mean(torch.zeros(2, 2), nothing)) == 0
 
 
 def test_settings_choose_the_loss(logits: Tensor, targets: Tensor) -> None:

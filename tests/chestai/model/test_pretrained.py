@@ -17,9 +17,9 @@ from torchvision import models
 from chestai.errors import UserError
 from chestai.model.bundle import Bundle, Card, Member
 from chestai.model.classifier import Classifier
-from chestai.model.ensemble import Committee
-from chestai.model.pretrained import Loaded, ancestry, load_pretrained
-from chestai.model.seen_patients import Seen
+from chestai.model.ensemble import Ensemble
+from chestai.model.pretrained import LoadedWeights, ancestry, load_pretrained
+from chestai.model.seen_patients import SeenPatients
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HEAD = ("classifier.weight", "classifier.bias")
@@ -51,7 +51,7 @@ def floating(tensors: Tensors) -> Tensors:
     return {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
 
 
-def assert_all_taken(loaded: Loaded, network: Classifier, source: Tensors) -> None:
+def assert_all_taken(loaded: LoadedWeights, network: Classifier, source: Tensors) -> None:
     own = floating(network.backbone.state_dict())
     assert (loaded.taken, loaded.total, loaded.missing) == (len(own), len(own), ())
     for name, tensor in own.items():
@@ -181,8 +181,8 @@ def bundle(split_known: bool, *networks: Classifier) -> Bundle:
         split_known=split_known,
         provenance={},
     )
-    network = networks[0] if len(networks) == 1 else Committee(networks)
-    return Bundle(card, network, (Seen.of(["nih:1"], []),))
+    network = networks[0] if len(networks) == 1 else Ensemble(networks)
+    return Bundle(card, network, (SeenPatients.of(["nih:1"], []),))
 
 
 def test_a_committee_s_file_gives_one_of_its_members(tmp_path: Path) -> None:

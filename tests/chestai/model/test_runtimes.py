@@ -16,10 +16,10 @@ from chestai.errors import UserError
 from chestai.model import runtimes
 from chestai.model.bundle import forward
 from chestai.model.classifier import Classifier
-from chestai.model.ensemble import Committee
-from chestai.model.runtimes import Precision, Runtime, exports, ready
+from chestai.model.ensemble import Ensemble
+from chestai.model.runtimes import Precision, Runtime, can_export, open_session
 from chestai.model.runtimes.cache import cached
-from chestai.model.runtimes.precision import resolved
+from chestai.model.runtimes.precision import resolve_precision
 
 SIZE = 64
 HAS_BF16 = torch.cpu._is_avx512_bf16_supported()
@@ -75,7 +75,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported(network: Classifier, cache: Path) -> Path:
     """The file of the network's export."""
-    ready(network, Runtime("openvino"), cache=cache / "one", threads=1)
+    open_session(network, Runtime("openvino"), cache=cache / "one", threads=1)
     return next((cache / "one").iterdir())
 
 
@@ -99,8 +99,8 @@ def test_the_network_of_these_tests_has_answers_that_differ(network: Classifier)
 def test_answers_are_those_of_eager_fp32(runtime: Runtime, network: Classifier, exported: Path) -> None:
     if runtime.precision == "bf16" and not HAS_BF16:
         pytest.skip("no bf16 on this CPU")
-    answer = ready(network, runtime, cache=exported.parent, threads=1)
-    precision = resolved(runtime.precision, torch.device("cpu"))
+    answer = open_session(network, runtime, cache=exported.parent, threads=1)
+    precision = resolve_precision(runtime.precision, torch.device("cpu"))
     most = 0.0
     for number in (1, 16, 33, 2, 7, 1):
         batch = images(number, seed=number)
@@ -123,7 +123,7 @@ def test_bf16_of_random_weights_is_near_fp32(cache: Path) -> None:
     network, batch = random(), images(33)
     expected = probabilities(forward(network, batch)[0])
     for engine in ("torch", "openvino"):
-        answer = ready(network, Runtime(engine, "bf16"), cache=cache / "plain", threads=1)
+        answer = open_session(network, Runtime(engine, "bf16"), cache=cache / "plain", threads=1)
         assert 0 < np.abs(probabilities(answer(batch)[0]) - expected).max() < PLAIN_BF16
 
 
@@ -132,20 +132,22 @@ def test_bf16_by_openvino_errs_no_more_than_torchs(network: Classifier, exported
     batch = images(64, seed=9)
     expected = forward(network, batch)[0]
     errors = [
-        np.abs(ready(network, Runtime(engine, "bf16"), cache=exported.parent, threads=1)(batch)[0] - expected).mean()
+        np.abs(
+            open_session(network, Runtime(engine, "bf16"), cache=exported.parent, threads=1)(batch)[0] - expected
+        ).mean()
         for engine in ("torch", "openvino")
     ]
     assert errors[1] < 2 * errors[0]
 
 
 def test_torch_in_fp32_is_the_reference_bit_by_bit(network: Classifier) -> None:
-    ours, theirs = ready(network, Runtime(channels_last=False))(images(5)), forward(network, images(5))
+    ours, theirs = open_session(network, Runtime(channels_last=False))(images(5)), forward(network, images(5))
     assert all(np.array_equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_every_batch_size_gives_the_same_answers(network: Classifier, exported: Path, threads: int) -> None:
-    answer = ready(network, Runtime("openvino"), cache=exported.parent, threads=threads)
+    answer = open_session(network, Runtime("openvino"), cache=exported.parent, threads=threads)
     most = 17
     whole = images(most)
     expected = forward(network, whole)
@@ -156,7 +158,7 @@ def test_every_batch_size_gives_the_same_answers(network: Classifier, exported: 
 
 
 def test_answers_stay_when_the_next_ones_are_there(network: Classifier, exported: Path) -> None:
-    answer = ready(network, Runtime("openvino"), cache=exported.parent, threads=1)
+    answer = open_session(network, Runtime("openvino"), cache=exported.parent, threads=1)
     logits, evidence, _ = answer(images(2, seed=1))
     kept = logits.copy(), evidence.copy()
     answer(images(2, seed=2))
@@ -165,7 +167,7 @@ def test_answers_stay_when_the_next_ones_are_there(network: Classifier, exported
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_several_threads_get_their_own_answers(engine: runtimes.Engine, network: Classifier, exported: Path) -> None:
-    answer = ready(network, Runtime(engine), cache=exported.parent, threads=1)
+    answer = open_session(network, Runtime(engine), cache=exported.parent, threads=1)
     batches = [images(1 + seed % 3, seed) for seed in range(24)]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(answer, batches))
@@ -176,7 +178,7 @@ def test_several_threads_get_their_own_answers(engine: runtimes.Engine, network:
 def test_the_network_is_left_as_it_is(cache: Path) -> None:
     network = classifier().train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    answer = ready(network, Runtime(channels_last=False))
+    answer = open_session(network, Runtime(channels_last=False))
     kept = answer(images(2))[0]
     assert network.training
     for name, tensor in network.state_dict().items():
@@ -187,8 +189,8 @@ def test_the_network_is_left_as_it_is(cache: Path) -> None:
 
 
 def test_a_committee_is_one_network(cache: Path) -> None:
-    committee = Committee([classifier(1), classifier(2)], ("flip",)).eval()
-    answer = ready(committee, Runtime("openvino"), cache=cache / "committee", threads=1)
+    committee = Ensemble([classifier(1), classifier(2)], ("flip",)).eval()
+    answer = open_session(committee, Runtime("openvino"), cache=cache / "committee", threads=1)
     for number in (1, 3):
         ours, theirs = answer(images(number)), forward(committee, images(number))
         for one, other in zip(ours, theirs, strict=True):
@@ -205,7 +207,7 @@ def test_it_is_exported_once(network: Classifier, exported: Path, monkeypatch: p
     monkeypatch.setattr(module, "_export", _refuse)
     before = exported.stat().st_mtime_ns
     for precision in ("fp32", "auto"):
-        ready(network, Runtime("openvino", precision), cache=exported.parent, threads=1)
+        open_session(network, Runtime("openvino", precision), cache=exported.parent, threads=1)
     assert exported.stat().st_mtime_ns == before and list(exported.parent.iterdir()) == [exported]
 
 
@@ -217,8 +219,8 @@ def test_what_is_another_network_has_another_export(network: Classifier) -> None
     moved = classifier()
     with torch.no_grad():
         moved.bias[0] = torch.nextafter(moved.bias[0], torch.tensor(1e9))
-    others: list[Classifier | Committee] = [brighter, moved, Committee([classifier()])]
-    others += [Committee([classifier()], (view,)) for view in ("flip", "zoom")]
+    others: list[Classifier | Ensemble] = [brighter, moved, Ensemble([classifier()])]
+    others += [Ensemble([classifier()], (view,)) for view in ("flip", "zoom")]
     keys = [_key(one) for one in (network, *others)]
     assert len(set(keys)) == len(keys)
     assert _key(classifier().to(memory_format=torch.channels_last)) == keys[0]
@@ -229,7 +231,7 @@ def test_a_damaged_export_is_made_anew(network: Classifier, exported: Path, tmp_
     content = bytearray(exported.read_bytes())
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
-    logits, _, _ = ready(network, Runtime("openvino"), cache=tmp_path, threads=1)(images(3))
+    logits, _, _ = open_session(network, Runtime("openvino"), cache=tmp_path, threads=1)(images(3))
     np.testing.assert_allclose(logits, forward(network, images(3))[0], atol=1e-4)
     content[len(content) // 2] ^= 1
     assert damaged.stat().st_size == pytest.approx(len(content), rel=0.01) and damaged.read_bytes()[:2] == b"PK"
@@ -304,14 +306,14 @@ def test_auto_is_what_the_hardware_has(device: str, bf16: bool, auto: str, monke
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
     place = torch.device(device)
-    assert resolved("auto", place) == auto and resolved("fp32", place) == "fp32"
+    assert resolve_precision("auto", place) == auto and resolve_precision("fp32", place) == "fp32"
     possible: dict[Precision, bool] = {"bf16": bf16, "fp16": device == "cuda"}
     for precision, can in possible.items():
         if can:
-            assert resolved(precision, place) == precision
+            assert resolve_precision(precision, place) == precision
         else:
             with pytest.raises(UserError, match=rf"^precision={precision} needs .* auto$"):
-                resolved(precision, place)
+                resolve_precision(precision, place)
 
 
 # Errors
@@ -330,7 +332,7 @@ def test_what_cannot_be_is_refused_in_one_line(
     runtime: Runtime, device: str, message: str, network: Classifier
 ) -> None:
     with pytest.raises(UserError, match=f"^{message}[^\n]*$"):
-        ready(network, runtime, device)
+        open_session(network, runtime, device)
 
 
 class Undecided(nn.Module):
@@ -349,22 +351,22 @@ def test_a_network_that_cannot_be_exported_is_refused_in_one_line(tmp_path: Path
     network = classifier()
     network.backbone = Undecided(network.backbone)
     with pytest.raises(UserError, match=r"^engine=openvino cannot take this network, take engine=torch: [^\n]+$"):
-        ready(network, Runtime("openvino"), cache=tmp_path)
+        open_session(network, Runtime("openvino"), cache=tmp_path)
     assert list(tmp_path.iterdir()) == []
-    answer = ready(network, Runtime("auto"), cache=tmp_path)
+    answer = open_session(network, Runtime("auto"), cache=tmp_path)
     assert answer.name == "torch fp32", "auto takes what works"
     np.testing.assert_allclose(answer(images(2)).logits, forward(network, images(2)).logits, atol=1e-4)
 
 
 def test_auto_is_openvino_on_a_cpu(network: Classifier, exported: Path) -> None:
-    assert ready(network, Runtime("auto"), cache=exported.parent, threads=1).name == "openvino fp32"
+    assert open_session(network, Runtime("auto"), cache=exported.parent, threads=1).name == "openvino fp32"
 
 
 def test_exports_lie_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert exports() == tmp_path / "chestai" / "exports"
+    assert can_export() == tmp_path / "chestai" / "exports"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert exports() == Path.home() / ".cache" / "chestai" / "exports"
+    assert can_export() == Path.home() / ".cache" / "chestai" / "exports"
 
 
 def test_a_compiler_that_is_not_there_is_told_in_one_line(network: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,12 +383,12 @@ def test_a_compiler_that_is_not_there_is_told_in_one_line(network: Classifier, m
 
     monkeypatch.setattr(torch, "compile", broken)
     with pytest.raises(UserError, match=r"^compiled=true does not work here, take compiled=false: no compiler$"):
-        ready(network, Runtime(compiled=True))
+        open_session(network, Runtime(compiled=True))
 
 
 @pytest.mark.slow
 def test_compiled_answers_are_those_of_eager(network: Classifier) -> None:
-    answer = ready(network, Runtime(compiled=True))
+    answer = open_session(network, Runtime(compiled=True))
     for number in (1, 5, 33):
         for one, other in zip(answer(images(number)), forward(network, images(number)), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-4)
@@ -406,7 +408,7 @@ def test_compiled_answers_are_those_of_eager(network: Classifier) -> None:
 def test_other_pixels_are_refused(
     engine: runtimes.Engine, pixels: NDArray[np.uint8], network: Classifier, exported: Path
 ) -> None:
-    answer = ready(network, Runtime(engine), cache=exported.parent, threads=1)
+    answer = open_session(network, Runtime(engine), cache=exported.parent, threads=1)
     with pytest.raises(ValueError, match=rf"^pixels must be uint8 \(N, {SIZE}, {SIZE}\), N from 1, not "):
         answer(pixels)
 
@@ -414,7 +416,7 @@ def test_other_pixels_are_refused(
 def test_pixels_may_lie_in_memory_in_any_order(network: Classifier, exported: Path) -> None:
     backwards = images(4)[::-1]
     for engine in ("torch", "openvino"):
-        logits, _, _ = ready(network, Runtime(engine), cache=exported.parent, threads=1)(backwards)
+        logits, _, _ = open_session(network, Runtime(engine), cache=exported.parent, threads=1)(backwards)
         np.testing.assert_allclose(logits, forward(network, backwards.copy())[0], atol=1e-4)
 
 
@@ -423,12 +425,12 @@ def test_threads_are_those_given(network: Classifier, exported: Path) -> None:
 
     cores = len(os.sched_getaffinity(0))
     for threads, expected in ((1, 1), (2, 2), (None, cores)):
-        runtime = module.ready(network, "fp32", exported.parent, threads)
+        runtime = module.open_session(network, "fp32", exported.parent, threads)
         assert runtime.together.get_property("INFERENCE_NUM_THREADS") == min(expected, cores)
         assert runtime.apart.get_property("NUM_STREAMS") == min(expected, cores)
     before = torch.get_num_threads()
-    ready(network, Runtime(), threads=before + 1)
+    open_session(network, Runtime(), threads=before + 1)
     assert torch.get_num_threads() == before + 1
     torch.set_num_threads(before)
     with pytest.raises(ValueError, match="threads must be 1 or more, not 0"):
-        ready(network, Runtime(), threads=0)
+        open_session(network, Runtime(), threads=0)

@@ -6,42 +6,42 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chestai.model.seen_patients import Seen, from_text, key, overlap, to_text
+from chestai.model.seen_patients import SeenPatients, from_text, overlap, patient_hash, to_text
 
 TRAIN, VAL = [f"nih:{number:08}" for number in range(1, 60)], [f"nih:{number:08}" for number in range(60, 80)]
 
 
 @pytest.fixture(scope="module")
-def seen() -> Seen:
-    return Seen.of(TRAIN, VAL, salt="pepper")
+def seen() -> SeenPatients:
+    return SeenPatients.of(TRAIN, VAL, salt="pepper")
 
 
-def test_each_patient_has_its_role(seen: Seen) -> None:
+def test_each_patient_has_its_role(seen: SeenPatients) -> None:
     assert {seen.role(one) for one in TRAIN} == {"train"} and {seen.role(one) for one in VAL} == {"val"}
     assert seen.role("nih:00000080") is None and seen.role("chexpert:00000001") is None
 
 
 def test_a_hash_is_blake2b_keyed_by_the_salt() -> None:
     expected = hashlib.blake2b(b"nih:7", key=b"pepper", digest_size=8).hexdigest()
-    assert Seen.of(["nih:7"], [], salt="pepper") == Seen("pepper", frozenset([expected]), frozenset())
+    assert SeenPatients.of(["nih:7"], [], salt="pepper") == SeenPatients("pepper", frozenset([expected]), frozenset())
 
 
 def test_a_salt_is_random_unless_given() -> None:
-    first, second = Seen.of(TRAIN, VAL), Seen.of(TRAIN, VAL)
+    first, second = SeenPatients.of(TRAIN, VAL), SeenPatients.of(TRAIN, VAL)
     assert first.salt != second.salt and not first.train & second.train
     assert first.role(TRAIN[0]) == second.role(TRAIN[0]) == "train"
 
 
 def test_patients_of_different_sources_differ() -> None:
-    assert len({key("nih", "1"), key("nih", "2"), key("chexpert", "1")}) == 3
+    assert len({patient_hash("nih", "1"), patient_hash("nih", "2"), patient_hash("chexpert", "1")}) == 3
 
 
-def test_a_patient_named_twice_is_one(seen: Seen) -> None:
-    assert Seen.of(TRAIN * 2, VAL, salt="pepper") == seen and len(seen.train) == len(TRAIN)
+def test_a_patient_named_twice_is_one(seen: SeenPatients) -> None:
+    assert SeenPatients.of(TRAIN * 2, VAL, salt="pepper") == seen and len(seen.train) == len(TRAIN)
 
 
-def test_overlap_names_those_who_were_seen_by_anyone(seen: Seen) -> None:
-    other = Seen.of([VAL[0], "nih:new"], [TRAIN[0], "nih:late"], salt="other")
+def test_overlap_names_those_who_were_seen_by_anyone(seen: SeenPatients) -> None:
+    other = SeenPatients.of([VAL[0], "nih:new"], [TRAIN[0], "nih:late"], salt="other")
     asked = [TRAIN[0], VAL[0], VAL[1], "nih:new", "nih:late", "nih:nobody"]
     expected = {TRAIN[0]: "train", VAL[0]: "train", VAL[1]: "val", "nih:new": "train", "nih:late": "val"}
     assert overlap([seen, other], asked) == overlap([other, seen], iter(asked)) == expected
@@ -50,13 +50,13 @@ def test_overlap_names_those_who_were_seen_by_anyone(seen: Seen) -> None:
 
 def test_as_many_patients_as_chestxray14_has() -> None:
     many = [f"nih:{number:08}" for number in range(30_805)]
-    whole = Seen.of(many[:28_000], many[28_000:])
+    whole = SeenPatients.of(many[:28_000], many[28_000:])
     assert (len(whole.train), len(whole.val)) == (28_000, 2_805), "no two share a hash"
     found = overlap(from_text(to_text([whole])), [*many, "nih:x"])
     assert list(found.values()) == ["train"] * 28_000 + ["val"] * 2_805
 
 
-def test_the_text_is_plain_and_sorted(seen: Seen) -> None:
+def test_the_text_is_plain_and_sorted(seen: SeenPatients) -> None:
     lines = to_text([seen]).splitlines()
     assert lines[0] == "salt pepper" and lines[-1] == "end" and lines[1:-1] == sorted(lines[1:-1])
     assert [line.split()[0] for line in lines[1:-1]] == ["train"] * len(TRAIN) + ["val"] * len(VAL)
@@ -66,12 +66,12 @@ def test_the_text_is_plain_and_sorted(seen: Seen) -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.sets(st.text(max_size=5), max_size=6), st.sets(st.text(max_size=5), max_size=6))))
 def test_a_text_gives_back_what_was_written(groups: list[tuple[set[str], set[str]]]) -> None:
-    trainings = tuple(Seen.of(train - val, val) for train, val in groups)
+    trainings = tuple(SeenPatients.of(train - val, val) for train, val in groups)
     assert from_text(to_text(trainings)) == trainings
 
 
-def test_every_text_that_was_cut_off_is_refused(seen: Seen) -> None:
-    text = to_text([Seen.of(TRAIN[:2], VAL[:1]), Seen.of([], [])])
+def test_every_text_that_was_cut_off_is_refused(seen: SeenPatients) -> None:
+    text = to_text([SeenPatients.of(TRAIN[:2], VAL[:1]), SeenPatients.of([], [])])
     for length in range(len(text) - 1):  # without its last line break it is still whole
         with pytest.raises(ValueError, match="cut off"):
             from_text(text[:length])
@@ -100,9 +100,9 @@ def test_a_damaged_text_is_refused_in_one_line(text: str, reason: str) -> None:
 @pytest.mark.parametrize("salt", ["", "two words", "p" * 65, "line\n", "ä"])
 def test_an_unusable_salt_is_refused(salt: str) -> None:
     with pytest.raises(ValueError, match="must be 1 to 64 printable ASCII characters"):
-        Seen.of(TRAIN, VAL, salt=salt)
+        SeenPatients.of(TRAIN, VAL, salt=salt)
 
 
 def test_a_patient_in_both_is_refused() -> None:
     with pytest.raises(ValueError, match="2 patients are in train and in val"):
-        Seen.of(TRAIN, TRAIN[:2])
+        SeenPatients.of(TRAIN, TRAIN[:2])

@@ -13,9 +13,19 @@ from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
 from chestai.monitoring import features
-from chestai.monitoring.drift import FEWEST, Columns, Reference, Report, Window, ks, merged, psi, report
-from chestai.monitoring.histogram import Scale, Words
-from chestai.monitoring.ood_detector import Intake
+from chestai.monitoring.drift import (
+    FEWEST,
+    Columns,
+    DriftReference,
+    DriftResult,
+    DriftWindow,
+    ks,
+    measure_drift,
+    merged,
+    psi,
+)
+from chestai.monitoring.histogram import CategoryHistogram, NumericHistogram
+from chestai.monitoring.ood_detector import OodDetector
 from chestai.phantom import draw, plan
 from chestai.triage.rule import TriageRule
 
@@ -39,13 +49,13 @@ def draws(rng: np.random.Generator, images: int, darker: float = 0, more: float 
     }
 
 
-def judged(reference: Reference, columns: Columns, size: int = 10_000) -> Report:
-    window = Window(reference, size)
+def judged(reference: DriftReference, columns: Columns, size: int = 10_000) -> DriftResult:
+    window = DriftWindow(reference, size)
     window.add(columns)
-    return report(reference, window.counts())
+    return measure_drift(reference, window.counts())
 
 
-def verdicts(found: Report) -> dict[str, str]:
+def verdicts(found: DriftResult) -> dict[str, str]:
     return {one.name: one.verdict for one in found.features}
 
 
@@ -53,7 +63,7 @@ def verdicts(found: Report) -> dict[str, str]:
 @pytest.mark.parametrize("learnt", [150, 2000])
 def test_without_drift_a_window_is_stable(images: int, learnt: int) -> None:
     rng = np.random.default_rng([images, learnt])
-    found = [judged(Reference.of(draws(rng, learnt)), draws(rng, images)).verdict for _ in range(60)]
+    found = [judged(DriftReference.of(draws(rng, learnt)), draws(rng, images)).verdict for _ in range(60)]
     assert found.count("stable") >= 0.95 * len(found)
 
 
@@ -68,7 +78,7 @@ def test_without_drift_a_window_is_stable(images: int, learnt: int) -> None:
 def test_what_moves_is_found_and_named(change: dict[str, Any], features: tuple[str, ...]) -> None:
     rng = np.random.default_rng(1)
     for _ in range(10):
-        found = judged(Reference.of(draws(rng, 1000)), draws(rng, 500, **change))
+        found = judged(DriftReference.of(draws(rng, 1000)), draws(rng, 500, **change))
         moved = {name for name, verdict in verdicts(found).items() if verdict in ("moderate", "drifted")}
         assert moved >= {*features} and found.verdict == "drifted"
         untouched = {"darker": "view", "more": "pixels.mean", "ap": "triage.bucket"}[next(iter(change))]
@@ -76,13 +86,13 @@ def test_what_moves_is_found_and_named(change: dict[str, Any], features: tuple[s
 
 
 def test_a_constant_that_changes_is_found_either_way() -> None:
-    reference = Reference.of({"pixels.constant": np.full(500, 7.0)})
+    reference = DriftReference.of({"pixels.constant": np.full(500, 7.0)})
     for value, verdict in ((7.0, "stable"), (6.0, "drifted"), (8.0, "drifted")):
         assert judged(reference, {"pixels.constant": np.full(300, value)}).verdict == verdict
 
 
 def test_twice_as_many_urgent_studies_and_new_words_are_found() -> None:
-    reference = Reference.of({"triage.bucket": ["urgent"] * 100 + ["soon"] * 200 + ["routine"] * 700})
+    reference = DriftReference.of({"triage.bucket": ["urgent"] * 100 + ["soon"] * 200 + ["routine"] * 700})
     more = ["urgent"] * 250 + ["soon"] * 200 + ["routine"] * 550
     assert judged(reference, {"triage.bucket": more}).verdict in ("moderate", "drifted")
     assert judged(reference, {"triage.bucket": ["no such"] * 100 + more}).verdict == "drifted"
@@ -109,7 +119,7 @@ def test_psi_is_symmetric_and_never_negative(ours: list[int], seed: int) -> None
 def test_ks_is_that_of_the_values_at_the_cuts(seed: int) -> None:
     rng = np.random.default_rng(seed)
     ours, theirs = rng.normal(size=200), rng.normal(0.5, 1.5, 80)
-    scale = Scale.of(ours)
+    scale = NumericHistogram.of(ours)
     counts = np.bincount(scale.codes(theirs), minlength=len(scale.counts))
     cuts = np.array(scale.cuts)
     expected = max(abs((ours < cut).mean() - (theirs < cut).mean()) for cut in cuts)
@@ -119,7 +129,7 @@ def test_ks_is_that_of_the_values_at_the_cuts(seed: int) -> None:
 
 @given(st.lists(st.sampled_from([0.0, 0.0, 0.0, 1.0, 1.5, 2.0, float("nan")]), max_size=60))
 def test_every_finite_value_is_in_one_bin(values: list[float]) -> None:
-    scale = Scale.of(values)
+    scale = NumericHistogram.of(values)
     finite = [one for one in values if np.isfinite(one)]
     assert sum(scale.counts) == len(finite) and len(scale.counts) <= 2 * 9 + 1
     codes = scale.codes(sorted(finite))
@@ -127,31 +137,31 @@ def test_every_finite_value_is_in_one_bin(values: list[float]) -> None:
 
 
 def test_deciles_hold_a_tenth_each_and_ties_are_alone() -> None:
-    assert Scale.of(np.arange(1000)).counts == (100,) * 10
-    black = Scale.of([0.0] * 700 + list(np.arange(1.0, 301.0)))
+    assert NumericHistogram.of(np.arange(1000)).counts == (100,) * 10
+    black = NumericHistogram.of([0.0] * 700 + list(np.arange(1.0, 301.0)))
     assert black.counts[int(black.codes([0.0])[0])] == 700
     assert black.codes([-1.0])[0] != black.codes([0.0])[0] != black.codes([1.0])[0]
 
 
 def test_too_few_images_say_nothing() -> None:
     rng = np.random.default_rng(0)
-    reference = Reference.of(draws(rng, 500))
+    reference = DriftReference.of(draws(rng, 500))
     found = judged(reference, draws(rng, FEWEST - 1, darker=90))
     assert found.verdict == "unknown" and {one.n for one in found.features if one.name != "view"} == {FEWEST - 1}
-    nothing = report(reference, Window(reference).counts())
+    nothing = measure_drift(reference, DriftWindow(reference).counts())
     assert nothing.verdict == "unknown" and nothing.features[0].psi is None is nothing.features[0].ks
-    assert judged(Reference.of(draws(rng, 20)), draws(rng, 500, darker=90)).verdict == "unknown"
-    assert report(Reference({}), {}).verdict == "unknown"
+    assert judged(DriftReference.of(draws(rng, 20)), draws(rng, 500, darker=90)).verdict == "unknown"
+    assert measure_drift(DriftReference({}), {}).verdict == "unknown"
 
 
 def test_a_window_holds_the_last_images() -> None:
     """Against a plain count of the last rows."""
     rng = np.random.default_rng(0)
-    reference, columns = Reference.of(draws(rng, 300)), draws(rng, 157)
-    window = Window(reference, 50)
+    reference, columns = DriftReference.of(draws(rng, 300)), draws(rng, 157)
+    window = DriftWindow(reference, 50)
     for at in range(0, 157, 10):
         window.add({name: values[at : at + 10] for name, values in columns.items()})
-    expected = Window(reference, 50)
+    expected = DriftWindow(reference, 50)
     expected.add({name: values[-50:] for name, values in columns.items()})
     assert window.counts() == expected.counts()
     for name, feature in reference.features.items():
@@ -161,8 +171,8 @@ def test_a_window_holds_the_last_images() -> None:
 
 def test_what_was_not_scored_counts_for_what_is_known_of_it() -> None:
     rng = np.random.default_rng(0)
-    reference = Reference.of(draws(rng, 300))
-    window = Window(reference, 10)
+    reference = DriftReference.of(draws(rng, 300))
+    window = DriftWindow(reference, 10)
     window.add(draws(rng, 10))
     window.add({"pixels.mean": [100.0] * 4, "outcome": ["not_scored"] * 4, "unheard of": [1.0] * 4})
     held = {name: sum(counts) for name, counts in window.counts().items()}
@@ -173,9 +183,9 @@ def test_what_was_not_scored_counts_for_what_is_known_of_it() -> None:
 
 def test_threads_and_replicas_lose_nothing() -> None:
     rng = np.random.default_rng(0)
-    reference, columns = Reference.of(draws(rng, 300)), draws(rng, 240)
+    reference, columns = DriftReference.of(draws(rng, 300)), draws(rng, 240)
     pieces = [{name: values[at : at + 5] for name, values in columns.items()} for at in range(0, 240, 5)]
-    one, windows = Window(reference), [Window(reference), Window(reference)]
+    one, windows = DriftWindow(reference), [DriftWindow(reference), DriftWindow(reference)]
     one.add(columns)
 
     def add(worker: int) -> None:
@@ -191,22 +201,22 @@ def test_threads_and_replicas_lose_nothing() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    reference, other = Reference.of({"a": np.arange(9.0)}), Reference.of({"a": np.zeros(9)})
+    reference, other = DriftReference.of({"a": np.arange(9.0)}), DriftReference.of({"a": np.zeros(9)})
     with pytest.raises(ValueError, match=r"columns are of \[1, 2\] images"):
-        Window(Reference.of({"a": [1.0], "b": [2.0]})).add({"a": [1.0], "b": [1.0, 2.0]})
+        DriftWindow(DriftReference.of({"a": [1.0], "b": [2.0]})).add({"a": [1.0], "b": [1.0, 2.0]})
     with pytest.raises(ValueError, match="different references"):
-        merged([Window(reference).counts(), Window(other).counts()])
+        merged([DriftWindow(reference).counts(), DriftWindow(other).counts()])
     with pytest.raises(ValueError, match="another reference"):
-        report(reference, Window(other).counts())
+        measure_drift(reference, DriftWindow(other).counts())
     with pytest.raises(ValueError, match="one or more"):
         merged([])
     with pytest.raises(ValueError, match="window of 0 images"):
-        Window(reference, 0)
+        DriftWindow(reference, 0)
 
 
 def test_json_gives_a_reference_back() -> None:
-    reference = Reference.of(draws(np.random.default_rng(0), 200))
-    assert Reference.from_json(reference.to_json()) == reference
+    reference = DriftReference.of(draws(np.random.default_rng(0), 200))
+    assert DriftReference.from_json(reference.to_json()) == reference
     assert "NaN" not in json.dumps(judged(reference, {}).to_dict(), allow_nan=False)
     names = {one["name"] for one in judged(reference, {}).to_dict()["features"]}
     assert {"pixels.mean", "probability.finding 0", "triage.bucket", "view", "outcome"} <= names
@@ -225,19 +235,19 @@ def test_json_gives_a_reference_back() -> None:
 )
 def test_other_texts_are_refused(text: str) -> None:
     with pytest.raises(ValueError):
-        Reference.from_json(text)
+        DriftReference.from_json(text)
 
 
 def test_a_part_can_be_renewed() -> None:
-    old = Reference.of({"a": [1.0, 2.0], "view": ["PA"]})
-    new = old.updated(Reference.of({"a": [5.0], "b": ["x"]}))
+    old = DriftReference.of({"a": [1.0, 2.0], "view": ["PA"]})
+    new = old.updated(DriftReference.of({"a": [5.0], "b": ["x"]}))
     assert list(new.features) == ["a", "view", "b"]
-    assert new.features["a"] == Scale.of([5.0]) and new.features["view"] == Words.of(["PA"])
+    assert new.features["a"] == NumericHistogram.of([5.0]) and new.features["view"] == CategoryHistogram.of(["PA"])
 
 
 def test_pixels_are_observed_as_numpy_sees_them() -> None:
     films = np.stack([draw(image)[0] for image in plan(24, 64, 1) if image.form == "grey"])
-    columns = features.of_pixels(films, intake := Intake.fit(films))
+    columns = features.of_pixels(films, intake := OodDetector.fit(films))
     found: dict[str, NDArray[np.float64]] = {name: np.asarray(values) for name, values in columns.items()}
     flat = films.reshape(len(films), -1).astype(float)
     np.testing.assert_allclose(found["pixels.mean"], flat.mean(axis=1))

@@ -11,8 +11,15 @@ from safetensors.numpy import load_file, save_file
 from chestai.imaging import preprocess
 from chestai.imaging.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from chestai.labels.demographics import AP, LATERAL, PA
-from chestai.monitoring.image_features import GROUPS, WIDTH, as_elsewhere, describe
-from chestai.monitoring.ood_detector import LATERAL_VIEW, OUT_OF_DISTRIBUTION, REASONS, Intake, Refusal, of_view
+from chestai.monitoring.image_features import GROUPS, WIDTH, augmented_views, image_features
+from chestai.monitoring.ood_detector import (
+    LATERAL_VIEW,
+    OUT_OF_DISTRIBUTION,
+    REASONS,
+    OodDetector,
+    OodReason,
+    check_view,
+)
 from chestai.phantom import draw, plan
 from tests.chestai.model.checkpoints import KINDS, ORDINARY, ordinary, strangers
 
@@ -35,8 +42,8 @@ def films() -> tuple[Films, Films]:
 
 
 @pytest.fixture(scope="module")
-def intake(films: tuple[Films, Films]) -> Intake:
-    return Intake.fit(films[0])
+def intake(films: tuple[Films, Films]) -> OodDetector:
+    return OodDetector.fit(films[0])
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +59,11 @@ def people(nih_root: Path) -> tuple[Films, Films]:
 
 
 @pytest.fixture(scope="module")
-def of_people(people: tuple[Films, Films]) -> Intake:
-    return Intake.fit(people[0])
+def of_people(people: tuple[Films, Films]) -> OodDetector:
+    return OodDetector.fit(people[0])
 
 
-def refused(intake: Intake, images: Films) -> float:
+def refused(intake: OodDetector, images: Films) -> float:
     """The share of them."""
     return float((intake.score(images) > intake.limit).mean())
 
@@ -68,7 +75,7 @@ def conditions(films: Films) -> dict[str, Films]:
     return changed | {f"{kind} {one}": corrupt(films, kind, one, seeds) for kind in CORRUPTIONS for one in SEVERITIES}
 
 
-def test_ordinary_films_pass(intake: Intake, films: tuple[Films, Films]) -> None:
+def test_ordinary_films_pass(intake: OodDetector, films: tuple[Films, Films]) -> None:
     shares = {name: refused(intake, changed) for name, changed in conditions(films[1]).items()}
     assert shares.pop("as it is") <= 0.03
     assert shares.pop("mirrored") <= 0.5, "the word in a phantom's corner and its heart give some away"
@@ -76,18 +83,18 @@ def test_ordinary_films_pass(intake: Intake, films: tuple[Films, Films]) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_no_film_is_refused(kind: str, intake: Intake, films: tuple[Films, Films]) -> None:
+def test_what_is_no_film_is_refused(kind: str, intake: OodDetector, films: tuple[Films, Films]) -> None:
     assert refused(intake, strangers(kind, films[1])) >= 0.95
 
 
-def test_ordinary_films_of_people_pass(of_people: Intake, people: tuple[Films, Films]) -> None:
+def test_ordinary_films_of_people_pass(of_people: OodDetector, people: tuple[Films, Films]) -> None:
     """All but 3 %, of which one is refused rightly: black and white are exchanged in the sample's own file."""
     shares = {name: refused(of_people, changed) for name, changed in conditions(people[1][:60]).items()}
     assert refused(of_people, people[1]) <= 0.03
     assert np.mean(list(shares.values())) <= 0.03 and max(shares.values()) <= 0.1, shares
 
 
-def test_what_is_no_film_of_people_is_refused(of_people: Intake, people: tuple[Films, Films]) -> None:
+def test_what_is_no_film_of_people_is_refused(of_people: OodDetector, people: tuple[Films, Films]) -> None:
     shares = {kind: refused(of_people, strangers(kind, people[1][:20])) for kind in KINDS}
     assert not {kind: share for kind, share in shares.items() if share < HARD.get(kind, 0.95)}
 
@@ -96,13 +103,13 @@ def test_a_training_set_may_hold_strangers(films: tuple[Films, Films]) -> None:
     """Three of a hundred are inverted. They are left out of the fit, and such films stay refused."""
     train = films[0][:100].copy()
     train[:3] = 255 - train[:3]
-    fitted = Intake.fit(train)
+    fitted = OodDetector.fit(train)
     assert refused(fitted, strangers("inverted", films[1])) == 1
     assert refused(fitted, films[1]) <= 0.06
 
 
 def test_sixty_images_are_enough(films: tuple[Films, Films]) -> None:
-    fitted = Intake.fit(films[0][:60])
+    fitted = OodDetector.fit(films[0][:60])
     assert fitted.images == 60
     assert refused(fitted, films[1]) <= 0.06
     assert all(refused(fitted, strangers(kind, films[1][:9])) > 0.85 for kind in KINDS)
@@ -111,7 +118,7 @@ def test_sixty_images_are_enough(films: tuple[Films, Films]) -> None:
 @pytest.mark.parametrize("size", [32, 64, 97, 224])
 def test_any_size_will_do(size: int, films: tuple[Films, Films]) -> None:
     train, others = (np.stack([preprocess.resize(one, size) for one in part]) for part in films)
-    fitted = Intake.fit(train[:80])
+    fitted = OodDetector.fit(train[:80])
     assert refused(fitted, others) <= 0.06
     assert refused(fitted, 255 - others) == 1
 
@@ -119,49 +126,49 @@ def test_any_size_will_do(size: int, films: tuple[Films, Films]) -> None:
 @pytest.mark.parametrize("count", [2, 3, 7])
 def test_few_images_and_all_alike_give_finite_numbers(count: int) -> None:
     for train in (np.full((count, 40, 40), 77, np.uint8), np.zeros((count, 40, 40), np.uint8)):
-        fitted = Intake.fit(train, train)
+        fitted = OodDetector.fit(train, train)
         assert fitted.images == count and np.isfinite(fitted.score(train)).all()
         assert fitted.check(train[0]) is None
     noise = np.random.default_rng(0).integers(0, 256, (count, 40, 40), dtype=np.uint8)
-    assert np.isfinite(Intake.fit(noise).score(noise)).all()
+    assert np.isfinite(OodDetector.fit(noise).score(noise)).all()
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_a_fit_on_nothing_is_refused(count: int) -> None:
     with pytest.raises(ValueError, match=f"fitted on {count} images"):
-        Intake.fit(np.zeros((count, 32, 32), np.uint8))
+        OodDetector.fit(np.zeros((count, 32, 32), np.uint8))
 
 
 def test_batches_are_one_array(films: tuple[Films, Films]) -> None:
     """The batch of 64 is how an array is cut by itself."""
-    whole = Intake.fit(films[0], films[1])
-    parts = Intake.fit((films[0][at : at + 64] for at in range(0, 120, 64)), iter([films[1]]))
+    whole = OodDetector.fit(films[0], films[1])
+    parts = OodDetector.fit((films[0][at : at + 64] for at in range(0, 120, 64)), iter([films[1]]))
     assert np.array_equal(whole.mean, parts.mean) and whole.limit == parts.limit and parts.images == 120
 
 
-def test_val_can_only_widen_the_limit(films: tuple[Films, Films], intake: Intake) -> None:
-    assert Intake.fit(films[0], films[0][:30]).limit == intake.limit
+def test_val_can_only_widen_the_limit(films: tuple[Films, Films], intake: OodDetector) -> None:
+    assert OodDetector.fit(films[0], films[0][:30]).limit == intake.limit
     odd = np.concatenate([films[1], strangers("upside_down", films[1])])
-    assert Intake.fit(films[0], odd).limit > 1.2 * intake.limit
-    assert Intake.fit(films[0], odd[-19:]).limit == intake.limit, "19 images say nothing"
+    assert OodDetector.fit(films[0], odd).limit > 1.2 * intake.limit
+    assert OodDetector.fit(films[0], odd[-19:]).limit == intake.limit, "19 images say nothing"
 
 
-def test_the_score_is_the_mahalanobis_distance(intake: Intake, films: tuple[Films, Films]) -> None:
-    rows = describe(films[1]) - intake.mean
+def test_the_score_is_the_mahalanobis_distance(intake: OodDetector, films: tuple[Films, Films]) -> None:
+    rows = image_features(films[1]) - intake.mean
     expected = [np.sqrt(row @ intake.precision @ row / WIDTH) for row in rows]
     np.testing.assert_allclose(intake.score(films[1]), expected)
 
 
-def test_a_refusal_says_why(intake: Intake, films: tuple[Films, Films]) -> None:
+def test_a_refusal_says_why(intake: OodDetector, films: tuple[Films, Films]) -> None:
     assert intake.check(films[1][0]) is None
     flat = intake.check(np.full((64, 64), 90, np.uint8))
-    assert isinstance(flat, Refusal) and flat.reason == OUT_OF_DISTRIBUTION in REASONS
+    assert isinstance(flat, OodReason) and flat.reason == OUT_OF_DISTRIBUTION in REASONS
     assert any(name in flat.detail for name in GROUPS) and f"limit {intake.limit:.2f}" in flat.detail
     assert intake.judge(films[1][0]) == (pytest.approx(intake.score(films[1][:1])[0]), None)
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_the_group_that_is_changed_is_the_one_that_is_named(group: str, intake: Intake) -> None:
+def test_the_group_that_is_changed_is_the_one_that_is_named(group: str, intake: OodDetector) -> None:
     row = intake.mean.copy()
     row[GROUPS[group]] += np.random.default_rng(1).normal(0, 1, WIDTH)[GROUPS[group]]
     assert intake._most_unlike(row) == group
@@ -177,15 +184,15 @@ def test_black_bars_and_contrast_leave_the_layout(films: tuple[Films, Films]) ->
     place = GROUPS["layout of light and dark"]
     barred, squashed, paler = ordinary("portrait 4:5", film), ordinary("landscape 5:4", film), film // 2 + 8
     for changed, alike in ((barred, 0.99), (squashed, 0.99), (paler.astype(np.uint8), 0.95)):
-        assert np.corrcoef(describe(film)[0, place], describe(changed)[0, place])[0, 1] > alike
+        assert np.corrcoef(image_features(film)[0, place], image_features(changed)[0, place])[0, 1] > alike
 
 
 def test_copies_are_of_the_same_film(films: tuple[Films, Films]) -> None:
-    copies = as_elsewhere(films[1], np.random.default_rng(0))
+    copies = augmented_views(films[1], np.random.default_rng(0))
     assert copies.shape == films[1].shape and copies.dtype == np.uint8
     alike = [np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] for ours, theirs in zip(films[1], copies, strict=True)]
     assert min(alike) > 0.4 and max(alike) < 0.9999
-    assert as_elsewhere(np.zeros((1, 300, 300), np.uint8), np.random.default_rng(0)).shape == (1, 128, 128)
+    assert augmented_views(np.zeros((1, 300, 300), np.uint8), np.random.default_rng(0)).shape == (1, 128, 128)
 
 
 @pytest.mark.parametrize(
@@ -193,17 +200,17 @@ def test_copies_are_of_the_same_film(films: tuple[Films, Films]) -> None:
 )
 def test_other_arrays_are_refused(wrong: NDArray[np.generic]) -> None:
     with pytest.raises(ValueError, match="must be uint8"):
-        describe(wrong)  # type: ignore[arg-type]
+        image_features(wrong)  # type: ignore[arg-type]
 
 
-def test_a_file_gives_it_back(intake: Intake, films: tuple[Films, Films], tmp_path: Path) -> None:
+def test_a_file_gives_it_back(intake: OodDetector, films: tuple[Films, Films], tmp_path: Path) -> None:
     intake.save(tmp_path / "intake.safetensors")
-    loaded = Intake.load(tmp_path / "intake.safetensors")
+    loaded = OodDetector.load(tmp_path / "intake.safetensors")
     assert (loaded.limit, loaded.images) == (intake.limit, intake.images)
     assert np.array_equal(loaded.score(films[1]), intake.score(films[1]))
 
 
-def test_other_files_are_refused(intake: Intake, tmp_path: Path) -> None:
+def test_other_files_are_refused(intake: OodDetector, tmp_path: Path) -> None:
     path = tmp_path / "intake.safetensors"
     intake.save(path)
     arrays = load_file(path)
@@ -216,13 +223,13 @@ def test_other_files_are_refused(intake: Intake, tmp_path: Path) -> None:
     ):
         save_file(tensors, path, facts)
         with pytest.raises(ValueError, match=r"intake\.safetensors|finite|features"):
-            Intake.load(path)
+            OodDetector.load(path)
     path.write_bytes(b"\x80\x04pickle")
     with pytest.raises(ValueError, match="damaged"):
-        Intake.load(path)
+        OodDetector.load(path)
 
 
 def test_a_lateral_view_is_refused_where_it_is_known() -> None:
-    told = of_view(LATERAL)
+    told = check_view(LATERAL)
     assert told is not None and told.reason == LATERAL_VIEW in REASONS
-    assert [of_view(view) for view in (PA, AP, None)] == [None] * 3
+    assert [check_view(view) for view in (PA, AP, None)] == [None] * 3

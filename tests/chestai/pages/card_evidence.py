@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from chestai.evaluation.evidence import Data, Evidence, Latency, RobustnessReport, Subject
+from chestai.evaluation.evidence import EvaluatedModel, EvaluationData, Evidence, Latency, RobustnessReport
 from chestai.labels.findings import NIH14
 from chestai.metrics.bootstrap import Estimate
 from chestai.metrics.comparison import Comparison
 from chestai.metrics.localisation import OVERLAPS, LocalisationReport, MapReport
 from chestai.metrics.operating_points import POINTS, PointReport
 from chestai.metrics.reliability import CalibrationReport, Curve, FindingCalibration
-from chestai.metrics.report import FindingReport, Report
+from chestai.metrics.report import FindingReport, PerformanceReport
 from chestai.metrics.subgroups import GapReport, GroupReport, SubgroupReport
 from chestai.metrics.thresholds import Confusion
 from chestai.triage.metrics import CutReport, UrgencyReport
@@ -56,7 +56,7 @@ def around(value: float, half: float = 0.02) -> Estimate:
 def evidence(**changes: Any) -> Evidence:
     """All sections, but for latency, which is missing; `changes` replace fields."""
     values: dict[str, Any] = {
-        "subject": Subject("chestai version 3", 3, NIH14, CARD, True),
+        "subject": EvaluatedModel("chestai version 3", 3, NIH14, CARD, True),
         "data": data(),
         "report": report(),
         "points": points(),
@@ -78,9 +78,11 @@ def bare() -> Evidence:
     """Outside predictions of two findings, one image a patient each: next to nothing is defined."""
     rows = tuple(FindingReport(finding, 0, 1, UNDEFINED, UNDEFINED) for finding in ("Mass", "Odd_$<b>|finding"))
     return Evidence(
-        subject=Subject("preds_<i>.csv", None, ("Mass", "Odd_$<b>|finding"), None, False, ("3 rows | `of` none",)),
-        data=Data("", "elsewhere", "all", 1, 1, False, 0, {}, {}, {}),
-        report=Report(
+        subject=EvaluatedModel(
+            "preds_<i>.csv", None, ("Mass", "Odd_$<b>|finding"), None, False, ("3 rows | `of` none",)
+        ),
+        data=EvaluationData("", "elsewhere", "all", 1, 1, False, 0, {}, {}, {}),
+        report=PerformanceReport(
             rows, UNDEFINED, UNDEFINED, UNDEFINED, UNDEFINED, defined=0, images=1, patients=1, resamples=0, seed=0
         ),
         points=(),
@@ -118,7 +120,7 @@ def undefined() -> Evidence:
     )
 
 
-def data(**changes: Any) -> Data:
+def data(**changes: Any) -> EvaluationData:
     prevalence = dict(zip(NIH14, np.linspace(0.19, 0.002, 14).tolist(), strict=True))
     values: dict[str, Any] = {
         "snapshot": "87e6e9af17ca",
@@ -132,15 +134,15 @@ def data(**changes: Any) -> Data:
         "prevalence": prevalence | {RARE: 0.0},
         "unread": {"truncated": 3, "not_an_image": 1},
     }
-    return Data(**values | changes)
+    return EvaluationData(**values | changes)
 
 
-def report() -> Report:
+def report() -> PerformanceReport:
     rows = tuple(
         FindingReport(finding, 4000 - 280 * at, 21596 + 280 * at, around(0.71 + 0.015 * at), around(0.4 - 0.02 * at))
         for at, finding in enumerate(NIH14[:-1])
     )
-    return Report(
+    return PerformanceReport(
         findings=(*rows, FindingReport(RARE, 0, 25596, UNDEFINED, UNDEFINED)),
         macro_auroc=Estimate(0.8123456789012345, 0.801, 0.823),
         macro_auprc=around(0.25),

@@ -18,7 +18,7 @@ from chestai.lake.lake import Lake
 from chestai.lake.schemas import BOXES, IMAGES, LABELS, QUARANTINE, SCHEMAS
 from chestai.lake.snapshot import Snapshot
 from chestai.pages.etl_report import report, thumbnails
-from chestai.pages.etl_report.gold import Gold
+from chestai.pages.etl_report.gold import GoldTables
 from chestai.pages.etl_report.thumbnails import SIDE, montage, place_box
 from chestai.pages.page import Cell, Page, Section, Table, render
 from chestai.phantom import PhantomImage, encode, plan
@@ -212,7 +212,7 @@ def test_montage_prefers_train_but_shows_a_boxed_image(tmp_path: Path) -> None:
     rows = [image_row(at, [1.0], path, split="train" if at < 6 else "test") for at in range(8)]
     rows.append(image_row(8, [1.0], None, split="train"))
     box = {"image_id": "image_007", "finding": "Mass", "x": 0.0, "y": 0.0, "w": 32.0, "h": 32.0}
-    gold = Gold.read(*write_build(tmp_path, rows, ["Mass"], boxes=[box]))
+    gold = GoldTables.read(*write_build(tmp_path, rows, ["Mass"], boxes=[box]))
     (gallery,) = montage(gold.images, gold.targets, gold.boxes, ["Mass"])
     first, *others = gallery.pictures
     assert first.lines[0] == "image_007" and first.boxes == [(0.0, 0.0, 50.0, 50.0)]

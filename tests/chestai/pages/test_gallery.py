@@ -16,7 +16,7 @@ from chestai.imaging.heatmap import heatmap, overlay
 from chestai.imaging.preprocess import Grey
 from chestai.labels.findings import NIH14
 from chestai.notice import RESEARCH_USE
-from chestai.pages.gallery import MAP_SIDE, SIDE, Case, gallery, shrink
+from chestai.pages.gallery import MAP_SIDE, SIDE, GalleryImage, gallery, shrink
 from chestai.pages.page import NOTHING
 from chestai.phantom import draw, plan
 from chestai.triage.rule import TriageRule
@@ -34,21 +34,23 @@ def case(
     grey: Grey,
     maps: Sequence[str] = (),
     seed: int = 0,
-) -> Case:
+) -> GalleryImage:
     """A case under `RULE`; findings that are not named have a probability of 0.01. maps: of which findings."""
     rng = np.random.default_rng(seed)
     known = {**dict.fromkeys(RULE.weights, 0.01), **probabilities}
     values, findings = [float(np.nan_to_num(value)) for value in known.values()], list(known)
     score = float(RULE.score([values], findings)[0])
     drawn = {one: heatmap(rng.normal(size=(7, 7)).astype(np.float32), *grey.shape) for one in maps}
-    return Case(image_id, RULE.bucket(score), score, RULE.drivers(values, findings), known, thresholds, grey, drawn)
+    return GalleryImage(
+        image_id, RULE.bucket(score), score, RULE.drivers(values, findings), known, thresholds, grey, drawn
+    )
 
 
 def flat(height: int = 40, width: int = 30) -> Grey:
     return np.full((height, width), 128, np.uint8)
 
 
-def page(cases: Sequence[Case], images: bool = False, model: bool = False) -> str:
+def page(cases: Sequence[GalleryImage], images: bool = False, model: bool = False) -> str:
     return gallery(cases, "Most urgent cases", FACTS, synthetic_images=images, synthetic_model=model)
 
 
@@ -76,7 +78,7 @@ def decoded(html: str, kind: str) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def phantoms() -> list[Case]:
+def phantoms() -> list[GalleryImage]:
     """50 cases of 10 phantoms in three shapes; each of 14 findings reaches its operating point and has a map."""
     films = [image for image in plan(40, 420, 3) if image.findings][:10]
     drawn = [draw(film)[0] for film in films]
@@ -90,7 +92,7 @@ def phantoms() -> list[Case]:
 
 
 @pytest.fixture(scope="module")
-def html(phantoms: list[Case]) -> str:
+def html(phantoms: list[GalleryImage]) -> str:
     return page([*phantoms[:5], replace(phantoms[5], image_id=HOSTILE)], images=True)
 
 
@@ -190,7 +192,7 @@ def test_images_are_shrunk_and_keep_their_shape(shape: tuple[int, int]) -> None:
     assert abs(image.shape[0] - height) <= 1 and abs(image.shape[1] - width) <= 1
 
 
-def test_fifty_cases_with_all_their_maps_stay_under_8_mb(phantoms: list[Case]) -> None:
+def test_fifty_cases_with_all_their_maps_stay_under_8_mb(phantoms: list[GalleryImage]) -> None:
     html = page(phantoms)
     assert len(decoded(html, "jpeg")) == 50 and len(decoded(html, "png")) == 50 * 14
     assert len(html.encode()) < 8_000_000
@@ -202,7 +204,7 @@ def test_no_case_at_all_is_a_page_too() -> None:
     assert "<article" not in html and "<table" not in html
 
 
-def test_the_order_given_does_not_matter(phantoms: list[Case]) -> None:
+def test_the_order_given_does_not_matter(phantoms: list[GalleryImage]) -> None:
     some = phantoms[:3]
     assert page(some) == page(some[::-1])
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chestai.evaluation.evidence import Latency
-from chestai.evaluation.promotion_gate import Check
+from chestai.evaluation.promotion_gate import GateCheck
 from chestai.pages.markdown import markdown
 from chestai.pages.model_card import about, accuracy, behaviour, card, triage
 from chestai.pages.model_card.csv_tables import csvs
@@ -246,9 +246,9 @@ def test_a_browser_has_no_complaints(html: str, tmp_path: Path) -> None:
 
 def test_what_the_gate_asked_is_a_section_of_the_card() -> None:
     checks = (
-        Check("better", True, "by <0.01>"),
-        Check("calibration", False, "ECE 0.2 breaks it"),
-        Check("maps", None, "-"),
+        GateCheck("better", True, "by <0.01>"),
+        GateCheck("calibration", False, "ECE 0.2 breaks it"),
+        GateCheck("maps", None, "-"),
     )
     told = render(card.page(made.evidence(), checks))
     for cell in ("by &lt;0.01&gt;", "passed", "refused", "not judged", "ECE 0.2 breaks it"):

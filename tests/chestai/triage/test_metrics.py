@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 
 from chestai.metrics.bootstrap import Estimate, clustered_weights
-from chestai.triage.metrics import UrgencyReport, truth, urgency
+from chestai.triage.metrics import UrgencyReport, measure_urgency, urgent_truth
 from chestai.triage.rule import TriageRule
 
 Floats = NDArray[np.float64]
@@ -57,13 +57,13 @@ class TestTruth:
         # Findings that are not urgent have no say, known or not.
         others = (0.0, 1.0, nan)
         targets = np.array([[hernia, pneumothorax, mass, edema] for hernia in others for mass in others])
-        np.testing.assert_array_equal(truth(targets, FINDINGS, ("Edema", "Pneumothorax")), [expected] * 9)
+        np.testing.assert_array_equal(urgent_truth(targets, FINDINGS, ("Edema", "Pneumothorax")), [expected] * 9)
 
     def test_without_an_urgent_finding_no_image_is_urgent(self) -> None:
-        np.testing.assert_array_equal(truth([[1.0, 1, 1, 1], [nan, 0, 0, 0]], FINDINGS, ()), [0, 0])
+        np.testing.assert_array_equal(urgent_truth([[1.0, 1, 1, 1], [nan, 0, 0, 0]], FINDINGS, ()), [0, 0])
 
     def test_no_images(self) -> None:
-        assert truth(np.zeros((0, 4)), FINDINGS, ("Mass",)).shape == (0,)
+        assert urgent_truth(np.zeros((0, 4)), FINDINGS, ("Mass",)).shape == (0,)
 
     @pytest.mark.parametrize(
         ("targets", "urgent", "says"),
@@ -76,7 +76,7 @@ class TestTruth:
     )
     def test_bad_input_is_named(self, targets: list[float], urgent: tuple[str, ...], says: str) -> None:
         with pytest.raises(ValueError, match=says):
-            truth(targets, FINDINGS, urgent)
+            urgent_truth(targets, FINDINGS, urgent)
 
 
 class TestUrgency:
@@ -85,7 +85,7 @@ class TestUrgency:
         targets, probabilities, patients = draw(seed)
         expected, scores = reference(targets, probabilities)
         assert 0 < expected.sum() < len(expected) < len(targets)
-        report = urgency(targets, probabilities, patients, FINDINGS, RULE, resamples=0)
+        report = measure_urgency(targets, probabilities, patients, FINDINGS, RULE, resamples=0)
         assert report.findings == ("Pneumothorax", "Edema")
         assert (report.images, report.urgent) == (len(expected), expected.sum())
         assert report.auroc.value == pytest.approx(roc_auc_score(expected, scores), abs=1e-9)
@@ -101,7 +101,7 @@ class TestUrgency:
     @pytest.mark.parametrize("seed", range(2))
     def test_intervals_are_those_of_resampled_patients(self, seed: int) -> None:
         targets, probabilities, patients = draw(seed)
-        is_known = ~np.isnan(truth(targets, FINDINGS, RULE.emergencies))
+        is_known = ~np.isnan(urgent_truth(targets, FINDINGS, RULE.emergencies))
         expected, scores = reference(targets, probabilities)
         weights = np.concatenate(list(clustered_weights(patients[is_known], 200, seed=3)))
         called = scores >= RULE.urgent
@@ -109,7 +109,7 @@ class TestUrgency:
         found = [(row * called * expected).sum() / (row * expected).sum() for row in weights]
         right = [(row * called * expected).sum() / (row * called).sum() for row in weights]
 
-        report = urgency(targets, probabilities, patients, FINDINGS, RULE, resamples=200, seed=3)
+        report = measure_urgency(targets, probabilities, patients, FINDINGS, RULE, resamples=200, seed=3)
         pairs = [(report.auroc, areas), (report.cuts[0].sensitivity, found), (report.cuts[0].ppv, right)]
         for estimate, replicates in pairs:
             low, high = np.quantile(replicates, [0.025, 0.975])
@@ -119,7 +119,7 @@ class TestUrgency:
     @given(seed=st.integers(0, 2**32), images=st.integers(0, 12))
     def test_counts_and_confusions_tell_the_same(self, seed: int, images: int) -> None:
         targets, probabilities, patients = draw(seed, images)
-        report = urgency(targets, probabilities, patients, FINDINGS, RULE, resamples=10)
+        report = measure_urgency(targets, probabilities, patients, FINDINGS, RULE, resamples=10)
         assert list(report.counts) == ["urgent", "soon", "routine"]
         assert sum(map(sum, report.counts.values())) == report.images
         assert sum(urgent for urgent, _ in report.counts.values()) == report.urgent
@@ -130,22 +130,22 @@ class TestUrgency:
 
     def test_probabilities_of_images_of_unknown_truth_are_not_looked_at(self) -> None:
         targets, probabilities, patients = draw(0)
-        unknown = np.isnan(truth(targets, FINDINGS, RULE.emergencies))
+        unknown = np.isnan(urgent_truth(targets, FINDINGS, RULE.emergencies))
         noisy = np.where(unknown[:, None], nan, probabilities)
-        reports = [urgency(targets, values, patients, FINDINGS, RULE, 50) for values in (probabilities, noisy)]
+        reports = [measure_urgency(targets, values, patients, FINDINGS, RULE, 50) for values in (probabilities, noisy)]
         assert reports[0] == reports[1]
 
     def test_the_truth_follows_the_named_findings(self) -> None:
         targets, probabilities, patients = draw(0)
         rule = replace(RULE, urgent_findings=("Mass",))
-        report = urgency(targets, probabilities, patients, FINDINGS, rule, resamples=0)
+        report = measure_urgency(targets, probabilities, patients, FINDINGS, rule, resamples=0)
         assert report.findings == ("Mass",)
         assert report.urgent == np.nansum(targets[:, 2])
 
     @pytest.mark.parametrize("target", [0.0, 1.0])
     def test_without_urgent_or_without_other_images_it_is_undefined(self, target: float) -> None:
         probabilities = np.random.default_rng(0).random((8, 4))
-        report = urgency(np.full((8, 4), target), probabilities, np.arange(8), FINDINGS, RULE, 20)
+        report = measure_urgency(np.full((8, 4), target), probabilities, np.arange(8), FINDINGS, RULE, 20)
         cut = report.cuts[0]
         undefined = [report.auroc, report.auprc, cut.specificity if target else cut.sensitivity]
         assert all(isnan(value) for row in undefined for value in (row.value, row.low, row.high))
@@ -155,7 +155,7 @@ class TestUrgency:
     @pytest.mark.parametrize("images", [0, 3])
     def test_nothing_known_is_undefined(self, images: int) -> None:
         nothing = np.full((images, 4), nan)
-        report = urgency(nothing, nothing, np.arange(images), FINDINGS, RULE, 20)
+        report = measure_urgency(nothing, nothing, np.arange(images), FINDINGS, RULE, 20)
         assert (report.images, report.urgent, set(report.counts.values())) == (0, 0, {(0, 0)})
         assert all(isnan(estimate.value) and isnan(estimate.low) for estimate in estimates(report))
 
@@ -164,17 +164,17 @@ class TestUrgency:
         # The second patient's truth is not known: no patient is left to draw beside the first.
         targets[0], patients = nan, np.ones(len(targets))
         patients[0] = 2
-        report = urgency(targets, probabilities, patients, FINDINGS, RULE, 20)
+        report = measure_urgency(targets, probabilities, patients, FINDINGS, RULE, 20)
         assert not isnan(report.auroc.value)
         assert all(isnan(estimate.low) and isnan(estimate.high) for estimate in estimates(report))
 
     def test_bad_input_is_named(self) -> None:
         targets, probabilities, patients = draw(0)
         with pytest.raises(ValueError, match=r"probabilities \(300, 3\)"):
-            urgency(targets, probabilities[:, 1:], patients, FINDINGS, RULE)
+            measure_urgency(targets, probabilities[:, 1:], patients, FINDINGS, RULE)
         with pytest.raises(ValueError, match=r"patients \(299,\)"):
-            urgency(targets, probabilities, patients[1:], FINDINGS, RULE)
+            measure_urgency(targets, probabilities, patients[1:], FINDINGS, RULE)
         with pytest.raises(ValueError, match="'Edema', which is not one of"):
-            urgency(targets[:, :3], probabilities[:, :3], patients, FINDINGS[:3], RULE)
+            measure_urgency(targets[:, :3], probabilities[:, :3], patients, FINDINGS[:3], RULE)
         with pytest.raises(ValueError, match="NaN"):
-            urgency(np.zeros((1, 4)), [[0, 0, nan, 0]], [1], FINDINGS, RULE)
+            measure_urgency(np.zeros((1, 4)), [[0, 0, nan, 0]], [1], FINDINGS, RULE)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from chestai.triage.queue_simulation import POLICIES, QueueReport, Scenario, WaitReport, _waits, simulate
+from chestai.triage.queue_simulation import POLICIES, QueueReport, Scenario, WaitReport, _waits, simulate_queue
 
 Floats = NDArray[np.float64]
 
@@ -78,7 +78,7 @@ def test_one_reader_waits_as_pollaczek_and_khinchine_say(deviation: float) -> No
     scenario = replace(ROOM, readers=1, studies_per_hour=8.4, minutes_sd=deviation, hours=10_000, runs=2)
     assert scenario.load == pytest.approx(0.7)
     expected = 0.7 * (1 + (deviation / 5) ** 2) / (2 * (1 - 0.7)) * 5
-    report = simulate([0.2, 0.9], [0, 1], scenario)
+    report = simulate_queue([0.2, 0.9], [0, 1], scenario)
     for policy in ("fifo", "score"):
         # Kleinrock's conservation law: as long as no reader idles, the order does not move the mean.
         assert wait(report, policy).mean == pytest.approx(expected, rel=0.06)
@@ -89,7 +89,7 @@ def test_of_two_classes_wait_what_cobham_says() -> None:
     scenario = replace(ROOM, readers=1, studies_per_hour=9.6, hours=10_000, runs=2)
     residual = 9.6 / 60 * (5**2 + 3**2) / 2
     urgent_load = 0.8 / 4
-    report = simulate([0.9, 0.1, 0.1, 0.1], [1, 0, 0, 0], scenario)
+    report = simulate_queue([0.9, 0.1, 0.1, 0.1], [1, 0, 0, 0], scenario)
     assert wait(report, "score", "urgent").mean == pytest.approx(residual / (1 - urgent_load), rel=0.05)
     expected = residual / ((1 - urgent_load) * (1 - 0.8))
     assert wait(report, "score", "routine").mean == pytest.approx(expected, rel=0.08)
@@ -98,7 +98,7 @@ def test_of_two_classes_wait_what_cobham_says() -> None:
 def test_reading_times_all_the_same_give_every_order_the_same_mean_wait() -> None:
     generator = np.random.default_rng(1)
     scenario = replace(ROOM, minutes_sd=0, max_wait_minutes=20, studies_per_hour=23)
-    report = simulate(generator.random(50), generator.integers(0, 2, 50), scenario)
+    report = simulate_queue(generator.random(50), generator.integers(0, 2, 50), scenario)
     means = [wait(report, policy).mean for policy in POLICIES]
     # Whom a reader opens does not move when readers are free: the openings are the same on every path.
     assert means == pytest.approx([means[0]] * 3, rel=1e-9)
@@ -108,25 +108,25 @@ def test_reading_times_all_the_same_give_every_order_the_same_mean_wait() -> Non
 class TestPolicies:
     def test_perfect_scores_make_urgent_studies_wait_less_and_others_more(self) -> None:
         urgent = np.arange(100) < 15
-        report = simulate(urgent * 0.9, urgent, replace(ROOM, studies_per_hour=22))
+        report = simulate_queue(urgent * 0.9, urgent, replace(ROOM, studies_per_hour=22))
         for policy in ("score", "score_capped"):
             assert wait(report, policy, "urgent").mean < wait(report, "fifo", "urgent").mean / 3
             assert wait(report, policy, "routine").mean > wait(report, "fifo", "routine").mean
 
     def test_reversed_scores_make_urgent_studies_wait_longest(self) -> None:
         urgent = np.arange(100) < 15
-        report = simulate(1 - urgent * 0.9, urgent, replace(ROOM, studies_per_hour=22))
+        report = simulate_queue(1 - urgent * 0.9, urgent, replace(ROOM, studies_per_hour=22))
         assert wait(report, "score", "urgent").mean > 2 * wait(report, "fifo", "urgent").mean
 
     def test_scores_all_the_same_are_first_come_first_served(self) -> None:
-        report = simulate([0.5, 0.5], [1, 0], ROOM)
+        report = simulate_queue([0.5, 0.5], [1, 0], ROOM)
         for group in ("urgent", "routine", "all"):
             rows = [replace(wait(report, policy, group), policy="") for policy in POLICIES]
             assert rows[0] == rows[1] == rows[2]
 
     def test_the_cap_bounds_the_longest_wait(self) -> None:
         scores = np.random.default_rng(0).random(500)
-        report = simulate(scores, scores > 0.8, replace(ROOM, studies_per_hour=22, runs=40, max_wait_minutes=45))
+        report = simulate_queue(scores, scores > 0.8, replace(ROOM, studies_per_hour=22, runs=40, max_wait_minutes=45))
         free, capped = wait(report, "score").maximum, wait(report, "score_capped").maximum
         assert 45 < capped < free / 3
         assert wait(report, "score_capped", "urgent").mean < wait(report, "fifo", "urgent").mean
@@ -134,7 +134,7 @@ class TestPolicies:
     def test_a_cap_out_of_reach_is_no_cap_and_a_cap_of_0_is_first_come_first_served(self) -> None:
         scores = np.random.default_rng(0).random(500)
         for cap, same in ((inf, "score"), (0.0, "fifo")):
-            report = simulate(scores, scores > 0.8, replace(ROOM, max_wait_minutes=cap))
+            report = simulate_queue(scores, scores > 0.8, replace(ROOM, max_wait_minutes=cap))
             expected = replace(wait(report, same), policy="score_capped")
             assert wait(report, "score_capped") == expected
 
@@ -143,7 +143,7 @@ class TestReport:
     def test_all_policies_read_the_same_studies_to_the_last(self) -> None:
         # Twice as many studies as can be read while they arrive.
         scenario = replace(ROOM, studies_per_hour=48, hours=10)
-        report = simulate([0.1, 0.9, 0.4], [0, 1, 0], scenario)
+        report = simulate_queue([0.1, 0.9, 0.4], [0, 1, 0], scenario)
         assert [(row.policy, row.group) for row in report.waits] == [
             (policy, group) for policy in POLICIES for group in ("urgent", "routine", "all")
         ]
@@ -162,22 +162,22 @@ class TestReport:
             assert 0 <= row.median <= row.p95 <= row.maximum and row.mean <= row.maximum
 
     def test_the_seed_decides(self) -> None:
-        first, again, other = (simulate([0.1, 0.9], [0, 1], replace(ROOM, seed=seed)).waits for seed in (1, 1, 2))
+        first, again, other = (simulate_queue([0.1, 0.9], [0, 1], replace(ROOM, seed=seed)).waits for seed in (1, 1, 2))
         assert first == again != other
 
     def test_plenty_of_readers_keep_nobody_waiting(self) -> None:
-        report = simulate([0.1, 0.9], [0, 1], replace(ROOM, readers=100))
+        report = simulate_queue([0.1, 0.9], [0, 1], replace(ROOM, readers=100))
         assert {row.maximum for row in report.waits} == {0.0}
 
     def test_a_group_without_studies_is_undefined(self) -> None:
-        report = simulate([0.1], [0], ROOM)
+        report = simulate_queue([0.1], [0], ROOM)
         urgent = wait(report, "score", "urgent")
         assert urgent.studies == 0
         assert all(isnan(value) for value in (urgent.mean, urgent.median, urgent.p95, urgent.maximum))
         assert not isnan(wait(report, "score", "routine").mean)
 
     def test_a_run_without_arrivals_is_undefined(self) -> None:
-        report = simulate([0.1, 0.9], [0, 1], replace(ROOM, hours=1e-9, runs=1))
+        report = simulate_queue([0.1, 0.9], [0, 1], replace(ROOM, hours=1e-9, runs=1))
         assert all(row.studies == 0 and isnan(row.mean) for row in report.waits)
 
     def test_load(self) -> None:
@@ -197,7 +197,7 @@ class TestReport:
 )
 def test_bad_studies_are_named(scores: list[float], urgent: list[float], says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        simulate(scores, urgent, ROOM)
+        simulate_queue(scores, urgent, ROOM)
 
 
 @pytest.mark.parametrize(

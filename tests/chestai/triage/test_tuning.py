@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from chestai.triage.metrics import truth
+from chestai.triage.metrics import urgent_truth
 from chestai.triage.rule import TriageRule
-from chestai.triage.tuning import Goal, tune
+from chestai.triage.tuning import TriageTarget, tune
 
 Floats = NDArray[np.float64]
 
 FINDINGS = ("Hernia", "Pneumothorax", "Mass", "Edema")
 RULE = TriageRule({"Pneumothorax": 0.9, "Edema": 0.85, "Mass": 0.6, "Hernia": 0.37})
-BOUNDS = Goal(urgent_sensitivity=0.8, soon_sensitivity=0.95, weights=False)
+BOUNDS = TriageTarget(urgent_sensitivity=0.8, soon_sensitivity=0.95, weights=False)
 WEIGHTS = replace(BOUNDS, weights=True)
 
 
@@ -33,12 +33,12 @@ def draw(seed: int, images: int = 400) -> tuple[Floats, Floats]:
 
 
 def area(rule: TriageRule, probabilities: Floats, targets: Floats) -> float:
-    urgent = truth(targets, FINDINGS, RULE.emergencies)
+    urgent = urgent_truth(targets, FINDINGS, RULE.emergencies)
     is_known = ~np.isnan(urgent)
     return float(roc_auc_score(urgent[is_known], rule.score(probabilities, FINDINGS)[is_known]))
 
 
-def one_score(scores: list[float], urgent: list[float], goal: Goal) -> TriageRule:
+def one_score(scores: list[float], urgent: list[float], goal: TriageTarget) -> TriageRule:
     """A rule tuned where one finding alone gives both score and truth."""
     return tune(TriageRule({"Mass": 1.0}), np.array([scores]).T, np.array([urgent]).T, ["Mass"], goal)
 
@@ -55,7 +55,7 @@ class TestBounds:
     ) -> None:
         probabilities, targets = draw(seed, images)
         probabilities += 0.01  # a score of 0 is another test
-        goal = Goal(shares[0] / 100, shares[1] / 100, weights=False)
+        goal = TriageTarget(shares[0] / 100, shares[1] / 100, weights=False)
         tuned = tune(RULE, probabilities, targets, FINDINGS, goal)
         scores = tuned.score(probabilities, FINDINGS)
         of_urgent = np.sort(scores[(targets[:, 1] == 1) | (targets[:, 3] == 1)])[::-1]
@@ -67,13 +67,13 @@ class TestBounds:
         np.testing.assert_array_equal(scores >= tuned.soon, scores >= needed[1])
 
     def test_bounds_lie_midway_between_neighbouring_scores(self) -> None:
-        tuned = one_score([0.9, 0.8, 0.7, 0.5, 0.4, 0.1], [1, 1, 0, 1, 0, 0], Goal(0.5, 1.0, weights=False))
+        tuned = one_score([0.9, 0.8, 0.7, 0.5, 0.4, 0.1], [1, 1, 0, 1, 0, 0], TriageTarget(0.5, 1.0, weights=False))
         assert (tuned.urgent, tuned.soon) == pytest.approx((0.75, 0.45))
 
     def test_quotients_are_exact(self) -> None:
         # 7 of 100 are 0.07, though 0.07 x 100 is more than 7 in float64.
         scores = np.append(np.linspace(0.9, 0.5, 100), 0.1).tolist()
-        tuned = one_score(scores, [1.0] * 100 + [0.0], Goal(0.07, 0.9, weights=False))
+        tuned = one_score(scores, [1.0] * 100 + [0.0], TriageTarget(0.07, 0.9, weights=False))
         assert np.sum(np.array(scores) >= tuned.urgent) == 7
 
     @pytest.mark.parametrize(
@@ -96,9 +96,9 @@ class TestBounds:
     def test_a_goal_out_of_reach_is_refused(self) -> None:
         scores, urgent = [0.9, 0.8, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.0, 0.0]
         with pytest.raises(ValueError, match=r"soon_sensitivity = 0\.9 is out of reach: 1 of 3"):
-            one_score(scores, urgent, Goal(0.6, 0.9, weights=False))
+            one_score(scores, urgent, TriageTarget(0.6, 0.9, weights=False))
         with pytest.raises(ValueError, match=r"urgent_sensitivity = 0\.7 is out of reach: 1 of 3"):
-            one_score(scores, urgent, Goal(0.7, 0.9, weights=False))
+            one_score(scores, urgent, TriageTarget(0.7, 0.9, weights=False))
 
     def test_weights_stay_unless_asked_for(self) -> None:
         probabilities, targets = draw(0)
@@ -114,7 +114,7 @@ class TestWeights:
         for finding, weight in tuned.weights.items():
             assert weight == RULE.weights[finding] or weight * 20 == pytest.approx(round(weight * 20))
         scores = tuned.score(probabilities, FINDINGS)
-        urgent = truth(targets, FINDINGS, RULE.emergencies) == 1
+        urgent = urgent_truth(targets, FINDINGS, RULE.emergencies) == 1
         assert (scores[urgent] >= tuned.urgent).mean() >= 0.8
         assert (scores[urgent] >= tuned.soon).mean() >= 0.95
 
@@ -157,7 +157,7 @@ class TestWeights:
 
 class TestTruth:
     @pytest.mark.parametrize("goal", [BOUNDS, WEIGHTS])
-    def test_what_is_urgent_does_not_move_with_weights_and_bounds(self, goal: Goal) -> None:
+    def test_what_is_urgent_does_not_move_with_weights_and_bounds(self, goal: TriageTarget) -> None:
         probabilities, targets = draw(0)
         tuned = tune(RULE, probabilities, targets, FINDINGS, goal)
         assert tuned.urgent_findings == tuned.emergencies == RULE.emergencies == ("Pneumothorax", "Edema")
@@ -177,7 +177,9 @@ class TestTruth:
     @pytest.mark.parametrize(
         ("target", "says"), [(0.0, r"no truly urgent study \(Pneumothorax, Edema"), (nan, "no truly"), (1.0, "all 6")]
     )
-    def test_without_urgent_or_without_other_studies_it_is_refused(self, goal: Goal, target: float, says: str) -> None:
+    def test_without_urgent_or_without_other_studies_it_is_refused(
+        self, goal: TriageTarget, target: float, says: str
+    ) -> None:
         with pytest.raises(ValueError, match=says):
             tune(RULE, np.full((6, 4), 0.5), np.full((6, 4), target), FINDINGS, goal)
 
@@ -201,4 +203,4 @@ def test_bad_input_is_named() -> None:
 @pytest.mark.parametrize(("urgent", "soon"), [(0.9, 0.9), (0.95, 0.9), (0, 0.9), (0.9, 1.1), (nan, 0.9), (0.9, nan)])
 def test_a_goal_that_cannot_be_is_refused(urgent: float, soon: float) -> None:
     with pytest.raises(ValueError, match=f"urgent_sensitivity = {urgent} and soon_sensitivity = {soon}"):
-        Goal(urgent, soon, weights=False)
+        TriageTarget(urgent, soon, weights=False)

@@ -28,9 +28,19 @@ from chestai.lake.schemas import IMAGES, LABELS, SCHEMAS
 from chestai.lake.snapshot import Snapshot
 from chestai.model.registry import Registry
 from pipelines import train
-from pipelines.data.label_policy import Relabelled, pos_weight, relabelled, train_targets
+from pipelines.data.label_policy import RelabelledStore, pos_weight, train_targets, with_label_policy
 from pipelines.data.loader import epoch
-from pipelines.data.pixel_cache import Files, Pixels, Shards, Store, Targets, as_targets, pixel_cache, store_of, stored
+from pipelines.data.pixel_cache import (
+    FileStore,
+    ImageStore,
+    Pixels,
+    ShardStore,
+    Targets,
+    as_targets,
+    pixel_cache,
+    store_of,
+    stored,
+)
 from pipelines.data.sampler import epoch_order, repeat_factors
 from pipelines.training import register
 from pipelines.training.build import new_network
@@ -138,7 +148,7 @@ def test_the_policy_decides_what_is_uncertain_and_nothing_else(corpus: Corpus, p
 @pytest.mark.parametrize("cached", [True, False])
 def test_an_epoch_has_the_policy_s_targets_of_each_image(corpus: Corpus, policy: str, cached: bool) -> None:
     plain = store_of(corpus.lake, corpus.snapshot, SIZE, "train", cached)
-    store = relabelled(plain, train_targets(corpus.lake, corpus.snapshot, policy))
+    store = with_label_policy(plain, train_targets(corpus.lake, corpus.snapshot, policy))
     assert (store.size, store.shards, store.cpus, store.at_once) == (
         *(plain.size, plain.shards, plain.cpus, plain.at_once),
     )
@@ -177,12 +187,12 @@ class Four:
 def test_only_what_could_not_be_read_stays_unknown(ray_cluster: None) -> None:
     new = np.array([[1, 1], [1, 0], [0, 1], [1, 1]], np.float32)
     rows = np.array([3, 1, 0, 2, 1])
-    pixels, targets = relabelled(Four(), new).read(rows)
+    pixels, targets = with_label_policy(Four(), new).read(rows)
     assert same(targets, np.where((rows == 3)[:, None], np.nan, new[rows])) and targets.dtype == np.float32
     assert np.array_equal(pixels, Four().read(rows)[0])
     assert same(Four().read(np.arange(4))[1][1:2], [[np.nan] * 2]) and same(new, [[1, 1], [1, 0], [0, 1], [1, 1]])
     store = Four()
-    assert relabelled(store, None) is store
+    assert with_label_policy(store, None) is store
 
 
 def weights(corpus: Corpus, policy: str) -> list[float]:
@@ -209,13 +219,13 @@ def test_a_training_job_takes_all_from_the_policy_s_targets(corpus: Corpus, cach
         found: dict[str, Any] = trainer.train_loop_config
         return found
 
-    kind: type[Store] = Shards if cached else Files
+    kind: type[ImageStore] = ShardStore if cached else FileStore
     plain, zeros = job(), job("train.uncertainty=zeros")
     expected = np.array([corpus.reference(image_id, "zeros") for image_id in corpus.train_ids()], np.float32)
     assert zeros["pos_weight"] == weights(corpus, "zeros") != plain["pos_weight"] == list(corpus.snapshot.pos_weight)
     assert np.array_equal(ray.get(zeros["repeats"]), repeat_factors(expected, 0.4))
     assert not np.array_equal(ray.get(plain["repeats"]), ray.get(zeros["repeats"]))
-    assert isinstance(zeros["train"], Relabelled) and same(ray.get(zeros["train"].targets), expected)
+    assert isinstance(zeros["train"], RelabelledStore) and same(ray.get(zeros["train"].targets), expected)
     assert {type(one) for one in (plain["train"], plain["val"], zeros["val"], zeros["train"].store)} == {kind}
     assert same(zeros["val"].read(np.arange(40))[1], plain["val"].read(np.arange(40))[1])
 

@@ -17,7 +17,7 @@ from chestai.imaging import preprocess
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import IMAGES
 from pipelines.data.loader import epoch, in_background, stream, whole
-from pipelines.data.pixel_cache import PixelCache, Pixels, Store, Targets, pixel_cache, store_of, stored
+from pipelines.data.pixel_cache import ImageStore, PixelCache, Pixels, Targets, pixel_cache, store_of, stored
 from pipelines.data.sampler import epoch_order
 from tests.support.chain import Chain
 
@@ -34,7 +34,7 @@ def unseen() -> Screen:
     return Screen(Console(file=io.StringIO()))
 
 
-def contents(store: Store, workers: int, number: int, batch_size: int = 24) -> list[list[tuple[bytes, bytes]]]:
+def contents(store: ImageStore, workers: int, number: int, batch_size: int = 24) -> list[list[tuple[bytes, bytes]]]:
     """What each step of an epoch holds, all workers together, in order."""
     steps: dict[int, list[tuple[bytes, bytes]]] = {}
     order = epoch_order(store.shards, SIZE, batch_size, workers, seed=7, epoch=number)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.data.sampler import Order, epoch_order, lanes_for, repeat_factors
+from pipelines.data.sampler import EpochOrder, epoch_order, lanes_for, repeat_factors
 
 
-def steps_of(order: Order, workers: int, worker: int) -> dict[int, list[int]]:
+def steps_of(order: EpochOrder, workers: int, worker: int) -> dict[int, list[int]]:
     """The rows of a worker, step by step."""
     per = order.lanes // workers
     mine = range(worker * per, (worker + 1) * per)

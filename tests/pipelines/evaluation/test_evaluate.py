@@ -221,6 +221,8 @@ def test_a_patient_of_the_training_is_not_tested_on(finished: Chain, tmp_path: P
     told: Any = pd.read_csv(other.uri("reports", LEAKED), dtype=str).set_index("patient_id")
     assert dict(told["seen_as"]) == {**dict.fromkeys(moved, "train"), **dict.fromkeys(chosen, "val")}
     # Under another source's name they are other people, and a bundle that knows of nobody refuses nobody.
-    renamed = tuple(seen_patients.Seen.of({seen_patients.key("elsewhere", one) for one in moved}, ()) for _ in "1")
+    renamed = tuple(
+        seen_patients.SeenPatients.of({seen_patients.patient_hash("elsewhere", one) for one in moved}, ()) for _ in "1"
+    )
     refuse_seen(replace(bundle, seen=renamed), "version 1", other, other.snapshot(), ["test"])
     refuse_seen(replace(bundle, seen=()), "version 1", other, other.snapshot(), ["test"])

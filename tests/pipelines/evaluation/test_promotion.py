@@ -19,26 +19,26 @@ from chestai.clock import now
 from chestai.config import load as conf
 from chestai.config.schema import Config
 from chestai.errors import UserError
-from chestai.evaluation.evidence import Evidence, Latency, Subject
+from chestai.evaluation.evidence import EvaluatedModel, Evidence, Latency
 from chestai.evaluation.promotion_gate import CHAMPION as AGAINST
 from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
 from chestai.metrics.comparison import compare
-from chestai.metrics.localisation import Located, localisation
+from chestai.metrics.localisation import BoxMatch, localisation
 from chestai.metrics.thresholds import youden
 from chestai.model.registry import PASSED, Registry
 from chestai.triage.rule import TriageRule
 from pipelines import promote
-from pipelines.evaluation.measure import Measured, Probed, evidence_of
-from pipelines.evaluation.promotion import Rivals, Verdict, decide
-from pipelines.inference.labelled_predictions import Answers
+from pipelines.evaluation.measure import EvaluationInput, ProbeReports, measure_evidence
+from pipelines.evaluation.promotion import ChampionComparison, GateVerdict, decide
+from pipelines.inference.labelled_predictions import LabelledPredictions
 from tests.support.chain import go
 
 FINDINGS = ("Effusion", "Mass", "Pneumothorax")
 IMAGES = 1600
 
 
-def answers(skill: float, temper: float = 1.0, worse_for: str = "") -> Answers:
+def answers(skill: float, temper: float = 1.0, worse_for: str = "") -> LabelledPredictions:
     """Logits of a model over always the same images, labels and noise; two images a patient.
 
     skill: how far findings move the evidence. temper: what the right logits are multiplied by; above 1, it is too sure
@@ -69,22 +69,27 @@ def answers(skill: float, temper: float = 1.0, worse_for: str = "") -> Answers:
             "width": [64] * IMAGES,
         }
     )
-    return Answers(FINDINGS, logits, targets, rows, {})
+    return LabelledPredictions(FINDINGS, logits, targets, rows, {})
 
 
 SNAPSHOT = Snapshot("made", now(), "made", "", FINDINGS, {}, {}, {}, (1.0,) * 3, ((0,) * 3,) * 3, 0.5, 0.25, True)
 
 
 def measured(
-    settings: Config, test: Answers, champion: Answers | None, hits: float = 0.8, ms: float = 20, grid: int = 7
+    settings: Config,
+    test: LabelledPredictions,
+    champion: LabelledPredictions | None,
+    hits: float = 0.8,
+    ms: float = 20,
+    grid: int = 7,
 ) -> Evidence:
     """The evidence of a model with these test answers, whose val answers are of the same kind."""
     own = uncalibrated(len(FINDINGS))
     val = test.chosen(np.arange(0, IMAGES, 2))
     probabilities = own.apply(val.logits)
     points = [youden(val.targets[:, at], probabilities[:, at]) for at in range(len(FINDINGS))]
-    whole = Measured(
-        subject=Subject("made", 1, FINDINGS, None, True),
+    whole = EvaluationInput(
+        subject=EvaluatedModel("made", 1, FINDINGS, None, True),
         in_force=own,
         pos_weight=np.ones(len(FINDINGS)),
         rule=TriageRule({"Pneumothorax": 1.0, "Mass": 0.85}),
@@ -98,14 +103,14 @@ def measured(
         compared = compare(test.targets, theirs, ours, test.patients, 300, 0)
     cases = 200
     located = {
-        "model": [Located(at < hits * cases, 0.3, 0.3) for at in range(cases)],
-        "centre prior": [Located(at % 2 == 0, 0.2, 0.2) for at in range(cases)],
+        "model": [BoxMatch(at < hits * cases, 0.3, 0.3) for at in range(cases)],
+        "centre prior": [BoxMatch(at % 2 == 0, 0.2, 0.2) for at in range(cases)],
     }
     found = localisation(
         located, ["Mass"] * cases, [f"p{at}" for at in range(cases)], [True] * cases, "made", grid, 100
     )
-    probed = Probed(found, None, Latency(ms, 2 * ms, "a bench"), compared, {})
-    return evidence_of(settings, SNAPSHOT, whole, probed, Screen(Console(file=io.StringIO())))
+    probed = ProbeReports(found, None, Latency(ms, 2 * ms, "a bench"), compared, {})
+    return measure_evidence(settings, SNAPSHOT, whole, probed, Screen(Console(file=io.StringIO())))
 
 
 @pytest.fixture(scope="module")
@@ -137,13 +142,13 @@ def registry(settings: Config) -> Registry:
 def judged(
     registry: Registry,
     settings: Config,
-    test: Answers,
+    test: LabelledPredictions,
     version: int = 2,
-    champion: Answers | None = None,
+    champion: LabelledPredictions | None = None,
     **more: Any,
-) -> Verdict:
+) -> GateVerdict:
     evidence = measured(settings, test, champion, **more)
-    return decide(settings, registry, version, evidence, Rivals(registry.champion(), evidence.against))
+    return decide(settings, registry, version, evidence, ChampionComparison(registry.champion(), evidence.against))
 
 
 GOOD = 1.5
@@ -184,7 +189,12 @@ def test_a_better_model_passes(registry: Registry, settings: Config) -> None:
     ids=["worse", "no better", "miscalibrated", "AUROC gap", "FNR gap", "points elsewhere", "slow"],
 )
 def test_a_worse_model_is_refused_in_the_right_words(
-    registry: Registry, settings: Config, test: Answers, champion: Answers, more: dict[str, Any], words: str
+    registry: Registry,
+    settings: Config,
+    test: LabelledPredictions,
+    champion: LabelledPredictions,
+    more: dict[str, Any],
+    words: str,
 ) -> None:
     registry.promote(1)
     verdict = judged(registry, settings, test, champion=champion, **more)
@@ -207,7 +217,7 @@ def test_only_what_is_broken_is_named(registry: Registry, settings: Config) -> N
 
 def test_a_champion_that_cannot_be_compared_stays(registry: Registry, settings: Config) -> None:
     registry.promote(1)
-    rivals = Rivals(1, cannot="it answers other findings, so the two cannot be compared")
+    rivals = ChampionComparison(1, cannot="it answers other findings, so the two cannot be compared")
     evidence = measured(settings, answers(GOOD), None)
     assert decide(settings, registry, 2, evidence, rivals).said == (
         "champion stays version 1: version 2 is refused, "
@@ -258,7 +268,7 @@ def test_by_hand_and_back(registry: Registry, settings: Config) -> None:
 def test_what_could_not_be_judged_refuses_nobody(registry: Registry, settings: Config) -> None:
     evidence = measured(settings, answers(GOOD), None)
     bare = replace(evidence, localisation=None, latency=None, subgroups=None, calibration=())
-    verdict = decide(settings, registry, 1, bare, Rivals(None))
+    verdict = decide(settings, registry, 1, bare, ChampionComparison(None))
     assert {check.passed for check in verdict.checks} == {None} and registry.champion() == 1
 
 

@@ -132,7 +132,7 @@ def score(content: str, value: float) -> dict[str, Any]:
 def book(tmp_path: Path) -> Ledger:
     bundle = make_bundle()
     card = bundle.card.model_copy(update={"findings": FINDINGS})
-    return ledger.opened(Lake(str(tmp_path / "lake")), 3, card)[0]
+    return ledger.open_ledger(Lake(str(tmp_path / "lake")), 3, card)[0]
 
 
 def write(book: Ledger, scores: list[dict[str, Any]], files: list[dict[str, Any]], **how: bool) -> None:
@@ -169,10 +169,10 @@ def test_rows_are_replaced_in_one_commit_a_table(book: Ledger) -> None:
 def test_another_model_of_the_same_number_starts_anew(book: Ledger) -> None:
     card = make_bundle().card.model_copy(update={"findings": FINDINGS})
     write(book, [score("x", 0.2)], [row("a", "x")])
-    assert ledger.opened(book.lake, 3, card)[1] is False
+    assert ledger.open_ledger(book.lake, 3, card)[1] is False
     assert len(book.known()[0]) == 1
     other = replace(make_bundle(), card=card.model_copy(update={"run_id": "another"})).card
-    assert ledger.opened(book.lake, 3, other)[1] is True
+    assert ledger.open_ledger(book.lake, 3, other)[1] is True
     assert len(book.known()[0]) == 0
     corpus = table(CORPUS, {"image_id": "a", "path": "/a", "bytes": 1, "changed_ns": 1})
     assert book.plan(corpus, False, True).missing.tolist() == [True], "its file is to be read again"
@@ -183,9 +183,9 @@ def test_a_table_of_the_former_form_is_told_and_replaced(tmp_path: Path) -> None
     lake.write("scores/1", pa.table({"image_id": ["a"], "bucket": ["soon"], "not_scored": pa.nulls(1, pa.string())}))
     with pytest.raises(UserError, match=r"former form: run `python -m pipelines\.score`"):
         read_scores(lake, 1)
-    assert ledger.opened(lake, 1, card)[1] is True
+    assert ledger.open_ledger(lake, 1, card)[1] is True
     assert read_scores(lake, 1).num_rows == 0
-    assert ledger.opened(lake, 1, card)[1] is False
+    assert ledger.open_ledger(lake, 1, card)[1] is False
     with pytest.raises(UserError, match="no table scores/2"):
         read_scores(lake, 2)
 

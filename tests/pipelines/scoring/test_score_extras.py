@@ -19,7 +19,7 @@ from chestai.config import load as conf
 from chestai.config.schema import Config
 from chestai.errors import UserError
 from chestai.imaging import preprocess
-from chestai.imaging.heatmap import heatmap, shown
+from chestai.imaging.heatmap import heatmap, is_shown
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import IMAGES, LABELS
 from chestai.model.bundle import Bundle, forward
@@ -29,7 +29,7 @@ from chestai.monitoring.ood_detector import OUT_OF_DISTRIBUTION
 from pipelines import score
 from pipelines.scoring import corpus, exports
 from pipelines.scoring.ledger import Ledger, read_scores
-from pipelines.scoring.precision_check import admit
+from pipelines.scoring.precision_check import check_precision
 from pipelines.training.register import register
 from tests.chestai.model.checkpoints import strangers
 from tests.pipelines.scoring.folder import FILES, REFUSED, told, write
@@ -79,7 +79,7 @@ def test_heatmaps_and_embeddings_are_added_to_what_was_scored(
         expected = forward(bundle.network, preprocess.resize(grey, bundle.card.size)[None])
         np.testing.assert_allclose(found[name]["embedding"], expected.embedding[0], atol=1e-4)
         chances = dict(zip(bundle.card.findings, bundle.calibration.apply(expected.logits)[0], strict=True))
-        above = [one for one in chances if shown(chances[one], bundle.card.thresholds[one])]
+        above = [one for one in chances if is_shown(chances[one], bundle.card.thresholds[one])]
         assert [one["finding"] for one in found[name]["heatmaps"]] == above
         for one in found[name]["heatmaps"]:
             plane = np.frombuffer(one["evidence"], np.float32).reshape(one["rows"], one["columns"])
@@ -110,7 +110,7 @@ def test_files_for_people(ray_cluster: None, registered: Config, bundle: Bundle,
     chances = {finding: same[f"prob_{finding}"] for finding in bundle.card.findings}
     drivers = bundle.triage.drivers(list(chances.values()), bundle.card.findings)
     assert first["driven_by"] == ", ".join(f"{finding} {weighted:.2f}" for finding, weighted in drivers)
-    reached = [one for one, chance in chances.items() if shown(chance, bundle.card.thresholds[one])]
+    reached = [one for one, chance in chances.items() if is_shown(chance, bundle.card.thresholds[one])]
     assert first["findings"] == ", ".join(reached) and any(one["findings"] for one in queue)
 
     page = paths["gallery"].read_text()
@@ -146,7 +146,7 @@ def test_bf16_is_taken_where_val_allows_it(built: Chain, registered: Config, scr
     registry = Registry(config.tracking, Lake(config.lake))
     model = registry.load("1")
     lenient = config.model_copy(update={"runtime": config.runtime.model_copy(update={"max_auroc_drop": 0.9})})
-    admit(lenient, registry, model, screen)
+    check_precision(lenient, registry, model, screen)
     assert re.search(r"bf16: on \d+ val images macro-AUROC 0\.\d+", screen.console.file.getvalue())  # type: ignore[attr-defined]
     bf16 = Runtime("auto", "bf16")
     effect = registry.runtime(1, bf16)
@@ -154,10 +154,10 @@ def test_bf16_is_taken_where_val_allows_it(built: Chain, registered: Config, scr
 
     registry.note_runtime(1, bf16, effect.model_copy(update={"auroc": effect.reference_auroc - 0.01}))
     with pytest.raises(UserError, match=r"max_auroc_drop=0\.002: take runtime.precision=fp32"):
-        admit(config, registry, model, screen)  # by what is known, not measured again
+        check_precision(config, registry, model, screen)  # by what is known, not measured again
     registry.note_runtime(1, bf16, effect.model_copy(update={"auroc": float("nan")}))
     with pytest.raises(UserError, match=r"take runtime\.precision=fp32"):
-        admit(config, registry, model, screen)
+        check_precision(config, registry, model, screen)
 
 
 def test_bf16_without_val_images_is_refused(

@@ -26,7 +26,16 @@ from pipelines.scoring.ledger import Ledger
 from pipelines.training.register import register
 from tests.support.corpus import grey, png
 from tests.support.models import make_bundle
-from tests.support.processes import FINISH_S, MARK, environment, family, finish, start, three_nodes, wait_until
+from tests.support.processes import (
+    FINISH_S,
+    MARK,
+    environment,
+    finish,
+    marked_processes,
+    start,
+    three_nodes,
+    wait_until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -85,7 +94,7 @@ def more_than(out: Lake, count: int) -> bool:
 
 
 def nobody(mark: str) -> bool:
-    return not family(mark)
+    return not marked_processes(mark)
 
 
 def outcome(out: Lake) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -121,7 +130,7 @@ def until(process: subprocess.Popen[str], true: Callable[[], bool], what: str) -
 def workers(mark: str, title: str) -> list[psutil.Process]:
     """Ray's processes whose title, which tells what they run, has this in it."""
     found = []
-    for one in family(mark):
+    for one in marked_processes(mark):
         with contextlib.suppress(psutil.Error):
             words = " ".join(one.cmdline())
             if words.startswith("ray::") and title in words:

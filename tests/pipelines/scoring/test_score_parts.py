@@ -12,7 +12,7 @@ import pytest
 from chestai.clock import now
 from chestai.config.schema import Config
 from chestai.errors import UserError
-from chestai.lake.atomic_write import replacing
+from chestai.lake.atomic_write import atomic_write
 from chestai.lake.files import read_bytes
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import IMAGES, SCHEMAS
@@ -87,13 +87,13 @@ def test_a_part_is_scored_and_told_of(
 ) -> None:
     """Files for people hold the part alone, though the table knows more; the status goes up, and ends with the rest."""
     seen: list[dict[str, Any]] = []
-    write_status = status.Status.write
+    write_status = status.StatusFile.write
 
-    def watched(self: status.Status, *args: Any, **more: Any) -> None:
+    def watched(self: status.StatusFile, *args: Any, **more: Any) -> None:
         write_status(self, *args, **more)
         seen.append(json.loads(how.read_text()))
 
-    monkeypatch.setattr(status.Status, "write", watched)
+    monkeypatch.setattr(status.StatusFile, "write", watched)
     monkeypatch.setattr(status, "EVERY_S", 0.0)
     how, csv, queue = tmp_path / "new" / "status.json", tmp_path / "scores.csv", tmp_path / "queue.csv"
     out = str(tmp_path / "out")
@@ -147,7 +147,7 @@ def test_a_status_that_cannot_be_written(registered: Config, tmp_path: Path, cap
     for path in (f"{tmp_path}/file/status.json", "moon://bucket/status.json"):
         with pytest.raises(UserError, match=r"score\.status=.* cannot be written"):
             go(score.run, told(registered, corpus=str(tmp_path), status=path))
-    with status.watched(str(tmp_path / "folder" / "status.json")) as running:
+    with status.with_status(str(tmp_path / "folder" / "status.json")) as running:
         running.starts(0, 8)
         running.path = f"{tmp_path}/file/status.json"
         running.ends({}, None, {})
@@ -156,7 +156,7 @@ def test_a_status_that_cannot_be_written(registered: Config, tmp_path: Path, cap
 
 def test_how_fast_and_how_long(tmp_path: Path) -> None:
     how = tmp_path / "status.json"
-    with status.watched(str(how)) as running:
+    with status.with_status(str(how)) as running:
         running.starts(2, 10)
         running.goes_on(4, {"urgent": 2}, 3.0)
         assert json.loads(how.read_text())["done"] == 2, "not so often"
@@ -173,17 +173,17 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
         for name, value in s3.env.items():
             monkeypatch.setenv(name, value)
         for path in (str(tmp_path / "new" / "a b%20.txt"), "s3://xray/some where/a b%20.txt"):
-            with replacing(path) as part:
+            with atomic_write(path) as part:
                 part.write_text("old")
-            with pytest.raises(ValueError), replacing(path) as part:
+            with pytest.raises(ValueError), atomic_write(path) as part:
                 part.write_text("half")
                 raise ValueError
             assert read_bytes(path) == b"old"
-            with replacing(path) as part:
+            with atomic_write(path) as part:
                 part.write_text("new")
                 assert read_bytes(path) == b"old"
             assert read_bytes(path) == b"new"
         assert s3.keys() == ["some where/a b%20.txt"] and len(list((tmp_path / "new").iterdir())) == 1
-        with status.watched("s3://xray/jobs/1/status.json") as running:
+        with status.with_status("s3://xray/jobs/1/status.json") as running:
             running.starts(0, 1)
             assert json.loads(read_bytes("s3://xray/jobs/1/status.json"))["total"] == 1

@@ -101,11 +101,11 @@ def test_history_lists_the_builds(tmp_path: Path) -> None:
     config = configure(tmp_path / "corpus", tmp_path / "lake")
     screen = Screen(Console(file=io.StringIO(), width=200))
     with pytest.raises(UserError, match=r"holds no build"):
-        report.run(config, screen)
+        report.show_history(config, screen)
     for patients in (range(1, 5), range(1, 6)):
         write_plain(tmp_path / "corpus", patients)
         run(config)
-    report.run(config, screen)
+    report.show_history(config, screen)
     lines = screen.console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     for build, images in zip(Lake(config.lake).history(), ("4", "5"), strict=True):
         (line,) = [line for line in lines if build.snapshot_id in line]

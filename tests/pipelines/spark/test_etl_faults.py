@@ -17,7 +17,16 @@ from chestai.lake.lake import Lake
 from chestai.lake.schemas import BOXES, IMAGES, LABELS, QUARANTINE, STATS
 from pipelines.spark.file_inspection import KNOWN
 from tests.support.corpus import grey, write_corpus
-from tests.support.processes import FINISH_S, MARK, environment, family, finish, start, three_nodes, wait_until
+from tests.support.processes import (
+    FINISH_S,
+    MARK,
+    environment,
+    finish,
+    marked_processes,
+    start,
+    three_nodes,
+    wait_until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -87,13 +96,13 @@ CORES = """
 import io, sys, time
 import ray
 from rich.console import Console
-from chestai import config
+from chestai.config.load import load
 from chestai.cli.console import Screen
 from pipelines import etl
-from pipelines.cluster import connected
+from pipelines.cluster import ray_cluster
 
-settings = config.load(sys.argv[1:])
-with connected(settings.cluster):
+settings = load(sys.argv[1:])
+with ray_cluster(settings.cluster):
     before = ray.available_resources()["CPU"]
     etl.run(settings, Screen(Console(file=io.StringIO())))
     limit = time.monotonic() + 10
@@ -121,7 +130,7 @@ def test_spark_gives_its_cores_back(small_build: tuple[Lake, str]) -> None:
 def bytes_read(mark: str) -> int:
     """By the Python workers of Spark's executors."""
     total = 0
-    for one in family(mark):
+    for one in marked_processes(mark):
         with contextlib.suppress(psutil.Error):
             if "pyspark.daemon" in one.cmdline():
                 total += one.io_counters().read_chars
@@ -151,7 +160,7 @@ def test_a_killed_driver_leaves_the_last_build_and_the_next_is_whole(
         wait_until(moment(when, env[MARK], lake, corpora), FINISH_S, when)
         process.kill()
         process.communicate(timeout=60)
-        wait_until(lambda: not family(env[MARK]), 60, "the end of what the driver had started")
+        wait_until(lambda: not marked_processes(env[MARK]), 60, "the end of what the driver had started")
     grown = {table for table, version in versions.items() if lake.version(table) != version}
     assert grown == {"reading": set(), "matching": {KNOWN}, "writing": {KNOWN, IMAGES}}[when]
     assert lake.history() == builds and content(lake) == before
@@ -164,7 +173,7 @@ def test_a_killed_driver_leaves_the_last_build_and_the_next_is_whole(
 def executors(mark: str) -> list[psutil.Process]:
     """The Java processes whose Python workers do Spark's work."""
     found = set()
-    for one in family(mark):
+    for one in marked_processes(mark):
         with contextlib.suppress(psutil.Error):
             parent = one.parent() if "pyspark.daemon" in one.cmdline() else None
             if parent is not None and parent.name() == "java":

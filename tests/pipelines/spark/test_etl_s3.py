@@ -17,7 +17,7 @@ from chestai.lake.files import read_bytes
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import BOXES, IMAGES, LABELS, QUARANTINE, SCHEMAS
 from chestai.lake.snapshot import Snapshot
-from pipelines.data.files import Folder
+from pipelines.data.files import InputFolder
 from tests.support.corpus import Built, configure, grey, png, run, write_corpus
 from tests.support.paths import ROOT
 from tests.support.s3 import S3, serving
@@ -220,4 +220,4 @@ def test_other_schemes_are_refused() -> None:
     with pytest.raises(UserError, match=r"^lake=s3a://xray/lake cannot be opened: .*s3a"):
         Lake("s3a://xray/lake").history()
     with pytest.raises(UserError, match=r"^source\.root=s3a://xray/corpus cannot be opened: .*s3a"):
-        Folder.at("s3a://xray/corpus")
+        InputFolder.at("s3a://xray/corpus")

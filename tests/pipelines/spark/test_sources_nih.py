@@ -8,7 +8,7 @@ from chestai.config import schema
 from chestai.errors import UserError
 from chestai.labels.demographics import read_years
 from chestai.labels.findings import NIH14
-from pipelines.data.files import Folder, listing_digest
+from pipelines.data.files import InputFolder, listing_digest
 from pipelines.spark import sources
 from pipelines.spark.sources.nih import ENTRY_HEADER, SAMPLE_HEADER, Nih
 from pipelines.spark.sources.tables import read_label
@@ -119,7 +119,7 @@ def test_images_are_found_at_any_depth_but_hidden_files_are_not(tmp_path: Path) 
     for name in ("b.png", "a.JPG", "._b.png", "notes.txt"):
         (deep / name).write_bytes(b"x")
     (tmp_path / "c.jpeg").write_bytes(b"xyz")
-    listing = Folder.at(str(tmp_path)).images()
+    listing = InputFolder.at(str(tmp_path)).images()
     assert listing["path"].to_pylist() == ["c.jpeg", "images_001/images/a.JPG", "images_001/images/b.png"]
     assert listing["key"].to_pylist() == ["c.jpeg", "a.JPG", "b.png"]
     assert listing["size"].to_pylist() == [3, 1, 1]
@@ -127,7 +127,7 @@ def test_images_are_found_at_any_depth_but_hidden_files_are_not(tmp_path: Path) 
 
 def test_the_listing_s_digest_changes_with_a_file(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
-    folder = Folder.at(str(tmp_path))
+    folder = InputFolder.at(str(tmp_path))
     before = listing_digest(folder.images())
     assert listing_digest(folder.images()) == before
     (tmp_path / "a.png").write_bytes(b"xy")

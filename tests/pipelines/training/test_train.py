@@ -19,7 +19,7 @@ from chestai.lake.schemas import IMAGES, LABELS
 from chestai.model.classifier import Classifier
 from chestai.model.registry import Registry
 from chestai.monitoring import features
-from chestai.monitoring.drift import Window, report
+from chestai.monitoring.drift import DriftWindow, measure_drift
 from pipelines import train
 from pipelines.data.pixel_cache import pixel_cache, store_of
 from pipelines.training.loop import val_answers, val_metrics
@@ -83,10 +83,10 @@ def test_a_model_knows_what_it_was_given(finished: Chain) -> None:
     assert (bundle.intake.score(255 - films) > bundle.intake.limit).all()
     verdicts = []
     for given in (films, films // 2):
-        window = Window(bundle.drift)
+        window = DriftWindow(bundle.drift)
         columns = features.of_scores(bundle.predict(films).probabilities, bundle.card.findings, bundle.triage)
         window.add({**features.of_pixels(given, bundle.intake), **columns})
-        found = {one.name: one.verdict for one in report(bundle.drift, window.counts()).features}
+        found = {one.name: one.verdict for one in measure_drift(bundle.drift, window.counts()).features}
         assert found.pop("view") == found.pop("outcome") == "unknown"
         verdicts.append(found)
     assert {*verdicts[0].values()} <= {"stable", "unknown"} and verdicts[0]["pixels.mean"] == "stable"

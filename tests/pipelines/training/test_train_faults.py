@@ -22,7 +22,7 @@ from chestai.model.registry import Registry
 from pipelines.data.pixel_cache import PixelCache
 from tests.support.chain import Chain
 from tests.support.corpus import configure, run
-from tests.support.processes import MARK, environment, family, finish, start, three_nodes, wait_until
+from tests.support.processes import MARK, environment, finish, marked_processes, start, three_nodes, wait_until
 from tests.support.training_processes import wait_for, workers
 
 pytestmark = pytest.mark.slow
@@ -186,7 +186,7 @@ def test_a_training_goes_on_after_its_driver_was_lost(undisturbed: Outcome, lake
         until_mid_epoch(lost, lake, often=True)
         lost.kill()
         lost.communicate(timeout=60)
-        wait_until(lambda: not family(env[MARK]), 30, "the end of Ray without its driver")
+        wait_until(lambda: not marked_processes(env[MARK]), 30, "the end of Ray without its driver")
         last = saved(lake)
         assert last[0] == 1 and last[1] >= 20
         process = resumed(env, lake, OFTEN)
@@ -215,7 +215,7 @@ def test_real_images_after_the_loss_of_a_worker_and_then_of_the_driver(nih_root:
         restarted_where_it_was(process, lake, env[MARK], set(lost))
         process.kill()
         process.communicate(timeout=60)
-        wait_until(lambda: not family(env[MARK]), 30, "the end of Ray without its driver")
+        wait_until(lambda: not marked_processes(env[MARK]), 30, "the end of Ray without its driver")
         finish(resumed(env, lake, *words, OFTEN))
         all_gone(process)
     assert json.loads(Path(lake.uri("reports", "train.json")).read_text())["rows"] == 158 * EPOCHS

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from serve.api.services import Services
 from serve.auth import api_keys
 from serve.auth.bootstrap import first_admin
-from serve.auth.permissions import NEEDS
+from serve.auth.permissions import PERMISSIONS
 from serve.db.audit import verify
 from serve.db.models import AuditRow
 from tests.serve.support.hostile import WHOLE
@@ -68,7 +68,7 @@ def rows(app: FastAPI) -> list[AuditRow]:
 
 
 def test_every_route_with_data_is_tried() -> None:
-    assert {*ACCESSES} == {route for route in ROUTES if NEEDS[route] is not None} - {("GET", "/metrics")}
+    assert {*ACCESSES} == {route for route in ROUTES if PERMISSIONS[route] is not None} - {("GET", "/metrics")}
 
 
 @pytest.mark.parametrize("route", ACCESSES, ids=" ".join)
@@ -76,7 +76,7 @@ def test_an_access_is_noted_once(route: tuple[str, str], app: FastAPI, admin: di
     target, body, headers, status, (action, what) = ACCESSES[route]
     services: Services = app.state.services
     with services.store.database.writing() as session:
-        if not any(one.owner == "spare" for one in api_keys.keys(session)):
+        if not any(one.owner == "spare" for one in api_keys.list_keys(session)):
             api_keys.add_user(session, "spare", "reader")
         prefix = api_keys.make_key(session, "spare").split("_")[1]
     job = ask(app, "/batch_infer", [b'{"prefix": "lake"}'], {**JSON, **admin}) if "{job_id}" in target else None

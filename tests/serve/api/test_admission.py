@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from chestai.imaging.preprocess import Grey
 from serve.api import score_image
-from serve.api.app import application
+from serve.api.app import create_app
 from serve.api.routes import infer
 from serve.api.uploads import Upload
 from tests.serve.support.local import Reply, ask, local_app
@@ -25,7 +25,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
 
 
 def with_places(app: FastAPI, places: int) -> FastAPI:
-    return application(replace(app.state.services, places=asyncio.Semaphore(places)))
+    return create_app(replace(app.state.services, places=asyncio.Semaphore(places)))
 
 
 def is_full(reply: Reply) -> bool:
@@ -46,7 +46,7 @@ def test_who_finds_none_is_told_to_come_back(app: FastAPI, route: str) -> None:
 
 def test_a_body_takes_none_while_it_comes(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
     single = with_places(app, 1)
-    places, given, read, taken = single.state.services.places, infer.given, score_image.read, []
+    places, given, read, taken = single.state.services.places, infer.receive_image, score_image.decode_image, []
 
     async def came(*arguments: Any) -> Upload:
         upload = await given(*arguments)
@@ -57,8 +57,8 @@ def test_a_body_takes_none_while_it_comes(app: FastAPI, monkeypatch: pytest.Monk
         taken.append(places.locked())
         return await read(data)
 
-    monkeypatch.setattr(infer, "given", came)
-    monkeypatch.setattr(score_image, "read", decoded)
+    monkeypatch.setattr(infer, "receive_image", came)
+    monkeypatch.setattr(score_image, "decode_image", decoded)
     assert ask(single, "/infer", [image(3)], PNG).status == 200
     assert taken == [False, True]
 

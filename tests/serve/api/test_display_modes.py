@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from serve.db import worklist
 from serve.db.database import Database
 from serve.db.records import record_prediction, record_review
-from serve.db.worklist import Filter
+from serve.db.worklist import WorklistFilter
 from tests.serve.support.forgery import encoded, films
 from tests.serve.support.hostile import WHOLE, assert_right
 from tests.serve.support.local import Reply, ask, form, local_app
@@ -179,7 +179,7 @@ def fill(folder: Path) -> Database:
 def test_pages_of_arrival_hold_each_once(limit: int, reviewed: bool | None, tmp_path: Path) -> None:
     """While others come, are read and scored anew meanwhile."""
     database = fill(tmp_path)
-    wanted, at = Filter(reviewed=reviewed), NOON + timedelta(minutes=30)
+    wanted, at = WorklistFilter(reviewed=reviewed), NOON + timedelta(minutes=30)
     listed, cursor, pages = [], None, 0
     while True:
         with database.reading() as session:
@@ -203,7 +203,7 @@ def test_pages_of_arrival_hold_each_once(limit: int, reviewed: bool | None, tmp_
 def test_a_cursor_is_of_one_order(tmp_path: Path) -> None:
     database = fill(tmp_path)
     with database.reading() as session:
-        cursor = worklist.page(session, Filter(), 120.0, 2, order="arrival").cursor
+        cursor = worklist.page(session, WorklistFilter(), 120.0, 2, order="arrival").cursor
         for other in ("score", "bucket"):
             with pytest.raises(ValueError, match="another order"):
-                worklist.page(session, Filter(), 120.0, 2, cursor, order=other)
+                worklist.page(session, WorklistFilter(), 120.0, 2, cursor, order=other)

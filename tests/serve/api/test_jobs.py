@@ -23,10 +23,10 @@ from serve.auth.api_keys import add_user, make_key
 from serve.auth.permissions import Role
 from serve.db import records
 from serve.db.models import AuditRow
-from serve.db.outbox import BacklogFull
+from serve.db.outbox import OutboxFull
 from serve.deployments import ray_jobs
-from serve.deployments.ray_jobs import LOST, Jobs, check, standing
-from serve.inference.batch_jobs import Unavailable, Work
+from serve.deployments.ray_jobs import LOST, RayJobs, check, job_status
+from serve.inference.batch_jobs import JobRequest, JobServerUnavailable
 from tests.serve.support.local import Tray, local_app
 
 
@@ -79,7 +79,7 @@ def test_a_job_from_its_submission_to_its_result(site: Site, tmp_path: Path) -> 
     job_id = told["job_id"]
     assert status == 202
     assert (told["state"], told["done"], told["total"], told["result"]) == ("queued", 0, None, None)
-    assert site.tray.works == {job_id: Work(str(today), 1, "2024/*.dcm", None, True, False)}
+    assert site.tray.works == {job_id: JobRequest(str(today), 1, "2024/*.dcm", None, True, False)}
     status, told = site.ask("GET", f"/jobs/{job_id}")
     assert (status, told["state"], told["done"], told["total"]) == (200, "running", 3, 8)
     status, told = site.ask("GET", f"/jobs/{job_id}")
@@ -123,7 +123,7 @@ def test_a_key_of_ones_own_names_a_job(site: Site) -> None:
 
 def test_what_began_and_could_not_be_written_down_is_found_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
-        raise BacklogFull
+        raise OutboxFull
 
     with monkeypatch.context() as broken:
         broken.setattr(site.services.store, "job", full)
@@ -219,7 +219,7 @@ FAILED = {"state": "failed", "done": 0, "total": None, "detail": "corpus=x holds
 def test_what_ray_and_the_run_say_is_one_state(
     status: JobStatus | None, told: dict[str, Any] | None, state: str, error: str | None
 ) -> None:
-    found = standing("j", status, -9, told)
+    found = job_status("j", status, -9, told)
     assert found.state == state and (found.error or "").startswith(error or "") and bool(found.error) == bool(error)
     assert (found.done, found.total) == ((told["done"], told["total"]) if told else (0, None))
     assert (found.result is not None) == (state == "done")
@@ -230,7 +230,9 @@ def test_a_job_reads_what_it_is_told(text: str, monkeypatch: pytest.MonkeyPatch)
     """Whatever a client sends: nothing is taken for a key, a list or the name of a variable."""
     monkeypatch.setenv("SECRET", "hush")
     config = conf.load(["cluster=laptop", "lake=/data/the lake", "runtime.channels_last=false", "score.batch_size=7"])
-    line = shlex.join(Jobs(config, "10.0.0.1:6379").command("j-1", Work(f"/in/{text}", 3, text, heatmaps=True)))
+    line = shlex.join(
+        RayJobs(config, "10.0.0.1:6379").command("j-1", JobRequest(f"/in/{text}", 3, text, heatmaps=True))
+    )
     words = shlex.split(line)
     assert words[:3] == [sys.executable, "-m", "pipelines.score"]
     read = conf.load(words[3:])
@@ -247,8 +249,8 @@ def test_no_password_on_a_command_line() -> None:
     assert "hush" not in str(caught.value)
 
 
-def calls(runner: Jobs) -> Sequence[Any]:
-    return (lambda: runner.submit("j", Work("lake", 1)), lambda: runner.state("j"), lambda: runner.cancel("j"))
+def calls(runner: RayJobs) -> Sequence[Any]:
+    return (lambda: runner.submit("j", JobRequest("lake", 1)), lambda: runner.state("j"), lambda: runner.cancel("j"))
 
 
 def test_nobody_listens_and_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,9 +260,9 @@ def test_nobody_listens_and_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> N
         deaf.bind(("127.0.0.1", 0))
         port = deaf.getsockname()[1]
         for _ in range(2):
-            runner = Jobs(conf.load(["cluster=laptop", f"serve.job_server=http://127.0.0.1:{port}"]))
+            runner = RayJobs(conf.load(["cluster=laptop", f"serve.job_server=http://127.0.0.1:{port}"]))
             for call in calls(runner):
-                with pytest.raises(Unavailable) as caught:
+                with pytest.raises(JobServerUnavailable) as caught:
                     call()
                 assert "\n" not in str(caught.value)
             deaf.listen()  # from here on, connections are taken, and then nothing comes

@@ -27,12 +27,12 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from chestai.imaging.preprocess import Grey
-from serve.api.app import application
+from serve.api.app import create_app
 from serve.api.services import Services
 from serve.auth.bootstrap import first_admin
-from serve.inference.predictor import Scored
+from serve.inference.predictor import ScoreResult
 from serve.problems import overloaded
-from serve.schemas import Served, ServedCard
+from serve.schemas import ModelCard, ModelInfo
 from tests.serve.support.forgery import encoded, films
 from tests.serve.support.local import Tray, local_app
 from tests.serve.support.routes import ROUTES
@@ -60,13 +60,13 @@ def as_it_is(ctx: schemathesis.SerializationContext, value: Any) -> bytes:
 class Overloaded:
     """A model that has no time."""
 
-    async def score(self, grey: Grey) -> Scored:
+    async def score(self, grey: Grey) -> ScoreResult:
         raise overloaded("busy")
 
-    async def card(self) -> ServedCard:
+    async def card(self) -> ModelCard:
         raise overloaded("busy")
 
-    async def served(self) -> Served:
+    async def served(self) -> ModelInfo:
         raise overloaded("busy")
 
 
@@ -90,10 +90,13 @@ class Api:
                     one["schema"] = {"type": "array", "items": some} if one["name"] == "explain" else some
         if known:
             schemas = document["components"]["schemas"]
-            schemas["BatchJob"]["properties"] |= {"prefix": {"enum": ["lake", "/"]}, "split": {"enum": ["test", None]}}
-            schemas["Verdicts"]["properties"]["image_id"]["enum"] = [*self.names["/images/{image_id}", "image_id"]]
-            schemas["Verdicts"]["properties"]["model_version"] = {"enum": [1, None]}
-            schemas["Verdicts"]["properties"]["verdicts"]["propertyNames"] = {"enum": [*FINDINGS]}
+            schemas["BatchJobRequest"]["properties"] |= {
+                "prefix": {"enum": ["lake", "/"]},
+                "split": {"enum": ["test", None]},
+            }
+            schemas["ReviewRequest"]["properties"]["image_id"]["enum"] = [*self.names["/images/{image_id}", "image_id"]]
+            schemas["ReviewRequest"]["properties"]["model_version"] = {"enum": [1, None]}
+            schemas["ReviewRequest"]["properties"]["verdicts"]["propertyNames"] = {"enum": [*FINDINGS]}
         schema = schemathesis.openapi.from_dict(document)
         schema.app = self.app
         return schema
@@ -144,7 +147,7 @@ def known(api: Api) -> BaseSchema:
 @pytest.fixture(scope="module")
 def busy(api: Api) -> BaseSchema:
     """The same state behind a model that has no time."""
-    app = application(replace(api.app.state.services, scorer=Overloaded()))
+    app = create_app(replace(api.app.state.services, scorer=Overloaded()))
     return replace(api, app=app).schema(known=True)
 
 

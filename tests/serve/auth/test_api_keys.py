@@ -10,10 +10,10 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from chestai.clock import now
-from serve.auth.api_keys import GRACE, Keys, add_user, disable_user, keys, make_key, revoke_key
-from serve.auth.authenticator import Identity
+from serve.auth.api_keys import GRACE, ApiKeyAuthenticator, add_user, disable_user, list_keys, make_key, revoke_key
+from serve.auth.authenticator import Authenticator
 from serve.auth.bootstrap import first_admin
-from serve.auth.permissions import ANYBODY, NEEDS, ROLES, SCOPES, Principal, authorise, owns
+from serve.auth.permissions import ANYBODY, PERMISSIONS, ROLES, SCOPES, Principal, authorise, owns
 from serve.db.audit import verify
 from serve.db.database import Database
 from serve.db.models import AuditRow, KeyRow
@@ -46,7 +46,7 @@ RANK = {"reader": 0, "reviewer": 1, "admin": 2}
 
 
 def test_every_endpoint_has_its_need() -> None:
-    assert {f"{method} {route}" for method, route in NEEDS} == set(EXPECTED)
+    assert {f"{method} {route}" for method, route in PERMISSIONS} == set(EXPECTED)
 
 
 @pytest.mark.parametrize("endpoint", EXPECTED)
@@ -89,7 +89,7 @@ def made(database: Database, owner: str, scopes: Sequence[str] | None = None, ho
 
 
 def test_a_key_is_its_owners(people: Database) -> None:
-    ring = Keys(people)
+    ring = ApiKeyAuthenticator(people)
     for name, role in zip(("rae", "rita", "ada"), ROLES, strict=True):
         assert ring.principal(made(people, name)) == Principal(name, role)
     assert ring.principal(made(people, "rita", ["review", "read"])) == Principal(
@@ -101,14 +101,14 @@ def test_what_is_stored_is_no_key(people: Database) -> None:
     key = made(people, "ada", hours=1)
     with people.reading() as session:
         row = session.scalars(select(KeyRow)).one()
-        (shown,) = keys(session)
+        (shown,) = list_keys(session)
     assert key not in str(vars(row)) and key.split("_", 2)[2] not in str(vars(row)) and len(row.hash) == 64
     assert key.startswith(f"chestai_{shown.prefix}_") and shown.owner == "ada" and shown.scopes is None
     assert shown.expires_at == shown.created_at + timedelta(hours=1) and shown.revoked_at is None
 
 
 def test_a_key_that_is_not_exactly_right_is_refused(people: Database) -> None:
-    ring, key = Keys(people), made(people, "ada")
+    ring, key = ApiKeyAuthenticator(people), made(people, "ada")
     prefix = key.split("_")[1]
     other = made(people, "ada").split("_", 2)[2]
     last = "A" if key[-1] != "A" else "B"
@@ -120,7 +120,7 @@ def test_a_key_that_is_not_exactly_right_is_refused(people: Database) -> None:
 
 def test_revoked_expired_disabled(people: Database) -> None:
     clock = [now()]
-    ring = Keys(people, lambda: clock[0])
+    ring = ApiKeyAuthenticator(people, lambda: clock[0])
     revoked, brief, lasting = made(people, "ada"), made(people, "ada", hours=1), made(people, "ada")
     assert None not in [ring.principal(key) for key in (revoked, brief, lasting)]
     with people.writing() as session:
@@ -142,7 +142,7 @@ def test_revoked_once_is_revoked_then(people: Database) -> None:
     for _ in range(2):
         with people.writing() as session:
             revoke_key(session, prefix)
-            times += [one.revoked_at for one in keys(session)]
+            times += [one.revoked_at for one in list_keys(session)]
     assert times[0] is not None and times[0] == times[1]
 
 
@@ -166,7 +166,7 @@ def test_while_the_database_is_away_a_known_key_is_taken_for_a_while(
     people: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [now()]
-    ring = Keys(people, lambda: clock[0])
+    ring = ApiKeyAuthenticator(people, lambda: clock[0])
     known, brief, unseen, revoked = (made(people, "rita", hours=hours) for hours in (None, 0.5, None, None))
     for key in (known, brief, revoked):
         assert ring.principal(key) is not None
@@ -189,13 +189,13 @@ def test_while_the_database_is_away_a_known_key_is_taken_for_a_while(
 
 def test_headers(people: Database) -> None:
     key = made(people, "rita")
-    door = Identity(Keys(people), None)
+    door = Authenticator(ApiKeyAuthenticator(people), None)
     rita = Principal("rita", "reviewer")
     assert [door.principal(f"Bearer {key}"), door.principal(f"bearer  {key}"), door.principal(None, key)] == [rita] * 3
     refused = [None, "", "Bearer", "Bearer ", key, f"Basic {key}", "Bearer " + "x" * 10_000, "Bearer a.b.c"]
     assert [header for header in refused if door.principal(header) is not None] == []
     assert door.principal(f"Bearer {key}", "chestai_wrong") is None, "the wrong one is not made good by the other"
-    free = Identity(Keys(people), None, required=False)
+    free = Authenticator(ApiKeyAuthenticator(people), None, required=False)
     assert free.principal(None) == ANYBODY and free.principal(f"Bearer {key}") == rita
     assert free.principal("Bearer wrong") is None
 
@@ -212,7 +212,7 @@ print(first_admin(database) or "")
 def test_of_replicas_that_start_at_once_one_makes_the_first_admin(url: str) -> None:
     (key,) = forked(FIRST, url).split()
     database = Database(url)
-    assert Keys(database).principal(key) == Principal("admin", "admin")
+    assert ApiKeyAuthenticator(database).principal(key) == Principal("admin", "admin")
     assert first_admin(database) is None
     with database.reading() as session:
         row = session.scalars(select(AuditRow)).one()

@@ -6,7 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from serve.auth.api_keys import Keys
+from serve.auth.api_keys import ApiKeyAuthenticator
 from serve.auth.permissions import Principal
 from serve.db.audit import verify
 from serve.db.database import Database
@@ -29,7 +29,7 @@ def test_it_makes_one_admin_and_shows_its_key_once(tmp_path: Path) -> None:
     found = [key for one in two for key in KEY.findall(one.stdout)]
     assert len(found) == 1 and sum("there are users already" in one.stdout for one in two) == 1
     database = Database(f"sqlite:///{lake}/state/chestai.db")
-    assert Keys(database).principal(found[0]) == Principal("admin", "admin")
+    assert ApiKeyAuthenticator(database).principal(found[0]) == Principal("admin", "admin")
     assert verify(database).rows == 1
     database.close()
     logs = "".join(file.read_text() for file in (lake / "logs").iterdir())

@@ -21,7 +21,7 @@ from chestai.config import load as conf
 from chestai.config.schema import Jwt
 from chestai.errors import UserError
 from serve.auth import jwks
-from serve.auth.oidc import Tokens
+from serve.auth.oidc import OidcVerifier
 from serve.auth.permissions import Principal
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -63,14 +63,14 @@ def hmac_of(header: dict[str, Any], key: bytes) -> str:
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> Tokens:
+def shared(tmp_path: Path) -> OidcVerifier:
     """Of a provider with a secret."""
     (tmp_path / "secret").write_text(f"{SECRET}\n")
-    return Tokens(Jwt(issuer=ISSUER, secret=str(tmp_path / "secret")))
+    return OidcVerifier(Jwt(issuer=ISSUER, secret=str(tmp_path / "secret")))
 
 
 @pytest.fixture
-def provider(tmp_path: Path) -> Tokens:
+def provider(tmp_path: Path) -> OidcVerifier:
     """Of a provider with public keys."""
     file = tmp_path / "jwks.json"
     entries = [
@@ -80,10 +80,10 @@ def provider(tmp_path: Path) -> Tokens:
         public(RSA, "x", use="enc"),
     ]
     file.write_text(json.dumps({"keys": entries}))
-    return Tokens(Jwt(issuer=ISSUER, jwks=str(file)))
+    return OidcVerifier(Jwt(issuer=ISSUER, jwks=str(file)))
 
 
-def test_good_tokens(shared: Tokens, provider: Tokens) -> None:
+def test_good_tokens(shared: OidcVerifier, provider: OidcVerifier) -> None:
     assert shared.principal(jwt.encode(claims(), SECRET, "HS256")) == RITA
     assert provider.principal(jwt.encode(claims(), RSA, "RS256", headers={"kid": "r"})) == RITA
     assert provider.principal(jwt.encode(claims(), EC, "ES256", headers={"kid": "e"})) == RITA
@@ -110,12 +110,12 @@ WRONG: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_what_a_token_lacks(shared: Tokens, what: str) -> None:
+def test_what_a_token_lacks(shared: OidcVerifier, what: str) -> None:
     assert shared.principal(jwt.encode(claims(), SECRET, "HS256")) == RITA
     assert shared.principal(jwt.encode(claims(**WRONG[what]), SECRET, "HS256")) is None
 
 
-def test_a_token_without_a_signature(shared: Tokens, provider: Tokens) -> None:
+def test_a_token_without_a_signature(shared: OidcVerifier, provider: OidcVerifier) -> None:
     good = jwt.encode(claims(), SECRET, "HS256")
     tokens = [by_hand({"alg": name, "typ": "JWT"}, claims()) for name in ("none", "None", "NONE", "", "HS256", "RS256")]
     tokens += [good.rsplit(".", 1)[0] + ".", good.rsplit(".", 1)[0]]
@@ -123,9 +123,9 @@ def test_a_token_without_a_signature(shared: Tokens, provider: Tokens) -> None:
         assert [token for token in tokens if door.principal(token) is not None] == []
 
 
-def test_a_public_key_is_no_secret(provider: Tokens, tmp_path: Path) -> None:
+def test_a_public_key_is_no_secret(provider: OidcVerifier, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(SECRET)
-    both = Tokens(Jwt(issuer=ISSUER, secret=str(tmp_path / "secret"), jwks=str(tmp_path / "jwks.json")))
+    both = OidcVerifier(Jwt(issuer=ISSUER, secret=str(tmp_path / "secret"), jwks=str(tmp_path / "jwks.json")))
     for door in (provider, both):
         for key_id in ("r", "e", "o", None):
             header = {"alg": "HS256", "typ": "JWT", **({} if key_id is None else {"kid": key_id})}
@@ -134,7 +134,7 @@ def test_a_public_key_is_no_secret(provider: Tokens, tmp_path: Path) -> None:
     assert both.principal(hmac_of({"alg": "HS256", "typ": "JWT"}, SECRET.encode())) == RITA, "the forge itself works"
 
 
-def test_a_key_decides_the_algorithm(provider: Tokens, shared: Tokens) -> None:
+def test_a_key_decides_the_algorithm(provider: OidcVerifier, shared: OidcVerifier) -> None:
     for algorithm, key, key_id in (("RS384", RSA, "r"), ("PS256", RSA, "r"), ("RS256", RSA, "e"), ("ES256", EC, "r")):
         assert provider.principal(jwt.encode(claims(), key, algorithm, headers={"kid": key_id})) is None
     assert provider.principal(jwt.encode(claims(), RSA, "RS256", headers={"kid": "x"})) is None, "for encryption"
@@ -142,14 +142,14 @@ def test_a_key_decides_the_algorithm(provider: Tokens, shared: Tokens) -> None:
     assert shared.principal(jwt.encode(claims(), RSA, "RS256")) is None
 
 
-def test_a_key_of_the_tokens_own_is_not_looked_at(provider: Tokens) -> None:
+def test_a_key_of_the_tokens_own_is_not_looked_at(provider: OidcVerifier) -> None:
     mine = rsa.generate_private_key(65537, 2048)
     for extra in ({"jwk": public(mine, "r")}, {"jku": "http://127.0.0.1:1/"}, {"x5u": "file:///dev/zero"}, {}):
         for key_id in ({"kid": "r"}, {"kid": "../../dev/null"}, {}):
             assert provider.principal(jwt.encode(claims(), mine, "RS256", headers={**extra, **key_id})) is None
 
 
-def test_what_was_altered(shared: Tokens) -> None:
+def test_what_was_altered(shared: OidcVerifier) -> None:
     head, body, signature = jwt.encode(claims(), SECRET, "HS256").split(".")
     other = jwt.encode(claims(role="admin"), SECRET, "HS256").split(".")[1]
     tokens = [
@@ -178,7 +178,7 @@ def test_what_was_altered(shared: Tokens) -> None:
 )
 def test_where_the_role_stands(tmp_path: Path, where: str, given: dict[str, Any], role: str | None) -> None:
     (tmp_path / "secret").write_text(SECRET)
-    door = Tokens(Jwt(issuer=ISSUER, secret=str(tmp_path / "secret"), role_claim=where))
+    door = OidcVerifier(Jwt(issuer=ISSUER, secret=str(tmp_path / "secret"), role_claim=where))
     found = door.principal(jwt.encode(claims(**{"role": None, **given}), SECRET, "HS256"))
     assert (found.role if found else None) == role
 
@@ -214,7 +214,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_keys_that_change(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
     monkeypatch.setattr(jwks.time, "monotonic", lambda: clock[0])
-    door = Tokens(Jwt(issuer=ISSUER, jwks=place))
+    door = OidcVerifier(Jwt(issuer=ISSUER, jwks=place))
     old = jwt.encode(claims(), RSA, "RS256", headers={"kid": "r"})
     new = jwt.encode(claims(), EC, "ES256", headers={"kid": "e"})
     Provider.keys = (public(EC, "e"),)
@@ -248,7 +248,7 @@ def test_settings_that_cannot_work(
     Path("short").write_text("short")
     Path("empty").write_text('{"keys": [{"kty": "oct", "k": "c2VjcmV0"}, 7]}')
     with pytest.raises(UserError) as refused:
-        Tokens(Jwt(issuer=ISSUER, **settings))
+        OidcVerifier(Jwt(issuer=ISSUER, **settings))
     assert words in str(refused.value) and "\n" not in str(refused.value)
 
 

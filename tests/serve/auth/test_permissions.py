@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from serve.api.services import Services
 from serve.auth import api_keys
-from serve.auth.permissions import NEEDS, ROLES, SCOPES, Principal, Role, Scope, authorise
+from serve.auth.permissions import PERMISSIONS, ROLES, SCOPES, Principal, Role, Scope, authorise
 from tests.serve.support.local import ask, local_app
 from tests.serve.support.routes import ROUTES
 
@@ -96,7 +96,7 @@ def bearer(role: str, seconds: float = 600.0, secret: str = SECRET) -> dict[str,
 
 def test_every_route_has_its_line_in_the_table(app: FastAPI) -> None:
     document = {(method.upper(), path) for path, one in app.openapi()["paths"].items() for method in one}
-    assert document == {*ROUTES} <= {*NEEDS}
+    assert document == {*ROUTES} <= {*PERMISSIONS}
     assert {getattr(one, "path", "") for one in app.routes} - {""} == DOCUMENTS
 
 
@@ -115,7 +115,7 @@ def test_exactly_those_get_in_whom_the_table_lets_in(
             code = {401: "unauthorised", 403: "forbidden"}[expected]
             assert (reply.status, reply.json()["code"]) == (expected, code), name
             assert ("www-authenticate" in reply.headers) == (expected == 401), name
-    assert verdicts == ({"allowed"} if NEEDS[method, route] is None else {"allowed", 401, 403})
+    assert verdicts == ({"allowed"} if PERMISSIONS[method, route] is None else {"allowed", 401, 403})
 
 
 def test_a_scope_gives_no_role_and_a_role_no_scope(app: FastAPI, callers: dict[str, Caller]) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from serve.api.services import Services
 from serve.auth import api_keys, rate_limit
 from serve.auth.bootstrap import first_admin
-from serve.auth.rate_limit import Rates, neighbourhood
+from serve.auth.rate_limit import RateLimiter, client_network
 from serve.db.models import AuditRow
 from tests.serve.support.hostile import WHOLE
 from tests.serve.support.local import Reply, ask, local_app
@@ -30,7 +30,7 @@ class Clock:
 
 def test_a_burst_passes_and_then_one_at_a_time() -> None:
     clock = Clock()
-    buckets = Rates(30, 3, clock)  # one every two seconds
+    buckets = RateLimiter(30, 3, clock)  # one every two seconds
     assert [buckets.wait_s("a") for _ in range(5)] == [0, 0, 0, 2, 2]
     assert buckets.wait_s("b") == 0
     clock.now += 1.5
@@ -39,14 +39,14 @@ def test_a_burst_passes_and_then_one_at_a_time() -> None:
     assert [buckets.wait_s("a") for _ in range(2)] == [0, 2]
     clock.now += 1000
     assert [buckets.wait_s("a") for _ in range(4)] == [0, 0, 0, 2]
-    assert not any(Rates(None, 1, clock).wait_s("a") for _ in range(100))
+    assert not any(RateLimiter(None, 1, clock).wait_s("a") for _ in range(100))
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(0, 5), max_size=60), st.integers(1, 600), st.integers(1, 10))
 def test_never_more_than_the_limit_and_the_wait_told_is_enough(pauses: list[float], minute: int, burst: int) -> None:
     clock = Clock()
-    buckets, passed = Rates(minute, burst, clock), []
+    buckets, passed = RateLimiter(minute, burst, clock), []
     for pause in pauses:
         clock.now += pause
         wait = buckets.wait_s("a")
@@ -61,7 +61,7 @@ def test_never_more_than_the_limit_and_the_wait_told_is_enough(pauses: list[floa
 
 
 def test_threads_get_no_more() -> None:
-    buckets = Rates(60, 50, Clock())
+    buckets = RateLimiter(60, 50, Clock())
     start = threading.Barrier(8)
 
     def take() -> int:
@@ -75,7 +75,7 @@ def test_threads_get_no_more() -> None:
 def test_whoever_is_idle_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limit, "MOST", 100)
     clock = Clock()
-    buckets = Rates(60, 2, clock)
+    buckets = RateLimiter(60, 2, clock)
     for number in range(1000):
         buckets.wait_s(str(number))
         assert buckets.known() <= 100
@@ -85,10 +85,12 @@ def test_whoever_is_idle_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_network_is_one_address() -> None:
-    assert neighbourhood("2001:db8:1:2::5") == neighbourhood("2001:db8:1:2:ffff::9") != neighbourhood("2001:db8:1:3::5")
-    assert neighbourhood("::ffff:192.0.2.7") == neighbourhood("192.0.2.7") == "192.0.2.7"
-    assert neighbourhood("192.0.2.8") != neighbourhood("192.0.2.7")
-    assert neighbourhood("testclient") == "testclient"
+    assert (
+        client_network("2001:db8:1:2::5") == client_network("2001:db8:1:2:ffff::9") != client_network("2001:db8:1:3::5")
+    )
+    assert client_network("::ffff:192.0.2.7") == client_network("192.0.2.7") == "192.0.2.7"
+    assert client_network("192.0.2.8") != client_network("192.0.2.7")
+    assert client_network("testclient") == "testclient"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import DBAPIError
 
-from serve.db.audit import GENESIS, Event, append, verify
+from serve.db.audit import GENESIS, AuditEvent, append, verify
 from serve.db.database import Database
 from serve.db.models import AuditRow, ImageRow, WorklistRow
 from serve.db.records import Job, Label, record_job, record_labels, record_prediction, record_review, study
@@ -25,12 +25,14 @@ TRIGGERS = {
 }
 
 
-def event(number: int, **more: object) -> Event:
+def event(number: int, **more: object) -> AuditEvent:
     detail = {"number": number, "share": 0.1 + 0.2, "words": ["ä", None], **more}
-    return Event(actor="rita", action="infer", object=sha(number), detail=detail, at=NOON + timedelta(seconds=number))
+    return AuditEvent(
+        actor="rita", action="infer", object=sha(number), detail=detail, at=NOON + timedelta(seconds=number)
+    )
 
 
-def fill(database: Database, rows: int) -> list[Event]:
+def fill(database: Database, rows: int) -> list[AuditEvent]:
     events = [event(number) for number in range(1, rows + 1)]
     for one in events:
         with database.writing() as session:
@@ -164,12 +166,12 @@ def test_an_end_that_was_cut_with_its_head_shows_against_a_note(database: Databa
 
 
 APPENDS = """
-from serve.db.audit import Event, append
+from serve.db.audit import AuditEvent, append
 from serve.db.database import Database
 database = Database(url)
 for step in range(40):
     with database.writing() as session:
-        append(session, Event(actor="ab"[number], action="infer", detail={"step": step}))
+        append(session, AuditEvent(actor="ab"[number], action="infer", detail={"step": step}))
 """
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError, StatementError
 
 from chestai.config import load as conf
 from chestai.errors import UserError
-from serve.db.database import Database, away, url_of
+from serve.db.database import Database, is_unavailable, url_of
 from serve.db.models import ImageRow, PredictionRow, Table
 from serve.db.records import Image
 from tests.serve.support.processes import forked
@@ -122,5 +122,9 @@ def test_a_server_that_is_away_is_no_mistake() -> None:
     database = Database("postgresql://nobody:hush@127.0.0.1:1/none")
     with pytest.raises(OperationalError) as refused:
         database.migrate()
-    assert away(refused.value) and not away(ValueError()) and not away(IntegrityError("", {}, Exception()))
+    assert (
+        is_unavailable(refused.value)
+        and not is_unavailable(ValueError())
+        and not is_unavailable(IntegrityError("", {}, Exception()))
+    )
     assert "hush" not in database.name

@@ -17,10 +17,10 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from chestai.config import load as conf
-from serve.db.audit import Event, verify
+from serve.db.audit import AuditEvent, verify
 from serve.db.database import Database
 from serve.db.models import AuditRow, PredictionRow
-from serve.db.outbox import Backlog, BacklogFull, Write
+from serve.db.outbox import Outbox, OutboxFull, Write
 from serve.db.records import study
 from serve.db.spool import Spool
 from serve.db.store import Store
@@ -61,7 +61,7 @@ def until(true: Callable[[], bool]) -> None:
 
 def test_in_order_and_once(tmp_path: Path) -> None:
     sink = Sink()
-    backlog = Backlog(sink, tmp_path, 1, retry_s=0.01)
+    backlog = Outbox(sink, tmp_path, 1, retry_s=0.01)
     backlog.submit(one("a"))
     sink.away = True
     for name in "bcd":
@@ -80,7 +80,7 @@ def test_in_order_and_once(tmp_path: Path) -> None:
 
 def test_what_was_committed_without_an_answer_counts_once(tmp_path: Path) -> None:
     sink = Sink()
-    backlog = Backlog(sink, tmp_path, 1, retry_s=0.01)
+    backlog = Outbox(sink, tmp_path, 1, retry_s=0.01)
     sink.deaf = True
     backlog.submit(one("a"))
     backlog.submit(one("b"))
@@ -93,23 +93,23 @@ def test_the_file_is_private_and_goes_to_the_next_process(tmp_path: Path) -> Non
     folder = tmp_path / "backlog"
     sink = Sink()
     sink.away = True
-    first = Backlog(sink, folder, 1)
+    first = Outbox(sink, folder, 1)
     first.submit(one("a"))
     (file,) = folder.iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600 and stat.S_IMODE(folder.stat().st_mode) == 0o700
-    alive = Backlog(sink, folder, 1, retry_s=0.01)
+    alive = Outbox(sink, folder, 1, retry_s=0.01)
     assert alive.counts().waiting == 0, "what another process still holds is not touched"
     first.close()
     with pytest.raises(RuntimeError, match="closed"):
         first.submit(one("b"))
-    later = Backlog(sink, folder, 1, retry_s=0.01)
+    later = Outbox(sink, folder, 1, retry_s=0.01)
     later.submit(one("c"))
     assert later.counts().waiting == 2
     sink.away = False
     assert later.flush(10) and sink.got == ["a", "c"]
     later.close()
     alive.close()
-    last = Backlog(sink, folder, 1)
+    last = Outbox(sink, folder, 1)
     (folder / "died").write_text('[["some",["d"]]]\n')
     (folder / "died").rename(folder / "died.jsonl")  # while the last is running
     until(lambda: bool(last.flush(0)) and sink.got == ["a", "c", "d"])
@@ -120,14 +120,14 @@ def test_the_file_is_private_and_goes_to_the_next_process(tmp_path: Path) -> Non
 def test_half_a_line_was_never_promised(tmp_path: Path) -> None:
     (tmp_path / "dead.jsonl").write_text('[["some",["a"]]]\n[["some",["b"]]]\n[["some",["c')
     sink = Sink()
-    backlog = Backlog(sink, tmp_path, 1)
+    backlog = Outbox(sink, tmp_path, 1)
     assert backlog.flush(10) and sink.got == ["a", "b"]
     backlog.close()
 
 
 def test_what_is_wrong_is_told_at_once_or_set_aside(tmp_path: Path) -> None:
     sink = Sink()
-    backlog = Backlog(sink, tmp_path, 1, retry_s=0.01)
+    backlog = Outbox(sink, tmp_path, 1, retry_s=0.01)
     with pytest.raises(IntegrityError):
         backlog.submit([("wrong", ["x"])])
     sink.away = True
@@ -145,11 +145,11 @@ def test_what_is_wrong_is_told_at_once_or_set_aside(tmp_path: Path) -> None:
 def test_a_full_backlog_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
     sink = Sink()
     sink.away = True
-    backlog = Backlog(sink, tmp_path, 1, retry_s=0.01)
+    backlog = Outbox(sink, tmp_path, 1, retry_s=0.01)
     big = "x" * 400_000
     backlog.submit(one(f"1{big}"))
     backlog.submit(one(f"2{big}"))
-    with pytest.raises(BacklogFull, match=r"state\.backlog_mb=1"):
+    with pytest.raises(OutboxFull, match=r"state\.backlog_mb=1"):
         backlog.submit(one(f"3{big}"))
     backlog.submit(one("small"))
     sink.away = False
@@ -183,14 +183,14 @@ def test_a_disk_that_fails_leaves_whole_lines(tmp_path: Path, monkeypatch: pytes
 SUBMITS = """
 import os, signal, sys
 from pathlib import Path
-from serve.db.outbox import Backlog
+from serve.db.outbox import Outbox
 
 def away(writes):
     raise OSError("away")
 
-backlog = Backlog(away, Path(sys.argv[1]), 1)
+outbox = Outbox(away, Path(sys.argv[1]), 1)
 for number in range(20):
-    backlog.submit([("some", [f"{number}"])])
+    outbox.submit([("some", [f"{number}"])])
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -199,7 +199,7 @@ def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", SUBMITS, str(tmp_path)], check=False, timeout=60)
     assert killed.returncode == -signal.SIGKILL
     sink = Sink()
-    backlog = Backlog(sink, tmp_path, 1)
+    backlog = Outbox(sink, tmp_path, 1)
     assert backlog.flush(10) and sink.got == [str(number) for number in range(20)]
     backlog.close()
 
@@ -221,9 +221,9 @@ def test_postgresql_stopped_and_started_under_load(server: Postgres, tmp_path: P
     def load(thread: int) -> None:
         while not stop.is_set():
             name = f"{thread} {written[thread]}"
-            asked = Event(actor="rita", action="infer", object=sha(name))
+            asked = AuditEvent(actor="rita", action="infer", object=sha(name))
             store.record(image(name), prediction(name), asked)
-            store.review([review(name)], Event(actor="rita", action="review", object=sha(name)))
+            store.review([review(name)], AuditEvent(actor="rita", action="review", object=sha(name)))
             written[thread] += 1
             time.sleep(0.05)
 
@@ -264,7 +264,7 @@ def test_the_endpoint_starts_without_its_database(server: Postgres, tmp_path: Pa
     url = server.database()
     server.stop()
     store = Store(conf.load([f"lake={tmp_path}/lake", f"state.url={url}"]))
-    store.record(image("a"), prediction("a"), Event(actor="rita", action="infer"))
+    store.record(image("a"), prediction("a"), AuditEvent(actor="rita", action="infer"))
     assert store.counts().waiting == 1
     store.close()
     again = Store(conf.load([f"lake={tmp_path}/lake", f"state.url={url}"]))
@@ -280,7 +280,7 @@ def test_the_endpoint_starts_without_its_database(server: Postgres, tmp_path: Pa
 def test_a_wrong_write_takes_nothing_with_it(database: Database, tmp_path: Path) -> None:
     store = Store(conf.load([f"lake={tmp_path}/lake", f"state.url={database.url.render_as_string(False)}"]))
     with pytest.raises(ValueError, match="for image"):
-        store.record(image("a"), prediction("b"), Event(actor="rita", action="infer"))
+        store.record(image("a"), prediction("b"), AuditEvent(actor="rita", action="infer"))
     with database.reading() as session:
         assert study(session, sha("a")) is None and verify(database).rows == 0
     store.close()

@@ -17,13 +17,13 @@ from serve.db.database import Database
 from serve.db.models import AuditRow, ImageRow
 from serve.db.records import record_prediction
 from serve.db.retention import purge, purge_hourly
-from serve.storage.image_store import Kept
+from serve.storage.image_store import ImageStore
 from tests.serve.support.kept import fill, kept_files
 from tests.serve.support.samples import NOON, image, prediction, sha
 
 
 def test_what_is_old_goes_with_its_file_and_nothing_else(database: Database, tmp_path: Path) -> None:
-    kept = Kept(Lake(str(tmp_path / "lake")))
+    kept = ImageStore(Lake(str(tmp_path / "lake")))
     given = fill(database, kept, tmp_path)
     rest = Path(kept.uri(sha("old")) + ".cut")  # of a process that died
     rest.write_bytes(b"o")
@@ -34,7 +34,7 @@ def test_what_is_old_goes_with_its_file_and_nothing_else(database: Database, tmp
 
 
 def test_several_processes_purge_at_once(database: Database, tmp_path: Path) -> None:
-    kept = Kept(Lake(str(tmp_path / "lake")))
+    kept = ImageStore(Lake(str(tmp_path / "lake")))
     with database.writing() as session:
         for number in range(60):
             uri = kept.keep(sha(number), b"x")
@@ -54,7 +54,7 @@ def test_several_processes_purge_at_once(database: Database, tmp_path: Path) -> 
 
 
 def test_it_goes_on_after_a_failure(database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    kept = Kept(Lake(str(tmp_path / "lake")))
+    kept = ImageStore(Lake(str(tmp_path / "lake")))
     fill(database, kept, tmp_path)
     remove, tries = kept.remove, []
 

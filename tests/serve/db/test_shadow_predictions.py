@@ -7,14 +7,14 @@ from sqlalchemy import func, select
 from serve.db import records, worklist
 from serve.db.database import Database
 from serve.db.models import ShadowRow
-from serve.db.records import Shadowed, record_prediction, record_shadow
+from serve.db.records import ShadowPrediction, record_prediction, record_shadow
 from serve.db.retention import purge
-from serve.db.worklist import Filter
+from serve.db.worklist import WorklistFilter
 from tests.serve.support.samples import NOON, image, prediction, sha
 
 
-def shadowed(name: object, score: float = 0.9, minutes: float = 0.0, version: int = 2) -> Shadowed:
-    return Shadowed(
+def shadowed(name: object, score: float = 0.9, minutes: float = 0.0, version: int = 2) -> ShadowPrediction:
+    return ShadowPrediction(
         image_id=sha(name),
         model_version=version,
         champion_version=1,
@@ -46,7 +46,7 @@ def test_no_reader_sees_it(database: Database) -> None:
         record_shadow(session, shadowed("a"))
         record_shadow(session, shadowed("b"))
     with database.reading() as session:
-        (listed,) = worklist.page(session, Filter(), 60, 50).studies
+        (listed,) = worklist.page(session, WorklistFilter(), 60, 50).studies
         study = records.study(session, sha("a"))
         assert (listed.image_id, listed.model_version, listed.bucket) == (sha("a"), 1, "routine")
         assert study is not None and [one.model_version for one in study.predictions] == [1]

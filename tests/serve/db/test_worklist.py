@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from serve.db.database import Database
 from serve.db.records import record_prediction, record_review
-from serve.db.worklist import MOST, Filter, Listed, page
+from serve.db.worklist import MOST, WorklistEntry, WorklistFilter, page
 from tests.serve.support.samples import NOON, image, prediction, review, sha
 
 CAP = 60.0
@@ -29,9 +29,9 @@ def read(database: Database, name: object, minutes: float) -> None:
         record_review(session, review(name, minutes))
 
 
-def listed(database: Database, limit: int = 50, **wanted: Any) -> list[Listed]:
+def listed(database: Database, limit: int = 50, **wanted: Any) -> list[WorklistEntry]:
     with database.reading() as session:
-        return page(session, Filter(**wanted), CAP, limit, at=LATER).studies
+        return page(session, WorklistFilter(**wanted), CAP, limit, at=LATER).studies
 
 
 def test_who_waited_too_long_then_by_urgency_then_by_age(database: Database) -> None:
@@ -77,12 +77,12 @@ def test_filters(database: Database) -> None:
 def pages(database: Database, between: Callable[[], None], **wanted: Any) -> list[str]:
     """The list row by row; something happens after the first."""
     with database.reading() as session:
-        got = page(session, Filter(**wanted), CAP, 1, at=LATER)
+        got = page(session, WorklistFilter(**wanted), CAP, 1, at=LATER)
     between()
     seen = got.studies
     while got.cursor is not None:
         with database.reading() as session:
-            got = page(session, Filter(**wanted), CAP, 1, got.cursor)
+            got = page(session, WorklistFilter(**wanted), CAP, 1, got.cursor)
         seen = seen + got.studies
     return [one.image_id for one in seen]
 
@@ -97,7 +97,7 @@ def test_what_is_read_meanwhile_keeps_its_place(database: Database) -> None:
 
     assert pages(database, meanwhile, reviewed=False) == [sha(name) for name in ("older", "old", "urgent", "soon")]
     with database.reading() as session:
-        later = page(session, Filter(reviewed=False), CAP, at=NOON + timedelta(minutes=106)).studies
+        later = page(session, WorklistFilter(reviewed=False), CAP, at=NOON + timedelta(minutes=106)).studies
     assert [one.image_id for one in later] == [sha("older"), sha("soon")]
 
 
@@ -112,7 +112,7 @@ def test_what_is_scored_anew_meanwhile_is_not_left_out(database: Database) -> No
     assert pages(database, meanwhile) == [sha(name) for name in "abdc"]
     assert pages(database, lambda: None)[0] == sha("a"), "as of a moment before it was scored anew"
     with database.reading() as session:
-        assert page(session, Filter(), 1e7).studies[0].image_id == sha("c")
+        assert page(session, WorklistFilter(), 1e7).studies[0].image_id == sha("c")
 
 
 Change = tuple[str, int, float]
@@ -148,13 +148,15 @@ def test_pages_hold_everybody_once_whatever_happens_meanwhile(
     present = NOON + timedelta(minutes=101)
     there = _expected(studies, reviewed)
     with database.reading() as session:
-        assert [one.image_id for one in page(session, Filter(reviewed=reviewed), CAP, at=present).studies] == there
+        assert [
+            one.image_id for one in page(session, WorklistFilter(reviewed=reviewed), CAP, at=present).studies
+        ] == there
     seen: list[str] = []
     again: set[str] = set()
     cursor, turn = None, 0
     while True:
         with database.reading() as session:
-            got = page(session, Filter(reviewed=reviewed), CAP, limit, cursor, at=present)
+            got = page(session, WorklistFilter(reviewed=reviewed), CAP, limit, cursor, at=present)
         assert len(got.studies) <= limit and (got.cursor is None or len(got.studies) == limit)
         seen += [one.image_id for one in got.studies]
         cursor = got.cursor
@@ -201,9 +203,9 @@ def test_a_cursor_keeps_the_cap_of_its_first_page(database: Database) -> None:
     for number in range(4):
         add(database, number, 10 * number, 0.1)
     with database.reading() as session:
-        first = page(session, Filter(), CAP, limit=2, at=LATER)
+        first = page(session, WorklistFilter(), CAP, limit=2, at=LATER)
         assert first.cursor is not None
-        second = page(session, Filter(), 0.0, limit=2, cursor=first.cursor)
+        second = page(session, WorklistFilter(), 0.0, limit=2, cursor=first.cursor)
     assert [one.image_id for one in first.studies + second.studies] == [sha(number) for number in range(4)]
     assert second.cursor is None
 
@@ -211,7 +213,7 @@ def test_a_cursor_keeps_the_cap_of_its_first_page(database: Database) -> None:
 def test_a_page_has_a_size(database: Database) -> None:
     for limit in (0, MOST + 1):
         with pytest.raises(ValueError, match=f"limit={limit} must be from 1 to {MOST}"), database.reading() as session:
-            page(session, Filter(), CAP, limit)
+            page(session, WorklistFilter(), CAP, limit)
 
 
 def test_a_cursor_that_is_none_is_refused(database: Database) -> None:
@@ -219,4 +221,4 @@ def test_a_cursor_that_is_none_is_refused(database: Database) -> None:
     strange = ["", "x", "AAAA", "é", "eyJhIjoxfQ", base64.urlsafe_b64encode(before_all_time.encode()).decode()]
     for cursor in strange:
         with pytest.raises(ValueError, match="the cursor is none"), database.reading() as session:
-            page(session, Filter(), CAP, 5, cursor)
+            page(session, WorklistFilter(), CAP, 5, cursor)

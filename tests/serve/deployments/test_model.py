@@ -18,17 +18,17 @@ from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
 from chestai.model.registry import Registry
 from chestai.model.runtimes import Runtime
-from chestai.model.runtimes.effect import Effect
+from chestai.model.runtimes.effect import RuntimeEffect
 from chestai.monitoring import features
-from chestai.monitoring.drift import Reference
-from chestai.monitoring.ood_detector import Intake
+from chestai.monitoring.drift import DriftReference
+from chestai.monitoring.ood_detector import OodDetector
 from pipelines.training.register import register
-from serve.deployments.model import Model, _scored
-from serve.inference.predictor import Loaded, Scored, Strange, loaded, permitted
+from serve.deployments.model import ModelDeployment, _scored
+from serve.inference.predictor import LoadedModel, OodRejection, ScoreResult, check_runtime_allowed, load_model
 from tests.support.models import SIZE, image, make_bundle
 
-REFERENCE = Reference.of({"pixels.mean": [1.0, 2.0, 3.0], "view": ["PA", "AP", None]})
-EFFECT = Effect(images=100, mean=0.001, most=0.01, reference_auroc=0.9, auroc=0.8995)
+REFERENCE = DriftReference.of({"pixels.mean": [1.0, 2.0, 3.0], "view": ["PA", "AP", None]})
+EFFECT = RuntimeEffect(images=100, mean=0.001, most=0.01, reference_auroc=0.9, auroc=0.8995)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     registry.connect()
     squares = np.stack([preprocess.load(image(number), SIZE) for number in range(60)])
     with mlflow.start_run():
-        registry.promote(register(replace(make_bundle(), intake=Intake.fit(squares)), registry))
+        registry.promote(register(replace(make_bundle(), intake=OodDetector.fit(squares)), registry))
         register(replace(make_bundle(seed=6, size=96), drift=REFERENCE), registry)
     return config
 
@@ -48,11 +48,11 @@ def bundle(config: Config, version: int) -> Bundle:
     return Registry(config.tracking, Lake(config.lake)).load(str(version)).bundle
 
 
-def model(config: Config, which: str = "champion") -> Model:
+def model(config: Config, which: str = "champion") -> ModelDeployment:
     torch.set_num_threads(1)
-    made = Model(config)
+    made = ModelDeployment(config)
 
-    async def alone(item: tuple[Loaded, preprocess.Grey]) -> Scored:
+    async def alone(item: tuple[LoadedModel, preprocess.Grey]) -> ScoreResult:
         return (await made._forward([item]))[0]
 
     made.forward = alone  # batches are Ray Serve's, and only within a replica
@@ -60,8 +60,8 @@ def model(config: Config, which: str = "champion") -> Model:
     return made
 
 
-def ask(model: Model, data: bytes, size: int = SIZE) -> Scored | Strange | int:
-    async def asked() -> Scored | Strange | int:
+def ask(model: ModelDeployment, data: bytes, size: int = SIZE) -> ScoreResult | OodRejection | int:
+    async def asked() -> ScoreResult | OodRejection | int:
         return await model.score(preprocess.load(data, size))
 
     return asyncio.run(asked())
@@ -69,7 +69,7 @@ def ask(model: Model, data: bytes, size: int = SIZE) -> Scored | Strange | int:
 
 def test_it_answers_as_the_bundle(config: Config) -> None:
     answer = ask(model(config), image(3))
-    assert isinstance(answer, Scored)
+    assert isinstance(answer, ScoreResult)
     expected = bundle(config, 1).predict([preprocess.load(image(3), SIZE)])
     assert list(answer.probabilities.values()) == pytest.approx(expected.probabilities[0].tolist(), abs=1e-5)
     np.testing.assert_allclose(answer.evidence, expected.evidence[0], atol=1e-4)
@@ -85,18 +85,18 @@ def test_it_answers_as_the_bundle(config: Config) -> None:
 
 def test_another_size_is_told(config: Config) -> None:
     assert ask(model(config, "2"), image(3), SIZE) == 96
-    assert isinstance(ask(model(config, "2"), image(3), 96), Scored)
+    assert isinstance(ask(model(config, "2"), image(3), 96), ScoreResult)
 
 
 def test_what_is_no_film_is_refused_unless_told_otherwise(config: Config) -> None:
     board = (np.indices((90, 120)).sum(axis=0) // 4 % 2 * 255).astype(np.uint8)
     stranger = image_of(board)
     refused = ask(model(config), stranger)
-    assert isinstance(refused, Strange) and refused.refusal.reason == "out_of_distribution"
+    assert isinstance(refused, OodRejection) and refused.refusal.reason == "out_of_distribution"
     assert refused.served.version == 1 and float(refused.observed["pixels.strangeness"]) > 1
     assert "triage.score" not in refused.observed
     anything = config.model_copy(update={"serve": config.serve.model_copy(update={"gate": False})})
-    assert isinstance(ask(model(anything), stranger), Scored)
+    assert isinstance(ask(model(anything), stranger), ScoreResult)
 
 
 def image_of(grey: preprocess.Grey) -> bytes:
@@ -130,7 +130,7 @@ def test_an_unknown_version_leaves_the_old_one(config: Config) -> None:
 
 def test_without_a_model_it_is_not_healthy(config: Config) -> None:
     with pytest.raises(RuntimeError, match="no model is loaded"):
-        Model(config).check_health()
+        ModelDeployment(config).check_health()
 
 
 def test_the_drift_reference_comes_by_itself(config: Config) -> None:
@@ -142,7 +142,7 @@ def test_the_drift_reference_comes_by_itself(config: Config) -> None:
 
 def test_a_batch_of_two_versions_is_answered_by_each(config: Config) -> None:
     registry = Registry(config.tracking, Lake(config.lake))
-    first, second = (loaded(registry.load(one), Runtime(), "cpu", 1) for one in ("1", "2"))
+    first, second = (load_model(registry.load(one), Runtime(), "cpu", 1) for one in ("1", "2"))
     batch = [
         (one, preprocess.load(image(number), one.size))
         for number, one in enumerate([first, second, second, first, first])
@@ -158,9 +158,9 @@ def test_a_batch_of_two_versions_is_answered_by_each(config: Config) -> None:
     [(None, "fp32"), (EFFECT, "bf16"), (EFFECT.model_copy(update={"auroc": 0.8}), "fp32")],
     ids=["unseen", "harmless", "harmful"],
 )
-def test_a_precision_must_have_been_seen_on_val(config: Config, effect: Effect | None, precision: str) -> None:
+def test_a_precision_must_have_been_seen_on_val(config: Config, effect: RuntimeEffect | None, precision: str) -> None:
     registry, wanted = Registry(config.tracking, Lake(config.lake)), Runtime("torch", "bf16")
     version = 1 if effect is None else 2
     if effect is not None:
         registry.note_runtime(version, wanted, effect)
-    assert permitted(wanted, config.runtime, registry, version).precision == precision
+    assert check_runtime_allowed(wanted, config.runtime, registry, version).precision == precision

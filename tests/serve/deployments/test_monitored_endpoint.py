@@ -21,7 +21,7 @@ from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
 from chestai.model.registry import Registry
 from chestai.monitoring import features
-from chestai.monitoring.drift import FEWEST, Reference
+from chestai.monitoring.drift import FEWEST, DriftReference
 from pipelines.training.register import register
 from serve.deployments.app import APPLICATION, deploy, stop
 from tests.serve.support.forgery import encoded, films
@@ -42,7 +42,7 @@ def watched() -> Bundle:
     probabilities = bundle.predict(squares).probabilities
     inputs = {**features.of_pixels(squares), **features.of_outcomes([True] * len(squares))}
     scores = features.of_scores(probabilities, bundle.card.findings, bundle.triage)
-    return replace(bundle, drift=Reference.of({**inputs, **scores}))
+    return replace(bundle, drift=DriftReference.of({**inputs, **scores}))
 
 
 @pytest.fixture(scope="module")

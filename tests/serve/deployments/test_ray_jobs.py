@@ -30,7 +30,16 @@ from serve.deployments.ray_jobs import LOST
 from tests.pipelines.scoring.folder import assert_as_told_by
 from tests.support.models import image, make_bundle
 from tests.support.pngs import marked
-from tests.support.processes import MARK, environment, family, free_port, job_server, start, until_up, wait_until
+from tests.support.processes import (
+    MARK,
+    environment,
+    free_port,
+    job_server,
+    marked_processes,
+    start,
+    until_up,
+    wait_until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +79,7 @@ class Site:
 
     def runs(self) -> list[psutil.Process]:
         """The processes of jobs."""
-        return [one for one in family(self.env[MARK]) if "pipelines.score" in " ".join(one.cmdline())]
+        return [one for one in marked_processes(self.env[MARK]) if "pipelines.score" in " ".join(one.cmdline())]
 
 
 def registered(folder: Path) -> tuple[Config, Bundle]:
@@ -209,4 +218,4 @@ def test_a_laptop_has_a_job_server_of_its_own(tmp_path: Path) -> None:
         site.until(last, "running", "failed")
         site.process.send_signal(signal.SIGINT)
         site.process.communicate(timeout=60)
-        wait_until(lambda: not family(env[MARK]), 60, "ending")
+        wait_until(lambda: not marked_processes(env[MARK]), 60, "ending")

@@ -21,7 +21,7 @@ from pipelines.training.register import register
 from serve.db.database import Database, url_of
 from serve.db.models import ShadowRow
 from serve.deployments.app import deploy, stop
-from serve.inference.rollout import part_of
+from serve.inference.rollout import rollout_fraction
 from tests.serve.support.patience import until
 from tests.serve.support.prometheus import parsed
 from tests.serve.support.service import Service, fill
@@ -76,7 +76,7 @@ def test_canary_and_shadow_beside_the_champion(service: Service) -> None:
     """One story, for each part needs what came before."""
     answers = send(service, IMAGES)
     versions = {one["image_id"]: one["model"]["version"] for one in answers}
-    assert versions == {image_id: 2 if part_of(image_id) < SHARE else 1 for image_id in versions}
+    assert versions == {image_id: 2 if rollout_fraction(image_id) < SHARE else 1 for image_id in versions}
     assert set(versions.values()) == {1, 2}
     bundles = {
         version: Registry(service.config.tracking, Lake(service.config.lake)).load(str(version)).bundle
@@ -125,7 +125,7 @@ def test_without_canary_and_shadow_the_champion_answers(service: Service) -> Non
     for name in ("canary", "shadow"):
         os.kill(pid_of(name), signal.SIGKILL)
     answers = send(service, IMAGES)
-    canaries = [one for one in answers if part_of(one["image_id"]) < SHARE]
+    canaries = [one for one in answers if rollout_fraction(one["image_id"]) < SHARE]
     assert {one["model"]["version"] for one in answers} <= {1, 2} and len(canaries) > 0
 
 

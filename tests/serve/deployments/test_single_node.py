@@ -19,8 +19,8 @@ import pytest
 from chestai.config import load as conf
 from chestai.config.schema import Config
 from chestai.model.bundle import Bundle
-from serve.deployments.preflight import listenable
-from serve.deployments.single_node import alone
+from serve.deployments.preflight import check_port_free
+from serve.deployments.single_node import needs_one_replica
 from serve.deployments.tls import PASSWORD
 from tests.serve.support.certificates import certify, changed
 from tests.serve.support.service import Service
@@ -57,7 +57,7 @@ class Command:
 @pytest.fixture
 def served(champion: tuple[Config, Bundle], tmp_path: Path) -> Iterator[Command]:
     """Over https, with a locked key file."""
-    tls, port, said = certify(tmp_path, "alone", "open sesame"), listenable("127.0.0.1", 0), tmp_path / "said"
+    tls, port, said = certify(tmp_path, "alone", "open sesame"), check_port_free("127.0.0.1", 0), tmp_path / "said"
     words = ["cluster=laptop", f"lake={champion[0].lake}", f"serve.port={port}"]
     words += [f"serve.tls.certificate={tls.certificate}", f"serve.tls.key={tls.key}", "auth.requests_per_minute=null"]
     words += [f"state.url=sqlite:///{tmp_path / 'state.db'}"]
@@ -86,11 +86,11 @@ def test_one_replica_on_a_ray_of_its_own_is_alone(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     single = changed(config, serve=changed(config.serve, max_replicas=1))
-    assert alone(single)
-    assert not alone(changed(config, serve=changed(config.serve, max_replicas=2)))
-    assert not alone(changed(single, cluster=changed(single.cluster, address="auto")))
+    assert needs_one_replica(single)
+    assert not needs_one_replica(changed(config, serve=changed(config.serve, max_replicas=2)))
+    assert not needs_one_replica(changed(single, cluster=changed(single.cluster, address="auto")))
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert not alone(single)
+    assert not needs_one_replica(single)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from serve.db.database import Database, url_of
 from serve.db.records import record_prediction, study
 from serve.deployments.app import deploy, stop
 from serve.deployments.tls import PASSWORD, check_exposure, options, warning
-from serve.storage.image_store import Kept
+from serve.storage.image_store import ImageStore
 from tests.serve.support.certificates import certify, changed
 from tests.serve.support.samples import image as old_image
 from tests.serve.support.samples import prediction, sha
@@ -38,7 +38,7 @@ def secured(ray_cluster: None, champion: tuple[Config, Bundle], tls: Tls) -> Ite
         serve=changed(config.serve, tls=tls, max_replicas=1),
         state=changed(config.state, keep_images=True, retention_days=1.0),
     )
-    database, kept = Database(url_of(config)), Kept(Lake(config.lake))
+    database, kept = Database(url_of(config)), ImageStore(Lake(config.lake))
     database.migrate()
     with database.writing() as session:
         record_prediction(session, old_image("old", uri=kept.keep(sha("old"), b"old")), prediction("old"))
@@ -76,7 +76,7 @@ def test_its_processes_keep_and_purge(secured: tuple[str, str, Config], tls: Tls
         image_id = client.post("/infer", content=image(2)).json()["image_id"]
         shown = client.get(f"/images/{image_id}/heatmap", params={"label": "Mass"})
         assert shown.status_code == 200 and shown.headers["content-type"] == "image/png"
-    kept = Kept(Lake(config.lake))
+    kept = ImageStore(Lake(config.lake))
     assert kept.read(image_id) == image(2) and not Path(kept.uri(sha("old"))).exists()
     database = Database(url_of(config))
     with database.reading() as session:

@@ -13,27 +13,27 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from chestai.imaging.preprocess import Grey
-from chestai.monitoring.ood_detector import Refusal
-from serve.api.app import application
+from chestai.monitoring.ood_detector import OodReason
+from serve.api.app import create_app
 from serve.api.services import Services
 from serve.db.models import ShadowRow
-from serve.db.records import Shadowed
+from serve.db.records import ShadowPrediction
 from serve.inference import rollout
-from serve.inference.predictor import Scored, Strange, Unlike
-from serve.inference.rollout import MOST, Canary, Compared, Shadow, part_of
-from serve.problems import Refused, overloaded
-from serve.schemas import Served, ServedCard, Triage
+from serve.inference.predictor import OodError, OodRejection, ScoreResult
+from serve.inference.rollout import MOST, Canary, Shadow, ShadowComparison, rollout_fraction
+from serve.problems import ApiError, overloaded
+from serve.schemas import ModelCard, ModelInfo, Triage
 from tests.serve.support.forgery import encoded, films
 from tests.serve.support.local import local_app
 from tests.serve.support.samples import sha
 
 GREY: Grey = np.zeros((8, 8), np.uint8)
-SERVED = Served(name="chestai", version=2, snapshot="snap-1", synthetic=True, runtime="torch fp32")
+SERVED = ModelInfo(name="chestai", version=2, snapshot="snap-1", synthetic=True, runtime="torch fp32")
 IDS = [sha(number) for number in range(2000)]
 
 
-def scored(version: int = 2, score: float = 0.3) -> Scored:
-    return Scored(
+def scored(version: int = 2, score: float = 0.3) -> ScoreResult:
+    return ScoreResult(
         served=SERVED.model_copy(update={"version": version}),
         probabilities={"Mass": score},
         thresholds={"Mass": None},
@@ -46,10 +46,10 @@ def scored(version: int = 2, score: float = 0.3) -> Scored:
 class Fake:
     """Answers, raises or hangs."""
 
-    def __init__(self, answer: Scored | Exception | None) -> None:
+    def __init__(self, answer: ScoreResult | Exception | None) -> None:
         self.answer, self.asked = answer, 0
 
-    async def score(self, grey: Grey) -> Scored:
+    async def score(self, grey: Grey) -> ScoreResult:
         self.asked += 1
         if self.answer is None:
             await asyncio.Event().wait()
@@ -58,15 +58,15 @@ class Fake:
         assert self.answer is not None
         return self.answer
 
-    async def card(self) -> ServedCard:
+    async def card(self) -> ModelCard:
         raise NotImplementedError
 
-    async def served(self) -> Served:
+    async def served(self) -> ModelInfo:
         return SERVED
 
 
-def unlike() -> Unlike:
-    return Unlike(Strange(Refusal("out_of_distribution", "strange"), SERVED, {}))
+def unlike() -> OodError:
+    return OodError(OodRejection(OodReason("out_of_distribution", "strange"), SERVED, {}))
 
 
 def canary(fake: Fake, share: float = 0.2, deadline_s: float = 60.0) -> tuple[Canary, Counter[str]]:
@@ -74,13 +74,13 @@ def canary(fake: Fake, share: float = 0.2, deadline_s: float = 60.0) -> tuple[Ca
     return Canary(fake, share, deadline_s, lambda outcome: counted.update([outcome])), counted
 
 
-def asked(one: Canary, image_id: str) -> Scored | None:
+def asked(one: Canary, image_id: str) -> ScoreResult | None:
     return asyncio.run(one.score(image_id, GREY))
 
 
 def test_an_image_lies_where_it_lies() -> None:
-    parts = np.array([part_of(one) for one in IDS])
-    assert [part_of(one) for one in IDS] == parts.tolist() and 0 <= parts.min() < parts.max() < 1
+    parts = np.array([rollout_fraction(one) for one in IDS])
+    assert [rollout_fraction(one) for one in IDS] == parts.tolist() and 0 <= parts.min() < parts.max() < 1
     counts, _ = np.histogram(parts, 10, (0, 1))
     assert counts.min() > 150 and counts.max() < 250
 
@@ -111,7 +111,7 @@ def test_a_canary_that_does_not_answer_leaves_it_to_the_champion(
 def test_what_the_canary_refuses_is_refused() -> None:
     one, counted = canary(Fake(unlike()), 1.0)
     for image_id in IDS[:2]:
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(ApiError) as refused:
             asked(one, image_id)
         assert refused.value.problem.code == "out_of_distribution"
     assert counted == {"answered": 2}, "it goes on being asked"
@@ -121,17 +121,17 @@ class Kept:
     """A shadow, what it kept and what it told."""
 
     def __init__(self, fake: Fake, deadline_s: float = 60.0) -> None:
-        self.kept, self.told = list[Shadowed](), list[Compared]()
+        self.kept, self.told = list[ShadowPrediction](), list[ShadowComparison]()
         self.shadow = Shadow(fake, deadline_s, self._keep, self.told.append)
         self.refuses = False
 
-    def _keep(self, shadowed: Shadowed) -> None:
+    def _keep(self, shadowed: ShadowPrediction) -> None:
         assert threading.current_thread() is not threading.main_thread(), "it may block"
         if self.refuses:
             raise OSError("no space left")
         self.kept.append(shadowed)
 
-    def follow(self, *answers: Scored) -> None:
+    def follow(self, *answers: ScoreResult) -> None:
         """Until nothing is under way any more."""
 
         async def following() -> None:
@@ -152,8 +152,8 @@ def test_the_shadow_keeps_what_it_would_have_said() -> None:
     ]
     assert (one.kept[0].score, one.kept[0].bucket, one.kept[0].probabilities) == (0.625, "soon", {"Mass": 0.625})
     assert one.told == [
-        Compared("scored", True, 0.125),
-        Compared("scored", False, 0.5),
+        ShadowComparison("scored", True, 0.125),
+        ShadowComparison("scored", False, 0.5),
     ]
 
 
@@ -165,25 +165,25 @@ def test_the_shadow_keeps_what_it_would_have_said() -> None:
 def test_what_goes_wrong_in_the_shadow_is_counted(answer: Exception | None, outcome: str) -> None:
     one = Kept(Fake(answer), deadline_s=0.02)
     one.follow(scored(1))
-    assert one.told == [Compared(outcome)] and one.kept == []
+    assert one.told == [ShadowComparison(outcome)] and one.kept == []
 
 
 def test_a_shadow_that_cannot_be_kept_has_failed() -> None:
     one = Kept(Fake(scored()))
     one.refuses = True
     one.follow(replace(scored(1)))
-    assert one.told == [Compared("failed")]
+    assert one.told == [ShadowComparison("failed")]
 
 
 def test_a_shadow_that_falls_behind_is_left_out() -> None:
-    told, hanging = list[Compared](), Fake(None)
+    told, hanging = list[ShadowComparison](), Fake(None)
     shadow = Shadow(hanging, 60.0, lambda shadowed: None, told.append)
 
     async def follow() -> None:
         for image_id in IDS[: MOST + 5]:
             shadow.follow(image_id, GREY, scored(1))
         await asyncio.sleep(0)
-        assert hanging.asked == MOST == rollout.MOST and told == [Compared("skipped")] * 5
+        assert hanging.asked == MOST == rollout.MOST and told == [ShadowComparison("skipped")] * 5
         for task in shadow._tasks:
             task.cancel()
 
@@ -192,9 +192,9 @@ def test_a_shadow_that_falls_behind_is_left_out() -> None:
 
 def test_over_the_application_both_see_what_was_asked(tmp_path: Path) -> None:
     services: Services = local_app(tmp_path, False).state.services
-    told = list[Compared]()
+    told = list[ShadowComparison]()
     mine, other = Fake(scored(2, 0.75)), Fake(scored(3, 0.25))
-    app = application(
+    app = create_app(
         replace(
             services,
             canary=Canary(mine, 1.0, 60.0, services.notices.canary),
@@ -208,7 +208,7 @@ def test_over_the_application_both_see_what_was_asked(tmp_path: Path) -> None:
         end = time.monotonic() + 30
         while not told and time.monotonic() < end:
             client.get("/health/live")
-        assert told == [Compared("scored", False, 0.5)] and (mine.asked, other.asked) == (1, 1)
+        assert told == [ShadowComparison("scored", False, 0.5)] and (mine.asked, other.asked) == (1, 1)
         assert [one["model_version"] for one in client.get("/studies").json()["studies"]] == [2]
         assert 'chestai_canary_images_total{outcome="answered"} 1.0' in client.get("/metrics").text
     with services.store.database.reading() as session:

@@ -10,16 +10,16 @@ from chestai.clock import now
 from chestai.config import load as conf
 from chestai.config.schema import Alert
 from chestai.errors import UserError
-from chestai.monitoring.drift import Feature, Report, Verdict
+from chestai.monitoring.drift import DriftResult, FeatureDrift, Verdict
 from chestai.notice import RESEARCH_USE
 from serve.monitoring.alerts import Alerts, check_webhook
-from serve.monitoring.collector import Drift
+from serve.monitoring.collector import VersionDrift
 from tests.serve.support.webhook import TOKEN, listening
 
 
-def drift(verdict: Verdict, total: int = 100, version: int = 1) -> Drift:
-    features = (Feature("pixels.mean", 0.4, 0.2, verdict, 100), Feature("view", 0.01, None, "stable", 100))
-    return Drift(version, Report(features, verdict), None, 100, total, 500, now())
+def drift(verdict: Verdict, total: int = 100, version: int = 1) -> VersionDrift:
+    features = (FeatureDrift("pixels.mean", 0.4, 0.2, verdict, 100), FeatureDrift("view", 0.01, None, "stable", 100))
+    return VersionDrift(version, DriftResult(features, verdict), None, 100, total, 500, now())
 
 
 def alerts(url: str | None, minutes: float = 60.0, verdict: str = "drifted") -> tuple[Alerts, Counter[str]]:

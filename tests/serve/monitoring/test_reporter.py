@@ -11,17 +11,17 @@ from fastapi.testclient import TestClient
 from starlette.types import Message
 
 from serve.api.services import Services
-from serve.db.outbox import Counts
+from serve.db.outbox import OutboxCounts
 from serve.monitoring import reporter
-from serve.monitoring.collector import Drift, Watching
-from serve.monitoring.events import Asked, Told
-from serve.monitoring.reporter import Notices
-from serve.problems import Refused
+from serve.monitoring.collector import EventCollector, VersionDrift
+from serve.monitoring.events import EventBatch, RequestEvent
+from serve.monitoring.reporter import EventReporter
+from serve.problems import ApiError
 from tests.serve.support.forgery import encoded, films
 from tests.serve.support.local import LocalWatch, ask, form, local_app
 from tests.serve.support.prometheus import parsed
 
-STATE = Counts(0, 0, 0, 0, 0, 0)
+STATE = OutboxCounts(0, 0, 0, 0, 0, 0)
 FILM = encoded(films()[0])
 
 
@@ -29,29 +29,29 @@ class Away:
     """A watch that can be away, and may lose its answer after it heard."""
 
     def __init__(self) -> None:
-        self.away, self.deaf, self.heard = False, True, list[Told]()
+        self.away, self.deaf, self.heard = False, True, list[EventBatch]()
 
-    async def tell(self, told: Told) -> None:
+    async def tell(self, told: EventBatch) -> None:
         if not (self.away and self.deaf):
             self.heard.append(told)
         if self.away:
-            raise Refused(503, "watch_unavailable", "away")
+            raise ApiError(503, "watch_unavailable", "away")
 
     async def metrics(self) -> bytes:
-        raise Refused(503, "watch_unavailable", "away")
+        raise ApiError(503, "watch_unavailable", "away")
 
-    async def drift(self, version: int) -> Drift:
-        raise Refused(503, "watch_unavailable", "away")
-
-
-def asked(number: int) -> Asked:
-    return Asked(f"/{number}", "2xx", 0.1)
+    async def drift(self, version: int) -> VersionDrift:
+        raise ApiError(503, "watch_unavailable", "away")
 
 
-def flushed(notices: Notices) -> bool:
+def asked(number: int) -> RequestEvent:
+    return RequestEvent(f"/{number}", "2xx", 0.1)
+
+
+def flushed(notices: EventReporter) -> bool:
     try:
         asyncio.run(notices.flush())
-    except Refused:
+    except ApiError:
         return False
     return True
 
@@ -59,7 +59,7 @@ def flushed(notices: Notices) -> bool:
 @pytest.mark.parametrize("deaf", [True, False])
 def test_what_a_watch_that_was_away_missed_is_told_later_in_order(deaf: bool) -> None:
     watch = Away()
-    notices = Notices(watch, lambda: STATE)
+    notices = EventReporter(watch, lambda: STATE)
     watch.away, watch.deaf = True, deaf
     for number in range(3):
         notices.request(asked(number))
@@ -75,10 +75,10 @@ def test_what_a_watch_that_was_away_missed_is_told_later_in_order(deaf: bool) ->
 def test_too_much_is_counted_and_the_newest_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reporter, "MOST", 5)
     watch = Away()
-    notices = Notices(watch, lambda: STATE)
+    notices = EventReporter(watch, lambda: STATE)
     for number in range(12):
         notices.request(asked(number))
-        notices.refused(Refused(422, "truncated", "cut"))
+        notices.refused(ApiError(422, "truncated", "cut"))
     assert flushed(notices)
     (told,) = watch.heard
     assert [one.route for one in told.requests] == [f"/{number}" for number in range(7, 12)]
@@ -88,7 +88,7 @@ def test_too_much_is_counted_and_the_newest_kept(monkeypatch: pytest.MonkeyPatch
 def test_it_tells_by_itself_and_what_is_left_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reporter, "EVERY_S", 0.01)
     watch = Away()
-    notices = Notices(watch, lambda: STATE)
+    notices = EventReporter(watch, lambda: STATE)
 
     async def while_it_tells() -> None:
         async with notices.told():
@@ -193,5 +193,5 @@ def test_without_a_watch_requests_go_on(tmp_path: Path) -> None:
             answer = client.get(path)
             assert answer.status_code == 503 and answer.json()["code"] == "watch_unavailable"
             assert answer.headers["retry-after"]
-        services.notices._watch = LocalWatch(Watching(lambda _: None))
+        services.notices._watch = LocalWatch(EventCollector(lambda _: None))
         assert client.get("/drift_report").json()["window"]["images"] == 0, "told to the other watch"

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chestai.errors import UserError
-from serve.problems import Refused
-from serve.storage.allowed_prefixes import allowed, check
+from serve.problems import ApiError
+from serve.storage.allowed_prefixes import check_prefixes, resolve_allowed
 
 BUCKETS = ("s3://xray/incoming", "s3://whole")
 
@@ -28,8 +28,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def refused(uri: str, *prefixes: str) -> str:
-    with pytest.raises(Refused) as caught:
-        allowed(uri, prefixes)
+    with pytest.raises(ApiError) as caught:
+        resolve_allowed(uri, prefixes)
     assert (caught.value.problem.status, caught.value.problem.code) == (403, "prefix_not_allowed"), uri
     return caught.value.problem.detail
 
@@ -46,10 +46,10 @@ def test_what_lies_below_a_prefix_is_told_in_one_way(root: Path) -> None:
         ("in/2024", "a/2024"),
         ("ab/../a/2024", "a/2024"),
     ):
-        assert allowed(f"{root}/{named}", [*BUCKETS, inside]) == str(root / meant), named
-    assert allowed(f"{root}/in/2024", [str(root / "in")]) == f"{inside}/2024", "a prefix may be a link itself"
+        assert resolve_allowed(f"{root}/{named}", [*BUCKETS, inside]) == str(root / meant), named
+    assert resolve_allowed(f"{root}/in/2024", [str(root / "in")]) == f"{inside}/2024", "a prefix may be a link itself"
     for uri in ("s3://xray/incoming", "s3://xray/incoming/a b/é.dcm", "s3://whole", "s3://whole/x"):
-        assert allowed(uri, BUCKETS) == uri == allowed(uri + "/", BUCKETS)
+        assert resolve_allowed(uri, BUCKETS) == uri == resolve_allowed(uri + "/", BUCKETS)
 
 
 def test_nothing_else_is_allowed(root: Path) -> None:
@@ -129,16 +129,16 @@ def test_without_prefixes_nothing_is_allowed(root: Path) -> None:
 def test_no_way_of_writing_leads_out(rest: str) -> None:
     for prefix in ("/data/a", "s3://xray/a"):
         try:
-            place = allowed(f"{prefix}{rest}", [prefix])
-        except Refused:
+            place = resolve_allowed(f"{prefix}{rest}", [prefix])
+        except ApiError:
             continue
         assert place == prefix or place.startswith(f"{prefix}/")
         assert not {"..", ".", ""} & set(place.removeprefix("s3://").removeprefix("/").split("/"))
-        assert allowed(place, [prefix]) == place
+        assert resolve_allowed(place, [prefix]) == place
 
 
 def test_a_prefix_that_could_never_fit_is_a_mistake() -> None:
-    check(["/data/incoming", "s3://xray", "s3://xray/incoming/"])
+    check_prefixes(["/data/incoming", "s3://xray", "s3://xray/incoming/"])
     for wrong in ("data/incoming", "gs://xray", "s3://xray/../y", "s3://", ""):
         with pytest.raises(UserError, match=r"serve\.prefixes"):
-            check([wrong])
+            check_prefixes([wrong])

@@ -17,7 +17,7 @@ from chestai.lake.lake import Lake
 from serve.api import recorder
 from serve.api.services import Services
 from serve.db.models import ImageRow
-from serve.storage.image_store import Kept
+from serve.storage.image_store import ImageStore
 from tests.serve.support.hostile import PHOTO, WHOLE
 from tests.serve.support.kept import fill, kept_files
 from tests.serve.support.local import Reply, ask, local_app
@@ -133,7 +133,7 @@ def test_a_store_that_hangs_holds_up_no_answer(app: FastAPI, monkeypatch: pytest
 
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = Kept(Lake(str(tmp_path / "lake")))
+    kept = ImageStore(Lake(str(tmp_path / "lake")))
 
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
@@ -181,7 +181,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
 
 
 def test_an_object_store_keeps_them_too(s3: S3) -> None:
-    kept = Kept(Lake("s3://bucket/some/lake"))
+    kept = ImageStore(Lake("s3://bucket/some/lake"))
     uri = kept.keep(IMAGE, WHOLE)
     assert uri == f"s3://bucket/some/lake/kept/{IMAGE[:2]}/{IMAGE}" and kept.read(IMAGE) == WHOLE
     with s3.recorded() as requests:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from serve.problems import Refused
+from serve.problems import ApiError
 from serve.storage import uri_reader
-from serve.storage.allowed_prefixes import allowed
+from serve.storage.allowed_prefixes import resolve_allowed
 from serve.storage.uri_reader import fetch
 from tests.serve.support.hostile import WHOLE
 
@@ -21,7 +21,7 @@ def test_a_file_of_another_owner_is_unknown(tmp_path: Path) -> None:
     file.chmod(0)
     if os.access(file, os.R_OK):
         pytest.skip("root reads everything")
-    with pytest.raises(Refused, match="no file that can be read"):
+    with pytest.raises(ApiError, match="no file that can be read"):
         fetch(str(file), [str(tmp_path)], LIMIT)
 
 
@@ -36,7 +36,7 @@ def test_a_file_that_grows_meanwhile_is_not_taken(tmp_path: Path, monkeypatch: p
         file.write_bytes(bytes(LIMIT * 8))
 
     monkeypatch.setattr(uri_reader, "_check", checked)
-    with pytest.raises(Refused) as told:
+    with pytest.raises(ApiError) as told:
         fetch(str(file), [str(tmp_path)], LIMIT)
     assert told.value.problem.code == "upload_too_large"
     assert sizes == [1, LIMIT + 1], "a byte more than is allowed, and no more, is read"
@@ -54,7 +54,7 @@ def test_a_link_that_comes_in_between_is_not_followed(
     (root / "a" / "film.png").write_bytes(WHOLE)
 
     def looked(uri: str, prefixes: list[str]) -> str:
-        canonical = allowed(uri, prefixes)
+        canonical = resolve_allowed(uri, prefixes)
         if where == "file":
             (root / "a" / "film.png").unlink()
             (root / "a" / "film.png").symlink_to(tmp_path / "shut" / "film.png")
@@ -63,8 +63,8 @@ def test_a_link_that_comes_in_between_is_not_followed(
             (root / "a").symlink_to(tmp_path / "shut")
         return canonical
 
-    monkeypatch.setattr(uri_reader, "allowed", looked)
-    with pytest.raises(Refused) as told:
+    monkeypatch.setattr(uri_reader, "resolve_allowed", looked)
+    with pytest.raises(ApiError) as told:
         fetch(str(root / "a" / "film.png"), [str(root)], LIMIT)
     assert told.value.problem.code == "unknown_uri"
 
@@ -90,7 +90,7 @@ def test_under_a_race_nothing_from_outside_is_read(tmp_path: Path) -> None:
         for _ in range(3000):
             try:
                 seen.add(fetch(str(root / "film"), [str(root)], LIMIT)[1])
-            except Refused as error:
+            except ApiError as error:
                 seen.add(error.problem.code.encode())
     finally:
         ended.set()
@@ -106,7 +106,7 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
     for name in ("film.png", "missing.png", "pipe", "no/such/folder.png", "huge.png", "film.png/x") * 5:
         try:
             fetch(f"{tmp_path}/{name}", [str(tmp_path)], LIMIT)
-        except Refused:
+        except ApiError:
             continue
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -116,11 +116,11 @@ def test_prefixes_may_be_links_and_end_as_they_like(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("open")
     wanted = f"{tmp_path}/open/film.png"
     for prefix in (f"{tmp_path}/link", f"{tmp_path}/link/", f"{tmp_path}/open/", "/"):
-        assert allowed(f"{tmp_path}/link/film.png", [prefix]) == allowed(wanted, [prefix]) == wanted
+        assert resolve_allowed(f"{tmp_path}/link/film.png", [prefix]) == resolve_allowed(wanted, [prefix]) == wanted
     assert (
-        allowed("s3://bkt/in/x.png", ["s3://bkt/in/"])
-        == allowed("s3://bkt/in/x.png", ["s3://bkt"])
+        resolve_allowed("s3://bkt/in/x.png", ["s3://bkt/in/"])
+        == resolve_allowed("s3://bkt/in/x.png", ["s3://bkt"])
         == "s3://bkt/in/x.png"
     )
-    with pytest.raises(Refused):
-        allowed(wanted, [])
+    with pytest.raises(ApiError):
+        resolve_allowed(wanted, [])

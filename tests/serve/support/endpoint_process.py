@@ -11,16 +11,16 @@ from chestai.config import load as conf
 from chestai.lake.lake import Lake
 from chestai.model.registry import Registry
 from chestai.model.runtimes import Runtime
-from serve.api.app import application
+from serve.api.app import create_app
 from serve.api.services import Services
-from serve.deployments.ray_jobs import Jobs
-from serve.inference.predictor import loaded
-from serve.monitoring.collector import Watching
+from serve.deployments.ray_jobs import RayJobs
+from serve.inference.predictor import load_model
+from serve.monitoring.collector import EventCollector
 from tests.serve.support.local import Local, LocalWatch
 
 if __name__ == "__main__":
     config = conf.load(sys.argv[1:])
-    version = loaded(Registry(config.tracking, Lake(config.lake)).load("champion"), Runtime(), "cpu", threads=1)
-    watch = LocalWatch(Watching(lambda _: None))
-    services = Services.of(config, Local(version), watch, Jobs(config))
-    uvicorn.run(application(services), host=config.serve.host, port=config.serve.port, log_level="warning")
+    version = load_model(Registry(config.tracking, Lake(config.lake)).load("champion"), Runtime(), "cpu", threads=1)
+    watch = LocalWatch(EventCollector(lambda _: None))
+    services = Services.of(config, Local(version), watch, RayJobs(config))
+    uvicorn.run(create_app(services), host=config.serve.host, port=config.serve.port, log_level="warning")

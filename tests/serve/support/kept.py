@@ -4,7 +4,7 @@ from pathlib import Path
 
 from serve.db.database import Database
 from serve.db.records import record_prediction
-from serve.storage.image_store import Kept
+from serve.storage.image_store import ImageStore
 from tests.serve.support.samples import image, prediction, sha
 
 
@@ -12,7 +12,7 @@ def kept_files(folder: Path) -> list[Path]:
     return sorted(one for one in (folder / "lake" / "kept").rglob("*") if one.is_file())
 
 
-def fill(database: Database, kept: Kept, folder: Path) -> Path:
+def fill(database: Database, kept: ImageStore, folder: Path) -> Path:
     """Two old images and a young one that are kept, and an old one that was named by its URI, which is returned."""
     given = folder / "archive.png"
     given.write_bytes(b"given")

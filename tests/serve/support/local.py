@@ -19,16 +19,16 @@ from chestai.imaging import preprocess
 from chestai.imaging.preprocess import Grey
 from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
-from chestai.model.registry import Registered
+from chestai.model.registry import RegisteredModel
 from chestai.model.runtimes import Runtime
-from chestai.monitoring.ood_detector import Intake
-from serve.api.app import application
+from chestai.monitoring.ood_detector import OodDetector
+from serve.api.app import create_app
 from serve.api.services import Services
-from serve.inference.batch_jobs import Standing, Unavailable, Work
-from serve.inference.predictor import Loaded, Scored, Strange, Unlike, loaded
-from serve.monitoring.collector import Drift, Watching
-from serve.monitoring.events import Told
-from serve.schemas import Served, ServedCard
+from serve.inference.batch_jobs import JobProgress, JobRequest, JobServerUnavailable
+from serve.inference.predictor import LoadedModel, OodError, OodRejection, ScoreResult, load_model
+from serve.monitoring.collector import EventCollector, VersionDrift
+from serve.monitoring.events import EventBatch
+from serve.schemas import ModelCard, ModelInfo
 from tests.serve.support.forgery import films
 from tests.serve.support.service import fill
 from tests.support.models import SIZE, make_bundle
@@ -37,23 +37,23 @@ from tests.support.models import SIZE, make_bundle
 class Local:
     """A version that answers in this process, behind the input gate of its bundle."""
 
-    def __init__(self, version: Loaded) -> None:
+    def __init__(self, version: LoadedModel) -> None:
         self.version = version
 
-    async def score(self, grey: Grey) -> Scored:
+    async def score(self, grey: Grey) -> ScoreResult:
         return await asyncio.to_thread(self._score, grey)
 
-    async def card(self) -> ServedCard:
+    async def card(self) -> ModelCard:
         return self.version.card
 
-    async def served(self) -> Served:
+    async def served(self) -> ModelInfo:
         return self.version.served
 
-    def _score(self, grey: Grey) -> Scored:
+    def _score(self, grey: Grey) -> ScoreResult:
         square = preprocess.resize(grey, self.version.size)
         observed, refusal = self.version.look(square)
         if refusal is not None:
-            raise Unlike(Strange(refusal, self.version.served, observed))
+            raise OodError(OodRejection(refusal, self.version.served, observed))
         answer = self.version.score([square])[0]
         return replace(answer, observed={**observed, **answer.observed})
 
@@ -61,16 +61,16 @@ class Local:
 class LocalWatch:
     """A watch in this process."""
 
-    def __init__(self, watching: Watching) -> None:
+    def __init__(self, watching: EventCollector) -> None:
         self.watching = watching
 
-    async def tell(self, told: Told) -> None:
+    async def tell(self, told: EventBatch) -> None:
         await asyncio.to_thread(self.watching.tell, told)
 
     async def metrics(self) -> bytes:
         return await asyncio.to_thread(self.watching.metrics)
 
-    async def drift(self, version: int) -> Drift:
+    async def drift(self, version: int) -> VersionDrift:
         return await asyncio.to_thread(self.watching.drift, version)
 
 
@@ -78,26 +78,26 @@ class Tray:
     """Jobs that are remembered, not done: one is done when it is asked for twice, unless it is held. See `Runner`."""
 
     def __init__(self) -> None:
-        self.works: dict[str, Work] = {}
+        self.works: dict[str, JobRequest] = {}
         self.asked: Counter[str] = Counter()
         self.held: set[str] = set()
         self.cancelled: set[str] = set()
         self.away = False
 
-    def submit(self, job_id: str, work: Work) -> None:
+    def submit(self, job_id: str, work: JobRequest) -> None:
         self._answers()
         self.works.setdefault(job_id, work)
 
-    def state(self, job_id: str) -> Standing:
+    def state(self, job_id: str) -> JobProgress:
         self._answers()
         if job_id in self.cancelled:
-            return Standing("cancelled", 3, 8)
+            return JobProgress("cancelled", 3, 8)
         if job_id not in self.works:
-            return Standing("failed", error="lost")
+            return JobProgress("failed", error="lost")
         self.asked[job_id] += 1
         if job_id in self.held or self.asked[job_id] == 1:
-            return Standing("running", 3, 8)
-        return Standing("done", 8, 8, {"csv": f"/lake/jobs/{job_id}/scores.csv", "table": "/lake/scores/1"})
+            return JobProgress("running", 3, 8)
+        return JobProgress("done", 8, 8, {"csv": f"/lake/jobs/{job_id}/scores.csv", "table": "/lake/scores/1"})
 
     def cancel(self, job_id: str) -> None:
         self._answers()
@@ -105,14 +105,14 @@ class Tray:
 
     def _answers(self) -> None:
         if self.away:
-            raise Unavailable("nobody listens")
+            raise JobServerUnavailable("nobody listens")
 
 
 @cache
 def gated() -> Bundle:
     """Random weights behind an input gate that was fitted on `films`."""
     seen = np.stack([preprocess.resize(film, SIZE) for film in films()])
-    return replace(make_bundle(), intake=Intake.fit(seen))
+    return replace(make_bundle(), intake=OodDetector.fit(seen))
 
 
 def local_app(folder: Path, gate: bool = True, *overrides: str) -> FastAPI:
@@ -121,9 +121,9 @@ def local_app(folder: Path, gate: bool = True, *overrides: str) -> FastAPI:
     config = conf.load([*words, *overrides])
     fill(Lake(config.lake), folder)
     bundle = gated() if gate else replace(gated(), intake=None)
-    version = loaded(Registered("chestai", 1, bundle), Runtime(), "cpu", threads=1)
-    watch = LocalWatch(Watching(lambda _: bundle.drift))
-    return application(Services.of(config, Local(version), watch, Tray() if config.serve.jobs else None))
+    version = load_model(RegisteredModel("chestai", 1, bundle), Runtime(), "cpu", threads=1)
+    watch = LocalWatch(EventCollector(lambda _: bundle.drift))
+    return create_app(Services.of(config, Local(version), watch, Tray() if config.serve.jobs else None))
 
 
 @dataclass(frozen=True)
