@@ -4,15 +4,18 @@ SERVE ?= 1
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-all lint format lock clean distclean
+.PHONY: demo test test-fast test-all lint format docs lock clean distclean
 
 demo: $(READY)  ## phantom corpus -> ETL -> training -> evaluation -> scores -> endpoint (SERVE=0: no endpoint at the end)
 	$(BIN)/python -m pipelines.run +experiment=demo $(if $(filter 0,$(SERVE)),serve.stay=false)
 
-test: $(READY)  ## the whole suite but the slow second tier
-	$(BIN)/python -m pytest -m "not slow"
+test: $(READY)  ## the whole suite but the slow second tier, in two processes
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup
 
-test-all: $(READY)
+test-fast: $(READY)  ## for the edit loop: no Ray, no Spark
+	$(BIN)/python -m pytest -m "not slow and not ray" -n 2 --dist loadgroup tests/chestai tests/test_architecture.py
+
+test-all: $(READY)  ## the slow tier too: faults, killed processes, clusters
 	$(BIN)/python -m pytest
 
 lint: $(READY)
@@ -24,12 +27,15 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(READY)  ## the documentation into site/; a dead link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 lock: $(READY)  ## after a change of dependencies in pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 		--group dev pyproject.toml -o requirements.lock
 
 clean:  ## what the demo made
-	rm -rf lake phantom
+	rm -rf lake phantom site
 
 distclean: clean
 	rm -rf .venv
