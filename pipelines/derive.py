@@ -46,12 +46,12 @@ def run(config: Config, screen: Screen) -> Summary:
         raise UserError(f"derive.prevalence.{unknown[0]}: {title} has no such finding")
     if snapshot.splits.get("val", {}).get("files", 0) == 0:
         raise UserError(f"snapshot {snapshot.snapshot_id} has no frontal val image with a file to calibrate on")
-    leakage.refuse_seen(bundle, title, lake, snapshot, ["val"])
+    leakage.check_leakage(bundle, title, lake, snapshot, ["val"])
     with ray_cluster(config.cluster):
         val = predict_labelled(bundle, lake, snapshot, ["val"], config.evaluate.batch_size, screen)
     bundle = recalibrate(bundle, val.logits, val.targets, settings.calibration, settings.prevalence)
     if settings.triage_goal is not None:
-        bundle = _tuned(config, bundle, val)
+        bundle = _tune_triage(config, bundle, val)
     bundle = with_scores(bundle, val.logits)
     tags = {"chestai.stage": "derive", "chestai.snapshot": snapshot.snapshot_id}
     registry.connect()
@@ -74,7 +74,7 @@ def run(config: Config, screen: Screen) -> Summary:
     return summary
 
 
-def _tuned(config: Config, bundle: Bundle, val: LabelledPredictions) -> Bundle:
+def _tune_triage(config: Config, bundle: Bundle, val: LabelledPredictions) -> Bundle:
     """The bundle with its triage rule tuned on val."""
     assert config.derive.triage_goal is not None
     probabilities = bundle.calibration.apply(val.logits)

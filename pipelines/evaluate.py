@@ -35,8 +35,8 @@ from pipelines.cluster import ray_cluster
 from pipelines.evaluation import leakage, report
 from pipelines.evaluation.external_predictions import read_predictions
 from pipelines.evaluation.measure import EvaluationInput, ProbeReports, measure_evidence
-from pipelines.evaluation.promotion import ChampionComparison, GateVerdict, compare_with_champion, decide
-from pipelines.evaluation.run_probes import probe_reports, run_probes
+from pipelines.evaluation.promotion import ChampionComparison, GateVerdict, apply_gate, compare_with_champion
+from pipelines.evaluation.run_probes import report_probes, run_probes
 
 CANDIDATE = "candidate"
 STAGES = ("train", "derive")  # whose runs register models
@@ -97,10 +97,10 @@ def _candidate(
         return Summary("evaluate", 0, "images", time.monotonic() - started, {**last["facts"], "headline": told})
     model = registry.load(str(version))
     evidence, rivals = _evidence(config, screen, lake, snapshot, model.bundle, [model], registry)
-    verdict = decide(config, registry, version, evidence, rivals)
-    made = report.files(evidence, verdict.checks)
-    page = report.save(lake, f"version-{version}-{evidence.data.split}", made)
-    report.log(registry, run_id, version, evidence, made)
+    verdict = apply_gate(config, registry, version, evidence, rivals)
+    made = report.render_files(evidence, verdict.checks)
+    page = report.save_files(lake, f"version-{version}-{evidence.data.split}", made)
+    report.log_to_mlflow(registry, run_id, version, evidence, made)
     summary = _summary(evidence, verdict, page, started)
     summary.facts["done"] = _done(config, snapshot, version, registry)
     return summary
@@ -122,15 +122,15 @@ def _registered(
     models = registry.load_all(config.evaluate.model)
     bundle = assemble([model.bundle for model in models], config.evaluate.tta)
     evidence, _ = _evidence(config, screen, lake, snapshot, bundle, models, None)
-    made = report.files(evidence)
+    made = report.render_files(evidence)
     alone = evidence.subject.version
     names = ["version", "+".join(str(model.version) for model in models), *config.evaluate.tta, evidence.data.split]
-    page = report.save(lake, "-".join(names), made)
+    page = report.save_files(lake, "-".join(names), made)
     if alone is not None:
         run_id = registry.connect().get_model_version(models[0].name, str(alone)).run_id
-        report.log(registry, str(run_id), alone, evidence, made)
+        report.log_to_mlflow(registry, str(run_id), alone, evidence, made)
     else:
-        report.log(registry, _new_run(registry, evidence.subject.title, snapshot), None, evidence, made)
+        report.log_to_mlflow(registry, _new_run(registry, evidence.subject.title, snapshot), None, evidence, made)
     return _summary(evidence, GateVerdict("measured, nothing changed", ()), page, started)
 
 
@@ -148,7 +148,7 @@ def _evidence(
     versions = "+".join(str(model.version) for model in models)
     title = " with ".join([f"{models[0].name} version {versions}", *filter(None, [", ".join(settings.tta)])])
     splits = sorted({split, "val"})
-    leakage.refuse_seen(bundle, title, lake, snapshot, splits)
+    leakage.check_leakage(bundle, title, lake, snapshot, splits)
     with ray_cluster(config.cluster):
         examined = run_probes(config, screen, lake, snapshot, bundle, split, ["val"])
         val, measured = examined.answers.of("val"), examined.answers.of(split)
@@ -159,7 +159,7 @@ def _evidence(
             rivals = compare_with_champion(
                 config, screen, lake, snapshot, gate, replace(models[0], bundle=bundle), measured
             )
-        probed = probe_reports(config, bundle, examined, measured, rivals.compared)
+        probed = report_probes(config, bundle, examined, measured, rivals.compared)
     card = bundle.card
     subject = EvaluatedModel(
         title=title,
@@ -208,9 +208,9 @@ def _outside(
     reason = "predictions from a file: there is no network to ask"
     probed = ProbeReports(None, None, None, None, dict.fromkeys(("localisation", "robustness", "latency"), reason))
     evidence = measure_evidence(config, snapshot, whole, probed, screen)
-    made = report.files(evidence)
-    page = report.save(lake, f"predictions-{Path(name).stem}-{split}", made)
-    report.log(registry, _new_run(registry, f"evaluate {name}", snapshot), None, evidence, made)
+    made = report.render_files(evidence)
+    page = report.save_files(lake, f"predictions-{Path(name).stem}-{split}", made)
+    report.log_to_mlflow(registry, _new_run(registry, f"evaluate {name}", snapshot), None, evidence, made)
     return _summary(evidence, GateVerdict("measured, nothing changed", ()), page, started)
 
 

@@ -25,8 +25,8 @@ def run(config: Config, screen: Screen) -> Summary:
         left, back = registry.rollback()
         facts = {"headline": f"champion is version {back} again, version {left} was rolled back"}
     else:
-        version, before = _asked(config), registry.champion()
-        _ask_gate(config, registry, version)
+        version, before = _parse_version(config), registry.champion()
+        _check_gate(config, registry, version)
         registry.promote(version)
         was = "there was none" if before is None else f"it was version {before}"
         facts = {"headline": f"champion is version {version}, {was}"}
@@ -35,14 +35,14 @@ def run(config: Config, screen: Screen) -> Summary:
     return summary
 
 
-def _asked(config: Config) -> int:
+def _parse_version(config: Config) -> int:
     which = config.promote.model
     if which is None or not which.isdigit():
         raise UserError("say which version: python -m pipelines.promote model=3 (or --rollback)")
     return int(which)
 
 
-def _ask_gate(config: Config, registry: Registry, version: int) -> None:
+def _check_gate(config: Config, registry: Registry, version: int) -> None:
     said = registry.gate(version)
     if config.force or said == PASSED:
         return

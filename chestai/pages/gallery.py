@@ -20,15 +20,15 @@ from PIL import Image
 
 from chestai.imaging.heatmap import is_shown
 from chestai.imaging.preprocess import Grey, letterbox
-from chestai.pages.page import NOTHING, Page, Section, jpeg, number, render, words
+from chestai.pages.page import DASH, Page, Section, encode_jpeg, format_name, format_number, render_html
 from chestai.triage.rule import Bucket
 
 SIDE = 384  # pixels of an image's longer side
 MAP_SIDE = 96  # of a map's: it comes from a grid of few cells, and the browser smooths it
 MAP_STRENGTH = 0.45  # opacity of a map where it is 1
-EMPTY = '<div class="parts">\n</div>'  # what a section without parts looks like
-IMAGES = "SYNTHETIC: computer-drawn phantoms, no X-rays of people."
-MODEL = "SYNTHETIC: the model learnt from computer-drawn phantoms, not from X-rays of people."
+EMPTY_SECTION = '<div class="parts">\n</div>'  # what a section without parts looks like
+SYNTHETIC_IMAGES = "SYNTHETIC: computer-drawn phantoms, no X-rays of people."
+SYNTHETIC_MODEL = "SYNTHETIC: the model learnt from computer-drawn phantoms, not from X-rays of people."
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class GalleryImage:
 
 
 @dataclass(frozen=True)
-class _Row:
+class _FindingRow:
     """A finding as the template writes it; bar and mark are percent of a gauge's length."""
 
     finding: str
@@ -69,7 +69,7 @@ class _Row:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _Case:
     """A case as the template writes it; image and maps are `data:` URIs."""
 
     rank: int
@@ -81,7 +81,7 @@ class _Entry:
     height: int
     image: str
     maps: Sequence[tuple[str, str]]
-    rows: Sequence[_Row]
+    rows: Sequence[_FindingRow]
 
     @property
     def anchor(self) -> str:
@@ -89,7 +89,7 @@ class _Entry:
         return f"case-{self.rank}"
 
 
-def gallery(
+def render_gallery(
     cases: Sequence[GalleryImage],
     title: str,
     facts: Mapping[str, str],
@@ -109,14 +109,14 @@ def gallery(
             shape than its image or values outside 0 to 1.
     """
     for case in cases:
-        _check(case)
+        _check_image(case)
     ordered = sorted(cases, key=lambda case: (-case.score, case.image_id))
-    entries = [_entry(rank, case) for rank, case in enumerate(ordered, 1)]
-    banner = IMAGES if synthetic_images else MODEL if synthetic_model else ""
+    entries = [_build_case(rank, case) for rank, case in enumerate(ordered, 1)]
+    banner = SYNTHETIC_IMAGES if synthetic_images else SYNTHETIC_MODEL if synthetic_model else ""
     sections = [Section("worklist", "Worklist", []), Section("cases", "Cases", [])]
-    frame = render(Page(title, _subtitle(ordered), list(facts.items()), banner, sections))
-    parts = _template()
-    head, between, foot = frame.split(EMPTY)  # text is escaped: only the two sections look like this
+    frame = render_html(Page(title, _format_subtitle(ordered), list(facts.items()), banner, sections))
+    parts = _load_macros()
+    head, between, foot = frame.split(EMPTY_SECTION)  # text is escaped: only the two sections look like this
     html = "".join([head, parts.worklist(entries), between, parts.cases(entries), foot])
     return html.replace("</style>", f"{parts.style()}</style>", 1)
 
@@ -129,12 +129,12 @@ def shrink(grey: Grey) -> Grey:
     return cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
-def _check(case: GalleryImage) -> None:
+def _check_image(case: GalleryImage) -> None:
     if not 0 <= case.score <= 1:
         raise ValueError(f"score {case.score} of {case.image_id!r} must be in [0, 1]")
     if case.grey.ndim != 2 or case.grey.dtype != np.uint8 or not case.grey.size:
         raise ValueError(f"image {case.image_id!r} is {case.grey.dtype} {case.grey.shape}, not uint8 (H, W)")
-    for finding in _mapped(case):
+    for finding in _list_mapped_findings(case):
         cam = case.maps[finding]
         if cam.shape != case.grey.shape:
             raise ValueError(f"the map of {finding} is {cam.shape}, its image {case.image_id!r} {case.grey.shape}")
@@ -142,69 +142,73 @@ def _check(case: GalleryImage) -> None:
             raise ValueError(f"the map of {finding} on {case.image_id!r} has values outside [0, 1]")
 
 
-def _subtitle(cases: Sequence[GalleryImage]) -> str:
+def _format_subtitle(cases: Sequence[GalleryImage]) -> str:
     if not cases:
         return "No case"
     counts = Counter(case.bucket for case in cases)  # in the order of urgency, as the cases are
-    of = ", ".join(f"{number(count)} {bucket}" for bucket, count in counts.items())
-    return f"{number(len(cases))} {'case' if len(cases) == 1 else 'cases'}, most urgent first: {of}"
+    of = ", ".join(f"{format_number(count)} {bucket}" for bucket, count in counts.items())
+    return f"{format_number(len(cases))} {'case' if len(cases) == 1 else 'cases'}, most urgent first: {of}"
 
 
-def _entry(rank: int, case: GalleryImage) -> _Entry:
+def _build_case(rank: int, case: GalleryImage) -> _Case:
     small = shrink(case.grey)
     height, width = small.shape
-    maps = [(_named(case, finding), _heat(case.maps[finding])) for finding in _mapped(case)]
-    return _Entry(
+    maps = [
+        (_format_caption(case, finding), _encode_heatmap(case.maps[finding])) for finding in _list_mapped_findings(case)
+    ]
+    return _Case(
         rank=rank,
         image_id=case.image_id.encode(errors="replace").decode(),  # a file name may hold what is no text
         bucket=case.bucket,
-        score=number(float(case.score), 3),
-        drivers=", ".join(f"{words(finding)} {number(float(weighted), 2)}" for finding, weighted in case.drivers),
+        score=format_number(float(case.score), 3),
+        drivers=", ".join(
+            f"{format_name(finding)} {format_number(float(weighted), 2)}" for finding, weighted in case.drivers
+        ),
         width=width,
         height=height,
-        image=jpeg(small),
+        image=encode_jpeg(small),
         maps=maps,
-        rows=[_row(case, finding) for finding in _in_order(case)],
+        rows=[_build_row(case, finding) for finding in _sort_findings(case)],
     )
 
 
-def _reached(case: GalleryImage, finding: str) -> bool:
+def _is_reached(case: GalleryImage, finding: str) -> bool:
     return is_shown(case.probabilities[finding], case.thresholds.get(finding))
 
 
-def _in_order(case: GalleryImage) -> list[str]:
+def _sort_findings(case: GalleryImage) -> list[str]:
     """Findings that reach their operating point first, each by falling probability, undefined ones last."""
 
     def key(finding: str) -> tuple[bool, float]:
         probability = case.probabilities[finding]
-        return not _reached(case, finding), math.inf if math.isnan(probability) else -probability
+        return not _is_reached(case, finding), math.inf if math.isnan(probability) else -probability
 
     return sorted(case.probabilities, key=key)
 
 
-def _mapped(case: GalleryImage) -> list[str]:
+def _list_mapped_findings(case: GalleryImage) -> list[str]:
     """The findings whose map is shown, in the order of the rows."""
-    return [finding for finding in _in_order(case) if finding in case.maps and _reached(case, finding)]
+    return [finding for finding in _sort_findings(case) if finding in case.maps and _is_reached(case, finding)]
 
 
-def _named(case: GalleryImage, finding: str) -> str:
-    return f"{words(finding)} {number(float(case.probabilities[finding]), 3)}"
+def _format_caption(case: GalleryImage, finding: str) -> str:
+    return f"{format_name(finding)} {format_number(float(case.probabilities[finding]), 3)}"
 
 
-def _row(case: GalleryImage, finding: str) -> _Row:
+def _build_row(case: GalleryImage, finding: str) -> _FindingRow:
     probability, threshold = float(case.probabilities[finding]), case.thresholds.get(finding)
     point = math.nan if threshold is None else float(threshold)
-    return _Row(
-        finding=words(finding),
-        probability=number(probability, 3),
+    return _FindingRow(
+        finding=format_name(finding),
+        probability=format_number(probability, 3),
         bar=0.0 if math.isnan(probability) else 100 * probability,
-        point=number(point, 3),
+        point=format_number(point, 3),
         mark=None if math.isnan(point) else 100 * point,
-        reached=_reached(case, finding),
+        reached=_is_reached(case, finding),
     )
 
 
-def _heat(cam: NDArray[np.float32]) -> str:
+def _encode_heatmap(cam: NDArray[np.float32]) -> str:
     """A map as a small PNG to lay over its image: the colours and opacities of `explain.overlay`, as a palette."""
     scale = min(1.0, MAP_SIDE / max(cam.shape))
     height, width = (max(1, round(side * scale)) for side in cam.shape)
@@ -219,7 +223,7 @@ def _heat(cam: NDArray[np.float32]) -> str:
     return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
 
 
-def _template() -> Any:
+def _load_macros() -> Any:
     """The macros of the template as functions."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -228,5 +232,5 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["nothing"] = NOTHING
+    environment.globals["nothing"] = DASH
     return environment.get_template("gallery.html.j2").module

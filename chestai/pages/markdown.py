@@ -7,61 +7,68 @@ from chestai.notice import RESEARCH_USE
 from chestai.pages.page import Cell, Figure, Gallery, Note, Page, Section, Table
 
 
-def markdown(page: Page) -> str:
+def render_markdown(page: Page) -> str:
     """The text of a page: tables as tables, a figure as its alt text and caption. Text of unknown origin is escaped."""
-    blocks = [f"# {escaped(page.title)}", escaped(page.subtitle)]
+    blocks = [f"# {escape_markdown(page.title)}", escape_markdown(page.subtitle)]
     if page.banner:
-        blocks.append(f"> **{escaped(page.banner)}**")
+        blocks.append(f"> **{escape_markdown(page.banner)}**")
     if page.facts:
-        blocks.append(_grid(["", ""], page.facts))
+        blocks.append(_render_grid(["", ""], page.facts))
     blocks.append(f"*{RESEARCH_USE}*")
     for section in page.sections:
-        blocks += _section(section)
+        blocks += _render_section(section)
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def escaped(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Text on one line that Markdown shows as it is: no markup, no HTML, no links."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*_~|$])", r"\\\1", text)
     text = re.sub(r"\](?=[(\[:])", r"\\]", text)  # a bracket alone is no link: intervals stay legible
-    return re.sub(r"^([#+=-]|\d+(?=[.)](?:\s|$)))", lambda found: _unlisted(found[1]), text)
+    return re.sub(r"^([#+=-]|\d+(?=[.)](?:\s|$)))", lambda found: _escape_block_start(found[1]), text)
 
 
-def _unlisted(start: str) -> str:
+def _escape_block_start(start: str) -> str:
     """What would begin a heading or a list."""
     return f"{start}\\" if start.isdigit() else f"\\{start}"
 
 
-def _section(section: Section) -> list[str]:
-    blocks = [f"## {escaped(section.title)}"]
+def _render_section(section: Section) -> list[str]:
+    blocks = [f"## {escape_markdown(section.title)}"]
     for part in section.parts:
-        blocks += _part(part)
+        blocks += _render_part(part)
     return blocks
 
 
-def _part(part: Note | Table | Figure | Gallery) -> list[str]:
+def _render_part(part: Note | Table | Figure | Gallery) -> list[str]:
     match part:
         case Note():
-            return [escaped(part.text)]
+            return [escape_markdown(part.text)]
         case Table():
-            return [f"**{escaped(part.caption)}**", _grid(part.columns, part.rows, numbers=not part.prose)]
+            return [
+                f"**{escape_markdown(part.caption)}**",
+                _render_grid(part.columns, part.rows, numbers=not part.prose),
+            ]
         case Figure():
-            return [f"*Figure: {escaped(part.alt)}*", escaped(part.caption)]
+            return [f"*Figure: {escape_markdown(part.alt)}*", escape_markdown(part.caption)]
         case Gallery():
-            pictures = [f"- {escaped(', '.join([picture.alt, *picture.lines]))}" for picture in part.pictures]
-            return [f"**{escaped(part.title)}**", escaped(part.note), "\n".join(pictures)]
+            pictures = [f"- {escape_markdown(', '.join([picture.alt, *picture.lines]))}" for picture in part.pictures]
+            return [f"**{escape_markdown(part.title)}**", escape_markdown(part.note), "\n".join(pictures)]
 
 
-def _grid(columns: Sequence[str], rows: Sequence[Sequence[str | Cell]], numbers: bool = True) -> str:
+def _render_grid(columns: Sequence[str], rows: Sequence[Sequence[str | Cell]], numbers: bool = True) -> str:
     """numbers: all columns but the first are set flush right."""
     rules = [":--", *["--:" if numbers else ":--"] * (len(columns) - 1)]
-    lines = [[escaped(column) for column in columns], rules, *([_cell(value) for value in row] for row in rows)]
+    lines = [
+        [escape_markdown(column) for column in columns],
+        rules,
+        *([_render_cell(value) for value in row] for row in rows),
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _cell(value: str | Cell) -> str:
+def _render_cell(value: str | Cell) -> str:
     if isinstance(value, str):
-        return escaped(value)
+        return escape_markdown(value)
     note = value.note if value.note.startswith("[") or not value.note else f"({value.note})"
-    return escaped(f"{value.text} {note}")
+    return escape_markdown(f"{value.text} {note}")

@@ -21,7 +21,7 @@ from chestai.imaging.preprocess import Grey
 from chestai.notice import RESEARCH_USE
 
 JPEG_QUALITY = 82
-NOTHING = "\u2013"  # an en dash, where there is no number
+DASH = "\u2013"  # an en dash, where there is no number
 PALE, DEEP = (255, 255, 255), (8, 81, 156)  # the ends of a heat map's one hue
 WHITE_TEXT = 0.7  # from this shade on, white has more contrast than ink
 
@@ -128,7 +128,7 @@ class Page:
     sections: Sequence[Section]
 
 
-def render(page: Page) -> str:
+def render_html(page: Page) -> str:
     """The HTML text of a page."""
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
@@ -137,38 +137,38 @@ def render(page: Page) -> str:
     return environment.get_template("page.html.j2").render(page=page, research_use=RESEARCH_USE)
 
 
-def svg(drawing: Drawing) -> str:
+def encode_svg(drawing: Drawing) -> str:
     """A matplotlib figure as a `data:` URI; the same figure gives the same text."""
     text = io.BytesIO()
     with rc_context({"svg.hashsalt": "chestai"}):
         drawing.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    return _data_uri("image/svg+xml", text.getvalue())
+    return _build_data_uri("image/svg+xml", text.getvalue())
 
 
-def jpeg(grey: Grey) -> str:
+def encode_jpeg(grey: Grey) -> str:
     """`uint8` (H, W) as a `data:` URI."""
     _, data = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return _data_uri("image/jpeg", data.tobytes())
+    return _build_data_uri("image/jpeg", data.tobytes())
 
 
-def words(name: str) -> str:
+def format_name(name: str) -> str:
     """A name of the code or of a finding as a person writes it: without underscores."""
     return name.replace("_", " ")
 
 
-def number(value: object, digits: int = 0) -> str:
+def format_number(value: object, digits: int = 0) -> str:
     """A number with thousands separators, a dash where there is none; other values as they are."""
     if isinstance(value, float):
-        return f"{value:,.{digits}f}" if math.isfinite(value) else NOTHING
+        return f"{value:,.{digits}f}" if math.isfinite(value) else DASH
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def percent(part: float, whole: float = 1.0, digits: int = 1) -> str:
+def format_percent(part: float, whole: float = 1.0, digits: int = 1) -> str:
     """A share in percent; a dash where there is no whole."""
     if not whole or not math.isfinite(part / whole):
-        return NOTHING
+        return DASH
     return f"{100 * part / whole:.{digits}f}%"
 
 
-def _data_uri(media_type: str, data: bytes) -> str:
+def _build_data_uri(media_type: str, data: bytes) -> str:
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"

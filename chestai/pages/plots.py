@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-from chestai.pages.page import svg
+from chestai.pages.page import encode_svg
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("o", "D", "s", "^", "v", "P")
@@ -25,13 +25,13 @@ LABEL_ROOM = np.array([0.4, 0.15])  # a label's width and height, of the longest
 Array = NDArray[np.float64]
 
 
-def shares(values: Mapping[str, Sequence[float]], names: Sequence[str], label: str) -> str:
+def plot_shares(values: Mapping[str, Sequence[float]], names: Sequence[str], label: str) -> str:
     """A dot plot: one line for each of F names, most frequent on top, one dot for each series.
 
     Args:
         values: series -> F shares in [0, 1]; NaN draws no dot.
     """
-    drawing, axes = canvas(0.9 + 0.26 * len(names))
+    drawing, axes = create_canvas(0.9 + 0.26 * len(names))
     table = np.array(list(values.values()), float).reshape(len(values), len(names))
     known = np.isfinite(table)
     order = np.argsort(np.where(known, table, 0).max(axis=0, initial=0), kind="stable")
@@ -47,11 +47,11 @@ def shares(values: Mapping[str, Sequence[float]], names: Sequence[str], label: s
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0, pad=8)
     axes.set_xlabel(label)
-    key(axes)
-    return svg(drawing)
+    add_legend(axes)
+    return encode_svg(drawing)
 
 
-def histogram(groups: Mapping[str, Array], label: str, edges: Array, relative: bool, mark: float = np.nan) -> str:
+def plot_histogram(groups: Mapping[str, Array], label: str, edges: Array, relative: bool, mark: float = np.nan) -> str:
     """Outlines of one histogram a group.
 
     Args:
@@ -60,7 +60,7 @@ def histogram(groups: Mapping[str, Array], label: str, edges: Array, relative: b
         relative: heights are shares of the group, so that groups of different sizes compare; else counts.
         mark: a value to point out; NaN for none.
     """
-    drawing, axes = canvas(2.9)
+    drawing, axes = create_canvas(2.9)
     for (name, values), colour, dash in zip(groups.items(), cycle(COLOURS), cycle(DASHES), strict=False):
         counts = np.histogram(values, edges)[0].astype(float)
         heights = counts / max(len(values), 1) if relative else counts
@@ -78,13 +78,13 @@ def histogram(groups: Mapping[str, Array], label: str, edges: Array, relative: b
     axes.set_xlabel(label)
     axes.set_ylabel("share of images" if relative else "images")
     if len(groups) > 1:
-        key(axes)
-    return svg(drawing)
+        add_legend(axes)
+    return encode_svg(drawing)
 
 
-def sizes(widths: Array, heights: Array) -> str:
+def plot_sizes(widths: Array, heights: Array) -> str:
     """A bubble for each size that occurs, its area by how many images have it; the commonest are labelled."""
-    drawing, axes = canvas(3.4)
+    drawing, axes = create_canvas(3.4)
     pairs, counts = np.unique(np.stack([widths, heights], axis=1), axis=0, return_counts=True)
     areas = 12 + 400 * counts / counts.max()
     axes.scatter(pairs[:, 0], pairs[:, 1], areas, color=COLOURS[0], alpha=0.45, linewidths=0)
@@ -101,10 +101,10 @@ def sizes(widths: Array, heights: Array) -> str:
     axes.set_ylim(0, 1.2 * top)
     axes.set_xlabel("width, pixels")
     axes.set_ylabel("height, pixels")
-    return svg(drawing)
+    return encode_svg(drawing)
 
 
-def edges(values: Array, most: int = 40) -> Array:
+def compute_bin_edges(values: Array, most: int = 40) -> Array:
     """The edges of equal bins over all values, the more the more values there are.
 
     Args:
@@ -118,7 +118,7 @@ def edges(values: Array, most: int = 40) -> Array:
     return np.linspace(low, high, int(np.clip(round(values.size**0.5), 8, most)) + 1)
 
 
-def canvas(height: float) -> tuple[Figure, Axes]:
+def create_canvas(height: float) -> tuple[Figure, Axes]:
     """A drawing of `height` inches and its axes, in the style of all plots."""
     drawing = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
     axes = drawing.add_subplot()
@@ -130,7 +130,7 @@ def canvas(height: float) -> tuple[Figure, Axes]:
     return drawing, axes
 
 
-def key(axes: Axes) -> None:
+def add_legend(axes: Axes) -> None:
     """The names of the series above the plot, each in its colour."""
     axes.legend(
         loc="lower left",

@@ -18,7 +18,7 @@ PANELS = (
 )
 
 
-def training_curves(curves: Mapping[str, Curve]) -> Figure:
+def plot_training_curves(curves: Mapping[str, Curve]) -> Figure:
     """Four panels over epochs: losses, val macro-AUROC with its best epoch marked, learning rate, speed.
 
     Args:
@@ -26,7 +26,7 @@ def training_curves(curves: Mapping[str, Curve]) -> Figure:
     """
     drawing = Figure(figsize=(10, 6.4), layout="constrained", facecolor="white")
     for axes, (title, series) in zip(drawing.subplots(2, 2).flat, PANELS, strict=True):
-        _frame(axes, title)
+        _style_axes(axes, title)
         for colour, (name, label) in zip(COLOURS, series.items(), strict=False):
             epochs = sorted(curves[name])
             axes.plot(epochs, [curves[name][epoch] for epoch in epochs], "o-", color=colour, markersize=4, label=label)
@@ -37,7 +37,7 @@ def training_curves(curves: Mapping[str, Curve]) -> Figure:
     return drawing
 
 
-def _frame(axes: Axes, title: str) -> None:
+def _style_axes(axes: Axes, title: str) -> None:
     axes.set_title(title, fontsize=10, color=INK, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(SOFT)

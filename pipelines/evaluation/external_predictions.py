@@ -13,8 +13,8 @@ from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
 from pipelines.inference.labelled_predictions import COLUMNS, LabelledPredictions, match_predictions
 
-KEYS = ("image_id", "Image Index")
-SMALLEST = 1e-12  # how near to 0 and 1 a probability may be: its logit is finite then
+ID_COLUMNS = ("image_id", "Image Index")
+MIN_PROBABILITY = 1e-12  # how near to 0 and 1 a probability may be: its logit is finite then
 
 
 def read_predictions(
@@ -33,11 +33,11 @@ def read_predictions(
         UserError: the file cannot be read, has no such columns, an image twice, a value that is no probability, or no
             image of the lake.
     """
-    table = _read(path)
-    key = next((name for name in KEYS if name in table.columns), None)
+    table = _read_csv(path)
+    key = next((name for name in ID_COLUMNS if name in table.columns), None)
     if key is None:
         raise UserError(
-            f"{path} has no column {' or '.join(KEYS)}: its first columns are {', '.join(table.columns[:5])}"
+            f"{path} has no column {' or '.join(ID_COLUMNS)}: its first columns are {', '.join(table.columns[:5])}"
         )
     columns = {canonical(name.removeprefix(prefix)): name for name in table.columns if name.startswith(prefix)}
     findings = tuple(finding for finding in snapshot.vocabulary if finding in columns)
@@ -49,7 +49,7 @@ def read_predictions(
     image_ids = table[key].astype(str).map(lambda name: Path(name).stem)
     if image_ids.duplicated().any():
         raise UserError(f"{path} has image {image_ids[image_ids.duplicated()].iloc[0]} twice")
-    values = _probabilities(path, table[[columns[finding] for finding in findings]])
+    values = _parse_probabilities(path, table[[columns[finding] for finding in findings]])
 
     rows = lake.labelled(snapshot, list(COLUMNS))
     rows = rows.filter(pc.invert(pc.fill_null(pc.equal(rows["view"], LATERAL), False)))
@@ -65,19 +65,19 @@ def read_predictions(
     absent = [finding for finding in snapshot.vocabulary if finding not in columns]
     if absent:
         notes.append(f"Not predicted: {', '.join(absent)}.")
-    kept = np.clip(values[known & complete], SMALLEST, 1 - SMALLEST)
+    kept = np.clip(values[known & complete], MIN_PROBABILITY, 1 - MIN_PROBABILITY)
     ids = image_ids[known & complete].tolist()
     return match_predictions(rows, snapshot, findings, ids, np.log(kept) - np.log1p(-kept), {}), tuple(notes)
 
 
-def _read(path: str) -> pd.DataFrame:
+def _read_csv(path: str) -> pd.DataFrame:
     try:
         return pd.read_csv(Path(path).expanduser())
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise UserError(f"predictions={path} cannot be read: {' '.join(str(error).split())}") from error
 
 
-def _probabilities(path: str, table: pd.DataFrame) -> np.ndarray:
+def _parse_probabilities(path: str, table: pd.DataFrame) -> np.ndarray:
     """(N, F) float64 in [0, 1], NaN where empty."""
     for name in table.columns:
         numbers = pd.to_numeric(table[name], errors="coerce")

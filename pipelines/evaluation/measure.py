@@ -72,16 +72,16 @@ def measure_evidence(
     with screen.progress("measure", 5, "parts") as progress:
         report = evaluate(*whole, findings, **draws)
         progress.update(1, "operating points")
-        points = at_points(*whole, findings, _thresholds(measured), **draws)
+        points = at_points(*whole, findings, _choose_thresholds(measured), **draws)
         progress.update(2, "calibration")
-        calibrations = _calibrations(config, measured)
+        calibrations = _measure_calibrations(config, measured)
         progress.update(3, "subgroups")
-        groups = _subgroups(config, measured)
+        groups = _measure_subgroups(config, measured)
         progress.update(4, "triage")
         triage = queue = None
         if measured.rule is not None:
             triage = measure_urgency(*whole, findings, measured.rule, **draws)
-            queue = _queue(config, measured.rule, split, measured.probabilities())
+            queue = _simulate_queue(config, measured.rule, split, measured.probabilities())
         progress.update(5)
     if not len(measured.val.targets):
         missing["points"] = "there are no answers for val images, on which operating points are chosen"
@@ -91,7 +91,7 @@ def measure_evidence(
         missing["queue"] = "the split has no urgent study, or no other"
     return Evidence(
         subject=measured.subject,
-        data=_data(snapshot, measured),
+        data=_describe_data(snapshot, measured),
         report=report,
         points=points,
         calibration=calibrations,
@@ -107,14 +107,14 @@ def measure_evidence(
     )
 
 
-def _thresholds(measured: EvaluationInput) -> dict[str, list[float]]:
+def _choose_thresholds(measured: EvaluationInput) -> dict[str, list[float]]:
     """Operating point -> a threshold for each finding, chosen on val."""
     targets, probabilities = measured.val.targets, measured.in_force.apply(measured.val.logits)
     chosen = [choose(targets[:, at], probabilities[:, at]) for at in range(targets.shape[1])]
     return {point: [one[point] for one in chosen] for point in POINTS}
 
 
-def _subgroups(config: Config, measured: EvaluationInput) -> SubgroupReport:
+def _measure_subgroups(config: Config, measured: EvaluationInput) -> SubgroupReport:
     settings, split = config.evaluate, measured.split
     return subgroups(
         split.targets,
@@ -131,7 +131,7 @@ def _subgroups(config: Config, measured: EvaluationInput) -> SubgroupReport:
     )
 
 
-def _data(snapshot: Snapshot, measured: EvaluationInput) -> EvaluationData:
+def _describe_data(snapshot: Snapshot, measured: EvaluationInput) -> EvaluationData:
     split, val = measured.split, measured.val
     shares = {
         name: {
@@ -155,7 +155,7 @@ def _data(snapshot: Snapshot, measured: EvaluationInput) -> EvaluationData:
     )
 
 
-def _calibrations(config: Config, measured: EvaluationInput) -> tuple[CalibrationReport, ...]:
+def _measure_calibrations(config: Config, measured: EvaluationInput) -> tuple[CalibrationReport, ...]:
     """Before, each method fitted on val (the one in force as it is), and moved to the site's prevalence on request."""
     val, split, in_force = measured.val, measured.split, measured.in_force
     kinds: dict[str, AnyCalibration] = {"none": calibration.uncalibrated(len(split.findings))}
@@ -175,7 +175,7 @@ def _calibrations(config: Config, measured: EvaluationInput) -> tuple[Calibratio
     )
 
 
-def _queue(
+def _simulate_queue(
     config: Config, rule: TriageRule, split: LabelledPredictions, probabilities: NDArray[np.float64]
 ) -> QueueReport | None:
     urgent = urgent_truth(split.targets, split.findings, rule.emergencies)

@@ -25,7 +25,7 @@ CONDITIONS = tuple((name, severity) for name in CORRUPTIONS for severity in SEVE
 MODEL, RANDOM_MAP, CENTRE, RANDOM_WEIGHTS = MAPS = ("model", "random map", "centre prior", "random weights")
 BOX_LIST = pa.list_(pa.struct({"finding": pa.string(), **{side: pa.float32() for side in "xywh"}}))
 SEED = 17
-WARM_UP, TIMED = 5, 30
+WARM_UP_PASSES, TIMED_PASSES = 5, 30
 
 
 class ProbePredictor:
@@ -96,15 +96,15 @@ class ProbePredictor:
         return list(np.stack(logits, axis=1).tolist())
 
 
-def latency(bundle: Bundle) -> Latency:
+def measure_latency(bundle: Bundle) -> Latency:
     """Time a forward pass over one image on a node of the cluster, on its GPU where the cluster has one."""
     gpus = 1 if ray.cluster_resources().get("GPU", 0) else 0
-    timed = ray.remote(_timed).options(num_cpus=1, num_gpus=gpus, runtime_env={"env_vars": FORWARD_ENV})
+    timed = ray.remote(_time_forward_passes).options(num_cpus=1, num_gpus=gpus, runtime_env={"env_vars": FORWARD_ENV})
     milliseconds, hardware = ray.get(timed.remote(bundle.card.model_dump()))
     return Latency(float(np.median(milliseconds)), float(np.quantile(milliseconds, 0.95)), hardware)
 
 
-def _timed(card: dict[str, Any]) -> tuple[list[float], str]:
+def _time_forward_passes(card: dict[str, Any]) -> tuple[list[float], str]:
     """Milliseconds of each pass, copies to and from the device included, and what ran it; weights do not matter."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     cores = len(os.sched_getaffinity(0))
@@ -113,15 +113,15 @@ def _timed(card: dict[str, Any]) -> tuple[list[float], str]:
     network = parsed.network().to(device).to(memory_format=torch.channels_last).eval()
     image = np.zeros((1, parsed.size, parsed.size), np.uint8)
     times = []
-    for _ in range(WARM_UP + TIMED):
+    for _ in range(WARM_UP_PASSES + TIMED_PASSES):
         started = time.perf_counter()
         forward(network, image)
         times.append((time.perf_counter() - started) * 1000)
-    hardware = torch.cuda.get_device_name() if device == "cuda" else f"{cores} cores, {_cpu()}"
-    return times[WARM_UP:], hardware
+    hardware = torch.cuda.get_device_name() if device == "cuda" else f"{cores} cores, {_get_cpu_name()}"
+    return times[WARM_UP_PASSES:], hardware
 
 
-def _cpu() -> str:
+def _get_cpu_name() -> str:
     """The processor's name as Linux knows it."""
     try:
         with open("/proc/cpuinfo") as lines:

@@ -14,7 +14,7 @@ from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
 from chestai.metrics.comparison import Comparison, compare
 from chestai.model.registry import CHAMPION, RegisteredModel, Registry
-from pipelines.evaluation.leakage import seen_patients
+from pipelines.evaluation.leakage import find_leaked_patients
 from pipelines.inference.labelled_predictions import LabelledPredictions, predict_labelled
 
 
@@ -52,7 +52,7 @@ def compare_with_champion(
     if champion.card.findings != candidate.bundle.card.findings:
         return ChampionComparison(holder, cannot="it answers other findings, so the two cannot be compared")
     split = config.evaluate.split
-    seen = seen_patients(champion, lake, snapshot, [split]).num_rows
+    seen = find_leaked_patients(champion, lake, snapshot, [split]).num_rows
     if seen:
         return ChampionComparison(
             holder, cannot=f"it was trained on {seen} {split} patients, so the two cannot be compared"
@@ -72,7 +72,7 @@ def compare_with_champion(
     return ChampionComparison(holder, compared)
 
 
-def decide(
+def apply_gate(
     config: Config, registry: Registry, version: int, evidence: Evidence, rivals: ChampionComparison
 ) -> GateVerdict:
     """Move `champion` to the version if the gate lets it through, and leave on record what was said."""

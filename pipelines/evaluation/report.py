@@ -14,20 +14,20 @@ from chestai.evaluation.evidence import Evidence
 from chestai.evaluation.promotion_gate import GateCheck
 from chestai.lake.lake import Lake
 from chestai.model.registry import Registry
-from chestai.pages.markdown import markdown
+from chestai.pages.markdown import render_markdown
 from chestai.pages.model_card import card
-from chestai.pages.model_card.csv_tables import csvs
-from chestai.pages.page import Figure, render
+from chestai.pages.model_card.csv_tables import render_csv_tables
+from chestai.pages.page import Figure, render_html
 
 
-def files(evidence: Evidence, checks: Sequence[GateCheck] = ()) -> dict[str, bytes]:
+def render_files(evidence: Evidence, checks: Sequence[GateCheck] = ()) -> dict[str, bytes]:
     """Everything that is kept of an evaluation, file name -> content; checks of the gate where it was asked."""
-    page = card.page(evidence, checks)
+    page = card.build_model_card(evidence, checks)
     made = {
-        "model_card.html": render(page).encode(),
-        "model_card.md": markdown(page).encode(),
+        "model_card.html": render_html(page).encode(),
+        "model_card.md": render_markdown(page).encode(),
         "report.json": json.dumps(evidence.report.to_dict(), indent=2).encode(),
-        **{name: text.encode() for name, text in csvs(evidence).items()},
+        **{name: text.encode() for name, text in render_csv_tables(evidence).items()},
     }
     if checks:
         made["gate.json"] = json.dumps([asdict(check) for check in checks], indent=2).encode()
@@ -38,14 +38,16 @@ def files(evidence: Evidence, checks: Sequence[GateCheck] = ()) -> dict[str, byt
     return made
 
 
-def save(lake: Lake, name: str, made: dict[str, bytes]) -> str:
+def save_files(lake: Lake, name: str, made: dict[str, bytes]) -> str:
     """Write the files to `reports/evaluation/<name>` of the lake; give the card's location."""
     for file, content in made.items():
         lake.write_bytes(content, "reports", "evaluation", name, *file.split("/"))
     return lake.uri("reports", "evaluation", name, "model_card.html")
 
 
-def log(registry: Registry, run_id: str, version: int | None, evidence: Evidence, made: dict[str, bytes]) -> None:
+def log_to_mlflow(
+    registry: Registry, run_id: str, version: int | None, evidence: Evidence, made: dict[str, bytes]
+) -> None:
     """Log the files and the main numbers to a run, and tell the registry version, where there is one, of them."""
     client, split = registry.connect(), evidence.data.split
     macro = evidence.report.macro_auroc

@@ -22,12 +22,12 @@ from chestai.metrics.localisation import BoxMatch, LocalisationReport, localisat
 from chestai.model.bundle import Bundle, forward
 from chestai.model.seen_patients import patient_hash
 from pipelines.evaluation.measure import ProbeReports
-from pipelines.evaluation.probes import BOX_LIST, CONDITIONS, MAPS, ProbePredictor, latency
+from pipelines.evaluation.probes import BOX_LIST, CONDITIONS, MAPS, ProbePredictor, measure_latency
 from pipelines.inference.engine import run_predictor
-from pipelines.inference.labelled_predictions import LabelledPredictions, match_predictions, rows_of
+from pipelines.inference.labelled_predictions import LabelledPredictions, load_usable_rows, match_predictions
 
 PATIENT = ("source", "patient_id")
-METHOD = "Grad-CAM in closed form: the head is linear over pooled features"
+HEATMAP_METHOD = "Grad-CAM in closed form: the head is linear over pooled features"
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,15 @@ def run_probes(
     config: Config, screen: Screen, lake: Lake, snapshot: Snapshot, bundle: Bundle, split: str, others: Sequence[str]
 ) -> ProbeResults:
     """Run a bundle over a split and others: one pass, in which images of the split are put through the probes."""
-    settings, rows = config.evaluate, rows_of(lake, snapshot, {split, *others})
-    boxes = boxed(lake, snapshot, bundle.card.findings)
+    settings, rows = config.evaluate, load_usable_rows(lake, snapshot, {split, *others})
+    boxes = load_boxes(lake, snapshot, bundle.card.findings)
     here = np.equal(np.array(rows["split"].to_pylist(), dtype=str), split)
     ids = rows["image_id"].to_pylist()
     keys = np.array(
         [patient_hash(*pair) for pair in zip(*(rows[one].to_pylist() for one in PATIENT), strict=True)], dtype=str
     )
     corrupt = np.zeros(len(ids), bool)
-    corrupt[np.flatnonzero(here)[_patients_of(keys[here], settings.robustness_images)]] = True
+    corrupt[np.flatnonzero(here)[_sample_patients(keys[here], settings.robustness_images)]] = True
     of_split = [boxes.get(one) if at else None for one, at in zip(ids, here, strict=True)]
     table = rows.select(["image_id", "path", "height", "width"])
     table = table.append_column("boxes", pa.array(of_split, BOX_LIST)).append_column("corrupt", pa.array(corrupt))
@@ -70,7 +70,7 @@ def run_probes(
     )
 
 
-def probe_reports(
+def report_probes(
     config: Config,
     bundle: Bundle,
     examined: ProbeResults,
@@ -79,16 +79,16 @@ def probe_reports(
 ) -> ProbeReports:
     """What the probes found on a split, in the probabilities of the bundle's calibration."""
     missing: dict[str, str] = {}
-    located = _localisation(config, bundle, examined, split) if examined.located else None
+    located = _report_localisation(config, bundle, examined, split) if examined.located else None
     if located is None:
         missing["localisation"] = "no image of this split has a box of a finding that the model knows"
-    robustness = _robustness(config, bundle, examined, split) if examined.corrupted else None
+    robustness = _report_robustness(config, bundle, examined, split) if examined.corrupted else None
     if robustness is None:
         missing["robustness"] = "not asked for (evaluate.robustness_images=0)"
-    return ProbeReports(located, robustness, latency(bundle), against, missing)
+    return ProbeReports(located, robustness, measure_latency(bundle), against, missing)
 
 
-def boxed(lake: Lake, snapshot: Snapshot, findings: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
+def load_boxes(lake: Lake, snapshot: Snapshot, findings: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
     """image_id -> its boxes of these findings."""
     boxes: dict[str, list[dict[str, Any]]] = {}
     for row in lake.gold(snapshot, BOXES).to_pylist():
@@ -97,7 +97,7 @@ def boxed(lake: Lake, snapshot: Snapshot, findings: tuple[str, ...]) -> dict[str
     return boxes
 
 
-def _localisation(
+def _report_localisation(
     config: Config, bundle: Bundle, examined: ProbeResults, split: LabelledPredictions
 ) -> LocalisationReport:
     """Grad-CAM against gold/boxes."""
@@ -118,10 +118,12 @@ def _localisation(
             drawn.append(is_shown(probability, bundle.card.thresholds[case["finding"]]))
     settings = config.evaluate
     grid = forward(bundle.network, np.zeros((1, bundle.card.size, bundle.card.size), np.uint8))[1].shape[-1]
-    return localisation(located, findings, owners, drawn, METHOD, grid, settings.resamples, settings.seed)
+    return localisation(located, findings, owners, drawn, HEATMAP_METHOD, grid, settings.resamples, settings.seed)
 
 
-def _robustness(config: Config, bundle: Bundle, examined: ProbeResults, split: LabelledPredictions) -> RobustnessReport:
+def _report_robustness(
+    config: Config, bundle: Bundle, examined: ProbeResults, split: LabelledPredictions
+) -> RobustnessReport:
     """What each corruption costs."""
     kept = split.chosen(np.flatnonzero([one in examined.corrupted for one in split.column("image_id")]))
     logits = np.array([examined.corrupted[one] for one in kept.column("image_id")], np.float64)
@@ -134,7 +136,7 @@ def _robustness(config: Config, bundle: Bundle, examined: ProbeResults, split: L
     return RobustnessReport(len(kept.targets), dict(zip(CONDITIONS, compared.values(), strict=True)))
 
 
-def _patients_of(patients: NDArray[np.str_], images: int) -> NDArray[np.intp]:
+def _sample_patients(patients: NDArray[np.str_], images: int) -> NDArray[np.intp]:
     """Places of all images of patients drawn by a hash of their key, until there are enough images; 0: none."""
     if images == 0:
         return np.zeros(0, np.intp)

@@ -55,7 +55,7 @@ class LabelledPredictions:
         )
 
 
-def rows_of(lake: Lake, snapshot: Snapshot, splits: Collection[str]) -> pa.Table:
+def load_usable_rows(lake: Lake, snapshot: Snapshot, splits: Collection[str]) -> pa.Table:
     """The images of some splits that a network can answer: `image_id`, `COLUMNS`, `targets`."""
     usable = lake.usable(snapshot, list(COLUMNS))
     return usable.filter(pc.is_in(usable["split"], pa.array(sorted(splits))))
@@ -65,7 +65,7 @@ def predict_labelled(
     bundle: Bundle, lake: Lake, snapshot: Snapshot, splits: Collection[str], batch_size: int, screen: Screen
 ) -> LabelledPredictions:
     """Run a bundle over every readable image of some splits."""
-    rows = rows_of(lake, snapshot, splits)
+    rows = load_usable_rows(lake, snapshot, splits)
     scored = infer_logits(bundle, rows.select(["image_id", "path"]), batch_size, screen, "evaluate")
     return match_predictions(
         rows, snapshot, bundle.card.findings, scored.image_ids, scored.logits, Counter(scored.unread.values())

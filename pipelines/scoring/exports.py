@@ -18,7 +18,7 @@ from chestai.lake.files import read_bytes
 from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
 from chestai.model.registry import RegisteredModel
-from chestai.pages.gallery import GalleryImage, gallery, shrink
+from chestai.pages.gallery import GalleryImage, render_gallery, shrink
 from pipelines.scoring.corpus import Corpus
 from pipelines.scoring.ledger import read_scores
 
@@ -98,7 +98,7 @@ def page(scores: pa.Table, most: int, model: RegisteredModel, corpus: Corpus) ->
     }
     if len(cases) < first.num_rows:
         facts["no longer readable"] = f"{first.num_rows - len(cases)} of the most urgent"
-    return gallery(
+    return render_gallery(
         cases,
         f"The {len(cases)} most urgent images",
         facts,

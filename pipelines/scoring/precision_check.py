@@ -19,7 +19,7 @@ from chestai.model.registry import RegisteredModel, Registry
 from chestai.model.runtimes import Runtime, open_session
 from chestai.model.runtimes.effect import RuntimeEffect
 from pipelines.inference.engine import run_predictor
-from pipelines.inference.labelled_predictions import match_predictions, rows_of
+from pipelines.inference.labelled_predictions import load_usable_rows, match_predictions
 
 IMAGES, SEED = 500, 17
 
@@ -64,7 +64,7 @@ def _measured(config: Config, lake: Lake, model: RegisteredModel, screen: Screen
     bundle, precision = model.bundle, config.runtime.precision
     try:
         snapshot = lake.snapshot(bundle.card.snapshot)
-        rows = rows_of(lake, snapshot, {"val"})
+        rows = load_usable_rows(lake, snapshot, {"val"})
     except UserError as error:
         raise UserError(f"runtime.precision={precision} is checked on val images first: {error}") from error
     chosen = np.random.default_rng(SEED).permutation(rows.num_rows)[:IMAGES]

@@ -45,9 +45,10 @@ def write_report(config: Config, lake: Lake, snapshot: Snapshot) -> str:
     name = f"etl-{snapshot.snapshot_id}.html"
     filesystem, path = lake.filesystem("reports", name)
     if filesystem.get_file_info(path).type == fs.FileType.NotFound or config.force:
-        from chestai.pages.etl_report.report import render  # these take seconds, and most calls find the page
+        # Imported here because it takes seconds, and most calls find the page already written.
+        from chestai.pages.etl_report.report import render_etl_report
 
-        page = render(lake, snapshot)
+        page = render_etl_report(lake, snapshot)
         if lake.local or config.tracking.uri:
             _log(config, lake, snapshot, name, page)
         lake.write_bytes(page.encode(), "reports", name)

@@ -17,7 +17,7 @@ from chestai.lake.lake import Lake
 from chestai.lake.schemas import IMAGES
 from chestai.lake.snapshot import Snapshot
 from chestai.model.registry import Registry
-from chestai.pages.training_curves import training_curves
+from chestai.pages.training_curves import plot_training_curves
 
 PACKAGES = ("ray", "raydp", "pyspark", "torch", "timm", "mlflow", "pyarrow", "deltalake")
 CURVES = ("train_loss", "val_loss", "val_macro_auroc", "lr", "images_per_s", "wait_share")
@@ -64,7 +64,7 @@ def log_curves(registry: Registry, run_id: str) -> None:
     histories = {
         name: {point.step: point.value for point in client.get_metric_history(run_id, name)} for name in CURVES
     }
-    mlflow.log_figure(training_curves(histories), "plots/training.png")
+    mlflow.log_figure(plot_training_curves(histories), "plots/training.png")
 
 
 def packages() -> dict[str, str]:

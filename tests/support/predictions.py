@@ -7,7 +7,7 @@ from chestai.labels.findings import NIH14
 from chestai.lake.lake import Lake
 
 
-def predictions(lake: Lake) -> pd.DataFrame:
+def make_predictions(lake: Lake) -> pd.DataFrame:
     """Made-up probabilities of all val and test images, better than chance, in NIH's own names."""
     rows = lake.labelled(lake.snapshot(), ["split"]).to_pandas()
     rows = rows[rows["split"].isin(["test", "val"])].sample(frac=1, random_state=0)

@@ -59,16 +59,16 @@ class GoldTables:
     def by(self, column: str, values: str) -> dict[str, NDArray[np.float64]]:
         """The known values of one column for each value of another, groups without any left out."""
         known = self.images[self.images[values].notna()]
-        groups = stated(known[column])
-        return {name: known.loc[groups == name, values].to_numpy(float) for name in in_order(groups.unique())}
+        groups = fill_not_stated(known[column])
+        return {name: known.loc[groups == name, values].to_numpy(float) for name in sort_values(groups.unique())}
 
 
-def stated(column: pd.Series) -> pd.Series:
+def fill_not_stated(column: pd.Series) -> pd.Series:
     """A column of words with `NOT_STATED` where there is none."""
     return column.astype(object).where(column.notna(), NOT_STATED)
 
 
-def in_order(values: Iterable[str]) -> list[str]:
+def sort_values(values: Iterable[str]) -> list[str]:
     """train, val, test in this order; other words by name; what is not stated last."""
     order = ["train", "val", "test"]
     known = {value: place for place, value in enumerate(order)}

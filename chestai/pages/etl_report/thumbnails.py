@@ -14,16 +14,16 @@ from chestai.imaging import preprocess
 from chestai.imaging.errors import Unreadable
 from chestai.labels.findings import NO_FINDING
 from chestai.lake.files import read_bytes
-from chestai.pages.page import Gallery, Picture, jpeg, words
+from chestai.pages.page import Gallery, Picture, encode_jpeg, format_name
 
 SIDE = 160  # pixels of a thumbnail, shown at 128 so that dense screens have some to spare
-EACH = 4
+PER_GALLERY = 4
 SALT = "montage"
-LONGEST = 64  # characters of an item or detail
+MAX_CHARACTERS = 64  # characters of an item or detail
 GONE = "the file is gone"
 
 
-def montage(
+def select_examples(
     images: pd.DataFrame, targets: NDArray[np.float32], boxes: pd.DataFrame, findings: Sequence[str]
 ) -> list[Gallery]:
     """Up to four images for each finding that has some with a file, and of no finding.
@@ -38,7 +38,7 @@ def montage(
     """
     ids, train = images["image_id"].to_numpy(), images["split"].eq("train").to_numpy()
     filed = np.flatnonzero(images["path"].notna()).tolist()
-    order = np.array(sorted(filed, key=lambda row: (not train[row], _digest(str(ids[row])))), np.intp)
+    order = np.array(sorted(filed, key=lambda row: (not train[row], _hash_id(str(ids[row])))), np.intp)
     positive = targets == 1
     columns = {finding: positive[:, place] for place, finding in enumerate(findings)}
     columns[NO_FINDING] = (targets == 0).all(axis=1)
@@ -47,14 +47,16 @@ def montage(
         candidates = order[has[order]]
         drawn = boxes[boxes["finding"].eq(finding)]
         first = candidates[np.isin(ids[candidates], drawn["image_id"].to_numpy())][:1]
-        chosen = [*first, *candidates[~np.isin(candidates, first)]][:EACH]
+        chosen = [*first, *candidates[~np.isin(candidates, first)]][:PER_GALLERY]
         if chosen:
-            shown = [_film(images.iloc[row], drawn) for row in chosen]
-            galleries.append(Gallery(words(finding), shown, f"{has.sum():,} in gold, {len(candidates):,} with a file"))
+            shown = [_build_picture(images.iloc[row], drawn) for row in chosen]
+            galleries.append(
+                Gallery(format_name(finding), shown, f"{has.sum():,} in gold, {len(candidates):,} with a file")
+            )
     return galleries
 
 
-def extremes(images: pd.DataFrame) -> Gallery | None:
+def select_extremes(images: pd.DataFrame) -> Gallery | None:
     """The darkest, brightest, flattest and most contrasted image; None where no image has a file.
 
     Args:
@@ -73,11 +75,11 @@ def extremes(images: pd.DataFrame) -> Gallery | None:
     for name, row in ends.items():
         image = seen.iloc[row]
         measured = [f"mean {image['pixel_mean']:.3f}", f"sd {image['pixel_std']:.3f}"]
-        shown.append(Picture(*_shown(image), [name, *measured, image["image_id"]]))
+        shown.append(Picture(*_load_image(image), [name, *measured, image["image_id"]]))
     return Gallery("Extremes", shown, "the ends of the two distributions: worth a look for odd exposures or inversions")
 
 
-def quarantined(quarantine: pd.DataFrame, stores: set[str]) -> list[Gallery]:
+def select_quarantined(quarantine: pd.DataFrame, stores: set[str]) -> list[Gallery]:
     """Up to four items for each reason, the most frequent reason first, with a thumbnail where the file can be read.
 
     Args:
@@ -85,35 +87,35 @@ def quarantined(quarantine: pd.DataFrame, stores: set[str]) -> list[Gallery]:
         stores: as of `store`: items on others are never fetched, for an item may be any text that a table held.
     """
     galleries = []
-    for reason, count in by_count(quarantine["reason"]):
-        rows = quarantine[quarantine["reason"].eq(reason)].sort_values(["item", "detail"]).head(EACH)
+    for reason, count in count_values(quarantine["reason"]):
+        rows = quarantine[quarantine["reason"].eq(reason)].sort_values(["item", "detail"]).head(PER_GALLERY)
         shown = []
         for item, detail in zip(rows["item"].fillna(""), rows["detail"].fillna(""), strict=True):
-            image = thumbnail(item) if _is_file(item, stores) else None
-            shown.append(Picture(image, words(reason), [_short(item), _short(detail)]))
-        galleries.append(Gallery(words(reason), shown, f"{count:,} refused"))
+            image = load_thumbnail(item) if _is_readable(item, stores) else None
+            shown.append(Picture(image, format_name(reason), [_shorten(item), _shorten(detail)]))
+        galleries.append(Gallery(format_name(reason), shown, f"{count:,} refused"))
     return galleries
 
 
-def by_count(values: Iterable[str]) -> list[tuple[str, int]]:
+def count_values(values: Iterable[str]) -> list[tuple[str, int]]:
     """Each value with how often it occurs, the most frequent first, and by name among equals."""
     return sorted(Counter(values).items(), key=lambda pair: (-pair[1], pair[0]))
 
 
-def thumbnail(path: str) -> str | None:
+def load_thumbnail(path: str) -> str | None:
     """A file as a small JPEG in a `data:` URI; None where it is gone or cannot be decoded."""
     try:
-        return jpeg(preprocess.load(read_bytes(path), SIDE))
+        return encode_jpeg(preprocess.load(read_bytes(path), SIDE))
     except (OSError, ValueError, Unreadable, cv2.error):
         return None
 
 
-def store(path: str) -> str:
+def get_store(path: str) -> str:
     """Where a path lies: `s3://bucket` of `s3://bucket/folder/file`, "" of a local one."""
     return "/".join(path.split("/", 3)[:3]) if "://" in path else ""
 
 
-def place_box(box: NDArray[np.float64], image: pd.Series) -> tuple[float, float, float, float]:
+def scale_box(box: NDArray[np.float64], image: pd.Series) -> tuple[float, float, float, float]:
     """A box in pixels of the image -> left, top, width, height in percent of the square that `pixels.resize` makes."""
     height, width = int(image["height"]), int(image["width"])
     top, left, fit_height, fit_width = preprocess.letterbox(height, width, SIDE)
@@ -122,38 +124,38 @@ def place_box(box: NDArray[np.float64], image: pd.Series) -> tuple[float, float,
     return tuple(np.clip(sides, 0, 100).round(2).tolist())
 
 
-def _is_file(item: str, stores: set[str]) -> bool:
+def _is_readable(item: str, stores: set[str]) -> bool:
     """Whether to try and read an item: no device, no store that is not ours."""
-    return store(item) in stores if "://" in item else item.startswith("/") and os.path.isfile(item)
+    return get_store(item) in stores if "://" in item else item.startswith("/") and os.path.isfile(item)
 
 
-def _film(image: pd.Series, drawn: pd.DataFrame) -> Picture:
+def _build_picture(image: pd.Series, drawn: pd.DataFrame) -> Picture:
     """An image of gold with the boxes of one finding."""
     age, sex, view = image["age_years"], image["sex"], image["view"]
-    person = [_age(age) if pd.notna(age) else "age ?", sex if pd.notna(sex) else "sex ?"]
+    person = [_format_age(age) if pd.notna(age) else "age ?", sex if pd.notna(sex) else "sex ?"]
     place = [view if pd.notna(view) else "view ?", image["split"]]
     own = drawn[drawn["image_id"].eq(image["image_id"])]
-    boxes = [place_box(box, image) for box in own[["x", "y", "w", "h"]].to_numpy(float)]
-    return Picture(*_shown(image), [image["image_id"], ", ".join(person), ", ".join(place)], boxes)
+    boxes = [scale_box(box, image) for box in own[["x", "y", "w", "h"]].to_numpy(float)]
+    return Picture(*_load_image(image), [image["image_id"], ", ".join(person), ", ".join(place)], boxes)
 
 
-def _shown(image: pd.Series) -> tuple[str | None, str]:
+def _load_image(image: pd.Series) -> tuple[str | None, str]:
     """The thumbnail of an image of gold and what to say in its place."""
-    uri = thumbnail(image["path"])
+    uri = load_thumbnail(image["path"])
     return uri, f"chest X-ray {image['image_id']}" if uri else GONE
 
 
-def _age(years: float) -> str:
+def _format_age(years: float) -> str:
     return f"{years:.0f} y" if years >= 2 else f"{12 * years:.0f} months"
 
 
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     """The end of a path, where the file's name is; the beginning of everything else."""
-    if len(text) <= LONGEST:
+    if len(text) <= MAX_CHARACTERS:
         return text
     is_path = text.startswith("/") or "://" in text
-    return f"…{text[1 - LONGEST :]}" if is_path else f"{text[: LONGEST - 1]}…"
+    return f"…{text[1 - MAX_CHARACTERS :]}" if is_path else f"{text[: MAX_CHARACTERS - 1]}…"
 
 
-def _digest(image_id: str) -> str:
+def _hash_id(image_id: str) -> str:
     return hashlib.sha256(f"{SALT}:{image_id}".encode()).hexdigest()

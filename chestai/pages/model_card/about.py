@@ -6,8 +6,8 @@ from typing import Any
 
 from chestai.evaluation.evidence import Evidence
 from chestai.notice import RESEARCH_USE
-from chestai.pages.model_card.cells import in_text, reason
-from chestai.pages.page import NOTHING, Cell, Note, Section, Table, number, words
+from chestai.pages.model_card.cells import format_inline, get_reason
+from chestai.pages.page import DASH, Cell, Note, Section, Table, format_name, format_number
 
 SECTIONS = {
     "points": "Operating points",
@@ -19,11 +19,11 @@ SECTIONS = {
     "robustness": "Robustness",
     "latency": "Latency",
 }
-NIH = (
+NIH_TERMS = (
     "NIH ChestX-ray14",
     "Free to use with acknowledgement of the NIH Clinical Center, which provides the images. Wang et al., CVPR 2017.",
 )
-PHANTOMS = ("Phantoms", "Synthetic: drawn by this software. They show no person and need no licence.")
+PHANTOM_TERMS = ("Phantoms", "Synthetic: drawn by this software. They show no person and need no licence.")
 METHODS = {
     "Intervals": "Field and Welsh, Bootstrapping clustered data, 2007",
     "Youden's J": "Youden, Index for rating diagnostic tests, 1950",
@@ -43,20 +43,20 @@ METHODS = {
 }
 
 
-def facts(evidence: Evidence) -> list[tuple[str, str]]:
+def build_facts(evidence: Evidence) -> list[tuple[str, str]]:
     """What stands at the top."""
     data = evidence.data
     return [
-        ("Macro-AUROC", in_text(evidence.report.macro_auroc)),
-        ("Images", number(data.images)),
-        ("Patients", number(data.patients)),
+        ("Macro-AUROC", format_inline(evidence.report.macro_auroc)),
+        ("Images", format_number(data.images)),
+        ("Patients", format_number(data.patients)),
         ("Split", f"{data.split} (split {'known' if evidence.subject.split_known else 'not known'})"),
-        ("Snapshot", data.snapshot or NOTHING),
+        ("Snapshot", data.snapshot or DASH),
         ("Data source", data.source),
     ]
 
 
-def banner(evidence: Evidence) -> str:
+def build_banner(evidence: Evidence) -> str:
     """What must not be overlooked; empty where nothing is."""
     warnings = []
     if evidence.data.synthetic:
@@ -68,9 +68,9 @@ def banner(evidence: Evidence) -> str:
     return " ".join(warnings)
 
 
-def use(evidence: Evidence) -> Section:
+def build_intended_use(evidence: Evidence) -> Section:
     """Intended use, and what it is not for."""
-    findings = ", ".join(map(words, evidence.subject.findings))
+    findings = ", ".join(map(format_name, evidence.subject.findings))
     what = (
         "Research on the order in which frontal chest radiographs are read, and on models of this kind."
         if evidence.subject.card
@@ -78,7 +78,7 @@ def use(evidence: Evidence) -> Section:
     )
     rows = [
         ["For", what],
-        ["Answers", f"A probability for each of {number(len(evidence.subject.findings))} findings: {findings}."],
+        ["Answers", f"A probability for each of {format_number(len(evidence.subject.findings))} findings: {findings}."],
         ["Not for", f"{RESEARCH_USE} Do not order a real reading queue by it."],
         ["Not for", "Other images than frontal chest radiographs, and findings that are not named here."],
         ["Not for", "Ruling disease out: an image without any of these findings may show others."],
@@ -86,38 +86,40 @@ def use(evidence: Evidence) -> Section:
     return Section("use", "Intended use", [Table("What it is for, and what not", ["", ""], rows, prose=True)])
 
 
-def measured(evidence: Evidence) -> Section:
+def build_data(evidence: Evidence) -> Section:
     """On what, with what a reader must know of it."""
     data = evidence.data
     where = f"snapshot {data.snapshot}" if data.snapshot else "no snapshot"
     text = (
-        f"{evidence.subject.title}, on {number(data.images)} images of {number(data.patients)} patients: split "
+        f"{evidence.subject.title}, on {format_number(data.images)} images of {format_number(data.patients)} patients: split "
         f"{data.split}, source {data.source}, {where}. "
     )
-    text += f"Choices were made on {number(data.val_images)} val images." if data.val_images else "No val images."
+    text += (
+        f"Choices were made on {format_number(data.val_images)} val images." if data.val_images else "No val images."
+    )
     if not evidence.subject.split_known:
         text += " It is not known which patients the model learnt from: where it knew these, it does worse on others."
     parts: list[Note | Table] = [Note(text), *map(Note, evidence.subject.notes)]
     if data.unread:
-        rows: list[list[str | Cell]] = [[words(why), number(count)] for why, count in data.unread.items()]
+        rows: list[list[str | Cell]] = [[format_name(why), format_number(count)] for why, count in data.unread.items()]
         parts.append(Table("Images that could not be read, and count nowhere below", ["reason", "images"], rows))
     return Section("data", "What was measured", parts)
 
 
-def missing(evidence: Evidence) -> list[Section]:
+def build_missing(evidence: Evidence) -> list[Section]:
     """All that was not measured, in one place; nothing where all was."""
     empty = [name for name in SECTIONS if not getattr(evidence, name)]
     names = dict.fromkeys([*empty, *evidence.missing])
-    rows = [[SECTIONS.get(name, words(name)), reason(evidence, name)] for name in names]
+    rows = [[SECTIONS.get(name, format_name(name)), get_reason(evidence, name)] for name in names]
     table = Table("Absent numbers speak neither for the model nor against it", ["section", "why"], rows, prose=True)
     return [Section("missing", "Not measured", [table])] if rows else []
 
 
-def limits(evidence: Evidence) -> Section:
+def build_limits(evidence: Evidence) -> Section:
     """What no number above tells."""
-    sources = _sources(evidence)
+    sources = _list_sources(evidence)
     labels = "It was measured against labels as the source gives them; errors among these count as errors of the model."
-    if NIH in sources:
+    if NIH_TERMS in sources:
         labels = (
             "ChestX-ray14's labels were mined from reports by a text classifier; radiologists who looked at the images "
             "disagreed with a good part of them (Oakden-Rayner, Academic Radiology 2020). The model is measured "
@@ -147,11 +149,11 @@ def limits(evidence: Evidence) -> Section:
     return Section("limits", "Limits and ethics", [Table("What no number here tells", ["", ""], rows, prose=True)])
 
 
-def provenance(evidence: Evidence) -> Section:
+def build_provenance(evidence: Evidence) -> Section:
     """Where the model comes from."""
     card, subject = evidence.subject.card, evidence.subject
-    version = number(subject.version) if subject.version is not None else NOTHING
-    known = _yes(subject.split_known)
+    version = format_number(subject.version) if subject.version is not None else DASH
+    known = _format_bool(subject.split_known)
     if card is None:
         text = "Predictions made elsewhere: no card tells of the model, what it learnt from or what software made it."
         return Section("provenance", "Provenance", [Note(text)])
@@ -161,20 +163,20 @@ def provenance(evidence: Evidence) -> Section:
         "MLflow run": card.get("run_id"),
         "learnt from snapshot": card.get("snapshot"),
         "learnt from source": origin.get("source"),
-        "learnt from phantoms": _yes(card["synthetic"]) if "synthetic" in card else None,
+        "learnt from phantoms": _format_bool(card["synthetic"]) if "synthetic" in card else None,
         "known which patients it learnt from": known,
         "measured on snapshot": evidence.data.snapshot,
         "commit": origin.get("commit"),
         "Python": origin.get("python"),
         "input, pixels a side": card.get("size"),
-        "views at test time": ", ".join(["plain", *map(words, card.get("tta") or ())]),
+        "views at test time": ", ".join(["plain", *map(format_name, card.get("tta") or ())]),
         "calibration": (card.get("calibration") or {}).get("method"),
     }
     rows = [[name, str(value)] for name, value in named.items() if value not in (None, "")]
-    parts = [Table("Model", ["", ""], rows, prose=True), *_networks(card)]
+    parts = [Table("Model", ["", ""], rows, prose=True), *_build_network_table(card)]
     assembled = origin.get("assembled_from") or []
     if assembled:
-        parents = [[str(one.get("run_id", NOTHING)), str(one.get("snapshot", NOTHING))] for one in assembled]
+        parents = [[str(one.get("run_id", DASH)), str(one.get("snapshot", DASH))] for one in assembled]
         parts.append(Table("Assembled from", ["MLflow run", "snapshot"], parents))
     packages = [[name, str(version)] for name, version in (origin.get("packages") or {}).items()]
     if packages:
@@ -182,13 +184,13 @@ def provenance(evidence: Evidence) -> Section:
     return Section("provenance", "Provenance", parts)
 
 
-def _yes(value: bool) -> str:
+def _format_bool(value: bool) -> str:
     return "yes" if value else "no"
 
 
-def _networks(card: Mapping[str, Any]) -> list[Table]:
+def _build_network_table(card: Mapping[str, Any]) -> list[Table]:
     rows = [
-        [str(one.get("backbone", NOTHING)), _numbers(one.get("mean")), _numbers(one.get("std"))]
+        [str(one.get("backbone", DASH)), _format_numbers(one.get("mean")), _format_numbers(one.get("std"))]
         for one in card.get("members") or []
     ]
     return (
@@ -198,23 +200,23 @@ def _networks(card: Mapping[str, Any]) -> list[Table]:
     )
 
 
-def _numbers(values: Any) -> str:
-    return ", ".join(number(float(value), 3) for value in values) if values else NOTHING
+def _format_numbers(values: Any) -> str:
+    return ", ".join(format_number(float(value), 3) for value in values) if values else DASH
 
 
-def licences(evidence: Evidence) -> Section:
+def build_licences(evidence: Evidence) -> Section:
     """Who may use what, and whose methods these are."""
-    rows = [*map(list, _sources(evidence)), ["This software", "Apache-2.0."]]
+    rows = [*map(list, _list_sources(evidence)), ["This software", "Apache-2.0."]]
     cited = [[name, text] for name, text in METHODS.items()]
     parts = [Table("Licences", ["", ""], rows, prose=True), Table("Methods", ["", ""], cited, prose=True)]
     return Section("licences", "Licences and methods", parts)
 
 
-def _sources(evidence: Evidence) -> list[tuple[str, str]]:
+def _list_sources(evidence: Evidence) -> list[tuple[str, str]]:
     """The data sets measured on, with their terms; sources are joined by + in a snapshot."""
     names = [name for name in re.split(r"[+,\s]+", evidence.data.source) if name]
-    found = [NIH for name in names if name.lower().startswith("nih")]
+    found = [NIH_TERMS for name in names if name.lower().startswith("nih")]
     if evidence.data.synthetic:
-        found = [PHANTOMS, *found]
+        found = [PHANTOM_TERMS, *found]
     others = [name for name in names if not name.lower().startswith(("nih", "phantom"))]
     return list(dict.fromkeys([*found, *((name, "On the terms of its owners.") for name in others)]))

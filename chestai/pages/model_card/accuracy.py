@@ -8,8 +8,8 @@ from chestai.metrics.comparison import Comparison
 from chestai.metrics.operating_points import PointReport
 from chestai.metrics.reliability import CalibrationReport
 from chestai.pages.model_card import plots
-from chestai.pages.model_card.cells import difference, not_measured, score, share
-from chestai.pages.page import Cell, Figure, Note, Section, Table, number, percent, words
+from chestai.pages.model_card.cells import build_not_measured, format_difference, format_estimate, format_share
+from chestai.pages.page import Cell, Figure, Note, Section, Table, format_name, format_number, format_percent
 
 POINTS = {
     "youden": "Youden's J: the threshold of the greatest sensitivity + specificity",
@@ -26,7 +26,7 @@ METHODS = {
 }
 
 
-def ranking(evidence: Evidence) -> Section:
+def build_ranking(evidence: Evidence) -> Section:
     """AUROC and AUPRC per finding, their means, and comparisons with other models."""
     report = evidence.report
     how = (
@@ -36,7 +36,7 @@ def ranking(evidence: Evidence) -> Section:
     if report.resamples:
         how += (
             f" Brackets, here and below, hold {100 * LEVEL:.0f} % intervals: percentiles of a bootstrap that draws "
-            f"patients, not images, {number(report.resamples)} times."
+            f"patients, not images, {format_number(report.resamples)} times."
         )
     else:
         how += " No intervals: nothing was resampled, or there are fewer than two patients."
@@ -44,28 +44,30 @@ def ranking(evidence: Evidence) -> Section:
     rows: list[list[str | Cell]] = []
     for row in report.findings:
         known = row.positives + row.negatives
-        shares = [number(row.positives), percent(row.positives, known)]
-        rows.append([words(row.finding), *shares, score(row.auroc), score(row.auprc)])
-    rows.append([mean, "", "", score(report.macro_auroc), score(report.macro_auprc)])
-    rows.append(["all pairs in one ranking", "", "", score(report.micro_auroc), score(report.micro_auprc)])
+        shares = [format_number(row.positives), format_percent(row.positives, known)]
+        rows.append([format_name(row.finding), *shares, format_estimate(row.auroc), format_estimate(row.auprc)])
+    rows.append([mean, "", "", format_estimate(report.macro_auroc), format_estimate(report.macro_auprc)])
+    rows.append(
+        ["all pairs in one ranking", "", "", format_estimate(report.micro_auroc), format_estimate(report.micro_auprc)]
+    )
     columns = ["finding", "positives", "prevalence", "AUROC", "AUPRC"]
     caption = "Of images whose answer is known; the mean is over findings that some images have and some have not"
     parts: list[Note | Table | Figure] = [Note(how)]
     if math.isfinite(report.macro_auroc.value):
         best_first = sorted(report.findings, key=lambda row: -row.auroc.value if row.auroc.value >= 0 else math.inf)
-        names = [mean, *(words(row.finding) for row in best_first)]
+        names = [mean, *(format_name(row.finding) for row in best_first)]
         values = [report.macro_auroc, *(row.auroc for row in best_first)]
         text = "The line at 0.5 is chance. A finding without a dot is undefined here."
         alt = "AUROC of each finding with its interval, the best first; the table has the numbers."
-        parts.append(Figure(plots.whiskers(names, {"AUROC": values}, "AUROC", mark=0.5), alt, text))
+        parts.append(Figure(plots.plot_intervals(names, {"AUROC": values}, "AUROC", mark=0.5), alt, text))
     parts.append(Table(caption, columns, rows))
-    return Section("ranking", "Ranking, per finding", [*parts, *_against(evidence)])
+    return Section("ranking", "Ranking, per finding", [*parts, *_build_comparison(evidence)])
 
 
-def _against(evidence: Evidence) -> list[Note | Table]:
+def _build_comparison(evidence: Evidence) -> list[Note | Table]:
     if not evidence.against:
-        return [*not_measured(evidence, "against")] if "against" in evidence.missing else []
-    rows = [[words(name), *_compared(one)] for name, one in evidence.against.items()]
+        return [*build_not_measured(evidence, "against")] if "against" in evidence.missing else []
+    rows = [[format_name(name), *_build_comparison_cells(one)] for name, one in evidence.against.items()]
     caption = (
         "Macro-AUROC against other models, on the same images and the same draws of patients; an interval of the "
         "difference that holds 0 does not tell the two apart"
@@ -73,14 +75,14 @@ def _against(evidence: Evidence) -> list[Note | Table]:
     return [Table(caption, ["against", "its AUROC", "this model's", "difference"], rows)]
 
 
-def _compared(one: Comparison) -> list[str | Cell]:
-    return [number(one.baseline, 3), number(one.other, 3), difference(one.difference)]
+def _build_comparison_cells(one: Comparison) -> list[str | Cell]:
+    return [format_number(one.baseline, 3), format_number(one.other, 3), format_difference(one.difference)]
 
 
-def points(evidence: Evidence) -> Section:
+def build_operating_points(evidence: Evidence) -> Section:
     """What each finding's thresholds get right and wrong."""
     if not evidence.points:
-        return Section("points", "Operating points", not_measured(evidence, "points"))
+        return Section("points", "Operating points", build_not_measured(evidence, "points"))
     split = evidence.data.split
     how = "From its threshold on, an image is called positive. " + (
         "Thresholds were chosen on val, the very images that they are judged on here: read this as optimistic."
@@ -92,48 +94,54 @@ def points(evidence: Evidence) -> Section:
     parts: list[Note | Table] = [Note(how)]
     columns = ["finding", "threshold", "TP", "FP", "TN", "FN", "sensitivity", "specificity", "PPV", "NPV"]
     for point in dict.fromkeys(one.point for one in evidence.points):
-        rows = [_point(one) for one in evidence.points if one.point == point]
-        parts.append(Table(POINTS.get(point, words(point)), columns, rows))
+        rows = [_build_point_row(one) for one in evidence.points if one.point == point]
+        parts.append(Table(POINTS.get(point, format_name(point)), columns, rows))
     return Section("points", "Operating points", parts)
 
 
-def _point(one: PointReport) -> list[str | Cell]:
+def _build_point_row(one: PointReport) -> list[str | Cell]:
     found = one.confusion
-    counts = [number(count) for count in (found.tp, found.fp, found.tn, found.fn)] if found else [number(math.nan)] * 4
-    rates = [share(rate) for rate in (one.sensitivity, one.specificity, one.ppv, one.npv)]
-    return [words(one.finding), number(one.threshold, 4), *counts, *rates]
+    counts = (
+        [format_number(count) for count in (found.tp, found.fp, found.tn, found.fn)]
+        if found
+        else [format_number(math.nan)] * 4
+    )
+    rates = [format_share(rate) for rate in (one.sensitivity, one.specificity, one.ppv, one.npv)]
+    return [format_name(one.finding), format_number(one.threshold, 4), *counts, *rates]
 
 
-def calibration(evidence: Evidence) -> Section:
+def build_calibration(evidence: Evidence) -> Section:
     """How far probabilities are from frequencies, before and after."""
     title = "Calibration"
     if not evidence.calibration:
-        return Section("calibration", title, [*not_measured(evidence, "calibration"), *_prevalences(evidence)])
-    parts: list[Note | Table | Figure] = [Note(_how_calibrated(evidence))]
+        return Section(
+            "calibration", title, [*build_not_measured(evidence, "calibration"), *_build_prevalence_table(evidence)]
+        )
+    parts: list[Note | Table | Figure] = [Note(_describe_calibration(evidence))]
     curves = {
-        METHODS.get(one.method, words(one.method)): (one.pooled.predicted, one.pooled.observed)
+        METHODS.get(one.method, format_name(one.method)): (one.pooled.predicted, one.pooled.observed)
         for one in evidence.calibration
         if one.pooled.predicted
     }
     if curves:
         alt = "Reliability curves: observed share of positives over mean probability, a line for each method."
         caption = "All findings pooled. On the diagonal probabilities are frequencies; below it, they are too high."
-        parts.append(Figure(plots.reliability(curves), alt, caption))
+        parts.append(Figure(plots.plot_reliability(curves), alt, caption))
     rows = [
         [
-            METHODS.get(one.method, words(one.method)) + (" *" if one.method == evidence.in_force else ""),
-            number(one.macro_ece, 4),
-            number(one.macro_floor, 4),
-            number(one.macro_brier, 4),
+            METHODS.get(one.method, format_name(one.method)) + (" *" if one.method == evidence.in_force else ""),
+            format_number(one.macro_ece, 4),
+            format_number(one.macro_floor, 4),
+            format_number(one.macro_brier, 4),
         ]
         for one in evidence.calibration
     ]
     caption = "Means over findings; * the method that the model carries"
     parts.append(Table(caption, ["method", "ECE", "chance floor", "Brier score"], rows))
-    return Section("calibration", title, [*parts, *_in_force(evidence), *_prevalences(evidence)])
+    return Section("calibration", title, [*parts, *_build_current_method(evidence), *_build_prevalence_table(evidence)])
 
 
-def _how_calibrated(evidence: Evidence) -> str:
+def _describe_calibration(evidence: Evidence) -> str:
     how = (
         "ECE, the expected calibration error, is the mean gap between probability and observed frequency over bins. "
         "The chance floor is the ECE that these probabilities would have on as many images if they were perfectly "
@@ -147,34 +155,37 @@ def _how_calibrated(evidence: Evidence) -> str:
     return how + f" Methods were fitted on val and are judged on {evidence.data.split}."
 
 
-def _in_force(evidence: Evidence) -> list[Note | Table]:
+def _build_current_method(evidence: Evidence) -> list[Note | Table]:
     """Per finding, of the method that the model carries."""
-    name = METHODS.get(evidence.in_force, words(evidence.in_force))
+    name = METHODS.get(evidence.in_force, format_name(evidence.in_force))
     for one in evidence.calibration:
         if one.method == evidence.in_force:
-            return [_per_finding(one, name)]
+            return [_build_finding_table(one, name)]
     return [Note(f"The method that the model carries, {name}, was not measured.")]
 
 
-def _per_finding(report: CalibrationReport, name: str) -> Table:
+def _build_finding_table(report: CalibrationReport, name: str) -> Table:
     rows = [
         [
-            words(one.finding),
-            number(sum(one.curve.images)),
-            number(one.ece, 4),
-            number(one.floor, 4),
-            number(one.brier, 4),
+            format_name(one.finding),
+            format_number(sum(one.curve.images)),
+            format_number(one.ece, 4),
+            format_number(one.floor, 4),
+            format_number(one.brier, 4),
         ]
         for one in report.findings
     ]
     return Table(f"Per finding: {name}", ["finding", "images", "ECE", "chance floor", "Brier score"], rows)
 
 
-def _prevalences(evidence: Evidence) -> list[Note | Table]:
+def _build_prevalence_table(evidence: Evidence) -> list[Note | Table]:
     data = evidence.data
     if not data.val_prevalence:
         return [Note("No answers of val: at what prevalence the probabilities hold is not known here.")]
-    rows = [[words(one), *_shift(data.val_prevalence.get(one), data.prevalence.get(one))] for one in data.prevalence]
+    rows = [
+        [format_name(one), *_build_prevalence_cells(data.val_prevalence.get(one), data.prevalence.get(one))]
+        for one in data.prevalence
+    ]
     caption = (
         "Prevalence. What was fitted on val holds for val's: where the ratio is far above 1, expect probabilities to "
         "be too low here, where it is far below 1, too high"
@@ -182,6 +193,10 @@ def _prevalences(evidence: Evidence) -> list[Note | Table]:
     return [Table(caption, ["finding", "val", data.split, "ratio"], rows)] if rows else []
 
 
-def _shift(val: float | None, here: float | None) -> list[str]:
+def _build_prevalence_cells(val: float | None, here: float | None) -> list[str]:
     val, here = math.nan if val is None else val, math.nan if here is None else here
-    return [percent(val, digits=2), percent(here, digits=2), number(here / val if val else math.nan, 2)]
+    return [
+        format_percent(val, digits=2),
+        format_percent(here, digits=2),
+        format_number(here / val if val else math.nan, 2),
+    ]

@@ -11,30 +11,30 @@ from chestai.pages.model_card import about, accuracy, behaviour, gate, triage
 from chestai.pages.page import Page
 
 
-def page(evidence: Evidence, checks: Sequence[GateCheck] = ()) -> Page:
+def build_model_card(evidence: Evidence, checks: Sequence[GateCheck] = ()) -> Page:
     """All sections in the order of reading. What was not measured is named with its reason, never left out.
 
     checks: of the gate, where it was asked.
     """
     data = evidence.data
     sections = [
-        about.use(evidence),
-        about.measured(evidence),
-        *gate.gate(checks),
-        accuracy.ranking(evidence),
-        accuracy.points(evidence),
-        accuracy.calibration(evidence),
-        triage.triage(evidence),
-        triage.queue(evidence),
-        behaviour.subgroups(evidence),
-        behaviour.localisation(evidence),
-        behaviour.robustness(evidence),
-        behaviour.latency(evidence),
-        *about.missing(evidence),
-        about.limits(evidence),
-        about.provenance(evidence),
-        about.licences(evidence),
+        about.build_intended_use(evidence),
+        about.build_data(evidence),
+        *gate.build_gate(checks),
+        accuracy.build_ranking(evidence),
+        accuracy.build_operating_points(evidence),
+        accuracy.build_calibration(evidence),
+        triage.build_triage(evidence),
+        triage.build_queue(evidence),
+        behaviour.build_subgroups(evidence),
+        behaviour.build_localisation(evidence),
+        behaviour.build_robustness(evidence),
+        behaviour.build_latency(evidence),
+        *about.build_missing(evidence),
+        about.build_limits(evidence),
+        about.build_provenance(evidence),
+        about.build_licences(evidence),
     ]
     title = f"Model card: {evidence.subject.title}"
     subtitle = f"Measured on {data.source}, split {data.split}"
-    return Page(title, subtitle, about.facts(evidence), about.banner(evidence), sections)
+    return Page(title, subtitle, about.build_facts(evidence), about.build_banner(evidence), sections)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from chestai.evaluation.promotion_gate import GateCheck
 from chestai.pages.page import Note, Section, Table
 
-ANSWERS = {True: "passed", False: "refused", None: "not judged"}
+OUTCOMES = {True: "passed", False: "refused", None: "not judged"}
 
 
-def gate(checks: Sequence[GateCheck]) -> list[Section]:
+def build_gate(checks: Sequence[GateCheck]) -> list[Section]:
     """A row for each check; no section where the gate was not asked."""
     if not checks:
         return []
@@ -16,5 +16,5 @@ def gate(checks: Sequence[GateCheck]) -> list[Section]:
         "A model becomes champion if no check refuses it. What could not be judged refuses nobody. Limits are the "
         "section gate of the configuration."
     )
-    rows = [[check.name, ANSWERS[check.passed], check.said] for check in checks]
+    rows = [[check.name, OUTCOMES[check.passed], check.said] for check in checks]
     return [Section("gate", "Gate", [note, Table("The checks", ["check", "answer", "why"], rows, prose=True)])]

@@ -9,15 +9,15 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from chestai.metrics.bootstrap import Estimate
-from chestai.pages.page import svg
-from chestai.pages.plots import COLOURS, DASHES, LINE, MARKERS, SOFT, canvas, key
+from chestai.pages.page import encode_svg
+from chestai.pages.plots import COLOURS, DASHES, LINE, MARKERS, SOFT, add_legend, create_canvas
 
 MINUTES = (0, 1, 10, 100, 1000, 10000)
 
 Line = tuple[Sequence[float], Sequence[float]]
 
 
-def whiskers(
+def plot_intervals(
     names: Sequence[str],
     series: Mapping[str, Sequence[Estimate]],
     label: str,
@@ -31,7 +31,7 @@ def whiskers(
         mark: a value to point out, such as 0; NaN for none.
         percent: whether values are shares, in [0, 1].
     """
-    drawing, axes = canvas(0.9 + len(names) * (0.12 + 0.14 * len(series)))
+    drawing, axes = create_canvas(0.9 + len(names) * (0.12 + 0.14 * len(series)))
     rows = np.arange(len(names), dtype=float)[::-1]
     offsets = np.linspace(0.3, -0.3, len(series)) if len(series) > 1 else np.zeros(1)
     for (name, estimates), offset, colour, marker in zip(
@@ -44,42 +44,42 @@ def whiskers(
         axes.plot(values[known], rows[known] + offset, marker, color=colour, markersize=5, label=name, clip_on=False)
     if np.isfinite(mark):
         axes.axvline(mark, color=SOFT, linewidth=1, zorder=0)
-    _name_rows(axes, names, rows)
+    _label_rows(axes, names, rows)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     if percent:
-        axes.xaxis.set_major_formatter(_percent())
+        axes.xaxis.set_major_formatter(_percent_formatter())
     axes.set_xlabel(label)
     if len(series) > 1:
-        key(axes)
-    return svg(drawing)
+        add_legend(axes)
+    return encode_svg(drawing)
 
 
-def reliability(curves: Mapping[str, Line]) -> str:
+def plot_reliability(curves: Mapping[str, Line]) -> str:
     """Observed share of positives over mean probability, a line each; the diagonal is perfect."""
-    drawing, axes = canvas(4.2)
+    drawing, axes = create_canvas(4.2)
     axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1, zorder=0)
-    _draw(axes, curves)
+    _draw_curves(axes, curves)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.set_xlabel("mean probability of a bin")
     axes.set_ylabel("observed share of positives")
-    return svg(drawing)
+    return encode_svg(drawing)
 
 
-def overlaps(curves: Mapping[str, Line], label: str) -> str:
+def plot_overlaps(curves: Mapping[str, Line], label: str) -> str:
     """Share of cases that reach a threshold of overlap, a line a kind of map."""
-    drawing, axes = canvas(3.2)
-    _draw(axes, curves)
+    drawing, axes = create_canvas(3.2)
+    _draw_curves(axes, curves)
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(_percent())
+    axes.yaxis.set_major_formatter(_percent_formatter())
     axes.set_xlabel(label)
     axes.set_ylabel("share of cases")
-    return svg(drawing)
+    return encode_svg(drawing)
 
 
-def waits(names: Sequence[str], statistics: Mapping[str, Sequence[float]]) -> str:
+def plot_waits(names: Sequence[str], statistics: Mapping[str, Sequence[float]]) -> str:
     """Minutes on a scale of powers of ten (linear below one minute), one row a name, one dot for each statistic."""
-    drawing, axes = canvas(0.9 + 0.26 * len(names))
+    drawing, axes = create_canvas(0.9 + 0.26 * len(names))
     rows = np.arange(len(names), dtype=float)[::-1]
     table = np.array([list(values) for values in statistics.values()], float).reshape(len(statistics), len(names))
     for row, minutes in zip(rows, table.T, strict=True):
@@ -88,18 +88,18 @@ def waits(names: Sequence[str], statistics: Mapping[str, Sequence[float]]) -> st
             axes.hlines(row, known.min(), known.max(), color=LINE, linewidth=1.5, zorder=1)
     for (name, values), colour, marker in zip(statistics.items(), cycle(COLOURS), cycle(MARKERS), strict=False):
         axes.plot(values, rows, marker, color=colour, markersize=5.5, alpha=0.85, label=name, clip_on=False)
-    _name_rows(axes, names, rows)
+    _label_rows(axes, names, rows)
     axes.set_xscale("symlog", linthresh=1)
     longest = np.max(table, initial=1, where=np.isfinite(table))
     axes.set_xlim(0, 1.3 * longest)
     ticks = [minutes for minutes in MINUTES if minutes <= 1.3 * longest]
     axes.set_xticks(ticks, [f"{minutes:,}" for minutes in ticks])
     axes.set_xlabel("minutes from arrival to reading")
-    key(axes)
-    return svg(drawing)
+    add_legend(axes)
+    return encode_svg(drawing)
 
 
-def _draw(axes: Axes, curves: Mapping[str, Line]) -> None:
+def _draw_curves(axes: Axes, curves: Mapping[str, Line]) -> None:
     axes.grid(color=LINE, linewidth=0.8)
     axes.set_axisbelow(True)
     for (name, (across, up)), colour, marker, dash in zip(
@@ -109,10 +109,10 @@ def _draw(axes: Axes, curves: Mapping[str, Line]) -> None:
             across, up, color=colour, marker=marker, markersize=4.5, linestyle=dash, linewidth=1.5, label=name,
             clip_on=False,
         )  # fmt: skip
-    key(axes)
+    add_legend(axes)
 
 
-def _name_rows(axes: Axes, names: Sequence[str], rows: NDArray[np.float64]) -> None:
+def _label_rows(axes: Axes, names: Sequence[str], rows: NDArray[np.float64]) -> None:
     axes.set_yticks(rows, [name.replace("$", r"\$") for name in names])  # a dollar would begin a formula
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.spines["left"].set_visible(False)
@@ -121,5 +121,5 @@ def _name_rows(axes: Axes, names: Sequence[str], rows: NDArray[np.float64]) -> N
     axes.set_axisbelow(True)
 
 
-def _percent() -> FuncFormatter:
+def _percent_formatter() -> FuncFormatter:
     return FuncFormatter(lambda share, _: f"{100 * share:g}%")

@@ -49,24 +49,26 @@ CARD: dict[str, Any] = {
 }
 
 
-def around(value: float, half: float = 0.02) -> Estimate:
+def make_estimate(value: float, half: float = 0.02) -> Estimate:
     return Estimate(value, value - half, value + half)
 
 
-def evidence(**changes: Any) -> Evidence:
+def make_evidence(**changes: Any) -> Evidence:
     """All sections, but for latency, which is missing; `changes` replace fields."""
     values: dict[str, Any] = {
         "subject": EvaluatedModel("chestai version 3", 3, NIH14, CARD, True),
-        "data": data(),
-        "report": report(),
-        "points": points(),
-        "calibration": tuple(map(calibration, ("none", "platt", "isotonic", "shifted"), (0.21, 0.011, 0.012, 0.009))),
+        "data": make_data(),
+        "report": make_report(),
+        "points": make_points(),
+        "calibration": tuple(
+            map(make_calibration, ("none", "platt", "isotonic", "shifted"), (0.21, 0.011, 0.012, 0.009))
+        ),
         "in_force": "platt",
-        "urgency": urgency(),
-        "queue": queue(),
-        "subgroups": subgroups(),
-        "localisation": localisation(),
-        "robustness": robustness(),
+        "urgency": make_urgency(),
+        "queue": make_queue(),
+        "subgroups": make_subgroups(),
+        "localisation": make_localisation(),
+        "robustness": make_robustness(),
         "latency": None,
         "missing": {"latency": "this process has no network"},
         "against": {"champion": Comparison(0.795, 0.812, Estimate(0.01712, 0.0112, 0.0231))},
@@ -74,7 +76,7 @@ def evidence(**changes: Any) -> Evidence:
     return Evidence(**values | changes)
 
 
-def bare() -> Evidence:
+def make_bare_evidence() -> Evidence:
     """Outside predictions of two findings, one image a patient each: next to nothing is defined."""
     rows = tuple(FindingReport(finding, 0, 1, UNDEFINED, UNDEFINED) for finding in ("Mass", "Odd_$<b>|finding"))
     return Evidence(
@@ -98,13 +100,13 @@ def bare() -> Evidence:
     )
 
 
-def undefined() -> Evidence:
+def make_undefined_evidence() -> Evidence:
     """Every section is there, but nothing in it is defined."""
-    scenario = queue().scenario
+    scenario = make_queue().scenario
     maps = MapReport("model", UNDEFINED, (UNDEFINED,) * len(OVERLAPS), (UNDEFINED,) * len(OVERLAPS), {"Mass": (NAN, 0)})
     empty = Curve((), (), ())
-    return evidence(
-        report=bare().report,
+    return make_evidence(
+        report=make_bare_evidence().report,
         points=(PointReport("Mass", "f1", NAN, None, *[UNDEFINED] * 4),),
         calibration=(
             CalibrationReport("platt", (FindingCalibration("Mass", NAN, NAN, NAN, empty),), NAN, NAN, NAN, empty),
@@ -120,7 +122,7 @@ def undefined() -> Evidence:
     )
 
 
-def data(**changes: Any) -> EvaluationData:
+def make_data(**changes: Any) -> EvaluationData:
     prevalence = dict(zip(NIH14, np.linspace(0.19, 0.002, 14).tolist(), strict=True))
     values: dict[str, Any] = {
         "snapshot": "87e6e9af17ca",
@@ -137,17 +139,19 @@ def data(**changes: Any) -> EvaluationData:
     return EvaluationData(**values | changes)
 
 
-def report() -> PerformanceReport:
+def make_report() -> PerformanceReport:
     rows = tuple(
-        FindingReport(finding, 4000 - 280 * at, 21596 + 280 * at, around(0.71 + 0.015 * at), around(0.4 - 0.02 * at))
+        FindingReport(
+            finding, 4000 - 280 * at, 21596 + 280 * at, make_estimate(0.71 + 0.015 * at), make_estimate(0.4 - 0.02 * at)
+        )
         for at, finding in enumerate(NIH14[:-1])
     )
     return PerformanceReport(
         findings=(*rows, FindingReport(RARE, 0, 25596, UNDEFINED, UNDEFINED)),
         macro_auroc=Estimate(0.8123456789012345, 0.801, 0.823),
-        macro_auprc=around(0.25),
-        micro_auroc=around(0.86),
-        micro_auprc=around(0.31),
+        macro_auprc=make_estimate(0.25),
+        micro_auroc=make_estimate(0.86),
+        micro_auprc=make_estimate(0.31),
         defined=13,
         images=25596,
         patients=2797,
@@ -156,8 +160,8 @@ def report() -> PerformanceReport:
     )
 
 
-def points() -> tuple[PointReport, ...]:
-    rates = (around(0.81), around(0.72), around(0.123), around(0.991, 0.001))
+def make_points() -> tuple[PointReport, ...]:
+    rates = (make_estimate(0.81), make_estimate(0.72), make_estimate(0.123), make_estimate(0.991, 0.001))
     return tuple(
         PointReport(finding, point, NAN, None, *[UNDEFINED] * 4)
         if finding == RARE
@@ -167,7 +171,7 @@ def points() -> tuple[PointReport, ...]:
     )
 
 
-def calibration(method: str, ece: float) -> CalibrationReport:
+def make_calibration(method: str, ece: float) -> CalibrationReport:
     predicted = tuple(np.linspace(0.03, 0.83, 13).tolist())
     observed = tuple(p ** (1 + 8 * ece) for p in predicted)
     curve = Curve(predicted, observed, tuple(range(13000, 0, -1000)))
@@ -176,14 +180,14 @@ def calibration(method: str, ece: float) -> CalibrationReport:
     return CalibrationReport(method, (*rows, undefined), ece, 0.0041, 0.0512, curve)
 
 
-def urgency() -> UrgencyReport:
-    rates = (around(0.7), around(0.9), around(0.5), around(0.95))
+def make_urgency() -> UrgencyReport:
+    rates = (make_estimate(0.7), make_estimate(0.9), make_estimate(0.5), make_estimate(0.95))
     return UrgencyReport(
         findings=("Pneumothorax", "Edema"),
         images=25000,
         urgent=3500,
-        auroc=around(0.85),
-        auprc=around(0.5),
+        auroc=make_estimate(0.85),
+        auprc=make_estimate(0.5),
         cuts=(
             CutReport("urgent", 0.8, Confusion(1500, 800, 20700, 2000), *rates),
             CutReport("soon", 0.5, Confusion(2500, 3800, 17700, 1000), *rates),
@@ -192,7 +196,7 @@ def urgency() -> UrgencyReport:
     )
 
 
-def queue() -> QueueReport:
+def make_queue() -> QueueReport:
     waits = {
         "fifo": ((55.2, 48.1, 160.3, 402.0), (55.0, 48.0, 160.0, 400.0)),
         "score": ((9.1, 0.0, 30.0, 911.2), (70.1, 20.2, 310.0, 1804.3)),
@@ -207,7 +211,7 @@ def queue() -> QueueReport:
     return QueueReport(scenario, tuple(rows))
 
 
-def subgroups() -> SubgroupReport:
+def make_subgroups() -> SubgroupReport:
     names = {
         "age": ("0-19", "20-39", "40-59", "60-79", "80+"),
         "sex": ("F", "M"),
@@ -215,36 +219,36 @@ def subgroups() -> SubgroupReport:
         "age, sex": tuple(f"{age}, {sex}" for age in ("20-39", "40-59", "60-79") for sex in "FM"),
     }
     groups = [
-        GroupReport(axis, name, 4000 + at, 900 + at, around(0.8 - 0.01 * at), around(0.25 + 0.02 * at))
+        GroupReport(axis, name, 4000 + at, 900 + at, make_estimate(0.8 - 0.01 * at), make_estimate(0.25 + 0.02 * at))
         for axis, of in names.items()
         for at, name in enumerate(of)
     ]
     groups[4] = GroupReport("age", "80+", 300, 90, UNDEFINED, UNDEFINED)
     gaps = (
-        GapReport("age", "auroc", "0-19", "60-79", around(0.03), NIH14[:9]),
-        GapReport("age", "fnr", "0-19", "60-79", around(0.06), NIH14[:9]),
-        GapReport("sex", "auroc", "F", "M", around(0.01), NIH14[:13]),
+        GapReport("age", "auroc", "0-19", "60-79", make_estimate(0.03), NIH14[:9]),
+        GapReport("age", "fnr", "0-19", "60-79", make_estimate(0.06), NIH14[:9]),
+        GapReport("sex", "auroc", "F", "M", make_estimate(0.01), NIH14[:13]),
     )
     return SubgroupReport(tuple(groups), gaps, (("age, sex", "80+, M", 31), ("view", "unlikely_view", 4)), 50)
 
 
-def localisation() -> LocalisationReport:
+def make_localisation() -> LocalisationReport:
     def maps(name: str, level: float) -> MapReport:
-        reach = tuple(around(level * (1 - threshold)) for threshold in OVERLAPS)
-        return MapReport(name, around(level, 0.05), reach, reach[::-1], {"Mass": (level, 40), RARE: (NAN, 0)})
+        reach = tuple(make_estimate(level * (1 - threshold)) for threshold in OVERLAPS)
+        return MapReport(name, make_estimate(level, 0.05), reach, reach[::-1], {"Mass": (level, 40), RARE: (NAN, 0)})
 
     names = {"model": 0.61, "random": 0.11, "centre": 0.2, "untrained_network": 0.15}
-    gains = {name: around(0.61 - level, 0.06) for name, level in names.items() if name != "model"}
+    gains = {name: make_estimate(0.61 - level, 0.06) for name, level in names.items() if name != "model"}
     every = tuple(maps(name, level) for name, level in names.items())
     return LocalisationReport(
         984, 180, every, tuple(maps(name, level + 0.1) for name, level in names.items()), gains, "closed form", 7
     )
 
 
-def robustness() -> RobustnessReport:
+def make_robustness() -> RobustnessReport:
     names = ("brightness", "contrast", "blur", "noise", "resolution", "jpeg", "rotation")
     drops = {
-        (name, severity): Comparison(0.81, 0.81 - fall, around(-fall, 0.008))
+        (name, severity): Comparison(0.81, 0.81 - fall, make_estimate(-fall, 0.008))
         for at, name in enumerate(names)
         for severity, fall in ((1, 0.004), (2, 0.01 + 0.004 * at), (3, 0.03 + 0.01 * at))
     }

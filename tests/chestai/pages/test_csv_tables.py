@@ -6,16 +6,16 @@ import math
 
 from chestai.evaluation.evidence import Evidence
 from chestai.metrics.localisation import OVERLAPS
-from chestai.pages.model_card.csv_tables import csvs
+from chestai.pages.model_card.csv_tables import render_csv_tables
 from tests.chestai.pages import card_evidence as made
 
 
 def rows(evidence: Evidence, name: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(csvs(evidence)[name])))
+    return list(csv.DictReader(io.StringIO(render_csv_tables(evidence)[name])))
 
 
 def test_csvs_hold_the_numbers_in_full() -> None:
-    evidence = made.evidence()
+    evidence = made.make_evidence()
     ranking = rows(evidence, "ranking.csv")
     assert [row["finding"] for row in ranking] == [*evidence.subject.findings, "macro", "micro"]
     assert float(ranking[-2]["auroc"]) == evidence.report.macro_auroc.value, "to the last digit"
@@ -46,7 +46,7 @@ def test_csvs_hold_the_numbers_in_full() -> None:
 
 
 def test_csvs_of_groups_maps_and_corruptions() -> None:
-    evidence = made.evidence()
+    evidence = made.make_evidence()
     groups = rows(evidence, "subgroups.csv")
     assert len(groups) == 15 + 2 and groups[4]["macro_auroc"] == "" and groups[-1]["group"] == "unlikely_view"
     gap = rows(evidence, "subgroup_gaps.csv")[1]
@@ -66,6 +66,6 @@ def test_csvs_of_groups_maps_and_corruptions() -> None:
 
 
 def test_csvs_are_of_what_was_measured_only() -> None:
-    assert set(csvs(made.bare())) == {"ranking.csv"}
+    assert set(render_csv_tables(made.make_bare_evidence())) == {"ranking.csv"}
     names = "ranking operating_points calibration reliability_curve triage queue subgroups subgroup_gaps localisation "
-    assert list(csvs(made.evidence())) == [f"{name}.csv" for name in f"{names}robustness".split()]
+    assert list(render_csv_tables(made.make_evidence())) == [f"{name}.csv" for name in f"{names}robustness".split()]

@@ -19,8 +19,8 @@ from chestai.lake.schemas import BOXES, IMAGES, LABELS, QUARANTINE, SCHEMAS
 from chestai.lake.snapshot import Snapshot
 from chestai.pages.etl_report import report, thumbnails
 from chestai.pages.etl_report.gold import GoldTables
-from chestai.pages.etl_report.thumbnails import SIDE, montage, place_box
-from chestai.pages.page import Cell, Page, Section, Table, render
+from chestai.pages.etl_report.thumbnails import SIDE, scale_box, select_examples
+from chestai.pages.page import Cell, Page, Section, Table, render_html
 from chestai.phantom import PhantomImage, encode, plan
 from tests.support.browser import Browser
 
@@ -156,7 +156,7 @@ def phantom_row(root: Path, at: int, image: PhantomImage) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def html(phantoms: tuple[Lake, Snapshot]) -> str:
-    return report.render(*phantoms)
+    return report.render_etl_report(*phantoms)
 
 
 def test_the_numbers_of_the_build_are_on_the_page(phantoms: tuple[Lake, Snapshot], html: str) -> None:
@@ -198,7 +198,7 @@ def test_every_image_has_a_text_and_every_table_its_headings(html: str) -> None:
 
 
 def test_the_same_build_gives_the_same_page(phantoms: tuple[Lake, Snapshot], html: str) -> None:
-    assert report.render(*phantoms) == html
+    assert report.render_etl_report(*phantoms) == html
 
 
 def test_a_refused_file_is_shown_where_it_can_be_read_and_named_where_not(html: str) -> None:
@@ -213,7 +213,7 @@ def test_montage_prefers_train_but_shows_a_boxed_image(tmp_path: Path) -> None:
     rows.append(image_row(8, [1.0], None, split="train"))
     box = {"image_id": "image_007", "finding": "Mass", "x": 0.0, "y": 0.0, "w": 32.0, "h": 32.0}
     gold = GoldTables.read(*write_build(tmp_path, rows, ["Mass"], boxes=[box]))
-    (gallery,) = montage(gold.images, gold.targets, gold.boxes, ["Mass"])
+    (gallery,) = select_examples(gold.images, gold.targets, gold.boxes, ["Mass"])
     first, *others = gallery.pictures
     assert first.lines[0] == "image_007" and first.boxes == [(0.0, 0.0, 50.0, 50.0)]
     assert len(others) == 3 and all("train" in picture.lines[-1] and not picture.boxes for picture in others)
@@ -233,8 +233,8 @@ def test_only_files_of_ours_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     rows = [{"item": item, "reason": str(at), "detail": None} for at, item in enumerate(items)]
     assert (
         len(
-            thumbnails.quarantined(
-                pd.DataFrame(rows), {thumbnails.store("s3://ours/b/c.png"), thumbnails.store("/x.png")}
+            thumbnails.select_quarantined(
+                pd.DataFrame(rows), {thumbnails.get_store("s3://ours/b/c.png"), thumbnails.get_store("/x.png")}
             )
         )
         == 6
@@ -244,8 +244,8 @@ def test_only_files_of_ours_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_boxes_fall_where_the_thumbnail_shows_them() -> None:
     image = pd.Series({"height": 100, "width": 200})
-    assert place_box(np.array([0.0, 0.0, 200.0, 100.0]), image) == (0.0, 25.0, 100.0, 50.0)
-    assert place_box(np.array([100.0, 50.0, 900.0, 10.0]), image)[:2] == (50.0, 50.0)
+    assert scale_box(np.array([0.0, 0.0, 200.0, 100.0]), image) == (0.0, 25.0, 100.0, 50.0)
+    assert scale_box(np.array([100.0, 50.0, 900.0, 10.0]), image)[:2] == (50.0, 50.0)
     assert SIDE % 4 == 0, "or the numbers above are rounded"
 
 
@@ -271,7 +271,7 @@ def odd_builds() -> Iterator[Any]:
 
 @pytest.mark.parametrize("make", odd_builds())
 def test_odd_builds_have_a_page_too(tmp_path: Path, make: Any) -> None:
-    html = report.render(*make(tmp_path))
+    html = report.render_etl_report(*make(tmp_path))
     assert_self_contained(html)
     seen = text_of(html)
     assert "nan" not in seen.lower().split() and "Nothing was refused." in seen
@@ -279,14 +279,14 @@ def test_odd_builds_have_a_page_too(tmp_path: Path, make: Any) -> None:
 
 def test_answers_that_are_not_known_are_counted(tmp_path: Path) -> None:
     rows = [image_row(at, [1.0, float("nan")], view="PA") for at in range(5)]
-    html = report.render(*write_build(tmp_path, rows, ["A", "B"]))
+    html = report.render_etl_report(*write_build(tmp_path, rows, ["A", "B"]))
     assert "not known" in text_of(html)
     assert re.search(r'<th scope="row">B</th>.*<td>5</td></tr>', html)
 
 
 def test_a_build_of_labels_only_has_no_image_but_all_numbers(tmp_path: Path) -> None:
     rows = [image_row(at, [float(at % 14 == place) for place in range(14)]) for at in range(5000)]
-    seen = text_of(report.render(*write_build(tmp_path, rows, synthetic=False)))
+    seen = text_of(report.render_etl_report(*write_build(tmp_path, rows, synthetic=False)))
     assert "Images 5,000 With an image file 0" in seen and "No image of this build has a file." in seen
     assert "SYNTHETIC" not in seen
 
@@ -294,7 +294,7 @@ def test_a_build_of_labels_only_has_no_image_but_all_numbers(tmp_path: Path) -> 
 def test_several_sources_are_told_apart(tmp_path: Path) -> None:
     path = write_png(tmp_path / "a.png", 64, 64)
     rows = [image_row(at, [1.0], path, source=("one", "two")[at % 2]) for at in range(10)]
-    seen = text_of(report.render(*write_build(tmp_path, rows, ["A"])))
+    seen = text_of(report.render_etl_report(*write_build(tmp_path, rows, ["A"])))
     assert "from one, two" in seen and "Images by source and split" in seen and "Mean by source" in seen
 
 
@@ -302,7 +302,7 @@ def test_shaded_cells_stay_legible() -> None:
     assert Cell("1").style == ""
     assert "color:#1b2430" in Cell("1", shade=0.1).style and "color:#fff" in Cell("1", shade=2).style
     table = Table("<b>", ["a & b"], [["<i>", Cell("<u>", note="<s>", shade=1.0)]])
-    html = render(Page("<title>", "", [], "", [Section("one", "One", [table])]))
+    html = render_html(Page("<title>", "", [], "", [Section("one", "One", [table])]))
     assert not re.search("<(b|i|u|s)>", html) and "&lt;u&gt;" in html and "a &amp; b" in html
 
 

@@ -16,8 +16,8 @@ from chestai.imaging.heatmap import heatmap, overlay
 from chestai.imaging.preprocess import Grey
 from chestai.labels.findings import NIH14
 from chestai.notice import RESEARCH_USE
-from chestai.pages.gallery import MAP_SIDE, SIDE, GalleryImage, gallery, shrink
-from chestai.pages.page import NOTHING
+from chestai.pages.gallery import MAP_SIDE, SIDE, GalleryImage, render_gallery, shrink
+from chestai.pages.page import DASH
 from chestai.phantom import draw, plan
 from chestai.triage.rule import TriageRule
 from tests.support.browser import Browser
@@ -51,7 +51,7 @@ def flat(height: int = 40, width: int = 30) -> Grey:
 
 
 def page(cases: Sequence[GalleryImage], images: bool = False, model: bool = False) -> str:
-    return gallery(cases, "Most urgent cases", FACTS, synthetic_images=images, synthetic_model=model)
+    return render_gallery(cases, "Most urgent cases", FACTS, synthetic_images=images, synthetic_model=model)
 
 
 def text_of(html: str) -> str:
@@ -157,10 +157,10 @@ def test_a_map_is_shown_only_where_its_finding_reaches_its_operating_point() -> 
     assert rows[:4] == [
         (' class="reached"', "Fibrosis", "yes"),
         (' class="reached"', "Effusion", "yes"),
-        ("", "Nodule", NOTHING),
-        ("", "Edema", NOTHING),
+        ("", "Nodule", DASH),
+        ("", "Edema", DASH),
     ]
-    assert rows[4:] == [("", "Mass", "no"), ("", "Pneumothorax", NOTHING), ("", "Hernia", "no")]
+    assert rows[4:] == [("", "Mass", "no"), ("", "Pneumothorax", DASH), ("", "Hernia", "no")]
     assert "nan" not in text_of(article).lower().split()
 
 

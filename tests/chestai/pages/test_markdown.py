@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from chestai.notice import RESEARCH_USE
-from chestai.pages.markdown import escaped, markdown
+from chestai.pages.markdown import escape_markdown, render_markdown
 from chestai.pages.page import Cell, Figure, Gallery, Note, Page, Picture, Section, Table
 
 PARSER = MarkdownIt("commonmark").enable("table").enable("strikethrough")
@@ -34,7 +34,7 @@ def cells(text: str) -> list[list[str]]:
 
 
 def of(*parts: Note | Table | Figure | Gallery, banner: str = "", facts: Sequence[tuple[str, str]] = ()) -> str:
-    return markdown(Page("Title", "Subtitle", facts, banner, [Section("one", "One", parts)]))
+    return render_markdown(Page("Title", "Subtitle", facts, banner, [Section("one", "One", parts)]))
 
 
 @settings(deadline=None, max_examples=300)
@@ -46,7 +46,7 @@ def of(*parts: Note | Table | Figure | Gallery, banner: str = "", facts: Sequenc
 @example("&lt;b&gt; <b> &amp;")
 def test_any_text_is_read_back_as_it_was(text: str) -> None:
     plain = " ".join(text.split())
-    tokens = PARSER.parse(escaped(text))
+    tokens = PARSER.parse(escape_markdown(text))
     assert [token.type for token in tokens] == (["paragraph_open", "inline", "paragraph_close"] if plain else [])
     assert not plain or seen(tokens[1]) == plain
 

@@ -10,10 +10,10 @@ import pytest
 
 from chestai.evaluation.evidence import Latency
 from chestai.evaluation.promotion_gate import GateCheck
-from chestai.pages.markdown import markdown
+from chestai.pages.markdown import render_markdown
 from chestai.pages.model_card import about, accuracy, behaviour, card, triage
-from chestai.pages.model_card.csv_tables import csvs
-from chestai.pages.page import Figure, Page, Section, Table, render
+from chestai.pages.model_card.csv_tables import render_csv_tables
+from chestai.pages.page import Figure, Page, Section, Table, render_html
 from tests.chestai.pages import card_evidence as made
 from tests.support.browser import Browser
 
@@ -26,12 +26,12 @@ FIGURES = {"ranking": 1, "calibration": 1, "queue": 1, "subgroups": 2, "localisa
 
 @pytest.fixture(scope="module")
 def page() -> Page:
-    return card.page(made.evidence())
+    return card.build_model_card(made.make_evidence())
 
 
 @pytest.fixture(scope="module")
 def html(page: Page) -> str:
-    return render(page)
+    return render_html(page)
 
 
 def text_of(html: str) -> str:
@@ -42,27 +42,27 @@ def text_of(html: str) -> str:
 
 def seen(*sections: Section) -> str:
     """What a reader sees of sections alone."""
-    return text_of(render(Page("", "", [], "", sections)))
+    return text_of(render_html(Page("", "", [], "", sections)))
 
 
-@pytest.mark.parametrize("make", [made.evidence, made.bare])
+@pytest.mark.parametrize("make", [made.make_evidence, made.make_bare_evidence])
 def test_every_section_is_there_and_none_is_empty(make: Any) -> None:
-    page = card.page(make())
+    page = card.build_model_card(make())
     assert [one.anchor for one in page.sections] == ANCHORS
     assert all(one.parts for one in page.sections)
     for one in page.sections:
         tables = [part for part in one.parts if isinstance(part, Table)]
         assert all(table.rows for table in tables)
         assert all(len(row) == len(table.columns) for table in tables for row in table.rows)
-    html = render(page)
+    html = render_html(page)
     assert re.findall(r'<a href="#(\w+)"', html) == ANCHORS
 
 
 def test_figures_are_where_numbers_are_and_nowhere_else(page: Page) -> None:
     found = {one.anchor: sum(isinstance(part, Figure) for part in one.parts) for one in page.sections}
     assert {anchor: count for anchor, count in found.items() if count} == FIGURES
-    for evidence in (made.bare(), made.undefined()):
-        assert "<img" not in render(card.page(evidence))
+    for evidence in (made.make_bare_evidence(), made.make_undefined_evidence()):
+        assert "<img" not in render_html(card.build_model_card(evidence))
 
 
 def test_the_numbers_are_on_the_page(html: str) -> None:
@@ -106,25 +106,27 @@ def test_the_numbers_are_on_the_page(html: str) -> None:
     assert "Pleural_Thickening" not in text
 
 
-@pytest.mark.parametrize("make", [made.evidence, made.bare, made.undefined])
+@pytest.mark.parametrize("make", [made.make_evidence, made.make_bare_evidence, made.make_undefined_evidence])
 def test_what_is_undefined_is_a_dash(make: Any) -> None:
     evidence = make()
-    page = card.page(evidence)
-    for text in (text_of(render(page)), markdown(page), *csvs(evidence).values()):
+    page = card.build_model_card(evidence)
+    for text in (text_of(render_html(page)), render_markdown(page), *render_csv_tables(evidence).values()):
         assert not re.search(r"\b(nan|inf)\b", text, re.I) and "None" not in text
-    assert re.search(r"(Hernia|Mass) 0 0.0% \u2013 \u2013", seen(accuracy.ranking(evidence)))
+    assert re.search(r"(Hernia|Mass) 0 0.0% \u2013 \u2013", seen(accuracy.build_ranking(evidence)))
 
 
 def test_what_was_not_measured_says_why_in_its_section_and_in_one_place() -> None:
-    bare = made.bare()
-    assert "Not measured: no urgent study." in seen(triage.triage(bare))
-    assert "Not measured: no reason was recorded." in seen(behaviour.robustness(bare))
-    every = seen(*about.missing(bare))
+    bare = made.make_bare_evidence()
+    assert "Not measured: no urgent study." in seen(triage.build_triage(bare))
+    assert "Not measured: no reason was recorded." in seen(behaviour.build_robustness(bare))
+    every = seen(*about.build_missing(bare))
     for phrase in ("Triage no urgent study", "Subgroups no reason was recorded", "fun <script>alert(1)</script>"):
         assert phrase in every
-    measured = made.evidence(latency=Latency(41.25, 55.0, "2 cores of a test"), missing={})
-    assert "41.2 ms (median), 55.0 ms (95th percentile), on 2 cores of a test" in seen(behaviour.latency(measured))
-    assert not about.missing(measured)
+    measured = made.make_evidence(latency=Latency(41.25, 55.0, "2 cores of a test"), missing={})
+    assert "41.2 ms (median), 55.0 ms (95th percentile), on 2 cores of a test" in seen(
+        behaviour.build_latency(measured)
+    )
+    assert not about.build_missing(measured)
 
 
 @pytest.mark.parametrize(
@@ -138,10 +140,12 @@ def test_what_was_not_measured_says_why_in_its_section_and_in_one_place() -> Non
     ],
 )
 def test_the_banner_warns(synthetic: bool, learnt: bool, known: bool, banner: str) -> None:
-    subject = dataclasses.replace(made.evidence().subject, card={**made.CARD, "synthetic": learnt}, split_known=known)
-    evidence = made.evidence(subject=subject, data=made.data(synthetic=synthetic))
-    assert about.banner(evidence) == banner
-    assert ("Split", f"test (split {'known' if known else 'not known'})") in about.facts(evidence)
+    subject = dataclasses.replace(
+        made.make_evidence().subject, card={**made.CARD, "synthetic": learnt}, split_known=known
+    )
+    evidence = made.make_evidence(subject=subject, data=made.make_data(synthetic=synthetic))
+    assert about.build_banner(evidence) == banner
+    assert ("Split", f"test (split {'known' if known else 'not known'})") in about.build_facts(evidence)
 
 
 @pytest.mark.parametrize(
@@ -156,34 +160,36 @@ def test_the_banner_warns(synthetic: bool, learnt: bool, known: bool, banner: st
 def test_terms_and_limits_are_those_of_the_data(
     source: str, synthetic: bool, named: list[str], absent: list[str]
 ) -> None:
-    evidence = made.evidence(data=made.data(source=source, synthetic=synthetic))
-    text = seen(about.licences(evidence), about.limits(evidence))
+    evidence = made.make_evidence(data=made.make_data(source=source, synthetic=synthetic))
+    text = seen(about.build_licences(evidence), about.build_limits(evidence))
     assert all(phrase in text for phrase in named) and not any(phrase in text for phrase in absent)
 
 
 def test_numbers_of_val_itself_are_called_optimistic() -> None:
-    evidence = made.evidence(data=made.data(split="val"))
-    for make in (accuracy.points, accuracy.calibration):
-        assert "optimistic" in seen(make(evidence)) and "optimistic" not in seen(make(made.evidence()))
+    evidence = made.make_evidence(data=made.make_data(split="val"))
+    for make in (accuracy.build_operating_points, accuracy.build_calibration):
+        assert "optimistic" in seen(make(evidence)) and "optimistic" not in seen(make(made.make_evidence()))
 
 
 def test_a_method_in_force_that_was_not_measured_is_named() -> None:
-    assert "temperature, was not measured" in seen(accuracy.calibration(made.evidence(in_force="temperature")))
+    assert "temperature, was not measured" in seen(
+        accuracy.build_calibration(made.make_evidence(in_force="temperature"))
+    )
 
 
 def test_an_overloaded_queue_is_said_to_be_one() -> None:
-    report = made.queue()
+    report = made.make_queue()
     busy = dataclasses.replace(report, scenario=dataclasses.replace(report.scenario, readers=3))
-    assert "only grow" in seen(triage.queue(made.evidence(queue=busy)))
-    assert "only grow" not in seen(triage.queue(made.evidence()))
+    assert "only grow" in seen(triage.build_queue(made.make_evidence(queue=busy)))
+    assert "only grow" not in seen(triage.build_queue(made.make_evidence()))
 
 
 def test_text_of_users_is_escaped_and_nothing_is_loaded(html: str) -> None:
-    bare = render(card.page(made.bare()))
+    bare = render_html(card.build_model_card(made.make_bare_evidence()))
     assert f'<p class="banner" role="note">{UNKNOWN}</p>' in bare and 'banner" role' not in html
     assert "preds_&lt;i&gt;.csv" in bare and "3 rows | `of` none" in bare
     assert not re.search("<(i|b|script)>", bare)
-    assert r"3 rows \| \`of\` none" in markdown(card.page(made.bare()))
+    assert r"3 rows \| \`of\` none" in render_markdown(card.build_model_card(made.make_bare_evidence()))
     for page in (html, bare):
         for forbidden in ("http://", "https://", "<script", "<link", "<iframe", "@import", "url("):
             assert forbidden not in page.lower()
@@ -191,11 +197,11 @@ def test_text_of_users_is_escaped_and_nothing_is_loaded(html: str) -> None:
 
 
 def test_the_same_evidence_gives_the_same_page(html: str) -> None:
-    assert render(card.page(made.evidence())) == html
+    assert render_html(card.build_model_card(made.make_evidence())) == html
 
 
 def test_the_markdown_has_every_table_row_and_figure(page: Page) -> None:
-    text = markdown(page)
+    text = render_markdown(page)
     parts = [part for one in page.sections for part in one.parts]
     tables = [part for part in parts if isinstance(part, Table)]
     lines = [line for line in text.splitlines() if line.startswith("|")]
@@ -216,10 +222,10 @@ FRAME = """<script>addEventListener("message", event => { document.body.dataset.
 <body><iframe src="NAME" style="width:390px;height:800px;border:0"></iframe></body>"""
 
 
-@pytest.mark.parametrize("make", [made.evidence, made.bare])
+@pytest.mark.parametrize("make", [made.make_evidence, made.make_bare_evidence])
 def test_nothing_is_cut_off_on_a_phone(make: Any, tmp_path: Path) -> None:
     browser = Browser.find(tmp_path / "profile")
-    html = re.sub("<meta http-equiv[^>]*>", PROBE, render(card.page(make())))
+    html = re.sub("<meta http-equiv[^>]*>", PROBE, render_html(card.build_model_card(make())))
     too_wide = html.replace("</main>", '<div class="card" style="width:700px;max-width:none">x</div></main>')
     found = {}
     for name, text in (("card", html), ("too_wide", too_wide)):
@@ -250,7 +256,7 @@ def test_what_the_gate_asked_is_a_section_of_the_card() -> None:
         GateCheck("calibration", False, "ECE 0.2 breaks it"),
         GateCheck("maps", None, "-"),
     )
-    told = render(card.page(made.evidence(), checks))
+    told = render_html(card.build_model_card(made.make_evidence(), checks))
     for cell in ("by &lt;0.01&gt;", "passed", "refused", "not judged", "ECE 0.2 breaks it"):
         assert cell in told
-    assert 'id="gate"' in told and 'id="gate"' not in render(card.page(made.evidence()))
+    assert 'id="gate"' in told and 'id="gate"' not in render_html(card.build_model_card(made.make_evidence()))

@@ -22,7 +22,7 @@ from chestai.model import seen_patients
 from chestai.model.bundle import Bundle
 from chestai.model.registry import Registry
 from pipelines import derive, evaluate, score
-from pipelines.evaluation.leakage import LEAKED, refuse_seen
+from pipelines.evaluation.leakage import LEAKAGE_REPORT, check_leakage
 from pipelines.training.register import register
 from tests.support.chain import SMALL, Chain, go
 
@@ -203,7 +203,7 @@ def test_a_patient_of_the_training_is_not_tested_on(finished: Chain, tmp_path: P
     """The corpus split anew: some test patients were in the old training, and the model remembers."""
     lake, snapshot, bundle = finished.lake, finished.lake.snapshot(), model(finished)
     assert bundle.card.split_known and len(bundle.seen) == 1
-    refuse_seen(bundle, "version 1", lake, snapshot, ["test", "val"])
+    check_leakage(bundle, "version 1", lake, snapshot, ["test", "val"])
 
     images = lake.gold(snapshot, IMAGES).to_pandas()
     moved = sorted(set(images.loc[images["split"] == "train", "patient_id"]))[:3]
@@ -218,11 +218,11 @@ def test_a_patient_of_the_training_is_not_tested_on(finished: Chain, tmp_path: P
     words = ("evaluate.model=1", f"tracking.uri={Registry(finished.config.tracking, lake).uri}")
     with pytest.raises(UserError, match="was trained on patients of this corpus: 5 test patients and 0 val patients"):
         go(evaluate.run, conf.load([*SMALL, f"lake={other.root}", *words]))
-    told: Any = pd.read_csv(other.uri("reports", LEAKED), dtype=str).set_index("patient_id")
+    told: Any = pd.read_csv(other.uri("reports", LEAKAGE_REPORT), dtype=str).set_index("patient_id")
     assert dict(told["seen_as"]) == {**dict.fromkeys(moved, "train"), **dict.fromkeys(chosen, "val")}
     # Under another source's name they are other people, and a bundle that knows of nobody refuses nobody.
     renamed = tuple(
         seen_patients.SeenPatients.of({seen_patients.patient_hash("elsewhere", one) for one in moved}, ()) for _ in "1"
     )
-    refuse_seen(replace(bundle, seen=renamed), "version 1", other, other.snapshot(), ["test"])
-    refuse_seen(replace(bundle, seen=()), "version 1", other, other.snapshot(), ["test"])
+    check_leakage(replace(bundle, seen=renamed), "version 1", other, other.snapshot(), ["test"])
+    check_leakage(replace(bundle, seen=()), "version 1", other, other.snapshot(), ["test"])

@@ -14,13 +14,13 @@ from chestai.labels.findings import NIH14
 from chestai.lake.lake import Lake
 from pipelines import evaluate
 from tests.support.chain import go
-from tests.support.predictions import predictions
+from tests.support.predictions import make_predictions
 
 
 @pytest.fixture
 def told(whole_nih: Callable[[str], Lake], tmp_path: Path) -> tuple[Lake, pd.DataFrame, dict[str, object], Path]:
     lake = whole_nih("Data_Entry_2017.csv")
-    table = predictions(lake)
+    table = make_predictions(lake)
     table.to_csv(tmp_path / "theirs.csv", index=False)
     words = [f"lake={lake.root}", f"evaluate.predictions={tmp_path / 'theirs.csv'}", "evaluate.predictions_prefix=p_"]
     facts = go(evaluate.run, conf.load([*words, "cluster=laptop", "evaluate.resamples=100", "queue.runs=10"])).facts

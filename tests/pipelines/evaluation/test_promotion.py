@@ -30,7 +30,7 @@ from chestai.model.registry import PASSED, Registry
 from chestai.triage.rule import TriageRule
 from pipelines import promote
 from pipelines.evaluation.measure import EvaluationInput, ProbeReports, measure_evidence
-from pipelines.evaluation.promotion import ChampionComparison, GateVerdict, decide
+from pipelines.evaluation.promotion import ChampionComparison, GateVerdict, apply_gate
 from pipelines.inference.labelled_predictions import LabelledPredictions
 from tests.support.chain import go
 
@@ -148,7 +148,7 @@ def judged(
     **more: Any,
 ) -> GateVerdict:
     evidence = measured(settings, test, champion, **more)
-    return decide(settings, registry, version, evidence, ChampionComparison(registry.champion(), evidence.against))
+    return apply_gate(settings, registry, version, evidence, ChampionComparison(registry.champion(), evidence.against))
 
 
 GOOD = 1.5
@@ -219,7 +219,7 @@ def test_a_champion_that_cannot_be_compared_stays(registry: Registry, settings: 
     registry.promote(1)
     rivals = ChampionComparison(1, cannot="it answers other findings, so the two cannot be compared")
     evidence = measured(settings, answers(GOOD), None)
-    assert decide(settings, registry, 2, evidence, rivals).said == (
+    assert apply_gate(settings, registry, 2, evidence, rivals).said == (
         "champion stays version 1: version 2 is refused, "
         "version 1: it answers other findings, so the two cannot be compared"
     )
@@ -268,7 +268,7 @@ def test_by_hand_and_back(registry: Registry, settings: Config) -> None:
 def test_what_could_not_be_judged_refuses_nobody(registry: Registry, settings: Config) -> None:
     evidence = measured(settings, answers(GOOD), None)
     bare = replace(evidence, localisation=None, latency=None, subgroups=None, calibration=())
-    verdict = decide(settings, registry, 1, bare, ChampionComparison(None))
+    verdict = apply_gate(settings, registry, 1, bare, ChampionComparison(None))
     assert {check.passed for check in verdict.checks} == {None} and registry.champion() == 1
 
 
