@@ -1,7 +1,7 @@
 """Users and their API keys.
 
-A key is `chestai_<prefix>_<secret>`. The prefix names it in lists and logs. Stored is the SHA-256 of the whole: a slow
-hash protects passwords, which can be guessed; 256 random bits cannot, and a key is checked with every request.
+A key is `chestai_<prefix>_<secret>`. The prefix identifies it in lists and logs. The database holds its SHA-256: slow
+hashes are for passwords, which can be guessed; 256 random bits cannot, and keys are checked with every request.
 """
 
 import hashlib
@@ -23,17 +23,17 @@ from serve.auth.permissions import ROLES, SCOPES, Principal, Role, Scope
 from serve.db.database import Database, is_unavailable
 from serve.db.models import KeyRow, UserRow
 
-MARK = "chestai_"
-FORM = re.compile(r"chestai_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
-GRACE = timedelta(hours=1)  # a key that was good so lately is taken on trust while the database is away
-PAUSE_S = 2.0  # between two questions to a database that is away, for each may take seconds
-REMEMBERED = 10_000  # keys
+KEY_PREFIX = "chestai_"
+KEY_PATTERN = re.compile(r"chestai_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
+USER_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
+GRACE_PERIOD = timedelta(hours=1)  # for which a valid key stays cached, to be used while the database is down
+RETRY_S = 2.0  # between lookups while the database is down, since each may take seconds
+MAX_CACHED_KEYS = 10_000
 
 
 @dataclass(frozen=True)
 class ApiKey:
-    """What may be shown of a key."""
+    """The public part of a key."""
 
     prefix: str
     owner: str
@@ -44,12 +44,12 @@ class ApiKey:
 
 
 def add_user(session: Session, name: str, role: Role) -> None:
-    """A new user.
+    """Adds a user.
 
     Raises:
-        ValueError: a name that is taken or not made of letters, digits and `._@-`, or an unknown role.
+        ValueError: The name is taken or has characters other than letters, digits and `._@-`, or the role is unknown.
     """
-    if not NAME.fullmatch(name):
+    if not USER_NAME_PATTERN.fullmatch(name):
         raise ValueError(f"user {name!r}: 1 to 100 letters, digits and ._@-")
     if role not in ROLES:
         raise ValueError(f"role {role!r}: choose one of {', '.join(ROLES)}")
@@ -60,39 +60,39 @@ def add_user(session: Session, name: str, role: Role) -> None:
 
 
 def disable_user(session: Session, name: str, disabled: bool = True) -> None:
-    """From now on no key of this user is taken, or again. Raises ValueError: there is no such user."""
-    _user(session, name).disabled = disabled
+    """Disables or enables all keys of a user. Raises ValueError for an unknown user."""
+    _load_user(session, name).disabled = disabled
 
 
-def make_key(
+def create_key(
     session: Session, owner: str, scopes: Collection[Scope] | None = None, lifetime: timedelta | None = None
 ) -> str:
-    """A new key of a user; this is the only time that it is seen.
+    """Creates a key of a user and returns it; it cannot be shown again.
 
     Args:
-        scopes: what it is narrowed to, None for all that the user's role may.
-        lifetime: None: until it is revoked.
+        scopes: Scopes of the key; None for everything that the user's role allows.
+        lifetime: None for a key that does not expire.
 
     Raises:
-        ValueError: no such user, an unknown scope, or a lifetime that is over.
+        ValueError: The user or a scope is unknown, the scopes are empty, or the lifetime is not positive.
     """
-    _user(session, owner)
-    strange = [scope for scope in scopes or () if scope not in SCOPES]
-    if strange or (scopes is not None and not scopes):
-        raise ValueError(f"scopes {strange}: choose some of {', '.join(SCOPES)}")
+    _load_user(session, owner)
+    unknown = [scope for scope in scopes or () if scope not in SCOPES]
+    if unknown or (scopes is not None and not scopes):
+        raise ValueError(f"scopes {unknown}: choose some of {', '.join(SCOPES)}")
     if lifetime is not None and lifetime <= timedelta(0):
         raise ValueError(f"lifetime {lifetime} must be longer than nothing")
-    made = now()
+    created_at = now()
     prefix = secrets.token_hex(6)
-    key = f"{MARK}{prefix}_{secrets.token_urlsafe(32)}"
+    key = f"{KEY_PREFIX}{prefix}_{secrets.token_urlsafe(32)}"
     session.add(
         KeyRow(
             prefix=prefix,
             hash=_hash(key),
             owner=owner,
             scopes=None if scopes is None else sorted(scopes),
-            created_at=made,
-            expires_at=None if lifetime is None else made + lifetime,
+            created_at=created_at,
+            expires_at=None if lifetime is None else created_at + lifetime,
         )
     )
     session.flush()
@@ -100,7 +100,7 @@ def make_key(
 
 
 def revoke_key(session: Session, prefix: str) -> None:
-    """From now on the key is refused. Raises ValueError: there is none with this prefix."""
+    """Revokes a key. Raises ValueError if no key has this prefix."""
     row = session.get(KeyRow, prefix)
     if row is None:
         raise ValueError(f"there is no key {prefix}")
@@ -108,7 +108,7 @@ def revoke_key(session: Session, prefix: str) -> None:
 
 
 def list_keys(session: Session) -> list[ApiKey]:
-    """All keys, by age."""
+    """Returns all keys, oldest first."""
     rows = session.scalars(select(KeyRow).order_by(KeyRow.created_at, KeyRow.prefix))
     return [
         ApiKey(
@@ -124,79 +124,79 @@ def list_keys(session: Session) -> list[ApiKey]:
 
 
 @dataclass(frozen=True)
-class _Known:
-    """A key as it was last seen in the database."""
+class _CachedKey:
+    """A valid key as of the last lookup."""
 
     hash: str
     principal: Principal
     expires_at: datetime | None
-    seen_at: datetime
+    loaded_at: datetime
 
 
 class ApiKeyAuthenticator:
-    """Tells whose a key is. Asks the database every time, so that what is revoked is refused at once.
+    """Finds the owner of a key. It asks the database every time, so that revoking a key takes effect at once.
 
-    While the database is away, so that inference goes on, a key that was good within the last hour is still taken.
+    While the database is down, it accepts keys that were valid within the last hour, so that inference goes on.
     """
 
     def __init__(self, database: Database, clock: Callable[[], datetime] = now) -> None:
         self._database, self._clock = database, clock
         self._lock = threading.Lock()
-        self._known: dict[str, _Known] = {}
-        self._away_until = -math.inf
+        self._cache: dict[str, _CachedKey] = {}  # by prefix, least recently used first
+        self._retry_at = -math.inf
 
-    def principal(self, key: str) -> Principal | None:
-        """Whose a key is; None where it is unknown, revoked, expired, or its owner disabled.
+    def authenticate(self, key: str) -> Principal | None:
+        """Returns the principal of a key; None if it is unknown, revoked or expired, or its owner is disabled.
 
         Raises:
-            DBAPIError: the database is away, and this key was not seen lately.
+            DBAPIError: The database is down, and the key is not cached.
         """
-        form = FORM.fullmatch(key)
-        if form is None:
+        match = KEY_PATTERN.fullmatch(key)
+        if match is None:
             return None
-        prefix, present = form[1], self._clock()
-        known = self._remembered(prefix, present) if time.monotonic() < self._away_until else None
+        prefix, present = match[1], self._clock()
+        found = self._find_cached(prefix, present) if time.monotonic() < self._retry_at else None
         try:
-            known = known or self._look_up(prefix, present)
+            found = found or self._load(prefix, present)
         except Exception as error:
-            self._away_until = time.monotonic() + PAUSE_S
-            known = self._remembered(prefix, present)
-            if known is None or not is_unavailable(error):
+            self._retry_at = time.monotonic() + RETRY_S
+            found = self._find_cached(prefix, present)
+            if found is None or not is_unavailable(error):
                 raise
-        right = hmac.compare_digest(_hash(key), known.hash if known is not None else "")
-        if known is None or not right or (known.expires_at is not None and known.expires_at <= present):
+        matches = hmac.compare_digest(_hash(key), found.hash if found is not None else "")
+        if found is None or not matches or (found.expires_at is not None and found.expires_at <= present):
             return None
-        return known.principal
+        return found.principal
 
-    def _look_up(self, prefix: str, present: datetime) -> _Known | None:
-        with self._database.reading() as session:
-            found = session.execute(
+    def _load(self, prefix: str, present: datetime) -> _CachedKey | None:
+        with self._database.read_session() as session:
+            rows = session.execute(
                 select(KeyRow, UserRow).join(UserRow, UserRow.name == KeyRow.owner).where(KeyRow.prefix == prefix)
             ).one_or_none()
-        known = None if found is None else _good(*found, present)
+        key = None if rows is None else _check_rows(*rows, present)
         with self._lock:
-            self._known.pop(prefix, None)
-            if known is not None:
-                self._known[prefix] = known  # the newest last
-                while len(self._known) > REMEMBERED:
-                    del self._known[next(iter(self._known))]
-        return known
+            self._cache.pop(prefix, None)
+            if key is not None:
+                self._cache[prefix] = key
+                while len(self._cache) > MAX_CACHED_KEYS:
+                    del self._cache[next(iter(self._cache))]
+        return key
 
-    def _remembered(self, prefix: str, present: datetime) -> _Known | None:
+    def _find_cached(self, prefix: str, present: datetime) -> _CachedKey | None:
         with self._lock:
-            known = self._known.get(prefix)
-        return known if known is not None and present - known.seen_at <= GRACE else None
+            key = self._cache.get(prefix)
+        return key if key is not None and present - key.loaded_at <= GRACE_PERIOD else None
 
 
-def _good(key: KeyRow, user: UserRow, present: datetime) -> _Known | None:
+def _check_rows(key: KeyRow, user: UserRow, present: datetime) -> _CachedKey | None:
     if key.revoked_at is not None or user.disabled or user.role not in ROLES:
         return None
     role: Role = next(role for role in ROLES if role == user.role)
     scopes = None if key.scopes is None else frozenset(scope for scope in SCOPES if scope in key.scopes)
-    return _Known(key.hash, Principal(user.name, role, scopes), key.expires_at, present)
+    return _CachedKey(key.hash, Principal(user.name, role, scopes), key.expires_at, present)
 
 
-def _user(session: Session, name: str) -> UserRow:
+def _load_user(session: Session, name: str) -> UserRow:
     row = session.get(UserRow, name)
     if row is None:
         raise ValueError(f"there is no user {name!r}")

@@ -1,40 +1,41 @@
-"""From the headers of a request to who asks."""
+"""Authentication of a request by its headers."""
 
-from serve.auth.api_keys import MARK, ApiKeyAuthenticator
+from serve.auth.api_keys import KEY_PREFIX, ApiKeyAuthenticator
 from serve.auth.oidc import OidcVerifier
-from serve.auth.permissions import ANYBODY, Principal
+from serve.auth.permissions import ANONYMOUS, Principal
 
 BEARER = "bearer "
-MOST = 8192  # characters of a token
+MAX_CREDENTIAL_LENGTH = 8192  # characters
 
 
 class Authenticator:
-    """API keys and, where they are configured, tokens."""
+    """Accepts API keys and, where they are configured, tokens of an identity provider."""
 
     def __init__(self, keys: ApiKeyAuthenticator, tokens: OidcVerifier | None, required: bool = True) -> None:
         self._keys, self._tokens, self._required = keys, tokens, required
 
-    def principal(self, authorization: str | None, api_key: str | None = None) -> Principal | None:
-        """Who asks; None where the answer is 401: nothing was shown, or nothing that is good.
+    def authenticate(self, authorization: str | None, api_key: str | None = None) -> Principal | None:
+        """Returns the principal of a request; None, for a 401, without a valid credential.
 
         Args:
-            authorization: the header `Authorization`: `Bearer`, and a key or a token.
-            api_key: the header `X-API-Key`, which goes before the other.
+            authorization: Header `Authorization`: `Bearer` and a key or token.
+            api_key: Header `X-API-Key`, which takes precedence.
 
         Raises:
-            DBAPIError: the database is away, and the key was not seen lately: the answer is 503.
+            DBAPIError: The database is down, and the key is not cached; the response is 503.
         """
-        shown = api_key if api_key is not None else _bearer(authorization)
-        if shown is None:
-            return None if self._required else ANYBODY
-        if len(shown) > MOST:
+        credential = api_key if api_key is not None else _bearer_credential(authorization)
+        if credential is None:
+            return None if self._required else ANONYMOUS
+        if len(credential) > MAX_CREDENTIAL_LENGTH:
             return None
-        if shown.startswith(MARK):
-            return self._keys.principal(shown)
-        return None if self._tokens is None else self._tokens.principal(shown)
+        if credential.startswith(KEY_PREFIX):
+            return self._keys.authenticate(credential)
+        return None if self._tokens is None else self._tokens.authenticate(credential)
 
 
-def _bearer(header: str | None) -> str | None:
+def _bearer_credential(header: str | None) -> str | None:
+    """Returns an empty string, which is never valid, for a header of another scheme."""
     if header is None or not header.lower().startswith(BEARER):
         return header if header is None else ""
     return header[len(BEARER) :].strip()

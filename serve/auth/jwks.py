@@ -16,87 +16,88 @@ from chestai.errors import UserError
 
 log = logging.getLogger("chestai.auth")
 
-RENEW_S = 600.0  # how old a key set may be
-PAUSE_S = 30.0  # between two looks, whatever keys tokens ask for
+MAX_AGE_S = 600.0  # of a key set
+MIN_REFRESH_S = 30.0  # between two requests, whatever keys the tokens name
 TIMEOUT_S = 5.0
-MOST_BYTES = 1 << 20
+MAX_BYTES = 1 << 20
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
-Found = dict[str | None, list[tuple[str, Any]]]
+KeyIndex = dict[str | None, list[tuple[str, Any]]]  # key ID -> (algorithm, key)
 
 
 class KeySet:
-    """The keys by their ID, read again when they are old, or when a token names one that is not there."""
+    """Keys by ID. They are read again when they are old, or when a token names an unknown one."""
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, location: str) -> None:
         """
         Raises:
-            UserError: it cannot be read, holds no key for RS256 or ES256, or is an http URL of another machine.
+            UserError: The location cannot be read, holds no key for RS256 or ES256, or is an http URL of another
+                machine.
         """
-        if urlsplit(place).scheme != "" and not _trusted(place):
-            raise UserError(f"auth.jwt.jwks={place}: name a file or an https URL")
-        self._place, self._lock = place, threading.Lock()
+        if urlsplit(location).scheme != "" and not _is_secure(location):
+            raise UserError(f"auth.jwt.jwks={location}: name a file or an https URL")
+        self._location, self._lock = location, threading.Lock()
         try:
             self._keys = self._read()
         except (OSError, ValueError) as error:
-            raise UserError(f"auth.jwt.jwks={place} cannot be read: {error}") from error
+            raise UserError(f"auth.jwt.jwks={location} cannot be read: {error}") from error
         self._read_at = time.monotonic()
 
     def find(self, algorithm: object, key_id: object) -> tuple[str, Any] | None:
-        """The key with this ID for this algorithm; without an ID, the only one there is for it."""
-        self._renew(key_id)
+        """Returns the key with this ID for the algorithm; without an ID, the only key for it."""
+        self._refresh(key_id)
         if key_id is None:
-            fitting = [key for keys in self._keys.values() for key in keys if key[0] == algorithm]
-            return fitting[0] if len(fitting) == 1 else None
-        named = self._keys.get(key_id, []) if isinstance(key_id, str) else []
-        return next((key for key in named if key[0] == algorithm), None)
+            matching = [key for keys in self._keys.values() for key in keys if key[0] == algorithm]
+            return matching[0] if len(matching) == 1 else None
+        keys = self._keys.get(key_id, []) if isinstance(key_id, str) else []
+        return next((key for key in keys if key[0] == algorithm), None)
 
-    def _renew(self, key_id: object) -> None:
+    def _refresh(self, key_id: object) -> None:
         with self._lock:
             age = time.monotonic() - self._read_at
-            known = key_id is None or key_id in self._keys
-            if age < PAUSE_S or (age < RENEW_S and known):
+            is_known = key_id is None or key_id in self._keys
+            if age < MIN_REFRESH_S or (age < MAX_AGE_S and is_known):
                 return
             self._read_at = time.monotonic()
         try:
             self._keys = self._read()
-        except (OSError, ValueError) as error:  # the provider is away: those that are there stay good
-            log.warning("auth.jwt.jwks=%s cannot be read (%s)", self._place, type(error).__name__)
+        except (OSError, ValueError) as error:  # the provider is down: the old keys stay valid
+            log.warning("auth.jwt.jwks=%s cannot be read (%s)", self._location, type(error).__name__)
 
-    def _read(self) -> Found:
-        if urlsplit(self._place).scheme == "":
-            text = Path(self._place).expanduser().read_bytes()
+    def _read(self) -> KeyIndex:
+        if urlsplit(self._location).scheme == "":
+            text = Path(self._location).expanduser().read_bytes()
         else:
-            with urllib.request.urlopen(self._place, timeout=TIMEOUT_S) as answer:
-                if not _trusted(answer.geturl()):
+            with urllib.request.urlopen(self._location, timeout=TIMEOUT_S) as response:
+                if not _is_secure(response.geturl()):
                     raise ValueError("it redirects to a place without https")
-                text = answer.read(MOST_BYTES)
+                text = response.read(MAX_BYTES)
         content = json.loads(text)
-        listed = content.get("keys") if isinstance(content, Mapping) else None
-        found: Found = {}
-        for one in listed if isinstance(listed, list) else []:
-            if (key := _public(one)) is not None:
-                found.setdefault(one.get("kid"), []).append(key)
-        if not found:
+        entries = content.get("keys") if isinstance(content, Mapping) else None
+        index: KeyIndex = {}
+        for entry in entries if isinstance(entries, list) else []:
+            if (key := _parse_key(entry)) is not None:
+                index.setdefault(entry.get("kid"), []).append(key)
+        if not index:
             raise ValueError("it holds no key for RS256 or ES256")
-        return found
+        return index
 
 
-def _trusted(url: str) -> bool:
-    """Whether nobody between here and there can put keys of his own into the answer."""
+def _is_secure(url: str) -> bool:
+    """Returns whether nobody on the network can alter the response."""
     parts = urlsplit(url)
     return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
 
 
-def _public(one: object) -> tuple[str, Any] | None:
-    """The algorithm and key of an entry, None where it is for something else; a shared secret is no public key."""
-    if not isinstance(one, Mapping) or one.get("use", "sig") != "sig":
+def _parse_key(entry: object) -> tuple[str, Any] | None:
+    """Returns the algorithm and key of an entry; None if it is for another use, such as a shared secret."""
+    if not isinstance(entry, Mapping) or entry.get("use", "sig") != "sig":
         return None
-    kind = (one.get("kty"), one.get("crv"))
+    kind = (entry.get("kty"), entry.get("crv"))
     algorithm = "RS256" if kind[0] == "RSA" else "ES256" if kind == ("EC", "P-256") else None
-    if algorithm is None or one.get("alg", algorithm) != algorithm:
+    if algorithm is None or entry.get("alg", algorithm) != algorithm:
         return None
     try:
-        return algorithm, jwt.PyJWK(dict(one), algorithm).key
+        return algorithm, jwt.PyJWK(dict(entry), algorithm).key
     except jwt.PyJWTError:
         return None

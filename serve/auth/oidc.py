@@ -1,8 +1,8 @@
-"""Tokens (JWT) of an identity provider, as OpenID Connect has them.
+"""Tokens (JWT) of an identity provider (OpenID Connect).
 
-The algorithm is decided by the key, never by the token: a shared secret is for HS256 alone, an RSA key for RS256, a
-P-256 key for ES256 (RFC 8725). So `none`, and a public key passed off as a secret, come to nothing. Keys that a token
-brings along (`jwk`, `jku`, `x5u`) are not looked at.
+The key determines the algorithm, never the token: a shared secret is for HS256 only, an RSA key for RS256, a P-256 key
+for ES256 (RFC 8725). This rejects `none`, and a public key used as a secret. Keys in the token itself (`jwk`, `jku`,
+`x5u`) are ignored.
 """
 
 from collections.abc import Mapping
@@ -16,31 +16,31 @@ from chestai.errors import UserError
 from serve.auth.jwks import KeySet
 from serve.auth.permissions import ROLES, Principal, Role
 
-LEEWAY_S = 30  # between the clocks of the provider and of this machine
+LEEWAY_S = 30  # between the provider's clock and ours
 SECRET_BYTES = 32  # of HS256, RFC 7518
-NAME_MOST = 190
+MAX_NAME_LENGTH = 190
 
 
 class OidcVerifier:
-    """Tells whose a token is."""
+    """Verifies tokens."""
 
     def __init__(self, settings: Jwt) -> None:
         """
         Raises:
-            UserError: a file cannot be read, the secret is too short, or the key set is none.
+            UserError: A file cannot be read, the secret is too short, or the key set is invalid.
         """
         self._settings = settings
-        self._secret = None if settings.secret is None else _secret(settings.secret)
+        self._secret = None if settings.secret is None else _read_secret(settings.secret)
         self._keys = None if settings.jwks is None else KeySet(settings.jwks)
 
-    def principal(self, token: str) -> Principal | None:
-        """Whose a token is; None where it is not good: signature, issuer, audience, time, role.
+    def authenticate(self, token: str) -> Principal | None:
+        """Returns the principal of a token; None if its signature, issuer, audience, time, name or role is invalid.
 
-        The name is `oidc:` and the claim `sub`, so that no token can pass for a user of an API key.
+        The name is `oidc:` and the claim `sub`, so no token can impersonate the owner of an API key.
         """
         try:
             header = jwt.get_unverified_header(token)
-            key = self._key(header)
+            key = self._find_key(header)
             if key is None:
                 return None
             claims = jwt.decode(
@@ -54,13 +54,13 @@ class OidcVerifier:
             )
         except (jwt.InvalidTokenError, ValueError, TypeError, RecursionError):
             return None
-        role, name = _role(claims, self._settings.role_claim), claims["sub"]
-        if role is None or not name or len(name) > NAME_MOST or not name.isprintable():
+        role, name = _find_role(claims, self._settings.role_claim), claims["sub"]
+        if role is None or not name or len(name) > MAX_NAME_LENGTH or not name.isprintable():
             return None
         return Principal(f"oidc:{name}", role)
 
-    def _key(self, header: Mapping[str, Any]) -> tuple[str, Any] | None:
-        """The algorithm and key that a token must have been signed with."""
+    def _find_key(self, header: Mapping[str, Any]) -> tuple[str, Any] | None:
+        """Returns the algorithm and key that the token must have been signed with."""
         if header.get("alg") == "HS256":
             return None if self._secret is None else ("HS256", self._secret)
         if self._keys is None:
@@ -68,18 +68,18 @@ class OidcVerifier:
         return self._keys.find(header.get("alg"), header.get("kid"))
 
 
-def _role(claims: Mapping[str, Any], where: str) -> Role | None:
-    """The greatest role that a claim names; claims may have dots in their names, as URLs do."""
-    value: Any = claims.get(where)
+def _find_role(claims: Mapping[str, Any], path: str) -> Role | None:
+    """Returns the highest role in a claim, named by its full name (which may hold dots) or by a path of nested ones."""
+    value: Any = claims.get(path)
     if value is None:
         value = claims
-        for part in where.split("."):
+        for part in path.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
-    named = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-    return next((role for role in reversed(ROLES) if role in named), None)
+    names = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    return next((role for role in reversed(ROLES) if role in names), None)
 
 
-def _secret(file: str) -> bytes:
+def _read_secret(file: str) -> bytes:
     try:
         secret = Path(file).expanduser().read_bytes().strip()
     except OSError as error:

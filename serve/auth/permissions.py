@@ -1,4 +1,4 @@
-"""What each endpoint needs, in one table, and whether somebody has it."""
+"""The permission that each endpoint requires, in one table, and the check of a principal against it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from typing import Literal, get_args
 
 Role = Literal["reader", "reviewer", "admin"]
 Scope = Literal["infer", "read", "review", "jobs", "metrics", "keys"]
-Answer = Literal["allowed", 401, 403]
+Decision = Literal["allowed", 401, 403]
 
-ROLES: tuple[Role, ...] = get_args(Role)  # each may what those before it may
+ROLES: tuple[Role, ...] = get_args(Role)  # each includes the rights of those before it
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 
 @dataclass(frozen=True)
 class Principal:
-    """Who asks. `scopes`: what a key is narrowed to, None for all that the role may."""
+    """An authenticated caller. scopes: those of the key; None for everything that the role allows."""
 
     name: str
     role: Role
@@ -23,19 +23,19 @@ class Principal:
 
 @dataclass(frozen=True)
 class Permission:
-    """The least role and the scope that an endpoint asks for.
+    """The minimum role and the scope that an endpoint requires.
 
-    noted: what the audit calls a read, which is noted before it is done. None: the route notes what it does together
-    with what it writes, or says nothing of images and people.
+    audit_action: the audit event of a read, which is recorded before the read. None if the route records an event with
+    what it writes, or returns nothing about images and people.
     """
 
     role: Role
     scope: Scope
-    noted: str | None = None
+    audit_action: str | None = None
 
 
-PUBLIC = None  # no key needed: says nothing of images, people or use
-ANYBODY = Principal("anybody", "reviewer")  # who asks where `auth.required` is false
+PUBLIC = None  # no credential needed: returns nothing about images, people or usage
+ANONYMOUS = Principal("anybody", "reviewer")  # a caller without a credential if `auth.required` is false
 
 PERMISSIONS: Mapping[tuple[str, str], Permission | None] = {
     ("POST", "/infer"): Permission("reader", "infer"),
@@ -61,24 +61,25 @@ PERMISSIONS: Mapping[tuple[str, str], Permission | None] = {
 }
 
 
-def authorise(principal: Principal | None, method: str, route: str) -> Answer:
-    """Whether somebody (None: nobody that is known) may call an endpoint.
+def authorise(principal: Principal | None, method: str, route: str) -> Decision:
+    """Decides whether a principal may call an endpoint.
 
     Args:
-        method: of HTTP; HEAD needs what GET needs.
-        route: the pattern as `NEEDS` has it, not the path that was asked for. What is not in the table is for nobody.
+        principal: None for an unknown caller.
+        method: HTTP method; HEAD requires what GET requires.
+        route: The pattern in `PERMISSIONS`, not the requested path. Nobody may call a route that is not in the table.
     """
-    wanted = ("GET" if method == "HEAD" else method, route)
-    if wanted in PERMISSIONS and PERMISSIONS[wanted] is PUBLIC:
+    endpoint = ("GET" if method == "HEAD" else method, route)
+    if endpoint in PERMISSIONS and PERMISSIONS[endpoint] is PUBLIC:
         return "allowed"
     if principal is None:
         return 401
-    need = PERMISSIONS.get(wanted)
-    if need is None or ROLES.index(principal.role) < ROLES.index(need.role):
+    permission = PERMISSIONS.get(endpoint)
+    if permission is None or ROLES.index(principal.role) < ROLES.index(permission.role):
         return 403
-    return "allowed" if principal.scopes is None or need.scope in principal.scopes else 403
+    return "allowed" if principal.scopes is None or permission.scope in principal.scopes else 403
 
 
 def owns(principal: Principal, owner: str) -> bool:
-    """Whether a job, or what else has an owner, is this principal's to see and to end; an admin's is everything."""
+    """Returns whether a principal may see and end something, such as a job, of this owner; admins may for all."""
     return principal.role == "admin" or principal.name == owner

@@ -1,6 +1,6 @@
-"""How many requests somebody may send: a token bucket for each, in this process.
+"""Rate limits: a token bucket for each client, in this process.
 
-Several HTTP processes count each for themselves, so that together they let through as many times more.
+Each HTTP process counts on its own, so several together let through that many times more.
 """
 
 import ipaddress
@@ -9,51 +9,51 @@ import threading
 import time
 from collections.abc import Callable
 
-MOST = 10_000  # of whom are known at a time; whoever came longest ago is forgotten, and starts with a full bucket
+MAX_BUCKETS = 10_000  # beyond that the bucket unused for the longest time is dropped; its client gets a full one
 
 
 class RateLimiter:
-    """Buckets by name. Its methods may be called from any thread."""
+    """Token buckets by name. Its methods may be called from any thread."""
 
     def __init__(self, per_minute: int | None, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
         """
         Args:
-            per_minute: by how many requests a bucket is filled; None: there is no limit.
-            burst: what a full bucket holds: so many requests may come at once.
-            clock: in seconds.
+            per_minute: Tokens added to a bucket per minute; None for no limit.
+            burst: Capacity of a bucket: the number of requests that may come at once.
+            clock: Returns seconds.
         """
         self._per_second = None if per_minute is None else per_minute / 60
         self._burst, self._clock, self._lock = burst, clock, threading.Lock()
-        self._full_at: dict[str, float] = {}  # when a bucket will be full again, who came last comes last
+        self._full_at: dict[str, float] = {}  # when each bucket will be full again, least recently used first
 
-    def wait_s(self, name: str) -> int:
-        """Take a request out of a bucket; 0: it may pass, else the whole seconds until one may, and none is taken."""
+    def acquire(self, name: str) -> int:
+        """Takes a token; returns 0, or the whole seconds until there is one, in which case it takes none."""
         if self._per_second is None:
             return 0
         with self._lock:
             present = self._clock()
-            self._forget(present)
+            self._drop_buckets(present)
             full_at = max(self._full_at.pop(name, present), present)
             missing = (full_at - present) * self._per_second
-            waits = missing + 1 > self._burst + 1e-9
-            self._full_at[name] = full_at if waits else full_at + 1 / self._per_second
-            return max(1, math.ceil((missing + 1 - self._burst) / self._per_second)) if waits else 0
+            limited = missing + 1 > self._burst + 1e-9
+            self._full_at[name] = full_at if limited else full_at + 1 / self._per_second
+            return max(1, math.ceil((missing + 1 - self._burst) / self._per_second)) if limited else 0
 
-    def known(self) -> int:
-        """How many buckets are remembered."""
+    def __len__(self) -> int:
+        """Returns the number of buckets in memory."""
         return len(self._full_at)
 
-    def _forget(self, present: float) -> None:
-        """Drop those at the front that are full again, for so is a new one, and those that are too many."""
+    def _drop_buckets(self, present: float) -> None:
+        """Drops full buckets at the front, which equal new ones, and those over the limit."""
         while self._full_at:
-            first = next(iter(self._full_at))
-            if self._full_at[first] > present and len(self._full_at) < MOST:
+            oldest = next(iter(self._full_at))
+            if self._full_at[oldest] > present and len(self._full_at) < MAX_BUCKETS:
                 return
-            del self._full_at[first]
+            del self._full_at[oldest]
 
 
 def client_network(address: str) -> str:
-    """Whose an address is: of IPv6 the network /64, for every customer has one of them whole."""
+    """Returns the address, or the /64 network for IPv6, since every customer owns a whole one."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -1,1 +1,0 @@
-"""What the endpoint remembers, in SQLite or PostgreSQL. Imports `chestai` alone: neither Ray nor the endpoint."""

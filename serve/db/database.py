@@ -1,4 +1,4 @@
-"""The database: an engine for SQLite or PostgreSQL, its migrations, and transactions."""
+"""The database: an engine for SQLite or PostgreSQL, its migrations and its transactions."""
 
 import os
 import sqlite3
@@ -21,25 +21,25 @@ from chestai.errors import UserError
 from chestai.lake.lake import Lake
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-WAIT_S = 5  # for a lock, a connection of the pool, SQLite's one writer
+TIMEOUT_S = 5  # for a lock, for a connection from the pool, and for SQLite's single writer
 
-# A peer that vanished is given up within seconds, and no client that hangs in a transaction holds up the others.
-POSTGRESQL: dict[str, Any] = {
+# A peer that vanished is dropped within seconds, and a client that hangs in a transaction does not block the others.
+POSTGRESQL_OPTIONS: dict[str, Any] = {
     "connect_timeout": 3,
     "keepalives_idle": 10,
     "keepalives_interval": 3,
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
     "application_name": "chestai",
-    "options": f"-c lock_timeout={WAIT_S}s -c statement_timeout=30s -c idle_in_transaction_session_timeout=30s",
+    "options": f"-c lock_timeout={TIMEOUT_S}s -c statement_timeout=30s -c idle_in_transaction_session_timeout=30s",
 }
 
 
-def url_of(config: Config) -> str:
-    """The database that a configuration means.
+def database_url(config: Config) -> str:
+    """Returns the URL of the configured database; by default an SQLite file in a local lake.
 
     Raises:
-        UserError: none is named, and the lake is no folder to put one in.
+        UserError: No database is named, and the lake is remote.
     """
     if config.state.url is not None:
         return config.state.url
@@ -50,8 +50,12 @@ def url_of(config: Config) -> str:
 
 
 def open_existing(config: Config) -> "Database":
-    """The database that a configuration means. Raises UserError as `url_of`, and where SQLite has no such file yet."""
-    database = Database(url_of(config))
+    """Opens the configured database without creating it.
+
+    Raises:
+        UserError: As `database_url`, or the SQLite file does not exist.
+    """
+    database = Database(database_url(config))
     file = database.url.database
     if database.url.get_backend_name() == "sqlite" and not (file and Path(file).exists()):
         raise UserError(f"state.url={database.name}: there is no such database yet")
@@ -59,17 +63,17 @@ def open_existing(config: Config) -> "Database":
 
 
 class Database:
-    """One database. Its methods may be called from any thread."""
+    """A database. Its methods may be called from any thread."""
 
     def __init__(self, url: str) -> None:
-        """Connects to nothing yet, so that a server that is away is no obstacle.
+        """Does not connect yet, so it works while the server is down.
 
         Raises:
-            UserError: the URL is not one of SQLite or PostgreSQL.
+            UserError: The URL is not one of SQLite or PostgreSQL.
         """
-        self.url = _checked(url)
+        self.url = _parse_url(url)
         self.engine = _sqlite(self.url) if self.url.get_backend_name() == "sqlite" else _postgresql(self.url)
-        self._writer = self.engine.execution_options(begin="BEGIN IMMEDIATE")
+        self._write_engine = self.engine.execution_options(begin="BEGIN IMMEDIATE")
 
     @property
     def name(self) -> str:
@@ -77,36 +81,36 @@ class Database:
         return self.url.render_as_string(hide_password=True)
 
     @contextmanager
-    def reading(self) -> Iterator[Session]:
-        """A transaction that only reads."""
+    def read_session(self) -> Iterator[Session]:
+        """Opens a transaction that only reads."""
         with Session(self.engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
-    def writing(self) -> Iterator[Session]:
-        """A transaction, committed at the end of the block, rolled back by an error.
+    def write_session(self) -> Iterator[Session]:
+        """Opens a transaction that is committed at the end of the block and rolled back on an error.
 
-        SQLite's one writer is waited for at the start: a transaction that turns into a writer later can be refused.
+        It waits for SQLite's single writer at the start, since SQLite may refuse to turn a reader into a writer later.
         """
-        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+        with Session(self._write_engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     def migrate(self) -> None:
-        """Bring the tables up to date; replicas that start at once take turns.
+        """Brings the tables up to date. Replicas that start at the same time take turns.
 
         Raises:
-            UserError: a newer version of this program made the tables.
+            UserError: The tables were created by a newer version of this program.
         """
-        with self.migrating() as alembic:
+        with self.locked_alembic() as alembic:
             try:
                 command.upgrade(alembic, "head")
             except CommandError as error:
                 raise UserError(f"state.url={self.name} is of another version of this program: {error}") from error
 
     @contextmanager
-    def migrating(self) -> Iterator[Alembic]:
-        """What Alembic's commands take, within one transaction that nobody else migrates in."""
-        with self._writer.begin() as connection:
+    def locked_alembic(self) -> Iterator[Alembic]:
+        """Yields a config for Alembic's commands, in a transaction in which nobody else migrates."""
+        with self._write_engine.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
@@ -117,25 +121,30 @@ class Database:
             yield alembic
 
     def close(self) -> None:
-        """Drop all connections."""
+        """Closes all connections."""
         self.engine.dispose()
 
 
-def serialise_writes(connection: Connection | Session, what: str) -> None:
-    """Wait until no other transaction is at the same thing, until the end of this one; SQLite has one writer anyway."""
+def serialise_writes(connection: Connection | Session, key: str) -> None:
+    """Takes a lock by name until the end of the transaction. SQLite needs none: it has a single writer."""
     dialect = connection.get_bind().dialect if isinstance(connection, Session) else connection.dialect
     if dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"chestai {what}", 0))))
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"chestai {key}", 0))))
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """Whether an error is the database's trouble, so that the same write may succeed later; else the write is wrong."""
+    """Returns whether the same write may succeed later because the database is down; otherwise the write is wrong."""
     if isinstance(error, IntegrityError | DataError):
         return False
     return isinstance(error, DBAPIError | PoolTimeout | OSError)
 
 
-def _checked(text: str) -> URL:
+def error_summary(error: Exception) -> str:
+    """Returns the first line of a database error: without the statement and its parameters."""
+    return str(getattr(error, "orig", error)).strip().splitlines()[0]
+
+
+def _parse_url(text: str) -> URL:
     try:
         url = make_url(text)
     except ArgumentError as error:
@@ -149,41 +158,27 @@ def _checked(text: str) -> URL:
 
 
 def _postgresql(url: URL) -> Engine:
-    own = {name: value for name, value in POSTGRESQL.items() if name not in url.query}
+    options = {name: value for name, value in POSTGRESQL_OPTIONS.items() if name not in url.query}
     return create_engine(
-        url, connect_args=own, pool_pre_ping=True, pool_timeout=WAIT_S, pool_recycle=1800, hide_parameters=True
+        url, connect_args=options, pool_pre_ping=True, pool_timeout=TIMEOUT_S, pool_recycle=1800, hide_parameters=True
     )
-
-
-def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Turn on the write-ahead log; SQLite does not wait for others that do the same to a new file."""
-    until = time.monotonic() + WAIT_S
-    while True:
-        try:
-            if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-                connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.02)
 
 
 def _sqlite(url: URL) -> Engine:
     # Parameters are notes and file names, so no error may show them.
-    engine = create_engine(url, connect_args={"timeout": WAIT_S}, pool_timeout=WAIT_S, hide_parameters=True)
+    engine = create_engine(url, connect_args={"timeout": TIMEOUT_S}, pool_timeout=TIMEOUT_S, hide_parameters=True)
     file = Path(str(url.database))
 
     @event.listens_for(engine, "do_connect")
-    def private(dialect: Any, record: Any, arguments: Any, options: Any) -> None:
+    def create_private_file(dialect: Any, record: Any, arguments: Any, options: Any) -> None:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o600))
 
     @event.listens_for(engine, "connect")
-    def prepare(connection: Any, record: Any) -> None:
-        connection.isolation_level = None  # transactions are begun below, not by the driver's guess
-        _write_ahead(connection)
-        connection.execute("PRAGMA synchronous = FULL")  # what was committed outlives a power cut
+    def configure(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # transactions are begun below, not when the driver guesses
+        _enable_wal(connection)
+        connection.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut
         connection.execute("PRAGMA foreign_keys = ON")
 
     @event.listens_for(engine, "begin")
@@ -191,3 +186,17 @@ def _sqlite(url: URL) -> Engine:
         connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
 
     return engine
+
+
+def _enable_wal(connection: sqlite3.Connection) -> None:
+    """Turns on the write-ahead log; retries, since SQLite does not wait for others that do the same to a new file."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)

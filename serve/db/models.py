@@ -1,4 +1,4 @@
-"""The tables, alike on SQLite and PostgreSQL. Every time is UTC; an image is known by its content's SHA-256."""
+"""The tables, the same on SQLite and PostgreSQL. All times are UTC; an image's ID is the SHA-256 of its bytes."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -10,16 +10,21 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 SHA256 = 64  # hex digits
+BY_URGENCY = ("urgency", "falling", "received_at", "image_id")
+UNREVIEWED = sql("reviewed_at IS NULL")
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """A time with a zone in, the same moment in UTC out; SQLite, which has no zones, holds it without."""
+    """Takes a time with a zone and returns it in UTC. SQLite has no zones, so it stores the UTC time without one."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Raises ValueError for a time without a zone."""
+        """
+        Raises:
+            ValueError: The time has no zone.
+        """
         if value is None:
             return None
         if value.tzinfo is None:
@@ -36,12 +41,12 @@ class UtcTime(TypeDecorator[datetime]):
 Json = JSON().with_variant(JSONB(), "postgresql")
 
 
-class Table(DeclarativeBase):
-    """The base that declares them all; `Table.metadata` is what migrations are compared with."""
+class Base(DeclarativeBase):
+    """The declarative base. Tests compare the migrations with `Base.metadata`."""
 
 
-class UserRow(Table):
-    """Who may hold keys; role is reader, reviewer or admin."""
+class UserRow(Base):
+    """A user, who may hold API keys. role: reader, reviewer or admin."""
 
     __tablename__ = "users"
 
@@ -51,8 +56,8 @@ class UserRow(Table):
     created_at: Mapped[datetime] = mapped_column(UtcTime)
 
 
-class KeyRow(Table):
-    """An API key: its hash, never itself. `scopes` null: all that the owner's role may."""
+class KeyRow(Base):
+    """An API key, as a hash. scopes: null for everything that the owner's role allows."""
 
     __tablename__ = "api_keys"
 
@@ -65,8 +70,8 @@ class KeyRow(Table):
     revoked_at: Mapped[datetime | None] = mapped_column(UtcTime)
 
 
-class ImageRow(Table):
-    """An image that was received; `uri` is where its file is kept, null where it is not."""
+class ImageRow(Base):
+    """A received image. uri: of the stored file; null if it is not stored."""
 
     __tablename__ = "images"
 
@@ -80,8 +85,8 @@ class ImageRow(Table):
     uri: Mapped[str | None] = mapped_column(Text)
 
 
-class LabelRow(Table):
-    """What a source says of a finding: 1, 0, or null where it does not know."""
+class LabelRow(Base):
+    """A label that a source gives for a finding: 1, 0, or null for unknown."""
 
     __tablename__ = "labels"
 
@@ -91,11 +96,11 @@ class LabelRow(Table):
     value: Mapped[float | None] = mapped_column(Double)
 
 
-class PredictionRow(Table):
-    """The newest answer of a model version for an image.
+class PredictionRow(Base):
+    """The newest prediction of a model version for an image.
 
     probabilities: finding -> probability, null where undefined. drivers: [[finding, weight * probability], ...].
-    positives: findings at or above their operating point. snapshot: of the data that the model learnt from.
+    positives: findings at or above their operating point. snapshot: of the model's training data.
     """
 
     __tablename__ = "predictions"
@@ -114,10 +119,10 @@ class PredictionRow(Table):
     __table_args__ = (Index("predictions_newest", "image_id", "at"),)
 
 
-class ShadowRow(Table):
-    """What a version in the shadow would have said of an image; no worklist and no record of the image shows it.
+class ShadowRow(Base):
+    """A shadow version's prediction for an image. Neither the worklist nor the image's record shows it.
 
-    champion_version: the one that answered. score, bucket: of triage, by the shadow.
+    champion_version: the version whose prediction was returned. score, bucket: the shadow's triage.
     """
 
     __tablename__ = "shadows"
@@ -131,11 +136,12 @@ class ShadowRow(Table):
     at: Mapped[datetime] = mapped_column(UtcTime)
 
 
-class WorklistRow(Table):
-    """A study as the worklist sorts and filters it: one row an image, made of its newest prediction and its reviews.
+class WorklistRow(Base):
+    """A study as the worklist sorts and filters it: one row per image, from its newest prediction and its reviews.
 
-    urgency: 0 urgent, 1 soon, 2 routine. falling: minus the triage score, so that every sort goes upwards. moved_at:
-    when an answer last changed its place, null for the first. reviewed_at: of the first review, null for none.
+    urgency: 0 urgent, 1 soon, 2 routine. falling: minus the triage score, so that all columns sort in ascending order.
+    moved_at: when a prediction last changed the row's position; null if none did. reviewed_at: time of the first
+    review; null if there is none.
     """
 
     __tablename__ = "worklist"
@@ -149,30 +155,16 @@ class WorklistRow(Table):
     moved_at: Mapped[datetime | None] = mapped_column(UtcTime, index=True)
     reviewed_at: Mapped[datetime | None] = mapped_column(UtcTime, index=True)
 
-    # What is not reviewed is a small part of what there is, and the part that is asked for.
+    # Partial indexes: unreviewed studies are a small part of the table, and the part that clients ask for.
     __table_args__ = (
-        Index("worklist_urgency", "urgency", "falling", "received_at", "image_id"),
-        Index(
-            "worklist_waiting_urgency",
-            "urgency",
-            "falling",
-            "received_at",
-            "image_id",
-            sqlite_where=sql("reviewed_at IS NULL"),
-            postgresql_where=sql("reviewed_at IS NULL"),
-        ),
-        Index(
-            "worklist_waiting_age",
-            "received_at",
-            "image_id",
-            sqlite_where=sql("reviewed_at IS NULL"),
-            postgresql_where=sql("reviewed_at IS NULL"),
-        ),
+        Index("worklist_urgency", *BY_URGENCY),
+        Index("worklist_waiting_urgency", *BY_URGENCY, sqlite_where=UNREVIEWED, postgresql_where=UNREVIEWED),
+        Index("worklist_waiting_age", *BY_URGENCY[2:], sqlite_where=UNREVIEWED, postgresql_where=UNREVIEWED),
     )
 
 
-class PositiveRow(Table):
-    """A finding of the prediction that stands in the worklist."""
+class PositiveRow(Base):
+    """A positive finding of the prediction that is in the worklist."""
 
     __tablename__ = "positives"
 
@@ -180,8 +172,8 @@ class PositiveRow(Table):
     finding: Mapped[str] = mapped_column(String(100), primary_key=True)
 
 
-class ReviewRow(Table):
-    """A reader's verdict on one finding of an image; a later one of the same reader replaces it in what is counted."""
+class ReviewRow(Base):
+    """A reviewer's verdict on a finding of an image. Counts use the latest verdict of each reviewer."""
 
     __tablename__ = "reviews"
 
@@ -197,8 +189,8 @@ class ReviewRow(Table):
     __table_args__ = (Index("reviews_image", "image_id", "at"),)
 
 
-class JobRow(Table):
-    """Work that outlives its request; `result` is where its outcome is."""
+class JobRow(Base):
+    """A job that outlives its request. result: where its output is."""
 
     __tablename__ = "jobs"
 
@@ -214,8 +206,8 @@ class JobRow(Table):
     updated_at: Mapped[datetime] = mapped_column(UtcTime)
 
 
-class AuditRow(Table):
-    """A link of the audit's chain. `detail` is the JSON text that was hashed, byte for byte."""
+class AuditRow(Base):
+    """A row of the audit chain. detail: the exact JSON text that was hashed."""
 
     __tablename__ = "audit"
 
@@ -230,8 +222,8 @@ class AuditRow(Table):
     hash: Mapped[str] = mapped_column(String(SHA256))
 
 
-class AuditHeadRow(Table):
-    """The chain's last link, in its one row: what appends take turns by, and what shows that the end was cut."""
+class AuditHeadRow(Base):
+    """The single row that names the chain's last row. Appends lock it, and it reveals rows cut off the end."""
 
     __tablename__ = "audit_head"
 

@@ -1,6 +1,6 @@
-"""Images, predictions, reviews, labels and jobs: what is written of them, and read again.
+"""Records of images, predictions, reviews, labels and jobs: how they are written and read.
 
-Every write has a key of its own, so that it may be written again, late, or in another order, to the same end.
+Every write has its own key, so it may be repeated, delayed or reordered without changing the result.
 """
 
 from collections.abc import Sequence
@@ -20,16 +20,16 @@ URGENCY: dict[str, int] = {"urgent": 0, "soon": 1, "routine": 2}
 
 Verdict = Literal["TP", "FP", "TN", "FN"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
-ENDED: tuple[JobState, ...] = ("done", "failed", "cancelled")
+FINISHED_STATES: tuple[JobState, ...] = ("done", "failed", "cancelled")
 
 ImageId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # SHA-256 of the file's content
 Name = Annotated[str, Field(min_length=1, max_length=100)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=10_000, pattern=r"^[^\x00]*$")]  # PostgreSQL stores no NUL
 
 
 def new_id() -> str:
-    """A key that nothing else has."""
+    """Returns a new unique ID (UUID 4)."""
     return str(uuid4())
 
 
@@ -38,7 +38,7 @@ class Record(BaseModel):
 
 
 class Image(Record):
-    """An image that was received; `uri` is where its file is kept, if it is."""
+    """A received image. uri: of the stored file; None if it is not stored."""
 
     image_id: ImageId
     received_at: AwareDatetime
@@ -51,38 +51,42 @@ class Image(Record):
 
 
 class Prediction(Record):
-    """What a model version said of an image.
+    """A model version's prediction for an image.
 
-    probabilities: finding -> [0, 1], None where undefined. score: of triage, [0, 1]. drivers: (finding, weight *
-    probability). positives: the findings at or above their operating point. snapshot: of the model's data.
+    Attributes:
+        probabilities: Finding -> [0, 1]; None where undefined.
+        score: Triage score, [0, 1].
+        drivers: (finding, weight * probability) behind the score.
+        positives: Findings at or above their operating point.
+        snapshot: Snapshot of the model's training data.
     """
 
     image_id: ImageId
     model_version: int
     runtime: Annotated[str, Field(max_length=50)]
-    probabilities: dict[Name, Finite | None]
+    probabilities: dict[Name, FiniteFloat | None]
     score: Annotated[float, Field(ge=0, le=1)]
     bucket: Bucket
-    drivers: tuple[tuple[Name, Finite], ...]
+    drivers: tuple[tuple[Name, FiniteFloat], ...]
     positives: tuple[Name, ...]
     snapshot: Name
     at: AwareDatetime
 
 
 class ShadowPrediction(Record):
-    """What a version in the shadow would have said; champion_version: the one that answered."""
+    """A shadow version's prediction. champion_version: the version whose prediction was returned."""
 
     image_id: ImageId
     model_version: int
     champion_version: int
-    probabilities: dict[Name, Finite | None]
+    probabilities: dict[Name, FiniteFloat | None]
     score: Annotated[float, Field(ge=0, le=1)]
     bucket: Bucket
     at: AwareDatetime
 
 
 class Review(Record):
-    """A reader's verdict on one finding: the model was right (TP, TN) or wrong (FP, FN)."""
+    """A reviewer's verdict on a finding: the model was right (TP, TN) or wrong (FP, FN)."""
 
     image_id: ImageId
     model_version: int
@@ -95,15 +99,15 @@ class Review(Record):
 
 
 class Label(Record):
-    """What a source says of a finding: 1, 0, None where it does not know."""
+    """A label that a source gives for a finding: 1, 0, or None for unknown."""
 
     finding: Name
     source: Name
-    value: Finite | None
+    value: FiniteFloat | None
 
 
 class Job(Record):
-    """Work that outlives its request: `done` of `total` items (None: not known yet), `result` where its outcome is."""
+    """A job that outlives its request: `done` of `total` items (None: not known yet). result: where its output is."""
 
     kind: Name
     owner: Annotated[str, Field(min_length=1, max_length=200)]
@@ -118,7 +122,7 @@ class Job(Record):
 
 
 class Study(Record):
-    """All that is known of an image: predictions newest first, reviews and labels in order."""
+    """An image with its predictions (newest first), reviews (oldest first) and labels (by source and finding)."""
 
     image: Image
     predictions: tuple[Prediction, ...]
@@ -127,44 +131,40 @@ class Study(Record):
 
 
 def record_prediction(session: Session, image: Image, prediction: Prediction) -> None:
-    """Write an image and a prediction of it, and its place in the worklist.
+    """Writes an image and its prediction, and updates the worklist.
 
-    Of several answers of a model version the newest by `at` stays; the image keeps its first time of receipt, and
-    what else is known of it is taken from whoever knows it.
+    Of several predictions of a model version, the newest by `at` is kept. The image keeps its first time of receipt;
+    other values that are not None replace the stored ones.
 
     Raises:
-        ValueError: they are of different images.
+        ValueError: The prediction is for another image.
     """
     if image.image_id != prediction.image_id:
         raise ValueError(f"prediction of {prediction.image_id} for image {image.image_id}")
     serialise_writes(session, image.image_id)
-    known = session.get(ImageRow, image.image_id)
-    before = None
-    if known is None:
+    image_row = session.get(ImageRow, image.image_id)
+    if image_row is None:
         session.add(ImageRow(**image.model_dump()))
     else:
         for name, value in image.model_dump(exclude_none=True).items():
-            setattr(known, name, min(known.received_at, value) if name == "received_at" else value)
-        before = session.get(PredictionRow, (prediction.image_id, prediction.model_version))
-    if before is None:
-        session.add(PredictionRow(**_columns(prediction)))
-    elif before.at <= prediction.at:
-        for name, value in _columns(prediction).items():
-            setattr(before, name, value)
+            setattr(image_row, name, min(image_row.received_at, value) if name == "received_at" else value)
+    stored = session.get(PredictionRow, (prediction.image_id, prediction.model_version))
+    if stored is None or stored.at <= prediction.at:
+        session.merge(PredictionRow(**_columns(prediction)))
     session.flush()
-    _place(session, image.image_id)
+    _update_worklist(session, image.image_id)
 
 
-def record_shadow(session: Session, shadowed: ShadowPrediction) -> None:
-    """Write what a version in the shadow said; of several of its answers the newest by `at` stays."""
-    serialise_writes(session, shadowed.image_id)
-    row = session.get(ShadowRow, (shadowed.image_id, shadowed.model_version))
-    if row is None or row.at <= shadowed.at:
-        session.merge(ShadowRow(**shadowed.model_dump()))
+def record_shadow(session: Session, prediction: ShadowPrediction) -> None:
+    """Writes a shadow prediction; of several of a version, the newest by `at` is kept."""
+    serialise_writes(session, prediction.image_id)
+    row = session.get(ShadowRow, (prediction.image_id, prediction.model_version))
+    if row is None or row.at <= prediction.at:
+        session.merge(ShadowRow(**prediction.model_dump()))
 
 
 def record_review(session: Session, review: Review) -> None:
-    """Write a verdict; one that is there already, by its ID, stays as it is."""
+    """Writes a verdict; a stored one with the same ID stays unchanged."""
     serialise_writes(session, review.image_id)
     if session.get(ReviewRow, review.review_id) is not None:
         return
@@ -175,25 +175,25 @@ def record_review(session: Session, review: Review) -> None:
 
 
 def record_labels(session: Session, image_id: str, labels: Sequence[Label]) -> None:
-    """Write what sources say of an image; what they said before of the same findings is replaced."""
+    """Writes labels of an image; they replace earlier ones of the same source and finding."""
     serialise_writes(session, image_id)
     for label in labels:
         session.merge(LabelRow(image_id=image_id, **label.model_dump()))
 
 
 def record_job(session: Session, job: Job) -> None:
-    """Write how a job stands. An older state by `updated_at` changes nothing, and what has ended stays so."""
+    """Writes the state of a job. A state older by `updated_at` is ignored, and so is any change to a finished job."""
     serialise_writes(session, job.job_id)
     row = session.get(JobRow, job.job_id)
     if row is None:
         session.add(JobRow(**job.model_dump()))
-    elif row.state not in ENDED and row.updated_at <= job.updated_at:
+    elif row.state not in FINISHED_STATES and row.updated_at <= job.updated_at:
         for name, value in job.model_dump(exclude={"created_at"}).items():
             setattr(row, name, value)
 
 
-def study(session: Session, image_id: str) -> Study | None:
-    """All that is known of an image, None where it was never received."""
+def load_study(session: Session, image_id: str) -> Study | None:
+    """Returns an image with everything recorded for it; None if it was never received."""
     image = session.get(ImageRow, image_id)
     if image is None:
         return None
@@ -209,25 +209,25 @@ def study(session: Session, image_id: str) -> Study | None:
     )
 
 
-def job(session: Session, job_id: str) -> Job | None:
-    """How a job stands, None where there is none."""
+def load_job(session: Session, job_id: str) -> Job | None:
+    """Returns the state of a job; None if there is no such job."""
     row = session.get(JobRow, job_id)
     return None if row is None else Job.model_validate(row)
 
 
-def unfinished_jobs(session: Session) -> list[Job]:
-    """The jobs that have not ended, oldest first: what a restart goes on with."""
-    rows = select(JobRow).where(JobRow.state.not_in(ENDED)).order_by(JobRow.created_at, JobRow.job_id)
+def load_unfinished_jobs(session: Session) -> list[Job]:
+    """Returns the unfinished jobs, oldest first."""
+    rows = select(JobRow).where(JobRow.state.not_in(FINISHED_STATES)).order_by(JobRow.created_at, JobRow.job_id)
     return [Job.model_validate(row) for row in session.scalars(rows)]
 
 
 def _columns(prediction: Prediction) -> dict[str, Any]:
-    """Plain values as JSON has them, but for the time."""
+    """Returns JSON values, except for the time."""
     return {**prediction.model_dump(mode="json"), "at": prediction.at}
 
 
-def _place(session: Session, image_id: str) -> None:
-    """Bring the worklist's row of an image up to date; called while nobody else writes the image."""
+def _update_worklist(session: Session, image_id: str) -> None:
+    """Updates the worklist row of an image; the caller holds the image's write lock."""
     image = session.get_one(ImageRow, image_id)
     newest = session.scalars(
         select(PredictionRow)
@@ -235,17 +235,17 @@ def _place(session: Session, image_id: str) -> None:
         .order_by(PredictionRow.at.desc(), PredictionRow.model_version.desc())
         .limit(1)
     ).one()
-    place = {"urgency": URGENCY[newest.bucket], "falling": -newest.score, "received_at": image.received_at}
+    position = {"urgency": URGENCY[newest.bucket], "falling": -newest.score, "received_at": image.received_at}
     row = session.get(WorklistRow, image_id)
     if row is None:
         reviewed_at = session.scalar(select(func.min(ReviewRow.at)).where(ReviewRow.image_id == image_id))
-        row = WorklistRow(image_id=image_id, reviewed_at=reviewed_at, **place)
+        row = WorklistRow(image_id=image_id, reviewed_at=reviewed_at, **position)
         session.add(row)
     else:
         session.execute(delete(PositiveRow).where(PositiveRow.image_id == image_id))
-        if any(getattr(row, name) != value for name, value in place.items()):
+        if any(getattr(row, name) != value for name, value in position.items()):
             row.moved_at = now()
-        for name, value in place.items():
+        for name, value in position.items():
             setattr(row, name, value)
     row.model_version, row.split = newest.model_version, image.split
     session.flush()

@@ -1,9 +1,7 @@
-"""Retention: what is older than `state.retention_days` goes; the audit stays.
+"""Retention: deletes what is older than `state.retention_days`, except the audit log.
 
-`python -m serve.db.retention state.retention_days=N` does it once; the endpoint does it every hour.
-
-Audit rows are kept for good: they name images by hash and hold no picture, file name or note, and a chain that is cut
-proves less. A purge is itself an event in it.
+The endpoint purges every hour; `python -m serve.admin purge` does it once. Audit rows are kept for good: they name
+images by hash, hold no picture, file name or note, and a chain that was cut proves less. Each purge is an audit event.
 """
 
 import logging
@@ -13,18 +11,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, CursorResult, and_, delete, exists, func, select
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from chestai.cli.console import Screen
-from chestai.cli.main import main
 from chestai.clock import now
-from chestai.config.schema import Config
-from chestai.errors import UserError
-from chestai.lake.lake import Lake
-from serve.db.audit import AuditEvent, append
-from serve.db.database import Database, open_existing, serialise_writes
+from serve.db.audit import AuditEvent, append_event
+from serve.db.database import Database, serialise_writes
 from serve.db.models import (
+    Base,
     ImageRow,
     JobRow,
     LabelRow,
@@ -32,21 +25,20 @@ from serve.db.models import (
     PredictionRow,
     ReviewRow,
     ShadowRow,
-    Table,
     WorklistRow,
 )
-from serve.db.records import ENDED
+from serve.db.records import FINISHED_STATES
 from serve.storage.image_store import ImageStore
 
 log = logging.getLogger("ray.serve")
 
-BATCH = 500  # images a transaction, so that nobody waits for long
+BATCH_SIZE = 500  # images per transaction, so that other writers do not wait long
 HOUR_S = 3600.0
 
 
 @dataclass(frozen=True)
 class PurgeCounts:
-    """Rows that went; `unread`: of the images, those without a review."""
+    """Deleted rows. unread: deleted images without a review."""
 
     images: int = 0
     predictions: int = 0
@@ -61,106 +53,88 @@ class PurgeCounts:
 
 
 def purge(database: Database, before: datetime, actor: str, remove: Callable[[str], None]) -> PurgeCounts:
-    """Delete what is older, with an event in the audit for every batch.
+    """Deletes what is older than `before`, with an audit event for each batch.
 
-    An image goes, with its predictions, shadows, labels, reviews and place in the worklist, when it was received before
-    and was not scored since. Jobs go that ended before.
+    An image that was neither received nor scored since then goes, with its predictions, shadow predictions, labels,
+    reviews and worklist row. So does a job that finished before.
 
     Args:
-        before: the moment that divides old from young.
-        remove: deletes the kept file of an image, by its ID; that there is none is no error. It is called before the
-            rows go, so that a purge that was cut leaves no file without a row.
+        remove: Deletes the stored file of an image ID, if there is one. It is called before the rows are deleted, so
+            an interrupted purge leaves no file without a row.
     """
     total = PurgeCounts()
     while True:
-        done = _batch(database, before, actor, remove)
-        total += done
-        if done.images < BATCH:
+        counts = _purge_batch(database, before, actor, remove)
+        total += counts
+        if counts.images < BATCH_SIZE:
             return total
 
 
-def _batch(database: Database, before: datetime, actor: str, remove: Callable[[str], None]) -> PurgeCounts:
-    with database.writing() as session:
-        serialise_writes(session, "retention")
-        young = exists().where(PredictionRow.image_id == ImageRow.image_id, PredictionRow.at >= before)
-        old = select(ImageRow).where(ImageRow.received_at < before, ~young)
-        seen = session.scalars(old.order_by(ImageRow.received_at).limit(BATCH)).all()
-        for image_id in sorted(image.image_id for image in seen):
-            serialise_writes(session, image_id)
-        still = old.where(ImageRow.image_id.in_([image.image_id for image in seen]))  # one may have come again
-        images = session.scalars(still.execution_options(populate_existing=True)).all()
-        gone = [image.image_id for image in images]
-        for image_id in gone:
+def _purge_batch(database: Database, before: datetime, actor: str, remove: Callable[[str], None]) -> PurgeCounts:
+    with database.write_session() as session:
+        image_ids = _lock_old_images(session, before)
+        for image_id in image_ids:
             remove(image_id)
-        unread = select(func.count()).where(WorklistRow.image_id.in_(gone), WorklistRow.reviewed_at.is_(None))
-        waiting = session.scalar(unread) or 0
-        nowhere = ~exists().where(ImageRow.image_id == ReviewRow.image_id)
-        unknown = ~exists().where(ImageRow.image_id == ShadowRow.image_id)
-        _delete(session, PositiveRow, PositiveRow.image_id.in_(gone))
-        _delete(session, WorklistRow, WorklistRow.image_id.in_(gone))
-        done = PurgeCounts(
-            predictions=_delete(session, PredictionRow, PredictionRow.image_id.in_(gone)),
-            labels=_delete(session, LabelRow, LabelRow.image_id.in_(gone)),
-            images=_delete(session, ImageRow, ImageRow.image_id.in_(gone)),
-            reviews=_delete(session, ReviewRow, ReviewRow.image_id.in_(gone))
-            + _delete(session, ReviewRow, and_(ReviewRow.at < before, nowhere)),
-            jobs=_delete(session, JobRow, and_(JobRow.state.in_(ENDED), JobRow.updated_at < before)),
-            unread=waiting,
-            shadows=_delete(session, ShadowRow, ShadowRow.image_id.in_(gone))
-            + _delete(session, ShadowRow, and_(ShadowRow.at < before, unknown)),
-        )
-        if done != PurgeCounts():
-            detail = {"before": before.isoformat(), **asdict(done)}
-            append(session, AuditEvent(actor=actor, action="purge", detail=detail))
-        return done
+        counts = _delete_rows(session, image_ids, before)
+        if counts != PurgeCounts():
+            detail = {"before": before.isoformat(), **asdict(counts)}
+            append_event(session, AuditEvent(actor=actor, action="purge", detail=detail))
+        return counts
+
+
+def _lock_old_images(session: Session, before: datetime) -> list[str]:
+    """Returns a batch of images that are still old once nobody else can write them."""
+    serialise_writes(session, "retention")
+    recent = exists().where(PredictionRow.image_id == ImageRow.image_id, PredictionRow.at >= before)
+    old = select(ImageRow.image_id).where(ImageRow.received_at < before, ~recent)
+    candidates = session.scalars(old.order_by(ImageRow.received_at).limit(BATCH_SIZE)).all()
+    for image_id in sorted(candidates):
+        serialise_writes(session, image_id)
+    return list(session.scalars(old.where(ImageRow.image_id.in_(candidates))))
+
+
+def _delete_rows(session: Session, image_ids: list[str], before: datetime) -> PurgeCounts:
+    """Deletes the rows of images, orphaned reviews and shadow predictions, and finished jobs."""
+    is_unread = (WorklistRow.image_id.in_(image_ids), WorklistRow.reviewed_at.is_(None))
+    unread = session.scalar(select(func.count()).where(*is_unread)) or 0
+    review_orphaned = ~exists().where(ImageRow.image_id == ReviewRow.image_id)
+    shadow_orphaned = ~exists().where(ImageRow.image_id == ShadowRow.image_id)
+    _delete(session, PositiveRow, PositiveRow.image_id.in_(image_ids))
+    _delete(session, WorklistRow, WorklistRow.image_id.in_(image_ids))
+    return PurgeCounts(
+        predictions=_delete(session, PredictionRow, PredictionRow.image_id.in_(image_ids)),
+        labels=_delete(session, LabelRow, LabelRow.image_id.in_(image_ids)),
+        images=_delete(session, ImageRow, ImageRow.image_id.in_(image_ids)),
+        reviews=_delete(session, ReviewRow, ReviewRow.image_id.in_(image_ids))
+        + _delete(session, ReviewRow, and_(ReviewRow.at < before, review_orphaned)),
+        jobs=_delete(session, JobRow, and_(JobRow.state.in_(FINISHED_STATES), JobRow.updated_at < before)),
+        unread=unread,
+        shadows=_delete(session, ShadowRow, ShadowRow.image_id.in_(image_ids))
+        + _delete(session, ShadowRow, and_(ShadowRow.at < before, shadow_orphaned)),
+    )
+
+
+def _delete(session: Session, table: type[Base], where: ColumnElement[bool]) -> int:
+    result = session.execute(delete(table).where(where), execution_options={"synchronize_session": False})
+    assert isinstance(result, CursorResult)
+    return result.rowcount
 
 
 def purge_hourly(
-    database: Database, kept: ImageStore, days: float, stopped: threading.Event, pause_s: float = HOUR_S
+    database: Database, images: ImageStore, days: float, stop: threading.Event, interval_s: float = HOUR_S
 ) -> None:
-    """Purge now and every hour, until told to stop; what fails is tried again. Of several processes one is at it."""
+    """Purges now and every hour until `stop` is set; failures are retried. Processes take turns."""
     while True:
         try:
-            done = purge(database, now() - timedelta(days=days), "system", kept.remove)
-            if done != PurgeCounts():
-                log.info("retention: %s went", told(done))
+            counts = purge(database, now() - timedelta(days=days), "system", images.remove)
+            if counts != PurgeCounts():
+                log.info("retention deleted %s", describe_counts(counts))
         except Exception as error:
-            log.error("retention failed, to be tried again: %s", type(error).__name__)
-        if stopped.wait(pause_s):
+            log.error("retention failed and will be retried: %s", type(error).__name__)
+        if stop.wait(interval_s):
             return
 
 
-def told(done: PurgeCounts) -> str:
-    """What went, in words."""
-    return ", ".join(f"{count} {name}" for name, count in asdict(done).items())
-
-
-def run(config: Config, screen: Screen) -> None:
-    """The command: purge once, and say what went.
-
-    Raises:
-        UserError: no limit is set, or the database is away.
-    """
-    days = config.state.retention_days
-    if days is None:
-        raise UserError("state.retention_days is null: say after how many days images go")
-    database, before = open_existing(config), now() - timedelta(days=days)
-    try:
-        done = purge(database, before, "system", ImageStore(Lake(config.lake)).remove)
-    except DBAPIError as error:
-        raise UserError(
-            f"state.url={database.name} cannot be used: {str(error.orig).strip().splitlines()[0]}"
-        ) from error
-    finally:
-        database.close()
-    screen.say(f"retention: {told(done)}: all from before {before:%Y-%m-%d %H:%M} UTC")
-
-
-def _delete(session: Session, table: type[Table], where: ColumnElement[bool]) -> int:
-    done = session.execute(delete(table).where(where), execution_options={"synchronize_session": False})
-    assert isinstance(done, CursorResult)
-    return done.rowcount
-
-
-if __name__ == "__main__":
-    main("serve.db.retention", run)
+def describe_counts(counts: PurgeCounts) -> str:
+    """Returns the counts as text, such as `3 images, 4 predictions`."""
+    return ", ".join(f"{count} {name}" for name, count in asdict(counts).items())

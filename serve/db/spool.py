@@ -1,4 +1,4 @@
-"""A file of lines that outlives its process: appended and synced, read in order, taken over by whoever comes next."""
+"""An append-only file of lines that outlives its process: synced to disk, read in order, taken over by the next one."""
 
 import fcntl
 import os
@@ -11,53 +11,53 @@ SUFFIX = ".jsonl"
 
 
 class Spool:
-    """One file, held by a lock: whoever holds it owns it, and a process that dies lets go. Not for several threads.
+    """A file owned through a lock, which the operating system releases when the process dies. Not thread-safe.
 
     Attributes:
-        size: bytes of whole lines.
-        taken: bytes of them that need not be read again.
-        count: lines that are left.
+        size: Bytes of complete lines.
+        offset: Bytes of lines that were removed with `pop`.
+        count: Lines left.
     """
 
     def __init__(self, path: Path, file: int) -> None:
         self.path = path
         self._file = file
-        self.size = self.taken = self.count = 0
+        self.size = self.offset = self.count = 0
 
     @classmethod
-    def make(cls, folder: Path) -> "Spool":
-        """A new file that only its owner reads. Raises OSError."""
+    def create(cls, folder: Path) -> "Spool":
+        """Creates a new file that only its owner may read. Raises OSError."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}{SUFFIX}"
-        new = path.with_suffix(".new")  # a name that nobody looks for, until it is locked
-        file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        unlocked = path.with_suffix(".new")  # other processes ignore this name, so nobody takes the file over yet
+        file = os.open(unlocked, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        new.rename(path)
+        unlocked.rename(path)
         _sync_folder(folder)
         return cls(path, file)
 
     @classmethod
-    def left(cls, folder: Path) -> Iterator["Spool"]:
-        """The files that dead processes left, one after another, each taken over."""
+    def take_over(cls, folder: Path) -> Iterator["Spool"]:
+        """Yields the files of dead processes, each locked by this process."""
         for path in sorted(folder.glob(f"*{SUFFIX}")):
             try:
                 file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            except FileNotFoundError:  # another process was quicker
+            except FileNotFoundError:  # another process was faster
                 continue
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                gone = os.fstat(file).st_nlink == 0
+                available = os.fstat(file).st_nlink > 0
             except BlockingIOError:
-                gone = True
-            if gone:
+                available = False
+            if not available:
                 os.close(file)
                 continue
             spool = cls(path, file)
-            spool._measure()
+            spool._count_lines()
             yield spool
 
     def append(self, line: bytes) -> None:
-        """Write a line (without its end) and wait until it is on the disk; all of it or nothing. Raises OSError."""
+        """Writes a line (without its newline) and syncs it to disk; all of it or nothing. Raises OSError."""
         data = memoryview(line + b"\n")
         at = self.size
         try:
@@ -71,31 +71,31 @@ class Spool:
         self.size = at
         self.count += 1
 
-    def first(self) -> bytes | None:
-        """The first line that is left, None where none is."""
-        if self.taken == self.size:
+    def peek(self) -> bytes | None:
+        """Returns the first line left; None if there is none."""
+        if self.offset == self.size:
             return None
-        line, at = b"", self.taken
+        line, at = b"", self.offset
         while b"\n" not in line:
             line += os.pread(self._file, 1 << 16, at + len(line))
         return line.split(b"\n", 1)[0]
 
-    def take(self, line: bytes) -> None:
-        """The line that `first` gave is done with; an empty file gives its room back."""
-        self.taken += len(line) + 1
+    def pop(self, line: bytes) -> None:
+        """Removes the line that `peek` returned; truncates the file when no line is left."""
+        self.offset += len(line) + 1
         self.count -= 1
-        if self.taken == self.size:
+        if self.offset == self.size:
             os.ftruncate(self._file, 0)
-            self.size = self.taken = 0
+            self.size = self.offset = 0
 
     def close(self) -> None:
-        """Let go; a file without lines is removed, another stays for the next process."""
+        """Releases the file. An empty one is deleted; another stays for the next process."""
         if self.size == 0:
             self.path.unlink(missing_ok=True)
         os.close(self._file)
 
-    def _measure(self) -> None:
-        """Count what a dead process left; what stands after the last end of a line was never promised to anybody."""
+    def _count_lines(self) -> None:
+        """Counts what a dead process left and cuts off an incomplete last line, whose `append` never returned."""
         at = 0
         while piece := os.pread(self._file, 1 << 20, at):
             if b"\n" in piece:
@@ -106,7 +106,7 @@ class Spool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A new file's name is on the disk only with its folder."""
+    """Syncs a folder, without which the name of a new file may not survive a power cut."""
     file = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(file)

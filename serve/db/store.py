@@ -1,38 +1,32 @@
-"""What the endpoint remembers, as it uses it: writes that are safe when a call returns, and a database to read."""
+"""The endpoint's state: writes that are on disk when a call returns, and a database to read."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
 
 from chestai.config.schema import Config
 from chestai.lake.lake import Lake
-from serve.db import audit
-from serve.db.audit import AuditEvent
-from serve.db.database import Database, is_unavailable, url_of
+from serve.db.audit import AuditEvent, append_event
+from serve.db.database import Database, database_url, is_unavailable
 from serve.db.outbox import Outbox, OutboxCounts, Write
 from serve.db.records import (
     Image,
     Job,
-    Label,
     Prediction,
     Review,
     ShadowPrediction,
     record_job,
-    record_labels,
     record_prediction,
     record_review,
     record_shadow,
 )
 
-LABELS = TypeAdapter(tuple[Label, ...])
 
-
-def folder_of(config: Config) -> Path:
-    """Where this machine keeps state: inside a local lake, else where the user's programs keep theirs (XDG)."""
+def state_folder(config: Config) -> Path:
+    """Returns where this machine stores state: in a local lake, else in the user's state folder (XDG)."""
     lake = Lake(config.lake)
     if lake.local:
         return Path(lake.uri("state"))
@@ -43,75 +37,69 @@ def folder_of(config: Config) -> Path:
 class Store:
     """The state of one process of the endpoint. Its methods block, and may be called from any thread.
 
-    `record`, `shadow`, `review`, `label`, `job` and `note` return when the write is on disk: in the database, or, while
-    that is away, in the backlog. Most take events of the audit that are written with it, in the same transaction.
-
-    They raise `BacklogFull` and OSError as `Backlog.submit` does.
+    A `save_` method returns when the write is on disk: in the database or, while that is down, in the outbox. Audit
+    events are written in the same transaction. The methods raise OutboxFull and OSError as `Outbox.submit` does.
     """
 
     def __init__(self, config: Config) -> None:
-        """Bring the tables up to date; a database that is away is waited for by the backlog.
+        """Brings the tables up to date; if the database is down, the first write that reaches it does.
 
         Raises:
-            UserError: no database is configured that could be used, or a newer version made its tables.
+            UserError: No usable database is configured, or a newer version of this program created its tables.
         """
-        self.database = Database(url_of(config))
+        self.database = Database(database_url(config))
         self._migrated = False
         try:
-            self._prepare()
+            self._migrate_once()
         except Exception as error:
             if not is_unavailable(error):
                 raise
-        self._backlog = Outbox(self._apply, folder_of(config) / "backlog", config.state.backlog_mb)
+        self._outbox = Outbox(self._apply, state_folder(config) / "backlog", config.state.backlog_mb)
 
-    def record(self, image: Image, prediction: Prediction, *events: AuditEvent) -> None:
-        """Keep an image's answer; see `record_prediction`."""
-        self._submit(("prediction", [_plain(image), _plain(prediction)]), events=events)
+    def save_prediction(self, image: Image, prediction: Prediction, *events: AuditEvent) -> None:
+        """Saves an image and its prediction; see `record_prediction`."""
+        self._submit(("prediction", [_to_json(image), _to_json(prediction)]), events=events)
 
-    def shadow(self, shadowed: ShadowPrediction) -> None:
-        """Keep what a version in the shadow said; see `record_shadow`."""
-        self._submit(("shadow", [_plain(shadowed)]))
+    def save_shadow(self, prediction: ShadowPrediction) -> None:
+        """Saves a shadow prediction; see `record_shadow`."""
+        self._submit(("shadow", [_to_json(prediction)]))
 
-    def review(self, reviews: Sequence[Review], *events: AuditEvent) -> None:
-        """Keep verdicts, all or none of them."""
-        self._submit(*(("review", [_plain(review)]) for review in reviews), events=events)
+    def save_reviews(self, reviews: Sequence[Review], *events: AuditEvent) -> None:
+        """Saves reviews, all or none."""
+        self._submit(*(("review", [_to_json(review)]) for review in reviews), events=events)
 
-    def label(self, image_id: str, labels: Sequence[Label], *events: AuditEvent) -> None:
-        """Keep what sources say of an image."""
-        self._submit(("labels", [image_id, [_plain(label) for label in labels]]), events=events)
+    def save_job(self, job: Job, *events: AuditEvent) -> None:
+        """Saves the state of a job; see `record_job`."""
+        self._submit(("job", [_to_json(job)]), events=events)
 
-    def job(self, job: Job, *events: AuditEvent) -> None:
-        """Keep how a job stands."""
-        self._submit(("job", [_plain(job)]), events=events)
-
-    def note(self, *events: AuditEvent) -> None:
-        """Keep events in the audit."""
+    def save_events(self, *events: AuditEvent) -> None:
+        """Saves audit events."""
         self._submit(events=events)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """Whether nothing waits for the database any more."""
-        return self._backlog.flush(timeout_s)
+        """Replays pending writes now; returns whether none is left."""
+        return self._outbox.flush(timeout_s)
 
     def counts(self) -> OutboxCounts:
-        """For gauges."""
-        return self._backlog.counts()
+        """Returns the outbox's counts, for gauges."""
+        return self._outbox.counts()
 
     def close(self) -> None:
-        """What waits stays on disk, for the next process."""
-        self._backlog.close()
+        """Closes the database; pending writes stay on disk for the next process."""
+        self._outbox.close()
         self.database.close()
 
     def _submit(self, *writes: Write, events: Sequence[AuditEvent] = ()) -> None:
-        # The audit comes last: from its first append on, all other writers wait for this transaction.
-        self._backlog.submit([*writes, *(("audit", [_plain(event)]) for event in events)])
+        # Audit events come last: from the first append on, all other writers wait for this transaction.
+        self._outbox.submit([*writes, *(("audit", [_to_json(event)]) for event in events)])
 
     def _apply(self, writes: Sequence[Write]) -> None:
-        self._prepare()
-        with self.database.writing() as session:
+        self._migrate_once()
+        with self.database.write_session() as session:
             for kind, content in writes:
                 _write(session, kind, content)
 
-    def _prepare(self) -> None:
+    def _migrate_once(self) -> None:
         if not self._migrated:
             self.database.migrate()
             self._migrated = True
@@ -125,15 +113,13 @@ def _write(session: Session, kind: str, content: Sequence[Any]) -> None:
             record_shadow(session, ShadowPrediction.model_validate(content[0]))
         case "review":
             record_review(session, Review.model_validate(content[0]))
-        case "labels":
-            record_labels(session, str(content[0]), LABELS.validate_python(content[1]))
         case "job":
             record_job(session, Job.model_validate(content[0]))
         case "audit":
-            audit.append(session, AuditEvent.model_validate(content[0]))
+            append_event(session, AuditEvent.model_validate(content[0]))
         case _:
-            raise ValueError(f"no kind of write is called {kind}")
+            raise ValueError(f"there is no write of kind {kind}")
 
 
-def _plain(record: Image | Prediction | ShadowPrediction | Review | Label | Job | AuditEvent) -> dict[str, Any]:
+def _to_json(record: Image | Prediction | ShadowPrediction | Review | Job | AuditEvent) -> dict[str, Any]:
     return record.model_dump(mode="json")

@@ -1,12 +1,12 @@
-"""The worklist: which study is read next, page by page.
+"""The worklist: which study to read next, page by page.
 
-The order `score` is that of `queue_simulation`'s `score_capped`: who has waited longer than the cap goes first, the
-longest waiting before all; then the urgent before the soon before the routine, within them by score, ties first come.
-`bucket` is the same without the score, and `arrival` is first come, first served, whatever the model says.
+The order `score` is `score_capped` of the queue simulation: studies that have waited longer than the cap come first,
+oldest first; then urgent, soon, routine, each by falling score, ties by age. `bucket` ignores the score, and `arrival`
+is first in, first out (FIFO) whatever the model predicts.
 
-A cursor holds the moment of the first page and the place of the last row. Age and "reviewed" are as of that moment, so
-whoever was there at the first page comes exactly once, whatever arrives and is reviewed meanwhile. A study that is
-scored anew meanwhile goes to the end, so it may come twice, and is never left out.
+A cursor holds the time of the first page and the position of the last row. Age and "reviewed" refer to that time, so
+each study that was there at the first page is listed exactly once, whatever arrives or is reviewed in between. A study
+scored again in between moves to the end, so it may be listed twice, but is never missing.
 """
 
 import base64
@@ -22,21 +22,21 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from chestai.clock import now
 from chestai.triage.rule import Bucket
 from serve.db.models import ImageRow, PositiveRow, PredictionRow, WorklistRow
-from serve.db.records import URGENCY, Finite, ImageId
+from serve.db.records import URGENCY, FiniteFloat, ImageId
 
-MOST = 500  # rows a page
+MAX_PAGE_SIZE = 500
 
-Key = tuple[InstrumentedAttribute[Any], ...]
-AGE: Key = (WorklistRow.received_at, WorklistRow.image_id)
-URGENT: Key = (WorklistRow.urgency, WorklistRow.falling, *AGE)
+SortKey = tuple[InstrumentedAttribute[Any], ...]
+BY_AGE: SortKey = (WorklistRow.received_at, WorklistRow.image_id)
+BY_SCORE: SortKey = (WorklistRow.urgency, WorklistRow.falling, *BY_AGE)
 
 Order = Literal["score", "bucket", "arrival"]
-KEYS: dict[Order, Key] = {"score": URGENT, "bucket": (WorklistRow.urgency, *AGE), "arrival": AGE}
+SORT_KEYS: dict[Order, SortKey] = {"score": BY_SCORE, "bucket": (WorklistRow.urgency, *BY_AGE), "arrival": BY_AGE}
 
 
 @dataclass(frozen=True)
 class WorklistFilter:
-    """What is asked for; None: any. finding: one that the newest prediction calls positive."""
+    """Conditions on the studies; None for any. finding: positive in the newest prediction."""
 
     bucket: Bucket | None = None
     finding: str | None = None
@@ -46,7 +46,7 @@ class WorklistFilter:
 
 @dataclass(frozen=True)
 class WorklistEntry:
-    """A study in the worklist. `escalated`: it is where it is because it has waited so long."""
+    """A study in the worklist. escalated: its position comes from having waited longer than the cap."""
 
     image_id: str
     file_name: str | None
@@ -63,14 +63,14 @@ class WorklistEntry:
 
 @dataclass(frozen=True)
 class WorklistPage:
-    """Rows in order, and the cursor of the next page; None: this is the last."""
+    """Studies in order, and the cursor of the next page; None on the last."""
 
     studies: list[WorklistEntry]
     cursor: str | None
 
 
-class _Place(BaseModel):
-    """What a cursor says: the moment of the first page, the cap, and where the last row stood in which part."""
+class _Cursor(BaseModel):
+    """The time of the first page, the cap in minutes, and the section and sort key of the last row."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -79,157 +79,158 @@ class _Place(BaseModel):
     order: Order = "score"
     part: Annotated[int, Field(ge=0)] = 0
     urgency: int = -1
-    falling: Finite = 0.0
+    falling: FiniteFloat = 0.0
     received_at: AwareDatetime | None = None
     image_id: ImageId | None = None
 
     @model_validator(mode="after")
-    def _in_time(self) -> Self:
-        _ = self.since
+    def _check_range(self) -> Self:
+        _ = self.overdue_before
         return self
 
     @property
-    def since(self) -> datetime:
-        """Who was received until then has waited for too long. Raises OverflowError before the year 1."""
+    def overdue_before(self) -> datetime:
+        """Studies received until then have waited longer than the cap. Raises OverflowError before the year 1."""
         return self.at - timedelta(minutes=self.minutes)
 
-    def text(self) -> str:
+    def encode(self) -> str:
         return base64.urlsafe_b64encode(self.model_dump_json().encode()).decode().rstrip("=")
 
     @classmethod
-    def of(cls, cursor: str) -> "_Place":
+    def decode(cls, text: str) -> "_Cursor":
         try:
-            return cls.model_validate_json(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+            return cls.model_validate_json(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         except (ValueError, OverflowError) as error:
             raise ValueError("the cursor is none that a page of this worklist gave") from error
 
 
 @dataclass(frozen=True)
-class _Part:
-    """A stretch of the list with an order of its own. `groups`: together its rows, each found by an index."""
+class _Section:
+    """A stretch of the list with its own sort key. Its rows match any of `conditions`, each of which uses an index."""
 
-    groups: Sequence[ColumnElement[bool]]
-    key: Key
+    conditions: Sequence[ColumnElement[bool]]
+    key: SortKey
     escalated: bool = False
 
 
-def page(
+def load_page(
     session: Session,
-    wanted: WorklistFilter,
+    filters: WorklistFilter,
     max_wait_minutes: float,
     limit: int = 50,
     cursor: str | None = None,
     at: datetime | None = None,
     order: Order = "score",
 ) -> WorklistPage:
-    """A page of the worklist.
+    """Returns a page of the worklist.
 
     Args:
-        max_wait_minutes: the cap; a cursor keeps that of its first page.
-        limit: rows, 1 to `MOST`.
-        cursor: of the page before, None for the first. The filter must be the same.
-        at: the present, for the first page.
-        order: of all pages.
+        filters: The same for all pages.
+        max_wait_minutes: The cap; a cursor keeps that of its first page.
+        limit: Rows, 1 to `MAX_PAGE_SIZE`.
+        cursor: Of the previous page; None for the first.
+        at: The time of the first page; by default now.
+        order: The same for all pages.
 
     Raises:
-        ValueError: a limit out of range, or a cursor that is none, or of another order.
+        ValueError: The limit is out of range, or the cursor is invalid or of another order.
     """
-    if not 1 <= limit <= MOST:
-        raise ValueError(f"limit={limit} must be from 1 to {MOST}")
-    first = _Place(at=at or now(), minutes=max_wait_minutes, order=order)
-    place = first if cursor is None else _Place.of(cursor)
-    if place.order != order:
+    if not 1 <= limit <= MAX_PAGE_SIZE:
+        raise ValueError(f"limit={limit} must be from 1 to {MAX_PAGE_SIZE}")
+    first = _Cursor(at=at or now(), minutes=max_wait_minutes, order=order)
+    position = first if cursor is None else _Cursor.decode(cursor)
+    if position.order != order:
         raise ValueError("the cursor is of a worklist in another order: begin at its first page")
-    conditions = _conditions(wanted)
-    found: list[WorklistEntry] = []
-    parts = _parts(place, wanted.reviewed)
-    for number in range(place.part, len(parts)):
-        part = parts[number]
-        after = _after(part.key, place) if number == place.part and place.image_id is not None else None
-        room = limit + 1 - len(found)
-        if not room:
+    filter_conditions, sections = _filter_conditions(filters), _sections(position, filters.reviewed)
+    found: list[tuple[int, Any]] = []  # section number, row
+    for number in range(position.part, len(sections)):
+        key = sections[number].key
+        after = _after(key, position) if number == position.part and position.image_id is not None else []
+        missing = limit + 1 - len(found)
+        if not missing:
             break
-        rows = [row for group in part.groups for row in _rows(session, part.key, [*conditions, group], after, room)]
-        rows.sort(key=lambda row: tuple(getattr(row[0], column.key) for column in part.key))
-        for row in rows[:room]:
-            found.append(_listed(row, part.escalated))
-            if len(found) <= limit:
-                last = (number, row[0])
+        rows = [
+            row
+            for condition in sections[number].conditions
+            for row in _select_rows(session, key, [*filter_conditions, condition, *after], missing)
+        ]
+        rows.sort(key=lambda row: tuple(getattr(row[0], column.key) for column in key))
+        found += [(number, row) for row in rows[:missing]]
+    studies = [_to_entry(row, sections[number].escalated) for number, row in found[:limit]]
     if len(found) <= limit:
-        return WorklistPage(found, None)
-    number, row = last
-    mark = {column.key: getattr(row, column.key) for column in parts[number].key}
-    return WorklistPage(found[:limit], place.model_copy(update={**mark, "part": number}).text())
+        return WorklistPage(studies, None)
+    number, (last, *_) = found[limit - 1]
+    values = {column.key: getattr(last, column.key) for column in sections[number].key}
+    return WorklistPage(studies, position.model_copy(update={**values, "part": number}).encode())
 
 
-def _parts(place: _Place, reviewed: bool | None) -> list[_Part]:
-    """The list from its first row to its last."""
+def _sections(cursor: _Cursor, reviewed: bool | None) -> list[_Section]:
+    """Returns the sections of the list, first to last."""
     row = WorklistRow
-    waiting = (row.reviewed_at.is_(None), row.reviewed_at > place.at)
-    read = row.reviewed_at <= place.at
-    old, young = row.received_at <= place.since, row.received_at > place.since
-    stayed, moved = or_(row.moved_at.is_(None), row.moved_at <= place.at), row.moved_at > place.at
-    if place.order == "arrival":
-        states = [read] if reviewed is True else [*waiting] if reviewed is False else [*waiting, read]
-        return [_Part([and_(one, then) for one in states], AGE) for then in (stayed, moved)]
-    key = KEYS[place.order]
-    escalated = _Part([and_(state, old) for state in waiting], AGE, escalated=True)
+    unread = (row.reviewed_at.is_(None), row.reviewed_at > cursor.at)
+    read = row.reviewed_at <= cursor.at
+    overdue, recent = row.received_at <= cursor.overdue_before, row.received_at > cursor.overdue_before
+    unmoved, moved = or_(row.moved_at.is_(None), row.moved_at <= cursor.at), row.moved_at > cursor.at
+    if cursor.order == "arrival":
+        states = [read] if reviewed is True else [*unread] if reviewed is False else [*unread, read]
+        return [_Section([and_(state, when) for state in states], BY_AGE) for when in (unmoved, moved)]
+    key = SORT_KEYS[cursor.order]
+    escalated = _Section([and_(state, overdue) for state in unread], BY_AGE, escalated=True)
     if reviewed is True:
-        return [_Part([and_(read, stayed)], key), _Part([and_(read, moved)], AGE)]
-    patient = [and_(state, young) for state in waiting] if reviewed is False else [or_(read, young)]
-    rest = [and_(one, stayed) for one in patient]
-    return [escalated, _Part(rest, key), _Part([and_(one, moved) for one in patient], AGE)]
+        return [_Section([and_(read, unmoved)], key), _Section([and_(read, moved)], BY_AGE)]
+    states = [and_(state, recent) for state in unread] if reviewed is False else [or_(read, recent)]
+    return [
+        escalated,
+        _Section([and_(state, unmoved) for state in states], key),
+        _Section([and_(state, moved) for state in states], BY_AGE),
+    ]
 
 
-def _conditions(wanted: WorklistFilter) -> list[ColumnElement[bool]]:
+def _filter_conditions(filters: WorklistFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
-    if wanted.bucket is not None:
-        conditions.append(WorklistRow.urgency == URGENCY[wanted.bucket])
-    if wanted.split is not None:
-        conditions.append(WorklistRow.split == wanted.split)
-    if wanted.finding is not None:
-        positive = (PositiveRow.image_id == WorklistRow.image_id, PositiveRow.finding == wanted.finding)
+    if filters.bucket is not None:
+        conditions.append(WorklistRow.urgency == URGENCY[filters.bucket])
+    if filters.split is not None:
+        conditions.append(WorklistRow.split == filters.split)
+    if filters.finding is not None:
+        positive = (PositiveRow.image_id == WorklistRow.image_id, PositiveRow.finding == filters.finding)
         conditions.append(exists().where(*positive))
     return conditions
 
 
-def _after(key: Key, place: _Place) -> ColumnElement[bool]:
-    return tuple_(*key) > tuple_(*(getattr(place, column.key) for column in key), types=[one.type for one in key])
+def _after(key: SortKey, cursor: _Cursor) -> list[ColumnElement[bool]]:
+    values = (getattr(cursor, column.key) for column in key)
+    return [tuple_(*key) > tuple_(*values, types=[column.type for column in key])]
 
 
-def _rows(
-    session: Session,
-    key: Key,
-    conditions: Sequence[ColumnElement[bool]],
-    after: ColumnElement[bool] | None,
-    limit: int,
+def _select_rows(
+    session: Session, key: SortKey, conditions: Sequence[ColumnElement[bool]], limit: int
 ) -> Sequence[Any]:
-    every = [*conditions, *([] if after is None else [after])]
-    of_study = and_(
+    newest = and_(
         PredictionRow.image_id == WorklistRow.image_id, PredictionRow.model_version == WorklistRow.model_version
     )
     return session.execute(
         select(WorklistRow, PredictionRow, ImageRow.file_name)
-        .join(PredictionRow, of_study)
+        .join(PredictionRow, newest)
         .join(ImageRow, ImageRow.image_id == WorklistRow.image_id)
-        .where(*every)
+        .where(*conditions)
         .order_by(*key)
         .limit(limit)
     ).all()
 
 
-def _listed(found: Any, escalated: bool) -> WorklistEntry:
-    row, prediction, file_name = found
+def _to_entry(row: Any, escalated: bool) -> WorklistEntry:
+    study, prediction, file_name = row
     return WorklistEntry(
-        image_id=row.image_id,
+        image_id=study.image_id,
         file_name=file_name,
-        received_at=row.received_at,
-        split=row.split,
-        model_version=row.model_version,
+        received_at=study.received_at,
+        split=study.split,
+        model_version=study.model_version,
         score=prediction.score,
         bucket=prediction.bucket,
         drivers=[(finding, weighted) for finding, weighted in prediction.drivers],
         positives=list(prediction.positives),
-        reviewed_at=row.reviewed_at,
+        reviewed_at=study.reviewed_at,
         escalated=escalated,
     )

@@ -1,4 +1,4 @@
-"""Batch jobs as the HTTP side sees them: what is to be scored, how it stands, and who does it. Needs no Ray."""
+"""The interface of whatever runs batch jobs, as the HTTP side sees it. Needs no Ray."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,10 +9,7 @@ from serve.db.records import JobState
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What a job is to score, and by which version.
-
-    corpus, match, split: as `pipelines.score` has them.
-    """
+    """What a job scores, and with which model version. corpus, match, split: as for `pipelines.score`."""
 
     corpus: str
     model: int
@@ -24,9 +21,13 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class JobProgress:
-    """How a job stands: images done of `total` (None: not known yet).
+    """The state of a job.
 
-    result: where its outcome is, once it is done, by kind. error: why it failed, one line.
+    Attributes:
+        done: Images done.
+        total: All images; None while unknown.
+        result: Location of each kind of output, once the job is done.
+        error: Why the job failed, in one line.
     """
 
     state: JobState
@@ -37,23 +38,23 @@ class JobProgress:
 
 
 class JobServerUnavailable(Exception):
-    """Who does the jobs does not answer; it may later. The message is one line."""
+    """The job server does not respond; it may later. The message is one line."""
 
 
 class JobRunner(Protocol):
-    """Does jobs. Its methods block, for a limited time, and may be called from any thread.
+    """Runs jobs. Its methods block for a limited time, and may be called from any thread.
 
-    They raise `Unavailable`.
+    They raise JobServerUnavailable.
     """
 
-    def submit(self, job_id: str, work: JobRequest) -> None:
-        """Begin a job; one that has begun already goes on as it is."""
+    def submit(self, job_id: str, request: JobRequest) -> None:
+        """Starts a job; one that was started already is left as it is."""
         ...
 
-    def state(self, job_id: str) -> JobProgress:
-        """How a job stands; one that is not known any more has failed."""
+    def progress(self, job_id: str) -> JobProgress:
+        """Returns the state of a job; an unknown one has failed."""
         ...
 
     def cancel(self, job_id: str) -> None:
-        """End a job, if it has not ended."""
+        """Stops a job, unless it is finished."""
         ...

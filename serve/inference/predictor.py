@@ -1,4 +1,4 @@
-"""A registered version ready to answer, and what it says of images; without Ray."""
+"""A registered model version that is loaded, and its predictions. Needs no Ray."""
 
 import logging
 import time
@@ -25,60 +25,62 @@ MonitoredFeatures = Mapping[str, float | str]  # feature of `chestai.monitoring.
 
 @dataclass(frozen=True)
 class ScoreResult:
-    """What a version says of one image.
+    """A version's prediction for one image.
 
-    size: pixels a side that the version sees. probabilities: calibrated, by finding. thresholds: operating points.
-    evidence: float32 (F, h, w), in the order of the probabilities, for `model.gradcam.heatmap`. forward_ms: of the
-    whole batch that the image was in. observed: what is watched of the image and of the answer.
+    Attributes:
+        model: The version.
+        probabilities: Calibrated, by finding.
+        thresholds: Operating points, by finding.
+        evidence: float32 (F, h, w), in the order of the probabilities, for `model.gradcam.heatmap`.
+        forward_ms: Duration of the forward pass of the whole batch.
+        features: Monitored features of the image and of the prediction.
     """
 
-    served: ModelInfo
+    model: ModelInfo
     probabilities: Mapping[str, float]
     thresholds: Mapping[str, float | None]
     triage: Triage
     evidence: NDArray[np.float32]
     forward_ms: float
-    observed: MonitoredFeatures = field(default_factory=dict)
+    features: MonitoredFeatures = field(default_factory=dict)
 
     def positives(self) -> list[str]:
-        """The findings that reach their operating points."""
-        points = self.thresholds
-        return [
-            one for one, value in self.probabilities.items() if (cut := points.get(one)) is not None and value >= cut
-        ]
+        """Returns the findings that reach their operating points."""
+        thresholds = {finding: point for finding, point in self.thresholds.items() if point is not None}
+        return [name for name, value in self.probabilities.items() if name in thresholds and value >= thresholds[name]]
 
 
 @dataclass(frozen=True)
 class OodRejection:
-    """An image that the input gate of a version refused; observed: what is watched of its pixels."""
+    """An image that a version's out-of-distribution (OOD) detector rejected. features: of its pixels."""
 
-    refusal: OodReason
-    served: ModelInfo
-    observed: MonitoredFeatures
+    cause: OodReason
+    model: ModelInfo
+    features: MonitoredFeatures
 
 
 class OodError(ApiError):
-    """A request whose image the input gate refused."""
+    """A request whose image the OOD detector rejected."""
 
-    def __init__(self, strange: OodRejection) -> None:
-        super().__init__(422, strange.refusal.reason, f"not scored: {strange.refusal.detail}")
-        self.strange = strange
+    def __init__(self, rejection: OodRejection) -> None:
+        super().__init__(422, rejection.cause.reason, f"not scored: {rejection.cause.detail}")
+        self.rejection = rejection
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A version whose network is ready."""
+    """A model version with its network loaded."""
 
     registered: RegisteredModel
     forward: InferenceSession
 
     @property
     def size(self) -> int:
-        """Pixels a side of the images that it takes."""
+        """Side length of its input images, in pixels."""
         return self.registered.bundle.card.size
 
     @property
-    def served(self) -> ModelInfo:
+    def model_info(self) -> ModelInfo:
         card = self.registered.bundle.card
         return ModelInfo(
             name=self.registered.name,
@@ -92,60 +94,68 @@ class LoadedModel:
     def card(self) -> ModelCard:
         return ModelCard(**self.registered.bundle.card.model_dump(), version=self.registered.version)
 
-    def look(self, square: Grey) -> tuple[MonitoredFeatures, OodReason | None]:
-        """What is watched of the pixels of one image as `score` takes them, and whether the input gate refuses it."""
-        seen, intake = _rows(features.of_pixels(square[None]))[0], self.registered.bundle.intake
-        if intake is None:
-            return seen, None
-        strangeness, refusal = intake.judge(square)
-        return {**seen, features.STRANGENESS: strangeness}, refusal
+    def inspect(self, square: Grey) -> tuple[MonitoredFeatures, OodReason | None]:
+        """Returns the monitored features of an image's pixels, and why the OOD detector rejects it, if it does.
+
+        Args:
+            square: As for `score`.
+        """
+        pixel_features, detector = _to_rows(features.of_pixels(square[None]))[0], self.registered.bundle.intake
+        if detector is None:
+            return pixel_features, None
+        score, reason = detector.judge(square)
+        return {**pixel_features, features.STRANGENESS: score}, reason
 
     def score(self, squares: Sequence[Grey]) -> list[ScoreResult]:
-        """`uint8` (S, S) each, from `chestai.imaging.preprocess.resize` at `size`, in one forward pass."""
+        """Scores images in one forward pass.
+
+        Args:
+            squares: `uint8` (S, S) each, from `chestai.imaging.preprocess.resize` to `size`.
+        """
         bundle, started = self.registered.bundle, time.perf_counter()
-        answer = self.forward(np.stack(list(squares)))
-        probabilities = bundle.calibration.apply(answer.logits)
+        output = self.forward(np.stack(list(squares)))
+        probabilities = bundle.calibration.apply(output.logits)
         elapsed_ms = (time.perf_counter() - started) * 1000
         findings, rule = bundle.card.findings, bundle.triage
-        watched = _rows(features.of_scores(probabilities, findings, rule))
+        score_features = _to_rows(features.of_scores(probabilities, findings, rule))
         return [
             ScoreResult(
-                served=self.served,
+                model=self.model_info,
                 probabilities=dict(zip(findings, row.tolist(), strict=True)),
                 thresholds=bundle.card.thresholds,
                 triage=Triage(
-                    score=float(seen[features.SCORE]),
-                    bucket=rule.bucket(float(seen[features.SCORE])),
-                    drivers=[Driver(finding=one, weighted=weighted) for one, weighted in rule.drivers(row, findings)],
+                    score=float(monitored[features.SCORE]),
+                    bucket=rule.bucket(float(monitored[features.SCORE])),
+                    drivers=[Driver(finding=name, weighted=weighted) for name, weighted in rule.drivers(row, findings)],
                 ),
                 evidence=evidence,
                 forward_ms=elapsed_ms,
-                observed=seen,
+                features=monitored,
             )
-            for row, seen, evidence in zip(probabilities, watched, answer.evidence, strict=True)
+            for row, monitored, evidence in zip(probabilities, score_features, output.evidence, strict=True)
         ]
 
 
-def _rows(columns: Columns) -> list[MonitoredFeatures]:
-    """Image by image, in plain types."""
+def _to_rows(columns: Columns) -> list[MonitoredFeatures]:
+    """Returns the features image by image, as Python values."""
     lists = [np.asarray(values).tolist() for values in columns.values()]
     return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
 
 
 def load_model(registered: RegisteredModel, runtime: Runtime, device: str, threads: int | None) -> LoadedModel:
-    """The version with its network ready; raises what `chestai.model.runtimes.ready` does."""
+    """Loads the network of a version. Raises as `open_session`."""
     return LoadedModel(registered, open_session(registered.bundle.network, runtime, device, threads=threads))
 
 
 def check_runtime_allowed(runtime: Runtime, limits: schema.Runtime, registry: Registry, version: int) -> Runtime:
-    """The runtime, in fp32 where nobody has seen that its precision does this version no harm.
+    """Returns the runtime; in fp32 unless its precision passed the precision check for this version.
 
-    `pipelines.score` measures that on val, with the same settings, and leaves it in the registry.
+    `pipelines.score` runs that check on val, with the same settings, and records it in the registry.
     """
     if runtime.precision == "fp32":
         return runtime
     effect = registry.runtime(version, runtime)
     if effect is not None and effect.harmless(limits.max_auroc_drop):
         return runtime
-    log.warning("version %d answers in fp32: %s was not checked on val (pipelines.score)", version, runtime.precision)
+    log.warning("version %d runs in fp32: %s was not checked on val (pipelines.score)", version, runtime.precision)
     return replace(runtime, precision="fp32")

@@ -1,4 +1,4 @@
-"""Other versions beside the champion: a canary answers for a share of the images, a shadow is only written down."""
+"""Rollout of another version next to the champion: a canary serves a share of the images, a shadow is only recorded."""
 
 import asyncio
 import hashlib
@@ -15,16 +15,19 @@ from serve.inference.scorer import Scorer
 
 log = logging.getLogger("ray.serve")
 
-CANARY_PART = 0.5  # of a request's deadline, after which the champion is asked instead
-PAUSE_S = 10.0  # that a canary which did not answer is left alone
-MOST = 8  # images that the shadow has at a time
+CANARY_DEADLINE_FRACTION = 0.5  # of a request's deadline, after which the champion takes over
+CANARY_PAUSE_S = 10.0  # without requests to a canary that failed
+MAX_SHADOW_TASKS = 8  # images that the shadow scores at a time
 
 
 @dataclass(frozen=True)
 class ShadowComparison:
-    """What became of an image in the shadow. outcome: `scored`, `refused` by its gate, `skipped` or `failed`.
+    """The shadow's result for an image, compared with the returned prediction.
 
-    agrees: whether its bucket is the answer's. difference: of the triage scores, 0 and up.
+    Attributes:
+        outcome: `scored`, `refused` by its OOD detector, `skipped` or `failed`.
+        agrees: Whether both have the same triage bucket.
+        difference: Absolute difference of the triage scores.
     """
 
     outcome: str
@@ -33,49 +36,50 @@ class ShadowComparison:
 
 
 def rollout_fraction(image_id: str) -> float:
-    """Where an image lies in [0, 1): the same for the same image, evenly spread over images."""
+    """Maps an image to [0, 1): always the same for an image, uniform over images."""
     return int.from_bytes(hashlib.sha256(f"canary {image_id}".encode()).digest()[:6]) / 2**48
 
 
 class Canary:
-    """Answers for the images below `share` of `part_of`; the champion does where it cannot."""
+    """Scores the images whose `rollout_fraction` is below `share`; on a failure it leaves them to the champion."""
 
     def __init__(self, scorer: Scorer, share: float, deadline_s: float, count: Callable[[str], None]) -> None:
         """
         Args:
-            count: is told `answered` or `missed` for each of its images.
+            count: Called with `answered` or `missed` for each image of the share.
         """
-        self._scorer, self._share, self._wait_s, self._count = scorer, share, CANARY_PART * deadline_s, count
-        self._rests_until = 0.0
+        self._scorer, self._share, self._count = scorer, share, count
+        self._timeout_s = CANARY_DEADLINE_FRACTION * deadline_s
+        self._paused_until = 0.0
 
     async def score(self, image_id: str, grey: Grey) -> ScoreResult | None:
-        """Its answer; None where the champion is to be asked.
+        """Scores an image; returns None if the champion should.
 
         Raises:
-            Unlike: its input gate refuses the image.
+            OodError: Its OOD detector rejects the image.
         """
         if rollout_fraction(image_id) >= self._share:
             return None
-        if time.monotonic() < self._rests_until:
+        if time.monotonic() < self._paused_until:
             self._count("missed")
             return None
         try:
-            async with asyncio.timeout(self._wait_s):
-                answer = await self._scorer.score(grey)
+            async with asyncio.timeout(self._timeout_s):
+                result = await self._scorer.score(grey)
         except OodError:
             self._count("answered")
             raise
-        except Exception as error:  # whatever it is, it is no reason to leave the client without an answer
-            log.warning("the canary did not answer, the champion does: %s", type(error).__name__)
-            self._rests_until = time.monotonic() + PAUSE_S
+        except Exception as error:  # whatever it is, the client still gets a prediction
+            log.warning("the canary failed, the champion takes over: %s", type(error).__name__)
+            self._paused_until = time.monotonic() + CANARY_PAUSE_S
             self._count("missed")
             return None
         self._count("answered")
-        return answer
+        return result
 
 
 class Shadow:
-    """Scores, in the background, what was answered already, and writes down what it would have said."""
+    """Scores images in the background, after their prediction was returned, and records its own."""
 
     def __init__(
         self,
@@ -86,39 +90,39 @@ class Shadow:
     ) -> None:
         """
         Args:
-            record: keeps an answer; may block.
+            record: Saves a prediction; may block.
         """
-        self._scorer, self._wait_s, self._record, self._count = scorer, deadline_s, record, count
+        self._scorer, self._timeout_s, self._record, self._count = scorer, deadline_s, record, count
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def follow(self, image_id: str, grey: Grey, answered: ScoreResult) -> None:
-        """Score an image after its answer; returns at once. While `MOST` are under way it is skipped."""
-        if len(self._tasks) >= MOST:
+    def schedule(self, image_id: str, grey: Grey, returned: ScoreResult) -> None:
+        """Starts to score an image and returns at once. Skips it if `MAX_SHADOW_TASKS` are running."""
+        if len(self._tasks) >= MAX_SHADOW_TASKS:
             self._count(ShadowComparison("skipped"))
             return
-        task = asyncio.create_task(self._follow(image_id, grey, answered))
+        task = asyncio.create_task(self._score(image_id, grey, returned))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _follow(self, image_id: str, grey: Grey, answered: ScoreResult) -> None:
+    async def _score(self, image_id: str, grey: Grey, returned: ScoreResult) -> None:
         try:
-            async with asyncio.timeout(self._wait_s):
-                scored = await self._scorer.score(grey)
-            shadowed = ShadowPrediction(
+            async with asyncio.timeout(self._timeout_s):
+                result = await self._scorer.score(grey)
+            prediction = ShadowPrediction(
                 image_id=image_id,
-                model_version=scored.served.version,
-                champion_version=answered.served.version,
-                probabilities=dict(scored.probabilities),
-                score=scored.triage.score,
-                bucket=scored.triage.bucket,
+                model_version=result.model.version,
+                champion_version=returned.model.version,
+                probabilities=dict(result.probabilities),
+                score=result.triage.score,
+                bucket=result.triage.bucket,
                 at=now(),
             )
-            await asyncio.to_thread(self._record, shadowed)
+            await asyncio.to_thread(self._record, prediction)
         except OodError:
             self._count(ShadowComparison("refused"))
         except Exception as error:
-            log.warning("the shadow did not answer: %s", type(error).__name__)
+            log.warning("the shadow failed: %s", type(error).__name__)
             self._count(ShadowComparison("failed"))
         else:
-            difference = abs(scored.triage.score - answered.triage.score)
-            self._count(ShadowComparison("scored", scored.triage.bucket == answered.triage.bucket, difference))
+            difference = abs(result.triage.score - returned.triage.score)
+            self._count(ShadowComparison("scored", result.triage.bucket == returned.triage.bucket, difference))

@@ -1,4 +1,4 @@
-"""TODO"""
+"""The interface of whatever scores images: a model in this process, or a deployment."""
 
 from typing import Protocol
 
@@ -8,21 +8,21 @@ from serve.schemas import ModelCard, ModelInfo
 
 
 class Scorer(Protocol):
-    """What answers for images."""
+    """Scores images."""
 
     async def score(self, grey: Grey) -> ScoreResult:
-        """The answer to a decoded image.
+        """Scores a decoded image.
 
         Raises:
-            Unlike: it is no frontal chest radiograph.
-            Refused: there is no room for it.
+            OodError: It is not a frontal chest radiograph.
+            ApiError: The model is busy or unavailable.
         """
         ...
 
     async def card(self) -> ModelCard:
-        """The card of the version that answers now. Raises `Refused` where nothing answers."""
+        """Returns the card of the current version. Raises ApiError if the model is unavailable."""
         ...
 
-    async def served(self) -> ModelInfo:
-        """Which version answers now. Raises as `card`."""
+    async def model_info(self) -> ModelInfo:
+        """Returns the current version. Raises as `card`."""
         ...

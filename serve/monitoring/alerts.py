@@ -1,4 +1,4 @@
-"""Alerts of drift: a line in the log, and a POST to a webhook where one is set."""
+"""Drift alerts: a log line, and a POST to a webhook if one is configured."""
 
 import logging
 import time
@@ -19,13 +19,14 @@ log = logging.getLogger("ray.serve")
 
 TIMEOUT_S = 10.0
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-REACHED: dict[str, tuple[Verdict, ...]] = {"moderate": ("moderate", "drifted"), "drifted": ("drifted",)}
+VERDICTS_AT_LEAST: dict[str, tuple[Verdict, ...]] = {"moderate": ("moderate", "drifted"), "drifted": ("drifted",)}
 
 
 def check_webhook(webhook: SecretStr | None) -> None:
     """
     Raises:
-        UserError: it is no https URL, nor one of http on this machine. The URL is not shown, it may hold a token.
+        UserError: It is neither an https URL nor an http URL on this machine. The message omits the URL, which may
+            hold a token.
     """
     if webhook is None:
         return
@@ -38,38 +39,38 @@ def check_webhook(webhook: SecretStr | None) -> None:
 
 
 class Alerts:
-    """Says once that a version has drifted, and again after `minutes` if it still does and images came meanwhile."""
+    """Raises an alert when a version drifts, and again after `minutes` if it still drifts and got new images."""
 
     def __init__(self, settings: Alert, count: Callable[[str], None]) -> None:
         """
         Args:
-            count: is told `raised`, and what became of each POST: `sent` or `failed`.
+            count: Called with `raised`, and with `sent` or `failed` for each POST.
         """
         self._settings, self._count = settings, count
-        self._raised: dict[int, tuple[float, int]] = {}  # version -> when last, of how many images
+        self._raised: dict[int, tuple[float, int]] = {}  # version -> time and image count of its last alert
         self._unsent: dict[int, dict[str, Any]] = {}
 
     def check(self, drifts: Sequence[VersionDrift]) -> None:
-        """Raise what is due, and send what could not be sent before; takes `TIMEOUT_S` a version at worst."""
+        """Raises due alerts and retries unsent ones. Takes up to `TIMEOUT_S` per version."""
         for drift in drifts:
-            if drift.report.verdict not in REACHED[self._settings.verdict]:
+            if drift.report.verdict not in VERDICTS_AT_LEAST[self._settings.verdict]:
                 self._unsent.pop(drift.version, None)
                 continue
-            if self._due(drift):
+            if self._is_due(drift):
                 self._raise(drift)
-            if drift.version in self._unsent and self._sent(self._unsent[drift.version]):
+            if drift.version in self._unsent and self._send(self._unsent[drift.version]):
                 del self._unsent[drift.version]
 
-    def _due(self, drift: VersionDrift) -> bool:
+    def _is_due(self, drift: VersionDrift) -> bool:
         if drift.version not in self._raised:
             return True
         at, images = self._raised[drift.version]
         return drift.total > images and time.monotonic() - at >= self._settings.minutes * 60
 
     def _raise(self, drift: VersionDrift) -> None:
-        moved = [one for one in drift.report.features if one.verdict in REACHED["moderate"]]
-        names = ", ".join(one.name for one in moved)
-        log.warning("drift: what comes to version %d is %s: %s", drift.version, drift.report.verdict, names)
+        drifted = [feature for feature in drift.report.features if feature.verdict in VERDICTS_AT_LEAST["moderate"]]
+        names = ", ".join(feature.name for feature in drifted)
+        log.warning("drift: input of version %d is %s: %s", drift.version, drift.report.verdict, names)
         self._count("raised")
         self._raised[drift.version] = time.monotonic(), drift.total
         if self._settings.webhook is not None:
@@ -77,23 +78,24 @@ class Alerts:
                 "verdict": drift.report.verdict,
                 "version": drift.version,
                 "images": drift.total,
-                "features": [{"name": one.name, "psi": one.psi, "verdict": one.verdict} for one in moved],
+                "features": [{"name": one.name, "psi": one.psi, "verdict": one.verdict} for one in drifted],
                 "at": now().isoformat(),
                 "notice": RESEARCH_USE,
             }
 
-    def _sent(self, alert: dict[str, Any]) -> bool:
+    def _send(self, alert: dict[str, Any]) -> bool:
+        """Posts an alert; returns whether the webhook accepted it."""
         assert self._settings.webhook is not None
         url = httpx.URL(self._settings.webhook.get_secret_value())
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # below, it logs URLs, and this one may hold a token
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs URLs, and this one may hold a token
         try:
-            # Over http it goes to this machine alone, not to a proxy.
+            # An http URL is on this machine, so it must not go through a proxy.
             with httpx.Client(timeout=TIMEOUT_S, trust_env=url.scheme == "https") as client:
                 status = client.post(url, json=alert).status_code
-            trouble = None if 200 <= status < 300 else f"status {status}"
+            failure = None if 200 <= status < 300 else f"status {status}"
         except httpx.HTTPError as error:
-            trouble = type(error).__name__
-        if trouble is not None:
-            log.warning("the alert could not be sent to %s: %s", url.host, trouble)
-        self._count("sent" if trouble is None else "failed")
-        return trouble is None
+            failure = type(error).__name__
+        if failure is not None:
+            log.warning("the alert could not be sent to %s: %s", url.host, failure)
+        self._count("sent" if failure is None else "failed")
+        return failure is None

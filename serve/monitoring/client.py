@@ -1,4 +1,4 @@
-"""TODO"""
+"""The interface of the monitor, which counts for the whole endpoint."""
 
 from typing import Protocol
 
@@ -7,16 +7,16 @@ from serve.monitoring.events import EventBatch
 
 
 class MonitorClient(Protocol):
-    """What counts for the whole endpoint. All raise `Refused` where it is away."""
+    """Access to the monitor. All methods raise ApiError while it is unavailable."""
 
-    async def tell(self, told: EventBatch) -> None:
-        """Count what happened in a process of the HTTP side."""
+    async def collect(self, batch: EventBatch) -> None:
+        """Counts the events of an HTTP process."""
         ...
 
     async def metrics(self) -> bytes:
-        """All counts, in Prometheus' text format."""
+        """Returns all metrics in Prometheus' text format."""
         ...
 
     async def drift(self, version: int) -> VersionDrift:
-        """The last images of a version against its training."""
+        """Compares the latest images of a version with its training data."""
         ...

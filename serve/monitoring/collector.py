@@ -1,6 +1,6 @@
-"""The watch over the endpoint: counts what the HTTP side tells, and holds what comes in against the training.
+"""The monitor's counts: events of all HTTP processes, and drift of the incoming images against the training data.
 
-Plain Python, for any number of threads; `serve.deployments.monitor` puts it on Ray Serve.
+Plain Python for any number of threads; `serve.deployments.monitor` runs it on Ray Serve.
 """
 
 import logging
@@ -22,13 +22,21 @@ from serve.monitoring.prometheus import PrometheusMetrics
 
 log = logging.getLogger("ray.serve")
 
-RETRY_S = 60.0  # between two looks for a reference while the registry does not answer
-SILENT_S = 60.0  # after which a process that told nothing is taken for gone
+RETRY_S = 60.0  # between attempts to load a drift reference while the registry is down
+PROCESS_TIMEOUT_S = 60.0  # without a batch, after which a process counts as gone
 
 
 @dataclass(frozen=True)
 class VersionDrift:
-    """How a version stands. reason: why the verdict is unknown. images: of the window. total: that ever came in."""
+    """Drift of a version's images.
+
+    Attributes:
+        reason: Why the verdict is unknown.
+        images: Images in the window.
+        total: Images since the start.
+        reference_images: Images behind the drift reference; None without a reference.
+        since: When the counts started.
+    """
 
     version: int
     report: DriftResult
@@ -41,10 +49,10 @@ class VersionDrift:
 
 @dataclass
 class _Version:
-    """What is known of a version; images wait for its reference. reference: None where it has none."""
+    """pending: images that are not in the window yet. loaded: the registry answered, maybe without a reference."""
 
-    waiting: deque[MonitoredFeatures] = field(default_factory=lambda: deque(maxlen=SIZE))
-    looked: bool = False
+    pending: deque[MonitoredFeatures] = field(default_factory=lambda: deque(maxlen=SIZE))
+    loaded: bool = False
     retry_at: float = 0.0
     reference: DriftReference | None = None
     window: DriftWindow | None = None
@@ -55,138 +63,134 @@ class _Version:
 class _Process:
     number: int
     heard_at: float
-    state: OutboxCounts | None
+    outbox: OutboxCounts | None
 
 
 class EventCollector:
-    """Counts from the moment it is made: `since`."""
+    """Counts events from its creation (`since`) on."""
 
-    def __init__(self, reference_of: Callable[[int], DriftReference | None]) -> None:
+    def __init__(self, load_reference: Callable[[int], DriftReference | None]) -> None:
         """
         Args:
-            reference_of: the drift reference of a version, None where it has none; may be slow, and may raise.
+            load_reference: Returns the drift reference of a version, None if it has none; may be slow, and may raise.
         """
-        self.meters, self.since = PrometheusMetrics(), now()
-        self._reference_of = reference_of
-        self._lock, self._looking = threading.Lock(), threading.Lock()
+        self.since = now()
+        self._metrics, self._load_reference = PrometheusMetrics(), load_reference
+        self._lock, self._loading = threading.Lock(), threading.Lock()
         self._versions: dict[int, _Version] = {}
         self._processes: dict[str, _Process] = {}
         self._latest: int | None = None
 
-    def tell(self, told: EventBatch) -> None:
-        """Count what happened; what is told again counts once."""
+    def collect(self, batch: EventBatch) -> None:
+        """Counts a batch; one that is sent again counts once."""
         with self._lock:
-            if not self._is_new(told):
+            if not self._is_new(batch):
                 return
-            for request in told.requests:
-                self.meters.request(request)
-            for image in told.images:
-                self.meters.image(image)
-                self._await(image)
-            for shadow in told.shadows:
-                self.meters.shadow(shadow)
-            for outcome in told.canary:
-                self.meters.canary(outcome)
-            self.meters.untold(told.untold)
-        self._settle()
+            for request in batch.requests:
+                self._metrics.count_request(request)
+            for image in batch.images:
+                self._metrics.count_image(image)
+                self._add_image(image)
+            for comparison in batch.shadows:
+                self._metrics.count_shadow(comparison)
+            for outcome in batch.canary:
+                self._metrics.count_canary(outcome)
+            self._metrics.count_dropped(batch.dropped)
+        self._fill_windows()
 
-    def alert(self, outcome: str) -> None:
-        """Count an alert: see `Meters.alert`."""
+    def count_alert(self, outcome: str) -> None:
+        """Counts an alert; see `PrometheusMetrics.count_alert`."""
         with self._lock:
-            self.meters.alert(outcome)
+            self._metrics.count_alert(outcome)
 
     def metrics(self) -> bytes:
-        """For `GET /metrics`."""
+        """Returns all metrics in Prometheus' text format."""
         drifts = self.drifts()
         with self._lock:
             for drift in drifts:
-                self.meters.drift(drift.version, drift.report)
-            self._forget_the_silent()
-            self.meters.state(one.state for one in self._processes.values() if one.state is not None)
-            return self.meters.exposed()
+                self._metrics.set_drift(drift.version, drift.report)
+            self._drop_silent_processes()
+            self._metrics.set_outbox([one.outbox for one in self._processes.values() if one.outbox is not None])
+            return self._metrics.render()
 
     def drifts(self) -> list[VersionDrift]:
-        """Of all versions to which images came."""
+        """Returns the drift of all versions that received images."""
         with self._lock:
             versions = list(self._versions)
         return [self.drift(version) for version in versions]
 
     def drift(self, version: int) -> VersionDrift:
-        """The last images of a version against its training."""
+        """Compares the latest images of a version with its training data."""
         with self._lock:
-            one = self._versions.setdefault(version, _Version())
-        self._settle()
+            state = self._versions.setdefault(version, _Version())
+        self._fill_windows()
         with self._lock:
-            reference, window, total, looked = one.reference, one.window, one.total, one.looked
+            reference, window, total, loaded = state.reference, state.window, state.total, state.loaded
         if reference is None or window is None:
-            reason = "the version has no drift reference" if looked else "its drift reference could not be read yet"
+            reason = "the version has no drift reference" if loaded else "its drift reference could not be read yet"
             return VersionDrift(version, DriftResult((), "unknown"), reason, min(total, SIZE), total, None, self.since)
-        found = measure_drift(reference, window.counts())
-        few = f"fewer than {FEWEST} images on either side" if found.verdict == "unknown" else None
-        learnt = max((sum(feature.counts) for feature in reference.features.values()), default=0)
-        return VersionDrift(version, found, few, min(total, SIZE), total, learnt, self.since)
+        result = measure_drift(reference, window.counts())
+        too_few = f"fewer than {FEWEST} images on either side" if result.verdict == "unknown" else None
+        reference_images = max((sum(feature.counts) for feature in reference.features.values()), default=0)
+        return VersionDrift(version, result, too_few, min(total, SIZE), total, reference_images, self.since)
 
-    def _is_new(self, told: EventBatch) -> bool:
-        self._forget_the_silent()
-        before = self._processes.get(told.process)
-        if before is not None and told.number <= before.number:
+    def _is_new(self, batch: EventBatch) -> bool:
+        self._drop_silent_processes()
+        last = self._processes.get(batch.process)
+        if last is not None and batch.number <= last.number:
             return False
-        self._processes[told.process] = _Process(told.number, time.monotonic(), told.state)
+        self._processes[batch.process] = _Process(batch.number, time.monotonic(), batch.outbox)
         return True
 
-    def _forget_the_silent(self) -> None:
-        old = time.monotonic() - SILENT_S
-        self._processes = {name: one for name, one in self._processes.items() if one.heard_at > old}
+    def _drop_silent_processes(self) -> None:
+        oldest = time.monotonic() - PROCESS_TIMEOUT_S
+        self._processes = {name: one for name, one in self._processes.items() if one.heard_at > oldest}
 
-    def _await(self, image: ImageEvent) -> None:
-        """An image that no version has seen, for it cannot be read say, counts where the last answer came from."""
-        if image.reason is None and image.served is not None:
-            self._latest = image.served.version
-        version = self._latest if image.served is None else image.served.version
+    def _add_image(self, image: ImageEvent) -> None:
+        """Queues an image for its version's window; one that reached no version counts for the latest to score."""
+        if image.reason is None and image.model is not None:
+            self._latest = image.model.version
+        version = self._latest if image.model is None else image.model.version
         if version is None:
             return
         outcome = features.SCORED if image.reason is None else features.NOT_SCORED
-        one = self._versions.setdefault(version, _Version())
-        one.waiting.append({**(image.observed or {}), features.OUTCOME: outcome})
-        one.total += 1
+        state = self._versions.setdefault(version, _Version())
+        state.pending.append({**(image.features or {}), features.OUTCOME: outcome})
+        state.total += 1
 
-    def _settle(self) -> None:
-        """Look for the references that are missing, and count what waits for them."""
-        if not self._looking.acquire(blocking=False):
+    def _fill_windows(self) -> None:
+        """Loads missing references, and moves pending images into the windows."""
+        if not self._loading.acquire(blocking=False):
             return  # one thread is enough to wait for a slow registry
         try:
             with self._lock:
                 versions = dict(self._versions)
-            for version, one in versions.items():
-                self._look(version, one)
+            for version, state in versions.items():
+                self._load(version, state)
                 with self._lock:
-                    waiting = list(one.waiting) if one.looked else []
-                    if one.looked:
-                        one.waiting.clear()
-                if one.window is not None:
-                    _count(one.window, waiting)
+                    pending = list(state.pending) if state.loaded else []
+                    if state.loaded:
+                        state.pending.clear()
+                if state.window is not None:
+                    _add_to_window(state.window, pending)
         finally:
-            self._looking.release()
+            self._loading.release()
 
-    def _look(self, version: int, one: _Version) -> None:
-        if one.looked or time.monotonic() < one.retry_at:
+    def _load(self, version: int, state: _Version) -> None:
+        if state.loaded or time.monotonic() < state.retry_at:
             return
         try:
-            reference = self._reference_of(version)
+            reference = self._load_reference(version)
         except Exception as error:
             log.warning("no drift reference of version %d for now (%s)", version, type(error).__name__)
-            one.retry_at = time.monotonic() + RETRY_S
+            state.retry_at = time.monotonic() + RETRY_S
             return
-        one.reference, one.looked = reference, True
-        one.window = None if reference is None else DriftWindow(reference)
+        state.reference, state.loaded = reference, True
+        state.window = None if reference is None else DriftWindow(reference)
 
 
-def _count(window: DriftWindow, images: Sequence[MonitoredFeatures]) -> None:
-    """In their order; those that were refused have fewer features."""
-    for names, group in groupby(images, key=_names):
+def _add_to_window(window: DriftWindow, images: Sequence[MonitoredFeatures]) -> None:
+    """Adds images in their order, grouped by their features: rejected images have fewer."""
+    for names, group in groupby(images, key=tuple):
         rows = list(group)
         window.add({name: [row[name] for row in rows] for name in names})
-
-
-def _names(image: MonitoredFeatures) -> tuple[str, ...]:
-    return tuple(image)

@@ -1,4 +1,4 @@
-"""What the HTTP side tells the watch: requests that were answered, images that came in, how its state stands."""
+"""Events that the HTTP processes send to the monitor: requests, images, and the state of the outbox."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from serve.schemas import ModelInfo
 
 @dataclass(frozen=True)
 class RequestEvent:
-    """A request. route: its pattern, `none` where there is no such route. status: the class, such as `2xx`."""
+    """A request. route: its pattern, or `none` for an unknown route. status: the status class, such as `2xx`."""
 
     route: str
     status: str
@@ -20,44 +20,49 @@ class RequestEvent:
 
 @dataclass(frozen=True)
 class ImageEvent:
-    """An image that was asked for.
+    """An image in a request.
 
-    reason: the code of why it has no scores, None where it has. served: the version that answered or refused it, None
-    where it did not get so far. bucket: of triage. decode_s: including the wait for a core. forward_s: of the batch
-    that it was in.
+    Attributes:
+        reason: Code of why it was not scored; None if it was.
+        model: The version that scored or rejected it; None if it did not reach one.
+        bucket: Triage bucket.
+        decode_s: Includes the wait for a core.
+        forward_s: Duration of the forward pass of the whole batch.
     """
 
     reason: str | None = None
-    served: ModelInfo | None = None
-    observed: MonitoredFeatures | None = None
+    model: ModelInfo | None = None
+    features: MonitoredFeatures | None = None
     bucket: str | None = None
     decode_s: float | None = None
     forward_s: float | None = None
 
     @classmethod
-    def scored(cls, scored: ScoreResult, decode_s: float) -> "ImageEvent":
-        """One that has scores."""
+    def scored(cls, result: ScoreResult, decode_s: float) -> "ImageEvent":
+        """Creates the event of a scored image."""
         return cls(
-            served=scored.served,
-            observed=scored.observed,
-            bucket=scored.triage.bucket,
+            model=result.model,
+            features=result.features,
+            bucket=result.triage.bucket,
             decode_s=decode_s,
-            forward_s=scored.forward_ms / 1000,
+            forward_s=result.forward_ms / 1000,
         )
 
     @classmethod
-    def refused(cls, reason: str, strange: OodRejection | None) -> "ImageEvent":
-        """One that has none; strange: where the input gate refused it."""
-        return cls(reason) if strange is None else cls(reason, strange.served, strange.observed)
+    def not_scored(cls, reason: str, rejection: OodRejection | None) -> "ImageEvent":
+        """Creates the event of an image without a score. rejection: given if the OOD detector rejected it."""
+        return cls(reason) if rejection is None else cls(reason, rejection.model, rejection.features)
 
 
 @dataclass(frozen=True)
 class EventBatch:
-    """What happened in a process of the HTTP side since it told the last time.
+    """The events of an HTTP process since its last batch.
 
-    number: rises by one from each to the next, and is the same where one is told again. canary: whether each of its
-    images was `answered` or `missed`. untold: of all these, what was left out, for it was too much. state: None where
-    it is not known.
+    Attributes:
+        number: Grows by one from batch to batch; a batch that is sent again keeps its number.
+        canary: `answered` or `missed` for each image of the canary's share.
+        dropped: Number of events that were dropped because too many were waiting.
+        outbox: None if unknown.
     """
 
     process: str
@@ -66,5 +71,5 @@ class EventBatch:
     images: Sequence[ImageEvent] = ()
     shadows: Sequence[ShadowComparison] = ()
     canary: Sequence[str] = ()
-    untold: int = 0
-    state: OutboxCounts | None = None
+    dropped: int = 0
+    outbox: OutboxCounts | None = None

@@ -1,4 +1,4 @@
-"""The middleware that measures requests: bodies and answers pass through it as they are."""
+"""Middleware that measures requests; it passes bodies and responses through unchanged."""
 
 import time
 
@@ -9,27 +9,27 @@ from serve.monitoring.reporter import EventReporter
 
 
 class RequestMetrics:
-    """Notices every request: its route, how it ended and how long it took."""
+    """Reports the route, status and duration of every request."""
 
-    def __init__(self, app: ASGIApp, notices: EventReporter) -> None:
-        self.app, self.notices = app, notices
+    def __init__(self, app: ASGIApp, reporter: EventReporter) -> None:
+        self.app, self.reporter = app, reporter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        started, status = time.perf_counter(), "none"  # where the client left before its answer
+        started, status = time.perf_counter(), "none"  # stays if the client disconnects before the response
 
-        async def watched(message: Message) -> None:
+        async def send_and_note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = f"{message['status'] // 100}xx"
             await send(message)
 
         try:
-            await self.app(scope, receive, watched)
+            await self.app(scope, receive, send_and_note_status)
         except Exception:
-            status = "5xx"  # told outside of this
+            status = "5xx"  # the response is sent by an outer middleware
             raise
         finally:
             route = getattr(scope.get("route"), "path", "none")
-            self.notices.request(RequestEvent(route, status, time.perf_counter() - started))
+            self.reporter.record_request(RequestEvent(route, status, time.perf_counter() - started))

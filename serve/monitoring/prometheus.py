@@ -1,6 +1,7 @@
-"""What `GET /metrics` counts, for Prometheus. Labels have few values: routes as patterns, codes, versions."""
+"""The metrics of `GET /metrics`, for Prometheus. Labels have few values: route patterns, codes, versions."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -18,94 +19,93 @@ VERDICTS = ("unknown", "stable", "moderate", "drifted")
 
 
 class PrometheusMetrics:
-    """Counters and gauges of the whole endpoint, from the start or restart of the watch. For one thread at a time."""
+    """Metrics of the whole endpoint since the monitor was started or restarted. For one thread at a time."""
 
     def __init__(self) -> None:
-        self._registry = all_ = CollectorRegistry()
-        self._requests = Counter("chestai_requests", "Requests answered.", ["route", "status"], registry=all_)
-        self._seconds = Histogram(
-            "chestai_request_seconds", "From request to end of answer.", ["route"], buckets=REQUEST_S, registry=all_
+        self._registry = CollectorRegistry()
+        counter, gauge = partial(Counter, registry=self._registry), partial(Gauge, registry=self._registry)
+        histogram = partial(Histogram, registry=self._registry)
+        self._requests = counter("chestai_requests", "Requests answered.", ["route", "status"])
+        self._seconds = histogram(
+            "chestai_request_seconds", "From the request to the end of the response.", ["route"], buckets=REQUEST_S
         )
-        self._images = Counter("chestai_images", "Images asked for.", ["outcome", "reason"], registry=all_)
-        self._answers = Counter("chestai_answers", "Images scored.", ["version", "bucket"], registry=all_)
-        self._decode = Histogram(
-            "chestai_decode_seconds", "Decoding, with the wait for a core.", buckets=STEP_S, registry=all_
+        self._images = counter("chestai_images", "Images in requests.", ["outcome", "reason"])
+        self._predictions = counter("chestai_answers", "Images scored.", ["version", "bucket"])
+        self._decode = histogram("chestai_decode_seconds", "Decoding, including the wait for a core.", buckets=STEP_S)
+        self._forward = histogram("chestai_forward_seconds", "Forward pass of the batch of an image.", buckets=STEP_S)
+        self._dropped = counter("chestai_untold", "Events that were dropped and not counted.")
+        self._alerts = counter("chestai_alerts", "Drift alerts.", ["outcome"])
+        self._canary = counter("chestai_canary_images", "Images of the canary's share.", ["outcome"])
+        self._shadow = counter("chestai_shadow_images", "Images scored by the shadow.", ["agrees"])
+        self._missed = counter("chestai_shadow_missed", "Images that the shadow did not score.", ["reason"])
+        self._difference = histogram(
+            "chestai_shadow_difference", "Triage score of the shadow against the response.", buckets=DIFFERENCE
         )
-        self._forward = Histogram(
-            "chestai_forward_seconds", "The batch that an image was in.", buckets=STEP_S, registry=all_
-        )
-        self._untold = Counter("chestai_untold", "Requests and images that were not counted.", registry=all_)
-        self._alerts = Counter("chestai_alerts", "Alerts of drift.", ["outcome"], registry=all_)
-        self._canary = Counter("chestai_canary_images", "Images of the canary's share.", ["outcome"], registry=all_)
-        self._shadow = Counter("chestai_shadow_images", "Images scored in the shadow.", ["agrees"], registry=all_)
-        self._missed = Counter("chestai_shadow_missed", "Images without a shadow.", ["reason"], registry=all_)
-        self._difference = Histogram(
-            "chestai_shadow_difference", "Of triage scores, to the answer.", buckets=DIFFERENCE, registry=all_
-        )
-        self._waiting = Gauge("chestai_state_waiting", "Writes that wait on disk for the database.", registry=all_)
-        self._bytes = Gauge("chestai_state_waiting_bytes", "Their bytes.", registry=all_)
-        self._away = Gauge("chestai_database_away", "1 while writes wait for the database.", registry=all_)
-        self._rejected = Gauge("chestai_state_rejected", "Late writes that the database refused.", registry=all_)
-        self._models = Gauge(
+        self._pending = gauge("chestai_state_waiting", "Writes that wait on disk for the database.")
+        self._pending_bytes = gauge("chestai_state_waiting_bytes", "Their bytes.")
+        self._database_down = gauge("chestai_database_away", "1 while writes wait for the database.")
+        self._rejected = gauge("chestai_state_rejected", "Writes that the database refused during replay.")
+        self._models = gauge(
             "chestai_model_info",
-            "Versions that have answered.",
+            "Versions that have scored images.",
             ["name", "version", "snapshot", "synthetic", "runtime"],
-            registry=all_,
         )
-        self._psi = Gauge("chestai_drift_psi", "PSI of the window.", ["feature", "version"], registry=all_)
-        self._verdict = Gauge(
-            "chestai_drift_verdict", "1 for the verdict of the window.", ["version", "verdict"], registry=all_
-        )
+        self._psi = gauge("chestai_drift_psi", "PSI of the window.", ["feature", "version"])
+        self._verdict = gauge("chestai_drift_verdict", "1 for the verdict of the window.", ["version", "verdict"])
 
-    def request(self, one: RequestEvent) -> None:
-        self._requests.labels(one.route, one.status).inc()
-        self._seconds.labels(one.route).observe(one.seconds)
+    def count_request(self, event: RequestEvent) -> None:
+        self._requests.labels(event.route, event.status).inc()
+        self._seconds.labels(event.route).observe(event.seconds)
 
-    def image(self, one: ImageEvent) -> None:
-        self._images.labels(SCORED if one.reason is None else NOT_SCORED, one.reason or "").inc()
-        if one.served is not None and one.bucket is not None:
-            self._answers.labels(one.served.version, one.bucket).inc()
-            self._model(one.served)
-        if one.decode_s is not None:
-            self._decode.observe(one.decode_s)
-        if one.forward_s is not None:
-            self._forward.observe(one.forward_s)
+    def count_image(self, event: ImageEvent) -> None:
+        self._images.labels(SCORED if event.reason is None else NOT_SCORED, event.reason or "").inc()
+        if event.model is not None and event.bucket is not None:
+            self._predictions.labels(event.model.version, event.bucket).inc()
+            self._set_model(event.model)
+        if event.decode_s is not None:
+            self._decode.observe(event.decode_s)
+        if event.forward_s is not None:
+            self._forward.observe(event.forward_s)
 
-    def shadow(self, one: ShadowComparison) -> None:
-        if one.outcome != "scored":
-            self._missed.labels(one.outcome).inc()
+    def count_shadow(self, comparison: ShadowComparison) -> None:
+        if comparison.outcome != "scored":
+            self._missed.labels(comparison.outcome).inc()
             return
-        self._shadow.labels(str(one.agrees).lower()).inc()
-        self._difference.observe(one.difference)
+        self._shadow.labels(str(comparison.agrees).lower()).inc()
+        self._difference.observe(comparison.difference)
 
-    def canary(self, outcome: str) -> None:
+    def count_canary(self, outcome: str) -> None:
         self._canary.labels(outcome).inc()
 
-    def untold(self, count: int) -> None:
-        self._untold.inc(count)
+    def count_dropped(self, count: int) -> None:
+        self._dropped.inc(count)
 
-    def alert(self, outcome: str) -> None:
-        """outcome: `raised`, `sent` or `failed`."""
+    def count_alert(self, outcome: str) -> None:
+        """
+        Args:
+            outcome: `raised`, `sent` or `failed`.
+        """
         self._alerts.labels(outcome).inc()
 
-    def state(self, counts: Iterable[OutboxCounts]) -> None:
-        """Of all processes."""
-        known = list(counts)
-        self._waiting.set(sum(one.waiting for one in known))
-        self._bytes.set(sum(one.waiting_bytes for one in known))
-        self._away.set(any(one.waiting for one in known))
-        self._rejected.set(sum(one.rejected for one in known))
+    def set_outbox(self, counts: Sequence[OutboxCounts]) -> None:
+        """Sets the gauges to the sums over all processes."""
+        pending = sum(one.pending for one in counts)
+        self._pending.set(pending)
+        self._pending_bytes.set(sum(one.pending_bytes for one in counts))
+        self._database_down.set(pending > 0)
+        self._rejected.set(sum(one.rejected for one in counts))
 
-    def drift(self, version: int, report: DriftResult) -> None:
+    def set_drift(self, version: int, report: DriftResult) -> None:
         for feature in report.features:
             if feature.psi is not None:
                 self._psi.labels(feature.name, version).set(feature.psi)
         for verdict in VERDICTS:
             self._verdict.labels(version, verdict).set(verdict == report.verdict)
 
-    def exposed(self) -> bytes:
-        """Prometheus' text format, version 0.0.4."""
+    def render(self) -> bytes:
+        """Returns Prometheus' text format, version 0.0.4."""
         return generate_latest(self._registry)
 
-    def _model(self, one: ModelInfo) -> None:
-        self._models.labels(one.name, one.version, one.snapshot, str(one.synthetic).lower(), one.runtime).set(1)
+    def _set_model(self, model: ModelInfo) -> None:
+        synthetic = str(model.synthetic).lower()
+        self._models.labels(model.name, model.version, model.snapshot, synthetic, model.runtime).set(1)

@@ -1,4 +1,4 @@
-"""What happens in this process, gathered for the watch and told about once a second: no request waits for it."""
+"""Gathers the events of this process and sends them to the monitor about once a second; no request waits for it."""
 
 import asyncio
 import logging
@@ -20,111 +20,111 @@ log = logging.getLogger("ray.serve")
 
 T = TypeVar("T")
 
-EVERY_S = 1.0
-LAST_S = 2.0  # for what is left at the end
-MOST = 4096  # requests, and images, and so on, that wait while the watch is away
+FLUSH_INTERVAL_S = 1.0
+LAST_FLUSH_S = 2.0  # time for the last flush at shutdown
+MAX_QUEUED_EVENTS = 4096  # of each kind, while the monitor is unavailable
 
 
 class EventReporter:
-    """For one event loop at a time."""
+    """Queues events and sends them in batches. For one event loop at a time."""
 
-    def __init__(self, watch: MonitorClient, counts: Callable[[], OutboxCounts]) -> None:
+    def __init__(self, monitor: MonitorClient, outbox_counts: Callable[[], OutboxCounts]) -> None:
         """
         Args:
-            counts: how the state of this process stands; may block.
+            outbox_counts: May block.
         """
-        self._watch, self._counts = watch, counts
+        self._monitor, self._outbox_counts = monitor, outbox_counts
         self._requests: deque[RequestEvent] = deque()
         self._images: deque[ImageEvent] = deque()
         self._shadows: deque[ShadowComparison] = deque()
         self._canary: deque[str] = deque()
-        self._untold = self._number = 0
+        self._dropped = self._number = 0
         self._process = f"{os.getpid()}-{uuid.uuid4()}"
-        self._turn = asyncio.Lock()
-        self._sending: EventBatch | None = None
+        self._lock = asyncio.Lock()
+        self._unconfirmed: EventBatch | None = None
 
-    def request(self, asked: RequestEvent) -> None:
-        """A request was answered."""
-        self._append(self._requests, asked)
+    def record_request(self, event: RequestEvent) -> None:
+        """Records a request that was answered."""
+        self._append(self._requests, event)
 
-    def scored(self, scored: ScoreResult, decode_ms: float) -> None:
-        """An image was scored."""
-        self._append(self._images, ImageEvent.scored(scored, decode_ms / 1000))
+    def record_scored(self, result: ScoreResult, decode_ms: float) -> None:
+        """Records an image that was scored."""
+        self._append(self._images, ImageEvent.scored(result, decode_ms / 1000))
 
-    def refused(self, refused: ApiError) -> None:
-        """An image was not, and why."""
-        strange = refused.strange if isinstance(refused, OodError) else None
-        self._append(self._images, ImageEvent.refused(refused.problem.code, strange))
+    def record_not_scored(self, error: ApiError) -> None:
+        """Records an image that was not scored, and why."""
+        rejection = error.rejection if isinstance(error, OodError) else None
+        self._append(self._images, ImageEvent.not_scored(error.problem.code, rejection))
 
-    def shadow(self, compared: ShadowComparison) -> None:
-        """An image was scored in the shadow, or not."""
-        self._append(self._shadows, compared)
+    def record_shadow(self, comparison: ShadowComparison) -> None:
+        """Records the shadow's result for an image."""
+        self._append(self._shadows, comparison)
 
-    def canary(self, outcome: str) -> None:
-        """An image of the canary's share was `answered` or `missed` by it."""
+    def record_canary(self, outcome: str) -> None:
+        """Records whether an image of the canary's share was `answered` or `missed` by it."""
         self._append(self._canary, outcome)
 
     async def flush(self) -> None:
-        """Tell what happened up to now.
+        """Sends all events recorded so far.
 
         Raises:
-            Refused: the watch is away; it is told later.
+            ApiError: The monitor is unavailable; they are sent later.
         """
-        async with self._turn:
-            if self._sending is not None:  # again under its number: the watch may have heard it
-                await self._watch.tell(self._sending)
-            state = await asyncio.to_thread(self._counts)
-            self._sending = EventBatch(
+        async with self._lock:
+            if self._unconfirmed is not None:  # again under its number, since the monitor may have counted it
+                await self._monitor.collect(self._unconfirmed)
+            outbox = await asyncio.to_thread(self._outbox_counts)
+            self._unconfirmed = EventBatch(
                 self._process,
                 self._number,
-                requests=_taken(self._requests),
-                images=_taken(self._images),
-                shadows=_taken(self._shadows),
-                canary=_taken(self._canary),
-                untold=self._untold,
-                state=state,
+                requests=_pop_all(self._requests),
+                images=_pop_all(self._images),
+                shadows=_pop_all(self._shadows),
+                canary=_pop_all(self._canary),
+                dropped=self._dropped,
+                outbox=outbox,
             )
-            self._number, self._untold = self._number + 1, 0
-            await self._watch.tell(self._sending)
-            self._sending = None
+            self._number, self._dropped = self._number + 1, 0
+            await self._monitor.collect(self._unconfirmed)
+            self._unconfirmed = None
 
     @asynccontextmanager
-    async def told(self) -> AsyncIterator[None]:
-        """Tell it all the while, and what is left at the end."""
-        telling = asyncio.create_task(self._tell())
+    async def periodic_flush(self) -> AsyncIterator[None]:
+        """Flushes regularly during the block, and once more at its end."""
+        task = asyncio.create_task(self._flush_forever())
         try:
             yield
         finally:
-            telling.cancel()
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await telling
-            with suppress(Exception):  # the watch may have ended first
-                async with asyncio.timeout(LAST_S):
+                await task
+            with suppress(Exception):  # the monitor may have ended first
+                async with asyncio.timeout(LAST_FLUSH_S):
                     await self.flush()
 
-    async def _tell(self) -> None:
-        away = False
+    async def _flush_forever(self) -> None:
+        unavailable = False
         while True:
-            await asyncio.sleep(EVERY_S)
+            await asyncio.sleep(FLUSH_INTERVAL_S)
             try:
                 await self.flush()
-                away = False
+                unavailable = False
             except ApiError:
-                if not away:
-                    log.warning("the watch is away: what happens is told later")
-                away = True
+                if not unavailable:
+                    log.warning("the monitor is unavailable: events are sent later")
+                unavailable = True
             except Exception:
-                log.exception("the watch could not be told")
-                self._sending = None  # it would fail again
+                log.exception("events could not be sent to the monitor")
+                self._unconfirmed = None  # it would fail again
 
-    def _append(self, waiting: deque[T], one: T) -> None:
-        if len(waiting) >= MOST:
-            waiting.popleft()
-            self._untold += 1
-        waiting.append(one)
+    def _append(self, queue: deque[T], event: T) -> None:
+        if len(queue) >= MAX_QUEUED_EVENTS:
+            queue.popleft()
+            self._dropped += 1
+        queue.append(event)
 
 
-def _taken(waiting: deque[T]) -> tuple[T, ...]:
-    taken = tuple(waiting)
-    waiting.clear()
-    return taken
+def _pop_all(queue: deque[T]) -> tuple[T, ...]:
+    events = tuple(queue)
+    queue.clear()
+    return events

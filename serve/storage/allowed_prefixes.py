@@ -1,4 +1,4 @@
-"""Which places of files a client may name: those below `serve.prefixes`, whatever the name is made to look like."""
+"""Checks that a file named by a client lies below `serve.prefixes`, however its name is written."""
 
 import os
 import re
@@ -9,59 +9,64 @@ from chestai.errors import UserError
 from serve.problems import ApiError
 
 S3 = "s3://"
-MOST = 1024  # characters of a place, as of S3's keys
+MAX_URI_LENGTH = 1024  # characters, as for S3 keys
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-STRANGE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\%]")  # what some reader might take for another
+FORBIDDEN_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\%]")  # readers may decode them
 
 
 def resolve_allowed(uri: str, prefixes: Sequence[str]) -> str:
-    """The place that a client named, in the one way to write it, if it lies in one of the prefixes, or is one.
+    """Returns the canonical form of a path or URI that lies in one of the prefixes, or is one.
 
-    Nothing is told of what is there, and the answer to what is not allowed does not depend on it.
+    The error for a forbidden URI does not depend on what exists there, so it reveals nothing.
 
     Args:
-        uri: an absolute path, whose symbolic links and `..` are followed, or `s3://bucket/key`. Any other is refused,
-            and so are `%` and backslashes, which readers may decode, control characters, and in a key `..`, `.` and
-            empty parts.
-        prefixes: folders and S3 prefixes of the config; they hold what lies below them, part by part: `/data/a` does
-            not hold `/data/ab`.
+        uri: An absolute path, whose symbolic links and `..` are resolved, or `s3://bucket/key`. Anything else is
+            rejected, and so are `%` and backslashes (which readers may decode), control characters, and in a key `..`,
+            `.` and empty parts.
+        prefixes: Folders and S3 prefixes of the config. They are compared part by part: `/data/a` does not include
+            `/data/ab`.
 
     Returns:
-        The path without links, or the URI without a slash at its end.
+        The path without links, or the URI without a trailing slash.
 
     Raises:
-        Refused: 403.
+        ApiError: 403.
     """
-    place = _parts(uri)
-    if place is None or not any(_holds(_parts(one), place) for one in prefixes):
+    parts = _split(uri)
+    if parts is None or not any(_contains(_split(prefix), parts) for prefix in prefixes):
         raise ApiError(403, "prefix_not_allowed", "it is not below one of the places that serve.prefixes names")
-    scheme, *parts = place
-    return scheme + "/".join(parts)
+    root, *names = parts
+    return root + "/".join(names)
 
 
 def check_prefixes(prefixes: Sequence[str]) -> None:
-    """Raises UserError where one of the prefixes of the config is not written as it should be."""
-    for one in prefixes:
-        if _parts(one) is None:
-            raise UserError(f"serve.prefixes: {one!r} is neither an absolute path nor of the form s3://bucket/prefix")
+    """
+    Raises:
+        UserError: A prefix of the config is neither an absolute path nor a valid S3 URI.
+    """
+    for prefix in prefixes:
+        if _split(prefix) is None:
+            raise UserError(
+                f"serve.prefixes: {prefix!r} is neither an absolute path nor of the form s3://bucket/prefix"
+            )
 
 
-def _holds(prefix: list[str] | None, place: list[str]) -> bool:
-    return prefix is not None and place[: len(prefix)] == prefix
+def _contains(prefix: list[str] | None, parts: list[str]) -> bool:
+    return prefix is not None and parts[: len(prefix)] == prefix
 
 
-def _parts(uri: str) -> list[str] | None:
-    """The kind of place and the parts of its name; None where it is not written as it should be."""
-    if len(uri) > MOST or STRANGE.search(uri):
+def _split(uri: str) -> list[str] | None:
+    """Returns the root (`/` or `s3://`) and the parts of the name; None if it is malformed."""
+    if len(uri) > MAX_URI_LENGTH or FORBIDDEN_CHARACTERS.search(uri):
         return None
     if uri.startswith(S3):
         bucket, *key = uri.removeprefix(S3).removesuffix("/").split("/")
-        good = BUCKET.fullmatch(bucket) and ".." not in bucket and not {"", ".", ".."} & set(key)
-        return [S3, bucket, *key] if good else None
+        is_valid = BUCKET.fullmatch(bucket) and ".." not in bucket and not {"", ".", ".."} & set(key)
+        return [S3, bucket, *key] if is_valid else None
     if not os.path.isabs(uri) or uri.startswith("//"):
         return None
     try:
-        found = Path(uri).resolve()
-    except (OSError, RuntimeError, ValueError):  # a name that is too long, links in a circle
+        path = Path(uri).resolve()
+    except (OSError, RuntimeError, ValueError):  # the name is too long, or the links form a circle
         return None
-    return ["/", *found.parts[1:]]
+    return ["/", *path.parts[1:]]

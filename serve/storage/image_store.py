@@ -1,4 +1,4 @@
-"""Images as they were received, kept below the lake's `kept/` by their content."""
+"""Stores received images, byte for byte, by their SHA-256 below the lake's `kept/`."""
 
 import logging
 import os
@@ -15,25 +15,25 @@ from chestai.lake.lake import Lake
 log = logging.getLogger("ray.serve")
 
 FOLDER = "kept"
-QUIET_S = 60.0  # between two lines of the log that say that keeping fails
+LOG_INTERVAL_S = 60.0  # between two log lines about failures
 
 
 class ImageStore:
-    """A file is at `<lake>/kept/<first two hex digits>/<SHA-256>`, in a local lake for this user's eyes alone.
+    """A file is at `<lake>/kept/<first two hex digits>/<SHA-256>`; in a local lake only this user can read it.
 
-    Its methods block, and may be called from any thread.
+    Its methods block, and may be called from any thread. `failures` counts images that were scored but not stored.
     """
 
     def __init__(self, lake: Lake) -> None:
         self._lake, self._lock = lake, threading.Lock()
-        self._failed, self._told_at = 0, -QUIET_S
+        self.failures, self._logged_at = 0, -LOG_INTERVAL_S
 
     def uri(self, image_id: str) -> str:
-        """Where a file is, if it is."""
+        """Returns where the file of an image is, if it is stored."""
         return self._lake.uri(FOLDER, image_id[:2], image_id)
 
-    def keep(self, image_id: str, data: bytes) -> str:
-        """Write a file, whole or not at all, unless it is there; return its URI. Raises OSError."""
+    def save(self, image_id: str, data: bytes) -> str:
+        """Writes a file atomically, unless it exists; returns its URI. Raises OSError."""
         uri = self.uri(image_id)
         if self._lake.local:
             _write(Path(uri), data)
@@ -45,32 +45,28 @@ class ImageStore:
         return uri
 
     def read(self, image_id: str) -> bytes:
-        """The bytes as they were received. Raises OSError."""
+        """Returns the bytes as they were received. Raises OSError."""
         return read_bytes(self.uri(image_id))
 
     def remove(self, image_id: str) -> None:
-        """Delete a file, and what a process that died left of it; nothing there is no error. Raises OSError."""
+        """Deletes a file, if it exists, and temporary files of processes that died. Raises OSError."""
         uri = self.uri(image_id)
         if self._lake.local:
-            for one in Path(uri).parent.glob(f"{image_id}*"):
-                one.unlink(missing_ok=True)
+            for file in Path(uri).parent.glob(f"{image_id}*"):
+                file.unlink(missing_ok=True)
             return
         filesystem, path = resolve(uri)
         if filesystem.get_file_info(path).type == fs.FileType.File:
             filesystem.delete_file(path)
 
-    def failed(self) -> int:
-        """How many images were answered and not kept, for a gauge."""
-        return self._failed
-
-    def note_failure(self, error: BaseException) -> None:
-        """Count an image that could not be kept, and say so in the log, once a minute."""
+    def count_failure(self, error: BaseException) -> None:
+        """Counts an image that could not be stored; logs this at most once a minute."""
         with self._lock:
-            self._failed += 1
-            if time.monotonic() - self._told_at < QUIET_S:
+            self.failures += 1
+            if time.monotonic() - self._logged_at < LOG_INTERVAL_S:
                 return
-            self._told_at = time.monotonic()
-        log.error("images are answered and not kept, %d so far: %s", self._failed, error or type(error).__name__)
+            self._logged_at = time.monotonic()
+        log.error("images are scored but not stored, %d so far: %s", self.failures, error or type(error).__name__)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -78,13 +74,13 @@ def _write(path: Path, data: bytes) -> None:
         return
     path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    handle, part = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # 0600
+    handle, temporary = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600
     try:
         with open(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+        os.replace(temporary, path)
     except BaseException:
-        os.unlink(part)
+        os.unlink(temporary)
         raise

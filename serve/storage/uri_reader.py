@@ -1,4 +1,4 @@
-"""Files that requests name by URI, read without a way out of the prefixes that are allowed."""
+"""Reads files that requests name by URI, without leaving the allowed prefixes."""
 
 import os
 import stat
@@ -12,69 +12,69 @@ from chestai.lake.files import resolve
 from serve.problems import ApiError
 from serve.storage.allowed_prefixes import S3, resolve_allowed
 
-FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+FOLDER_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def fetch(uri: str, prefixes: Sequence[str], limit: int) -> tuple[str, bytes]:
-    """The canonical URI of a file, and its bytes. Blocks.
+def read_uri(uri: str, prefixes: Sequence[str], limit: int) -> tuple[str, bytes]:
+    """Returns the canonical URI and the bytes of a file. Blocks.
 
     Args:
-        limit: bytes; more are neither read nor held.
+        limit: Maximum size in bytes; a larger file is not read into memory.
 
     Raises:
-        Refused: 403, the URI lies below no prefix; 404, there is no file that can be read; 413, it is too large.
+        ApiError: 403, the URI lies below no prefix; 404, there is no readable file; 413, it is too large.
     """
     canonical = resolve_allowed(uri, prefixes)
     try:
-        data = _object(canonical, limit) if canonical.startswith(S3) else _file(canonical, limit)
+        data = _read_object(canonical, limit) if canonical.startswith(S3) else _read_file(canonical, limit)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ApiError(404, "unknown_uri", "no file that can be read is at this URI") from error
-    _check(len(data), limit)  # it may have grown meanwhile
+    _check_size(len(data), limit)  # it may have grown meanwhile
     return canonical, data
 
 
-def _check(size: int, limit: int) -> None:
+def _check_size(size: int, limit: int) -> None:
     if size > limit:
         raise ApiError(413, "upload_too_large", f"a file may have {limit // 2**20} MiB (serve.max_upload_mb)")
 
 
-def _file(path: str, limit: int) -> bytes:
-    """At most a byte more than the limit. Raises OSError, and `Refused` where it is too large from the start."""
-    with _opened(path) as file:
-        _check(os.fstat(file.fileno()).st_size, limit)
+def _read_file(path: str, limit: int) -> bytes:
+    """Reads at most `limit` + 1 bytes."""
+    with _open_without_links(path) as file:
+        _check_size(os.fstat(file.fileno()).st_size, limit)
         return file.read(limit + 1)
 
 
-def _opened(path: str) -> BinaryIO:
-    """A plain file, by a path without links, folder by folder: whoever puts a link into it meanwhile is not followed.
+def _open_without_links(path: str) -> BinaryIO:
+    """Opens a regular file, folder by folder, so that it follows no link, even one that was just put there.
 
     Raises:
-        OSError: there is no such file, or it is a link, a folder, a pipe or a device.
+        OSError: There is no such file, or it is a link, a folder, a pipe or a device.
     """
     *folders, name = path.strip("/").split("/")
-    here = os.open("/", FOLDER)
+    current = os.open("/", FOLDER_FLAGS)
     try:
         for folder in folders:
-            inner = os.open(folder, FOLDER, dir_fd=here)
-            os.close(here)
-            here = inner
-        if not stat.S_ISREG(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode):
-            raise OSError(f"{path} is no plain file")  # not even opened: that can wake a device
-        file = os.open(name, FILE, dir_fd=here)
+            inner = os.open(folder, FOLDER_FLAGS, dir_fd=current)
+            os.close(current)
+            current = inner
+        if not stat.S_ISREG(os.stat(name, dir_fd=current, follow_symlinks=False).st_mode):
+            raise OSError(f"{path} is no plain file")  # checked first, since opening it could wake a device
+        file = os.open(name, FILE_FLAGS, dir_fd=current)
     finally:
-        os.close(here)
-    if not stat.S_ISREG(os.fstat(file).st_mode):  # it was exchanged
+        os.close(current)
+    if not stat.S_ISREG(os.fstat(file).st_mode):  # it was replaced in between
         os.close(file)
         raise OSError(f"{path} is no plain file")
     return open(file, "rb")
 
 
-def _object(uri: str, limit: int) -> bytes:
-    """As `_file`."""
+def _read_object(uri: str, limit: int) -> bytes:
+    """Reads at most `limit` + 1 bytes from an object store."""
     filesystem, path = resolve(uri)
     if filesystem.get_file_info(path).type != fs.FileType.File:
         raise OSError(f"{uri} is no object")
     with filesystem.open_input_file(path) as file:
-        _check(file.size(), limit)
+        _check_size(file.size(), limit)
         return bytes(file.read(limit + 1))

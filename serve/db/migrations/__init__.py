@@ -1,1 +1,0 @@
-"""The migrations, in the form that Alembic reads; `serve.db.database` runs them."""

@@ -1,4 +1,4 @@
-"""The first tables, and the triggers that keep the audit as it was written."""
+"""The first tables, and the triggers that make the audit append-only."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -33,34 +33,23 @@ POSTGRESQL = (
 
 
 def upgrade() -> None:
-    _access()
-    _images()
-    _worklist()
-    _jobs()
-    _audit()
+    _create_users()
+    _create_images()
+    _create_worklist()
+    _create_jobs()
+    _create_audit()
 
 
 def downgrade() -> None:
-    for table in (
-        "audit_head",
-        "audit",
-        "jobs",
-        "reviews",
-        "positives",
-        "worklist",
-        "predictions",
-        "labels",
-        "images",
-        "api_keys",
-        "users",
-    ):
-        op.drop_table(table)  # its indexes and triggers go with it
+    tables = "audit_head audit jobs reviews positives worklist predictions labels images api_keys users"
+    for table in tables.split():
+        op.drop_table(table)  # drops its indexes and triggers too
     if op.get_bind().dialect.name == "postgresql":
         op.execute("DROP FUNCTION audit_refuse")
         op.execute("DROP FUNCTION audit_grow")
 
 
-def _access() -> None:
+def _create_users() -> None:
     op.create_table(
         "users",
         sa.Column("name", sa.String(200), primary_key=True),
@@ -81,7 +70,7 @@ def _access() -> None:
     op.create_index("ix_api_keys_owner", "api_keys", ["owner"])
 
 
-def _images() -> None:
+def _create_images() -> None:
     op.create_table(
         "images",
         sa.Column("image_id", sa.String(64), primary_key=True),
@@ -117,7 +106,7 @@ def _images() -> None:
     op.create_index("predictions_newest", "predictions", ["image_id", "at"])
 
 
-def _worklist() -> None:
+def _create_worklist() -> None:
     op.create_table(
         "worklist",
         sa.Column("image_id", sa.String(64), sa.ForeignKey("images.image_id"), primary_key=True),
@@ -154,7 +143,7 @@ def _worklist() -> None:
     op.create_index("reviews_image", "reviews", ["image_id", "at"])
 
 
-def _jobs() -> None:
+def _create_jobs() -> None:
     op.create_table(
         "jobs",
         sa.Column("job_id", sa.String(36), primary_key=True),
@@ -172,7 +161,7 @@ def _jobs() -> None:
     op.create_index("ix_jobs_created_at", "jobs", ["created_at"])
 
 
-def _audit() -> None:
+def _create_audit() -> None:
     op.create_table(
         "audit",
         sa.Column("sequence", sa.BigInteger(), primary_key=True, autoincrement=False),

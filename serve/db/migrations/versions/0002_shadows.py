@@ -1,4 +1,4 @@
-"""What a version in the shadow would have said."""
+"""Predictions of shadow versions."""
 
 import sqlalchemy as sa
 from alembic import op
