@@ -1,11 +1,12 @@
-"""Derive: a new registered version out of registered ones, without training.
+"""Derive: registers a new version made from registered ones, without training.
 
-Features: several versions as one ensemble (`model=3+5`), test-time augmentation (`tta=[rotate,zoom]`), another
-calibration, one that is moved to a site's prevalence, triage weights and bounds tuned on val for a stated goal. The
-input gate is that of the (first) model, and so is the drift reference but for the scores, which are those on val. The
-result is a model like any other: `pipelines.evaluate` judges it next, scoring and the endpoint take it.
+It can combine several versions into an ensemble (`model=3+5`), add test-time augmentation (`tta=[rotate,zoom]`), change
+the calibration, shift it to a site's prevalence, and tune triage weights and bounds on val for a stated goal. The
+input gate and the drift reference come from the (first) model, except for the reference scores, which come from val.
+The result is a model like any other: `pipelines.evaluate` judges it next, and scoring and the endpoint can use it.
 
-Raises UserError: no such version, members that do not go together, patients in training and val, a goal out of reach.
+Raises UserError: no such version, members that do not fit together, patients in both training and val, a goal out of
+reach.
 """
 
 import time
@@ -16,6 +17,7 @@ import mlflow
 from chestai.cli.console import Screen
 from chestai.cli.main import stage_command
 from chestai.cli.summary import Summary
+from chestai.config.evaluation import TriageGoal
 from chestai.config.schema import Config
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
@@ -31,7 +33,7 @@ from pipelines.training.register import register
 
 
 def run(config: Config, screen: Screen) -> Summary:
-    """Assemble, calibrate and tune on val of the newest snapshot, register."""
+    """Assemble the bundle, calibrate and tune it on val of the newest snapshot, and register it."""
     started = time.monotonic()
     lake = Lake(config.lake)
     snapshot = lake.snapshot()
@@ -39,8 +41,8 @@ def run(config: Config, screen: Screen) -> Summary:
     settings = config.derive
     models = registry.load_all(settings.model)
     bundle = assemble([model.bundle for model in models], settings.tta)
-    made_of = "+".join(str(model.version) for model in models)
-    title = f"{config.tracking.model} version {made_of}"
+    parents = "+".join(str(model.version) for model in models)
+    title = f"{config.tracking.model} version {parents}"
     unknown = sorted(set(settings.prevalence or {}) - set(bundle.card.findings))
     if unknown:
         raise UserError(f"derive.prevalence.{unknown[0]}: {title} has no such finding")
@@ -51,21 +53,21 @@ def run(config: Config, screen: Screen) -> Summary:
         val = predict_labelled(bundle, lake, snapshot, ["val"], config.evaluate.batch_size, screen)
     bundle = recalibrate(bundle, val.logits, val.targets, settings.calibration, settings.prevalence)
     if settings.triage_goal is not None:
-        bundle = _tune_triage(config, bundle, val)
+        bundle = _tune_triage(bundle, val, settings.triage_goal)
     bundle = with_scores(bundle, val.logits)
     tags = {"chestai.stage": "derive", "chestai.snapshot": snapshot.snapshot_id}
     registry.connect()
-    with mlflow.start_run(run_name=f"derive {made_of}", tags=tags) as active:
+    with mlflow.start_run(run_name=f"derive {parents}", tags=tags) as active:
         mlflow.log_params({f"derive.{name}": value for name, value in config.plain()["derive"].items()})
         provenance = {**bundle.card.provenance, "derived_from": [model.version for model in models]}
         update = {"run_id": active.info.run_id, "snapshot": snapshot.snapshot_id, "provenance": provenance}
         version = register(replace(bundle, card=bundle.card.model_copy(update=update)), registry)
     facts = {
-        "headline": f"{config.tracking.model} version {version} from {made_of}",
+        "headline": f"{config.tracking.model} version {version} from {parents}",
         "version": version,
         "networks": len(bundle.card.members),
         "views": ", ".join(["plain", *bundle.card.tta]),
-        "calibration": settings.calibration + (" moved to the site's prevalence" if settings.prevalence else ""),
+        "calibration": settings.calibration + (" shifted to the site's prevalence" if settings.prevalence else ""),
         "triage": bundle.card.triage,
         "next": f"python -m pipelines.evaluate lake={config.lake}",
     }
@@ -74,13 +76,11 @@ def run(config: Config, screen: Screen) -> Summary:
     return summary
 
 
-def _tune_triage(config: Config, bundle: Bundle, val: LabelledPredictions) -> Bundle:
-    """The bundle with its triage rule tuned on val."""
-    assert config.derive.triage_goal is not None
+def _tune_triage(bundle: Bundle, val: LabelledPredictions, settings: TriageGoal) -> Bundle:
+    """The bundle with a triage rule tuned on val."""
     probabilities = bundle.calibration.apply(val.logits)
     try:
-        goal = config.derive.triage_goal.goal()
-        rule = tune(bundle.triage, probabilities, val.targets, bundle.card.findings, goal)
+        rule = tune(bundle.triage, probabilities, val.targets, bundle.card.findings, settings.goal())
     except ValueError as error:
         raise UserError(f"derive.triage_goal: {error}") from error
     return replace(bundle, card=bundle.card.model_copy(update={"triage": rule.to_dict()}))

@@ -1,8 +1,8 @@
-"""Promote: move the alias `champion` by hand, or with `--rollback` back to who had it before.
+"""Promote: moves the alias `champion` by hand, or back to the previous champion with `--rollback`.
 
-A version that the gate refused, or was never asked about, needs `force=true`.
+A version that the promotion gate refused or never judged needs `force=true`.
 
-Raises UserError: no such version, refused by the gate, nothing to go back to.
+Raises UserError: no such version, refused by the gate, no previous champion.
 """
 
 import sys
@@ -18,40 +18,40 @@ from chestai.model.registry import PASSED, Registry
 
 
 def run(config: Config, screen: Screen) -> Summary:
-    """Move the alias; the summary says from where to where."""
+    """Move the alias and print which version it left and which it points to now."""
     started = time.monotonic()
     registry = Registry(config.tracking, Lake(config.lake))
     if config.promote.rollback:
         left, back = registry.rollback()
-        facts = {"headline": f"champion is version {back} again, version {left} was rolled back"}
+        headline = f"champion is version {back} again, version {left} was rolled back"
     else:
-        version, before = _parse_version(config), registry.champion()
-        _check_gate(config, registry, version)
+        version, before = _parse_version(config.promote.model), registry.champion()
+        _check_gate(registry, version, config)
         registry.promote(version)
-        was = "there was none" if before is None else f"it was version {before}"
-        facts = {"headline": f"champion is version {version}, {was}"}
-    summary = Summary("promote", 1, "alias", time.monotonic() - started, facts)
+        previous = "there was none" if before is None else f"it was version {before}"
+        headline = f"champion is version {version}, {previous}"
+    summary = Summary("promote", 1, "alias", time.monotonic() - started, {"headline": headline})
     screen.console.print(fact_table(summary))
     return summary
 
 
-def _parse_version(config: Config) -> int:
-    which = config.promote.model
-    if which is None or not which.isdigit():
-        raise UserError("say which version: python -m pipelines.promote model=3 (or --rollback)")
-    return int(which)
+def _parse_version(model: str | None) -> int:
+    if model is None or not model.isdigit():
+        raise UserError("which version? python -m pipelines.promote model=3 (or --rollback)")
+    return int(model)
 
 
-def _check_gate(config: Config, registry: Registry, version: int) -> None:
-    said = registry.gate(version)
-    if config.force or said == PASSED:
+def _check_gate(registry: Registry, version: int, config: Config) -> None:
+    """Raise UserError if there is no such version, or if it has not passed the gate and `force` is not set."""
+    result = registry.gate(version)
+    if config.force or result == PASSED:
         return
-    if said is None:
-        evaluation = f"`python -m pipelines.evaluate lake={config.lake}`"
+    if result is None:
         raise UserError(
-            f"version {version} was never judged: {evaluation} judges the newest; force=true promotes it unjudged"
+            f"version {version} was never judged: `python -m pipelines.evaluate lake={config.lake}` judges the newest; "
+            "force=true promotes it unjudged"
         )
-    raise UserError(f"the gate refused version {version}: {said}; force=true promotes it nevertheless")
+    raise UserError(f"the gate refused version {version}: {result}; force=true promotes it anyway")
 
 
 if __name__ == "__main__":

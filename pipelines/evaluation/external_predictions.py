@@ -1,41 +1,74 @@
-"""Somebody else's predictions: a CSV of probabilities, measured like a model of our own."""
+"""Predictions made elsewhere: a CSV of probabilities, measured like a model of our own."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from chestai import calibration
 from chestai.errors import UserError
+from chestai.evaluation.evidence import EvaluatedModel
 from chestai.labels.demographics import LATERAL
 from chestai.labels.findings import canonical
 from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
+from chestai.metrics.thresholds import youden
+from pipelines.evaluation.context import EvaluationRun
+from pipelines.evaluation.measure import EvaluationInput
+from pipelines.evaluation.report import list_caveats
 from pipelines.inference.labelled_predictions import COLUMNS, LabelledPredictions, match_predictions
 
 ID_COLUMNS = ("image_id", "Image Index")
-MIN_PROBABILITY = 1e-12  # how near to 0 and 1 a probability may be: its logit is finite then
+MIN_PROBABILITY = 1e-12  # probabilities are clipped to this distance from 0 and 1, which keeps logits finite
+
+
+def prepare_predictions(run: EvaluationRun, path: str) -> EvaluationInput:
+    """Read a predictions file and choose its operating points on val.
+
+    Raises:
+        UserError: see `read_predictions`; or the file has no prediction for the split.
+    """
+    predictions, notes = read_predictions(path, run.config.evaluate.predictions_prefix, run.lake, run.snapshot)
+    val, evaluated = predictions.select_split("val"), predictions.select_split(run.split)
+    if not len(evaluated.targets):
+        raise UserError(f"{path} has no prediction for a {run.split} image: split= chooses another split")
+    findings, triage = predictions.findings, run.config.triage
+    uncalibrated = calibration.uncalibrated(len(findings))
+    probabilities = uncalibrated.apply(val.logits)
+    thresholds = [youden(val.targets[:, column], probabilities[:, column]) for column in range(len(findings))]
+    weighted = any(finding in triage.weights for finding in findings)
+    return EvaluationInput(
+        subject=EvaluatedModel(Path(path).name, None, findings, None, False, (*notes, *list_caveats(run.split))),
+        calibration=uncalibrated,
+        pos_weight=np.ones(len(findings)),
+        triage_rule=triage.rule().within(findings) if weighted else None,
+        operating_points=np.array(thresholds),
+        val=val,
+        evaluated=evaluated,
+    )
 
 
 def read_predictions(
     path: str, prefix: str, lake: Lake, snapshot: Snapshot
 ) -> tuple[LabelledPredictions, tuple[str, ...]]:
-    """Read predictions for images of the lake, with or without a file there.
+    """Read predictions for images of the lake; the lake may hold labels without image files.
 
     Args:
         path: a CSV with an image ID column, `image_id` or `Image Index` (with or without the file's extension), and for
             each finding a column `<prefix><finding>` of probabilities.
 
     Returns:
-        The answers, as logits; and in words what of the file, or of the lake's findings, was left out.
+        The predictions as logits, and notes on which rows and findings were left out.
 
     Raises:
-        UserError: the file cannot be read, has no such columns, an image twice, a value that is no probability, or no
-            image of the lake.
+        UserError: the file cannot be read, lacks these columns, has an image twice or a value that is not a
+            probability, or has no image of the lake.
     """
     table = _read_csv(path)
-    key = next((name for name in ID_COLUMNS if name in table.columns), None)
-    if key is None:
+    id_column = next((name for name in ID_COLUMNS if name in table.columns), None)
+    if id_column is None:
         raise UserError(
             f"{path} has no column {' or '.join(ID_COLUMNS)}: its first columns are {', '.join(table.columns[:5])}"
         )
@@ -43,10 +76,10 @@ def read_predictions(
     findings = tuple(finding for finding in snapshot.vocabulary if finding in columns)
     if not findings:
         raise UserError(
-            f"{path} has no column of a finding: expected {prefix}{snapshot.vocabulary[0]} and so on; "
-            f"predictions_prefix={prefix!r} is what their names begin with"
+            f"{path} has no column for a finding: expected {prefix}{snapshot.vocabulary[0]} and so on; "
+            f"the prefix is predictions_prefix={prefix!r}"
         )
-    image_ids = table[key].astype(str).map(lambda name: Path(name).stem)
+    image_ids = table[id_column].astype(str).map(lambda name: Path(name).stem)
     if image_ids.duplicated().any():
         raise UserError(f"{path} has image {image_ids[image_ids.duplicated()].iloc[0]} twice")
     values = _parse_probabilities(path, table[[columns[finding] for finding in findings]])
@@ -57,17 +90,20 @@ def read_predictions(
     complete = ~np.isnan(values).any(axis=1)
     if not (known & complete).any():
         raise UserError(f"{path} has no prediction for an image of the lake {lake.root}")
-    counts = {
-        "rows are not (frontal) images of the lake": int((~known).sum()),
-        "rows of the lake's images lack a number": int((known & ~complete).sum()),
-    }
-    notes = [f"{count:,} {what} and were left out." for what, count in counts.items() if count]
-    absent = [finding for finding in snapshot.vocabulary if finding not in columns]
-    if absent:
-        notes.append(f"Not predicted: {', '.join(absent)}.")
-    kept = np.clip(values[known & complete], MIN_PROBABILITY, 1 - MIN_PROBABILITY)
+    clipped = np.clip(values[known & complete], MIN_PROBABILITY, 1 - MIN_PROBABILITY)
     ids = image_ids[known & complete].tolist()
-    return match_predictions(rows, snapshot, findings, ids, np.log(kept) - np.log1p(-kept), {}), tuple(notes)
+    predictions = match_predictions(rows, snapshot, findings, ids, np.log(clipped) - np.log1p(-clipped), {})
+    missing = [finding for finding in snapshot.vocabulary if finding not in columns]
+    return predictions, _list_notes(int((~known).sum()), int((known & ~complete).sum()), missing)
+
+
+def _list_notes(unknown: int, incomplete: int, missing: list[str]) -> tuple[str, ...]:
+    reasons = {
+        "left out: not frontal images of the lake.": unknown,
+        "left out: a probability is missing.": incomplete,
+    }
+    notes = [f"{count:,} row{'s' * (count != 1)} {reason}" for reason, count in reasons.items() if count]
+    return tuple(notes + ([f"Not predicted: {', '.join(missing)}."] if missing else []))
 
 
 def _read_csv(path: str) -> pd.DataFrame:
@@ -77,11 +113,11 @@ def _read_csv(path: str) -> pd.DataFrame:
         raise UserError(f"predictions={path} cannot be read: {' '.join(str(error).split())}") from error
 
 
-def _parse_probabilities(path: str, table: pd.DataFrame) -> np.ndarray:
-    """(N, F) float64 in [0, 1], NaN where empty."""
+def _parse_probabilities(path: str, table: pd.DataFrame) -> NDArray[np.float64]:
+    """(N, F) in [0, 1], NaN for empty cells."""
     for name in table.columns:
         numbers = pd.to_numeric(table[name], errors="coerce")
-        strange = table[name][(numbers.isna() & table[name].notna()) | (numbers < 0) | (numbers > 1)]
-        if len(strange):
-            raise UserError(f"{path}, column {name}: {strange.iloc[0]} is no probability from 0 to 1")
+        invalid = table[name][(numbers.isna() & table[name].notna()) | (numbers < 0) | (numbers > 1)]
+        if len(invalid):
+            raise UserError(f"{path}, column {name}: {invalid.iloc[0]} is not a probability from 0 to 1")
     return table.apply(pd.to_numeric).to_numpy(np.float64)

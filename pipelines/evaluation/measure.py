@@ -1,4 +1,4 @@
-"""From answers to evidence: every measurement that needs no network."""
+"""Everything that is measured from predictions alone, without the network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,10 +8,7 @@ from numpy.typing import NDArray
 
 from chestai import calibration
 from chestai.calibration import AnyCalibration
-from chestai.cli.console import Screen
-from chestai.config.schema import Config
 from chestai.evaluation.evidence import EvaluatedModel, EvaluationData, Evidence, Latency, RobustnessReport
-from chestai.lake.snapshot import Snapshot
 from chestai.metrics.comparison import Comparison
 from chestai.metrics.localisation import LocalisationReport
 from chestai.metrics.masking import prevalence
@@ -24,6 +21,7 @@ from chestai.triage import queue_simulation
 from chestai.triage.metrics import measure_urgency, urgent_truth
 from chestai.triage.queue_simulation import QueueReport
 from chestai.triage.rule import TriageRule
+from pipelines.evaluation.context import EvaluationRun
 from pipelines.inference.labelled_predictions import LabelledPredictions
 
 SHIFTED = "shifted"
@@ -31,156 +29,154 @@ SHIFTED = "shifted"
 
 @dataclass(frozen=True)
 class EvaluationInput:
-    """What was measured and how it answers.
+    """A model's predictions and how to read them.
 
-    in_force: the calibration that its probabilities come from; method `none` for those of a file. pos_weight: (F,) by
-    which the training loss weighed positives up. rule: None where no finding of it is weighted. decision: (F,) the
-    operating point in force, NaN for none. val and split: the answers, val empty where there are none.
+    calibration: turns its logits into probabilities; method `none` for predictions from a file. pos_weight: (F,)
+    weights of positives in the training loss. triage_rule: None if it weighs none of the findings.
+    operating_points: (F,) thresholds in use, NaN for none. val: to choose thresholds and calibrations on, may be empty.
+    evaluated: the split that is measured.
     """
 
     subject: EvaluatedModel
-    in_force: AnyCalibration
+    calibration: AnyCalibration
     pos_weight: NDArray[np.float64]
-    rule: TriageRule | None
-    decision: NDArray[np.float64]
+    triage_rule: TriageRule | None
+    operating_points: NDArray[np.float64]
     val: LabelledPredictions
-    split: LabelledPredictions
+    evaluated: LabelledPredictions
 
     def probabilities(self) -> NDArray[np.float64]:
-        """(N, F) of the split, as the model or the file gives them."""
-        return self.in_force.apply(self.split.logits)
+        """(N, F) calibrated probabilities of the evaluated split."""
+        return self.calibration.apply(self.evaluated.logits)
 
 
 @dataclass(frozen=True)
 class ProbeReports:
-    """What only a network can be asked; None with a reason in `missing`."""
+    """What can only be measured with the network; None where `missing` gives the reason."""
 
     localisation: LocalisationReport | None
     robustness: RobustnessReport | None
     latency: Latency | None
-    against: Mapping[str, Comparison] | None
     missing: Mapping[str, str]
 
 
 def measure_evidence(
-    config: Config, snapshot: Snapshot, measured: EvaluationInput, probed: ProbeReports, screen: Screen
+    run: EvaluationRun,
+    inputs: EvaluationInput,
+    probes: ProbeReports,
+    comparisons: Mapping[str, Comparison] | None = None,
 ) -> Evidence:
-    """Measure the split's answers and put all that is known together."""
-    split, findings, missing = measured.split, measured.split.findings, dict(probed.missing)
-    whole = (split.targets, measured.probabilities(), split.patients)
-    draws = {"resamples": config.evaluate.resamples, "seed": config.evaluate.seed}
-    with screen.progress("measure", 5, "parts") as progress:
-        report = evaluate(*whole, findings, **draws)
+    """Measure the predictions and collect all evidence. comparisons: as `Evidence.against`."""
+    evaluated, rule = inputs.evaluated, inputs.triage_rule
+    arrays = (evaluated.targets, inputs.probabilities(), evaluated.patients)
+    bootstrap = {"resamples": run.config.evaluate.resamples, "seed": run.config.evaluate.seed}
+    with run.screen.progress("measure", 5, "parts") as progress:
+        report = evaluate(*arrays, evaluated.findings, **bootstrap)
         progress.update(1, "operating points")
-        points = at_points(*whole, findings, _choose_thresholds(measured), **draws)
+        points = at_points(*arrays, evaluated.findings, _choose_thresholds(inputs), **bootstrap)
         progress.update(2, "calibration")
-        calibrations = _measure_calibrations(config, measured)
+        calibrations = _measure_calibrations(run, inputs)
         progress.update(3, "subgroups")
-        groups = _measure_subgroups(config, measured)
+        groups = _measure_subgroups(run, inputs)
         progress.update(4, "triage")
-        triage = queue = None
-        if measured.rule is not None:
-            triage = measure_urgency(*whole, findings, measured.rule, **draws)
-            queue = _simulate_queue(config, measured.rule, split, measured.probabilities())
+        urgency = None if rule is None else measure_urgency(*arrays, evaluated.findings, rule, **bootstrap)
+        queue = None if rule is None else _simulate_queue(run, rule, inputs)
         progress.update(5)
-    if not len(measured.val.targets):
-        missing["points"] = "there are no answers for val images, on which operating points are chosen"
-    if triage is None:
+    missing = dict(probes.missing)
+    if not len(inputs.val.targets):
+        missing["points"] = "there are no predictions for val images, on which operating points are chosen"
+    if urgency is None:
         missing["urgency"] = missing["queue"] = "the triage rule weighs none of these findings"
     elif queue is None:
-        missing["queue"] = "the split has no urgent study, or no other"
+        missing["queue"] = "the split lacks urgent studies or other studies"
     return Evidence(
-        subject=measured.subject,
-        data=_describe_data(snapshot, measured),
+        subject=inputs.subject,
+        data=_describe_data(run, inputs),
         report=report,
         points=points,
         calibration=calibrations,
-        in_force=measured.in_force.method,
-        urgency=triage,
+        in_force=inputs.calibration.method,
+        urgency=urgency,
         queue=queue,
         subgroups=groups,
-        localisation=probed.localisation,
-        robustness=probed.robustness,
-        latency=probed.latency,
+        localisation=probes.localisation,
+        robustness=probes.robustness,
+        latency=probes.latency,
         missing=missing,
-        against=None if probed.against is None else dict(probed.against),
+        against=None if comparisons is None else dict(comparisons),
     )
 
 
-def _choose_thresholds(measured: EvaluationInput) -> dict[str, list[float]]:
+def _choose_thresholds(inputs: EvaluationInput) -> dict[str, list[float]]:
     """Operating point -> a threshold for each finding, chosen on val."""
-    targets, probabilities = measured.val.targets, measured.in_force.apply(measured.val.logits)
-    chosen = [choose(targets[:, at], probabilities[:, at]) for at in range(targets.shape[1])]
-    return {point: [one[point] for one in chosen] for point in POINTS}
+    targets, probabilities = inputs.val.targets, inputs.calibration.apply(inputs.val.logits)
+    chosen = [choose(targets[:, column], probabilities[:, column]) for column in range(targets.shape[1])]
+    return {point: [thresholds[point] for thresholds in chosen] for point in POINTS}
 
 
-def _measure_subgroups(config: Config, measured: EvaluationInput) -> SubgroupReport:
-    settings, split = config.evaluate, measured.split
+def _measure_calibrations(run: EvaluationRun, inputs: EvaluationInput) -> tuple[CalibrationReport, ...]:
+    """No calibration, each method fitted on val (the model's own as it is), and on request the own one shifted."""
+    settings, val, evaluated = run.config.evaluate, inputs.val, inputs.evaluated
+    calibrations: dict[str, AnyCalibration] = {"none": calibration.uncalibrated(len(evaluated.findings))}
+    for method in calibration.METHODS if len(val.targets) else ():
+        calibrations[method] = calibration.fit(val.logits, val.targets, inputs.pos_weight, method)
+    calibrations[inputs.calibration.method] = inputs.calibration
+    if settings.prevalence is not None and len(val.targets):
+        if isinstance(settings.prevalence, dict):
+            site = np.array([settings.prevalence.get(finding, np.nan) for finding in evaluated.findings])
+        else:  # "measured"
+            site = prevalence(evaluated.targets)
+        calibrations[SHIFTED] = shift_to_prevalence(inputs.calibration, val.targets, site)
+    return tuple(
+        measure_calibration(name, evaluated.targets, fitted.apply(evaluated.logits), evaluated.findings, settings.seed)
+        for name, fitted in calibrations.items()
+    )
+
+
+def _measure_subgroups(run: EvaluationRun, inputs: EvaluationInput) -> SubgroupReport:
+    settings, evaluated = run.config.evaluate, inputs.evaluated
     return subgroups(
-        split.targets,
-        measured.probabilities(),
-        split.patients,
-        measured.decision.tolist(),
-        split.findings,
-        np.array(split.column("age_years"), np.float64),
-        split.column("sex"),
-        split.column("view"),
+        evaluated.targets,
+        inputs.probabilities(),
+        evaluated.patients,
+        inputs.operating_points.tolist(),
+        evaluated.findings,
+        np.array(evaluated.column("age_years"), np.float64),
+        evaluated.column("sex"),
+        evaluated.column("view"),
         settings.subgroup_images,
         settings.resamples,
         settings.seed,
     )
 
 
-def _describe_data(snapshot: Snapshot, measured: EvaluationInput) -> EvaluationData:
-    split, val = measured.split, measured.val
-    shares = {
-        name: {
-            finding: float(share)
-            for finding, share in zip(answers.findings, prevalence(answers.targets), strict=True)
-            if np.isfinite(share)
-        }
-        for name, answers in (("val", val), ("split", split))
-    }
-    return EvaluationData(
-        snapshot=snapshot.snapshot_id,
-        source=snapshot.source,
-        split=split.column("split")[0],
-        images=len(split.targets),
-        patients=len(np.unique(split.patients)),
-        synthetic=snapshot.synthetic,
-        val_images=len(val.targets),
-        val_prevalence=shares["val"],
-        prevalence=shares["split"],
-        unread=dict(split.unread),
-    )
-
-
-def _measure_calibrations(config: Config, measured: EvaluationInput) -> tuple[CalibrationReport, ...]:
-    """Before, each method fitted on val (the one in force as it is), and moved to the site's prevalence on request."""
-    val, split, in_force = measured.val, measured.split, measured.in_force
-    kinds: dict[str, AnyCalibration] = {"none": calibration.uncalibrated(len(split.findings))}
-    for method in calibration.METHODS if len(val.targets) else ():
-        kinds[method] = calibration.fit(val.logits, val.targets, measured.pos_weight, method)
-    kinds[in_force.method] = in_force
-    asked = config.evaluate.prevalence
-    if asked is not None and len(val.targets):
-        given = {} if asked == "measured" else asked
-        assert isinstance(given, dict)
-        named = np.array([given.get(finding, np.nan) for finding in split.findings])
-        site = prevalence(split.targets) if asked == "measured" else named
-        kinds[SHIFTED] = shift_to_prevalence(in_force, val.targets, site)
-    return tuple(
-        measure_calibration(name, split.targets, kind.apply(split.logits), split.findings, config.evaluate.seed)
-        for name, kind in kinds.items()
-    )
-
-
-def _simulate_queue(
-    config: Config, rule: TriageRule, split: LabelledPredictions, probabilities: NDArray[np.float64]
-) -> QueueReport | None:
-    urgent = urgent_truth(split.targets, split.findings, rule.emergencies)
+def _simulate_queue(run: EvaluationRun, rule: TriageRule, inputs: EvaluationInput) -> QueueReport | None:
+    """None unless there are both urgent and other studies."""
+    evaluated = inputs.evaluated
+    urgent = urgent_truth(evaluated.targets, evaluated.findings, rule.emergencies)
     known = ~np.isnan(urgent)
     if len(np.unique(urgent[known])) < 2:
         return None
-    scores = rule.score(probabilities[known], split.findings)
-    return queue_simulation.simulate_queue(scores, urgent[known] == 1, config.queue.scenario())
+    scores = rule.score(inputs.probabilities()[known], evaluated.findings)
+    return queue_simulation.simulate_queue(scores, urgent[known] == 1, run.config.queue.scenario())
+
+
+def _describe_data(run: EvaluationRun, inputs: EvaluationInput) -> EvaluationData:
+    evaluated, val = inputs.evaluated, inputs.val
+    return EvaluationData(
+        snapshot=run.snapshot.snapshot_id,
+        source=run.snapshot.source,
+        split=evaluated.column("split")[0],
+        images=len(evaluated.targets),
+        patients=len(np.unique(evaluated.patients)),
+        synthetic=run.snapshot.synthetic,
+        val_images=len(val.targets),
+        val_prevalence=_compute_prevalence(val),
+        prevalence=_compute_prevalence(evaluated),
+        unread=dict(evaluated.unread),
+    )
+
+
+def _compute_prevalence(predictions: LabelledPredictions) -> dict[str, float]:
+    shares = zip(predictions.findings, prevalence(predictions.targets), strict=True)
+    return {finding: float(share) for finding, share in shares if np.isfinite(share)}

@@ -1,4 +1,4 @@
-"""What a network is put through beside plain answers: maps against boxes, corrupted images, a stopwatch."""
+"""Probes of a network beyond plain predictions: heatmaps against boxes, corrupted images, latency."""
 
 import os
 import platform
@@ -29,10 +29,11 @@ WARM_UP_PASSES, TIMED_PASSES = 5, 30
 
 
 class ProbePredictor:
-    """Logits of every image; of some also Grad-CAM against boxes, and logits under each of `CONDITIONS`.
+    """Predicts logits of every image, and probes some of them: Grad-CAM against boxes, logits under `CONDITIONS`.
 
-    Rows carry `height`, `width`, `boxes` (finding, x, y, w, h in original pixels, of findings that the network has;
-    null for none) and `corrupt` (whether to). Located: for each boxed finding a result a kind of `MAPS`.
+    Rows have `height`, `width`, `boxes` (finding, x, y, w, h in original pixels, of findings that the network knows;
+    null for none) and `corrupt` (whether to corrupt the image). `located` holds a result for each boxed finding and
+    kind of map in `MAPS`.
     """
 
     answer = pa.struct(
@@ -61,43 +62,48 @@ class ProbePredictor:
 
     def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
         logits, evidence, _ = forward(self.network, pixels)
-        answers = [{"logits": own, "located": None, "corrupted": None} for own in logits.tolist()]
-        boxed = [at for at, row in enumerate(rows) if row["boxes"]]
+        results = [{"logits": values, "located": None, "corrupted": None} for values in logits.tolist()]
+        boxed = [index for index, row in enumerate(rows) if row["boxes"]]
         if boxed:
             untrained = forward(self.untrained, pixels[boxed])[1]
-            for at, control in zip(boxed, untrained, strict=True):
-                answers[at]["located"] = self._located(rows[at], evidence[at], control)
-        chosen = [at for at, row in enumerate(rows) if row["corrupt"]]
-        if chosen:
-            for at, corrupted in zip(chosen, self._corrupted(pixels[chosen], [rows[at] for at in chosen]), strict=True):
-                answers[at]["corrupted"] = corrupted
-        return answers
+            for index, control in zip(boxed, untrained, strict=True):
+                results[index]["located"] = self._match_boxes(rows[index], evidence[index], control)
+        sample = [index for index, row in enumerate(rows) if row["corrupt"]]
+        if sample:
+            corrupted = self._predict_corrupted(pixels[sample], [rows[index] for index in sample])
+            for index, values in zip(sample, corrupted, strict=True):
+                results[index]["corrupted"] = values
+        return results
 
-    def _located(self, row: dict[str, Any], trained: NDArray[np.float32], untrained: NDArray[np.float32]) -> list[Any]:
-        height, width, located = row["height"], row["width"], []
+    def _match_boxes(
+        self, row: dict[str, Any], trained: NDArray[np.float32], untrained: NDArray[np.float32]
+    ) -> list[dict[str, Any]]:
+        """Each kind of map against the boxes of each boxed finding."""
+        height, width = row["height"], row["width"]
+        matches = []
         for finding in dict.fromkeys(box["finding"] for box in row["boxes"]):
             boxes = [[box[side] for side in "xywh"] for box in row["boxes"] if box["finding"] == finding]
-            place = self.findings.index(finding)
+            column = self.findings.index(finding)
             seed = zlib.crc32(f"{row['image_id']} {finding}".encode())
             maps = {
-                MODEL: heatmap(trained[place], height, width),
+                MODEL: heatmap(trained[column], height, width),
                 RANDOM_MAP: random_map(height, width, trained.shape[-1], seed),
                 CENTRE: centre_prior(height, width),
-                RANDOM_WEIGHTS: heatmap(untrained[place], height, width),
+                RANDOM_WEIGHTS: heatmap(untrained[column], height, width),
             }
             for name, cam in maps.items():
-                located.append({"finding": finding, "maps": name, **asdict(match_boxes(cam, boxes))})
-        return located
+                matches.append({"finding": finding, "maps": name, **asdict(match_boxes(cam, boxes))})
+        return matches
 
-    def _corrupted(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
-        """Per image a list of logits a condition; the noise of an image is always the same."""
+    def _predict_corrupted(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[list[list[float]]]:
+        """For each image its logits under each condition; an image always gets the same noise."""
         seeds = [zlib.crc32(row["image_id"].encode()) for row in rows]
         logits = [forward(self.network, corrupt(pixels, *condition, seeds))[0] for condition in CONDITIONS]
         return list(np.stack(logits, axis=1).tolist())
 
 
 def measure_latency(bundle: Bundle) -> Latency:
-    """Time a forward pass over one image on a node of the cluster, on its GPU where the cluster has one."""
+    """Time a forward pass over one image on a node of the cluster, on a GPU if the cluster has one."""
     gpus = 1 if ray.cluster_resources().get("GPU", 0) else 0
     timed = ray.remote(_time_forward_passes).options(num_cpus=1, num_gpus=gpus, runtime_env={"env_vars": FORWARD_ENV})
     milliseconds, hardware = ray.get(timed.remote(bundle.card.model_dump()))
@@ -105,7 +111,7 @@ def measure_latency(bundle: Bundle) -> Latency:
 
 
 def _time_forward_passes(card: dict[str, Any]) -> tuple[list[float], str]:
-    """Milliseconds of each pass, copies to and from the device included, and what ran it; weights do not matter."""
+    """Milliseconds of each pass, including copies to and from the device, and the hardware; any weights will do."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(cores)
@@ -122,7 +128,7 @@ def _time_forward_passes(card: dict[str, Any]) -> tuple[list[float], str]:
 
 
 def _get_cpu_name() -> str:
-    """The processor's name as Linux knows it."""
+    """The processor's name according to Linux."""
     try:
         with open("/proc/cpuinfo") as lines:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -1,54 +1,76 @@
-"""Where evidence goes: the model card, its tables and plots, into the lake, MLflow and the registry."""
+"""Where evidence goes: the model card with its tables and plots, in the lake, in MLflow and at the registry version."""
 
 import base64
 import json
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
 
+from chestai.cli.summary import Summary
 from chestai.evaluation.evidence import Evidence
 from chestai.evaluation.promotion_gate import GateCheck
 from chestai.lake.lake import Lake
 from chestai.model.registry import Registry
 from chestai.pages.markdown import render_markdown
-from chestai.pages.model_card import card
+from chestai.pages.model_card.card import build_model_card
 from chestai.pages.model_card.csv_tables import render_csv_tables
 from chestai.pages.page import Figure, render_html
+from pipelines.evaluation.context import EvaluationRun
+from pipelines.evaluation.promotion import GateVerdict
+
+
+def list_caveats(split: str) -> tuple[str, ...]:
+    """What limits the meaning of numbers from this split."""
+    if split == "val":
+        return ("Calibration, operating points and the best epoch were chosen on these very images.",)
+    if split == "train":
+        return ("Models of this corpus were trained on these images, so the numbers are optimistic.",)
+    return ()
 
 
 def render_files(evidence: Evidence, checks: Sequence[GateCheck] = ()) -> dict[str, bytes]:
-    """Everything that is kept of an evaluation, file name -> content; checks of the gate where it was asked."""
-    page = card.build_model_card(evidence, checks)
-    made = {
+    """All files that are kept of an evaluation: name -> content. checks: those of the gate, if it was applied."""
+    page = build_model_card(evidence, checks)
+    files = {
         "model_card.html": render_html(page).encode(),
         "model_card.md": render_markdown(page).encode(),
         "report.json": json.dumps(evidence.report.to_dict(), indent=2).encode(),
         **{name: text.encode() for name, text in render_csv_tables(evidence).items()},
     }
     if checks:
-        made["gate.json"] = json.dumps([asdict(check) for check in checks], indent=2).encode()
+        files["gate.json"] = json.dumps([asdict(check) for check in checks], indent=2).encode()
     for section in page.sections:
         figures = [part for part in section.parts if isinstance(part, Figure)]
         for number, figure in enumerate(figures, start=1):
-            made[f"plots/{section.anchor}-{number}.svg"] = base64.b64decode(figure.image.partition(",")[2])
-    return made
+            files[f"plots/{section.anchor}-{number}.svg"] = base64.b64decode(figure.image.partition(",")[2])
+    return files
 
 
-def save_files(lake: Lake, name: str, made: dict[str, bytes]) -> str:
-    """Write the files to `reports/evaluation/<name>` of the lake; give the card's location."""
-    for file, content in made.items():
+def save_files(lake: Lake, name: str, files: dict[str, bytes]) -> str:
+    """Write the files to `reports/evaluation/<name>` of the lake and return the location of the model card."""
+    for file, content in files.items():
         lake.write_bytes(content, "reports", "evaluation", name, *file.split("/"))
     return lake.uri("reports", "evaluation", name, "model_card.html")
 
 
+def start_mlflow_run(run: EvaluationRun, name: str) -> str:
+    """Create an MLflow run for an evaluation that belongs to no registered version, and return its ID."""
+    run.registry.connect()
+    tags = {"chestai.stage": "evaluate", "chestai.snapshot": run.snapshot.snapshot_id}
+    with mlflow.start_run(run_name=name, tags=tags) as active:
+        return str(active.info.run_id)
+
+
 def log_to_mlflow(
-    registry: Registry, run_id: str, version: int | None, evidence: Evidence, made: dict[str, bytes]
+    registry: Registry, run_id: str, version: int | None, evidence: Evidence, files: dict[str, bytes]
 ) -> None:
-    """Log the files and the main numbers to a run, and tell the registry version, where there is one, of them."""
+    """Log the files and main numbers to an MLflow run; a registered version also gets tags and a description."""
     client, split = registry.connect(), evidence.data.split
     macro = evidence.report.macro_auroc
     values = {"macro_auroc": macro.value, "macro_auprc": evidence.report.macro_auprc.value}
@@ -56,10 +78,10 @@ def log_to_mlflow(
     folder = f"evaluation/{split}"
     with mlflow.start_run(run_id=run_id) as active, tempfile.TemporaryDirectory() as local:
         mlflow.log_metrics({f"{split}_{name}": value for name, value in values.items() if np.isfinite(value)})
-        for file, content in made.items():
-            place = Path(local) / file
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(content)
+        for file, content in files.items():
+            path = Path(local) / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
         mlflow.log_artifacts(local, folder)
         card = f"{active.info.artifact_uri}/{folder}/model_card.html"
     if version is None:
@@ -68,5 +90,31 @@ def log_to_mlflow(
     name = registry.tracking.model
     client.set_model_version_tag(name, str(version), f"{split}_macro_auroc", interval)
     client.set_model_version_tag(name, str(version), "model_card", card)
-    told = f"{split} macro-AUROC {interval}, {evidence.data.images:,} images. Model card: run {run_id}, {folder}"
-    client.update_model_version(name, str(version), description=told)
+    description = f"{split} macro-AUROC {interval}, {evidence.data.images:,} images. Model card: run {run_id}, {folder}"
+    client.update_model_version(name, str(version), description=description)
+
+
+def summarise(
+    run: EvaluationRun, evidence: Evidence, verdict: GateVerdict, card: str, inputs: dict[str, Any] | None = None
+) -> Summary:
+    """The stage's summary. card: location of the model card. inputs: what the verdict depends on, see `list_inputs`."""
+    report, split = evidence.report, evidence.data.split
+    macro = report.macro_auroc
+    interval = f"{macro.value:.3f} [{macro.low:.3f}, {macro.high:.3f}]"
+    facts: dict[str, Any] = {
+        "headline": f"{split} macro-AUROC {interval}; {verdict.summary}",
+        "done": inputs,
+        "model": evidence.subject.title,
+        "version": evidence.subject.version,
+        "verdict": verdict.summary,
+        "gate": {check.name: check.said for check in verdict.checks},
+        "snapshot": evidence.data.snapshot,
+        "split": split,
+        "macro_auroc": interval,
+        "auroc": {row.finding: row.auroc.value for row in report.findings},
+        "notes": " ".join(evidence.subject.notes) or "none",
+        "split_known": evidence.subject.split_known,
+        "model_card": card,
+        "report": report.to_dict(),
+    }
+    return Summary("evaluate", report.images, "images", time.monotonic() - run.started, facts)

@@ -1,4 +1,4 @@
-"""A model's or a file's answers beside the truth: what every measurement starts from."""
+"""A model's logits next to the labels of the same images: the input of every measurement."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -22,10 +22,10 @@ COLUMNS = ("path", "patient_id", "source", "age_years", "sex", "view", "split", 
 
 @dataclass(frozen=True)
 class LabelledPredictions:
-    """N images with an answer.
+    """Predictions for N images and F findings.
 
-    findings: F names, the columns of both arrays. logits: float64 (N, F). targets: float32 (N, F), 1, 0 or NaN. rows:
-    N rows of `image_id` and `COLUMNS`. unread: why -> images of these splits that could not be read.
+    findings: names of the columns of both arrays. logits: float64 (N, F). targets: float32 (N, F), 1, 0 or NaN.
+    rows: `image_id` and `COLUMNS` of the N images. unread: reason -> number of images that could not be read.
     """
 
     findings: tuple[str, ...]
@@ -36,27 +36,27 @@ class LabelledPredictions:
 
     @property
     def patients(self) -> NDArray[np.str_]:
-        """(N,) keys of the images' patients: an ID means a person only within its source."""
+        """(N,) patient keys: a patient ID identifies a person only within its source."""
         pairs = zip(self.column("source"), self.column("patient_id"), strict=True)
         return np.array([seen_patients.patient_hash(source, patient_id) for source, patient_id in pairs], dtype=str)
 
     def column(self, name: str) -> list[Any]:
-        """A column of `rows`."""
+        """A column of `rows` as Python values."""
         return list(self.rows[name].to_pylist())
 
-    def of(self, split: str) -> "LabelledPredictions":
-        """Those of one split."""
-        return self.chosen(np.flatnonzero(np.equal(np.array(self.column("split"), dtype=str), split)))
+    def select_split(self, split: str) -> "LabelledPredictions":
+        """Only the images of one split."""
+        return self.take(np.flatnonzero(np.equal(np.array(self.column("split"), dtype=str), split)))
 
-    def chosen(self, places: NDArray[np.intp]) -> "LabelledPredictions":
-        """Those at the given places."""
+    def take(self, indices: NDArray[np.intp]) -> "LabelledPredictions":
+        """Only the images at these indices, in this order."""
         return LabelledPredictions(
-            self.findings, self.logits[places], self.targets[places], self.rows.take(places), self.unread
+            self.findings, self.logits[indices], self.targets[indices], self.rows.take(indices), self.unread
         )
 
 
 def load_usable_rows(lake: Lake, snapshot: Snapshot, splits: Collection[str]) -> pa.Table:
-    """The images of some splits that a network can answer: `image_id`, `COLUMNS`, `targets`."""
+    """The images of some splits that a network can predict: `image_id`, `COLUMNS`, `targets`."""
     usable = lake.usable(snapshot, list(COLUMNS))
     return usable.filter(pc.is_in(usable["split"], pa.array(sorted(splits))))
 
@@ -66,10 +66,9 @@ def predict_labelled(
 ) -> LabelledPredictions:
     """Run a bundle over every readable image of some splits."""
     rows = load_usable_rows(lake, snapshot, splits)
-    scored = infer_logits(bundle, rows.select(["image_id", "path"]), batch_size, screen, "evaluate")
-    return match_predictions(
-        rows, snapshot, bundle.card.findings, scored.image_ids, scored.logits, Counter(scored.unread.values())
-    )
+    results = infer_logits(bundle, rows.select(["image_id", "path"]), batch_size, screen, "evaluate")
+    unread = Counter(results.unread.values())
+    return match_predictions(rows, snapshot, bundle.card.findings, results.image_ids, results.logits, unread)
 
 
 def match_predictions(
@@ -80,19 +79,19 @@ def match_predictions(
     logits: NDArray[Any],
     unread: Mapping[str, int],
 ) -> LabelledPredictions:
-    """Logits of some of the labelled rows beside their targets.
+    """Match logits with the labels of their images.
 
     Args:
-        rows: `image_id`, `COLUMNS` and `targets` in the snapshot's vocabulary. A finding that it lacks has no known
-            target.
-        image_ids: of the logits (N, F), each one of `rows`.
+        rows: `image_id`, `COLUMNS` and `targets` in the order of the snapshot's vocabulary. A finding outside that
+            vocabulary gets NaN targets.
+        image_ids: the images of the logits (N, F); each must be in `rows`.
     """
-    place = {image_id: index for index, image_id in enumerate(rows["image_id"].to_pylist())}
-    taken = rows.take(pa.array([place[image_id] for image_id in image_ids], pa.int64()))
-    known = np.array(taken["targets"].to_pylist(), np.float32).reshape(len(image_ids), len(snapshot.vocabulary))
+    index_of = {image_id: index for index, image_id in enumerate(rows["image_id"].to_pylist())}
+    matched = rows.take(pa.array([index_of[image_id] for image_id in image_ids], pa.int64()))
+    labels = np.array(matched["targets"].to_pylist(), np.float32).reshape(len(image_ids), len(snapshot.vocabulary))
     targets = np.full((len(image_ids), len(findings)), np.nan, np.float32)
     for column, finding in enumerate(findings):
         if finding in snapshot.vocabulary:
-            targets[:, column] = known[:, snapshot.vocabulary.index(finding)]
-    kept = taken.select(["image_id", *COLUMNS])
+            targets[:, column] = labels[:, snapshot.vocabulary.index(finding)]
+    kept = matched.select(["image_id", *COLUMNS])
     return LabelledPredictions(tuple(findings), np.asarray(logits, np.float64), targets, kept, dict(unread))

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Made-up predictions as a CSV from another system would hold them."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ from chestai.lake.lake import Lake
 
 
 def make_predictions(lake: Lake) -> pd.DataFrame:
-    """Made-up probabilities of all val and test images, better than chance, in NIH's own names."""
+    """Probabilities for all val and test images, better than chance, under NIH's own names."""
     rows = lake.labelled(lake.snapshot(), ["split"]).to_pandas()
     rows = rows[rows["split"].isin(["test", "val"])].sample(frac=1, random_state=0)
     truth = np.stack([np.array(targets) for targets in rows["targets"]])

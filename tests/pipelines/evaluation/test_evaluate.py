@@ -1,4 +1,4 @@
-"""Evaluation of real models on real Ray and MLflow: what it leaves behind, what it refuses, what is derived."""
+"""Evaluating and deriving real models on real Ray and MLflow: outputs, refusals, leakage."""
 
 import csv
 import json
@@ -33,23 +33,23 @@ TABLES = {
 NO_CORRUPTION = "evaluate.robustness_images=0"
 
 
-def told(chain: Chain, *words: str, tracking: str = "") -> Config:
-    """The chain's config with other words for evaluate or derive; tracking: another database than the chain's."""
-    where = [f"lake={chain.config.lake}", f"phantom.root={chain.config.phantom.root}"]
+def configure(chain: Chain, *words: str, tracking: str = "") -> Config:
+    """The chain's config with further words. tracking: another database than the chain's."""
+    paths = [f"lake={chain.config.lake}", f"phantom.root={chain.config.phantom.root}"]
     database = [f"tracking.uri=sqlite:///{tracking}"] if tracking else []
-    return conf.load([*SMALL, *where, *database, *words])
+    return conf.load([*SMALL, *paths, *database, *words])
 
 
-def table(folder: Path, name: str) -> list[dict[str, str]]:
+def read_csv(folder: Path, name: str) -> list[dict[str, str]]:
     with (folder / name).open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def model(chain: Chain, version: str = "1") -> Bundle:
+def load_model(chain: Chain, version: str = "1") -> Bundle:
     return Registry(chain.config.tracking, chain.lake).load(version).bundle
 
 
-def test_a_candidate_leaves_its_card_tables_and_plots_at_its_version(finished: Chain) -> None:
+def test_candidate_report_is_logged_and_linked_from_its_version(finished: Chain) -> None:
     facts = finished.said["evaluate"].facts
     folder = Path(facts["model_card"]).parent
     assert folder.name == "version-1-test" and {path.name for path in folder.glob("*.csv")} == TABLES
@@ -68,8 +68,8 @@ def test_a_candidate_leaves_its_card_tables_and_plots_at_its_version(finished: C
     assert {f"evaluation/test/{name}" for name in TABLES} < kept and "evaluation/test/plots" in kept
 
 
-def test_the_tables_hold_what_the_model_says(finished: Chain) -> None:
-    """Recomputed from the scores of the same model with scikit-learn."""
+def test_ranking_table_matches_scikit_learn(finished: Chain) -> None:
+    """AUROC computed anew from the scores of the same model."""
     from sklearn.metrics import roc_auc_score
 
     folder = Path(finished.said["evaluate"].facts["model_card"]).parent
@@ -77,34 +77,33 @@ def test_the_tables_hold_what_the_model_says(finished: Chain) -> None:
     rows = rows[rows["split"] == "test"]
     scores = finished.lake.read("scores/1").to_pandas().set_index("image_id").loc[rows.index]
     truth = np.stack([np.array(targets) for targets in rows["targets"]])
-    findings = model(finished).card.findings
-    ranking = {row["finding"]: row for row in table(folder, "ranking.csv")}
-    for place, finding in enumerate(findings):
-        told = float(ranking[finding]["auroc"]) if ranking[finding]["auroc"] else None
-        known = len(np.unique(truth[:, place])) == 2
-        assert (told is not None) == known
-        if told is not None:
-            assert told == pytest.approx(roc_auc_score(truth[:, place], scores[f"prob_{finding}"]), abs=1e-6)
-    robust = table(folder, "robustness.csv")
-    assert len(robust) == 21
-    maps = {row["maps"] for row in table(folder, "localisation.csv")}
+    findings = load_model(finished).card.findings
+    ranking = {row["finding"]: row for row in read_csv(folder, "ranking.csv")}
+    for column, finding in enumerate(findings):
+        auroc = ranking[finding]["auroc"]
+        assert bool(auroc) == (len(np.unique(truth[:, column])) == 2)
+        if auroc:
+            expected = roc_auc_score(truth[:, column], scores[f"prob_{finding}"])
+            assert float(auroc) == pytest.approx(expected, abs=1e-6)
+    assert len(read_csv(folder, "robustness.csv")) == 21
+    maps = {row["maps"] for row in read_csv(folder, "localisation.csv")}
     assert maps == {"model", "random map", "centre prior", "random weights"}
 
 
-def test_predictions_from_a_file_are_measured_like_the_model_that_made_them(finished: Chain, tmp_path: Path) -> None:
+def test_predictions_file_gets_the_same_numbers_as_its_model(finished: Chain, tmp_path: Path) -> None:
     export = finished.lake.read("scores/1").to_pandas().dropna(subset="triage_score")
     columns = ["image_id", *(name for name in export.columns if name.startswith("prob_"))]
     export = export[columns].drop(columns="prob_Hernia").rename(columns={"image_id": "Image Index"})
     export["Image Index"] += ".png"
-    strangers = pd.DataFrame({"Image Index": ["99999999_000.png", "99999999_001.png"]})
+    unknown = pd.DataFrame({"Image Index": ["99999999_000.png", "99999999_001.png"]})
     file = tmp_path / "theirs.csv"
-    pd.concat([export, strangers]).to_csv(file, index=False)
-    config = told(finished, f"evaluate.predictions={file}", "evaluate.predictions_prefix=prob_")
+    pd.concat([export, unknown]).to_csv(file, index=False)
+    config = configure(finished, f"evaluate.predictions={file}", "evaluate.predictions_prefix=prob_")
     before = Registry(config.tracking, finished.lake).champion()
     facts = go(evaluate.run, config).facts
     assert Registry(config.tracking, finished.lake).champion() == before
     assert facts["verdict"] == "measured, nothing changed" and facts["split_known"] is False
-    assert facts["notes"] == ("2 rows are not (frontal) images of the lake and were left out. Not predicted: Hernia.")
+    assert facts["notes"] == "2 rows were left out: not frontal images of the lake. Not predicted: Hernia."
     own = finished.said["evaluate"].facts["auroc"]
     for finding, value in facts["auroc"].items():
         assert value == pytest.approx(own[finding], abs=1e-6, nan_ok=True), finding
@@ -113,60 +112,66 @@ def test_predictions_from_a_file_are_measured_like_the_model_that_made_them(fini
 
 
 @pytest.mark.parametrize(
-    ("content", "line"),
+    ("content", "message"),
     [
         (None, "cannot be read"),
         ("name,prob_Mass\na,0.5\n", "has no column image_id or Image Index: its first columns are name, prob_Mass"),
-        ("image_id,Mass\na,0.5\n", "has no column of a finding: expected prob_Atelectasis and so on"),
+        ("image_id,Mass\na,0.5\n", "has no column for a finding: expected prob_Atelectasis and so on"),
         ("image_id,prob_Mass\na,0.5\na.png,0.6\n", "has image a twice"),
-        ("image_id,prob_Mass\na,0.5\nb,3.5\n", "column prob_Mass: 3.5 is no probability from 0 to 1"),
-        ("image_id,prob_Mass\na,0.5\nb,high\n", "column prob_Mass: high is no probability from 0 to 1"),
+        ("image_id,prob_Mass\na,0.5\nb,3.5\n", "column prob_Mass: 3.5 is not a probability from 0 to 1"),
+        ("image_id,prob_Mass\na,0.5\nb,high\n", "column prob_Mass: high is not a probability from 0 to 1"),
         ("image_id,prob_Mass\na,0.5\n", "has no prediction for an image of the lake"),
     ],
 )
-def test_an_unusable_file_is_told_in_one_line(built: Chain, tmp_path: Path, content: str | None, line: str) -> None:
+def test_rejects_unusable_predictions_file_in_one_line(
+    built: Chain, tmp_path: Path, content: str | None, message: str
+) -> None:
     file = tmp_path / "theirs.csv"
     if content is not None:
         file.write_text(content)
-    config = told(built, f"evaluate.predictions={file}", "evaluate.predictions_prefix=prob_", tracking=f"{tmp_path}/db")
-    with pytest.raises(UserError) as refused:
+    config = configure(
+        built, f"evaluate.predictions={file}", "evaluate.predictions_prefix=prob_", tracking=f"{tmp_path}/db"
+    )
+    with pytest.raises(UserError) as error:
         go(evaluate.run, config)
-    assert line in str(refused.value) and "\n" not in str(refused.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_a_candidate_is_judged_on_test_alone(built: Chain, tmp_path: Path, split: str) -> None:
+def test_candidate_is_only_judged_on_test(built: Chain, tmp_path: Path, split: str) -> None:
     with pytest.raises(UserError, match=f"split={split} needs model=VERSION"):
-        go(evaluate.run, told(built, f"evaluate.split={split}", tracking=f"{tmp_path}/db"))
+        go(evaluate.run, configure(built, f"evaluate.split={split}", tracking=f"{tmp_path}/db"))
 
 
 @pytest.mark.slow
-def test_another_split_and_a_committee_are_measured_and_change_nothing(finished: Chain) -> None:
-    config = told(finished, "evaluate.model=1", "evaluate.split=val", "evaluate.prevalence=measured", NO_CORRUPTION)
+def test_other_splits_and_ensembles_change_nothing(finished: Chain) -> None:
+    config = configure(
+        finished, "evaluate.model=1", "evaluate.split=val", "evaluate.prevalence=measured", NO_CORRUPTION
+    )
     facts = go(evaluate.run, config).facts
     assert facts["split"] == "val" and "chosen on these very images" in facts["notes"]
-    methods = [row["method"] for row in table(Path(facts["model_card"]).parent, "calibration.csv")]
+    methods = [row["method"] for row in read_csv(Path(facts["model_card"]).parent, "calibration.csv")]
     assert {"none", "platt", "temperature", "isotonic", "shifted"} <= set(methods)
 
     words = ("evaluate.model=1+1", "evaluate.tta=[flip]", NO_CORRUPTION)
-    facts = go(evaluate.run, told(finished, *words)).facts
+    facts = go(evaluate.run, configure(finished, *words)).facts
     assert facts["model"] == "chestai version 1+1 with flip" and facts["version"] is None
-    assert "not asked for (evaluate.robustness_images=0)" in Path(facts["model_card"]).read_text()
+    assert "switched off (evaluate.robustness_images=0)" in Path(facts["model_card"]).read_text()
     assert Registry(config.tracking, finished.lake).champion() == 1
 
 
 @pytest.mark.slow
-def test_a_derived_version_is_scored_and_gated_like_any_other(finished: Chain, tmp_path: Path) -> None:
-    """A model under test-time augmentation, recalibrated, moved and tuned."""
+def test_derived_version_is_scored_and_gated_like_any_other(finished: Chain, tmp_path: Path) -> None:
+    """With test-time augmentation, isotonic calibration, another prevalence and a tuned triage rule."""
     registry_uri = f"{tmp_path}/mlflow.db"
-    config = told(
+    config = configure(
         finished,
         *("derive.model=1", "derive.tta=[zoom]", "derive.calibration=isotonic", NO_CORRUPTION),
         *("derive.prevalence={Effusion: 0.3}", "derive.triage_goal={urgent_sensitivity: 0.7, soon_sensitivity: 0.9}"),
         *("score.model=2", f"score.csv={tmp_path / 'scores.csv'}", "force=true"),
         tracking=registry_uri,
     )
-    trained, registry = model(finished), Registry(config.tracking, finished.lake)
+    trained, registry = load_model(finished), Registry(config.tracking, finished.lake)
     registry.connect()
     with mlflow.start_run(tags={"chestai.stage": "train", "chestai.snapshot": finished.lake.snapshot().snapshot_id}):
         assert register(trained, registry) == 1
@@ -190,18 +195,18 @@ def test_a_derived_version_is_scored_and_gated_like_any_other(finished: Chain, t
     own = pd.read_csv(tmp_path / "scores.csv").set_index("image_id")
     image_id = own.index[0]
     path = finished.lake.read(IMAGES).to_pandas().set_index("image_id").loc[image_id, "path"]
-    told_alone = bundle.predict([preprocess.load(Path(path).read_bytes(), bundle.card.size)])
+    prediction = bundle.predict([preprocess.load(Path(path).read_bytes(), bundle.card.size)])
     names = [f"prob_{finding}" for finding in bundle.card.findings]
-    np.testing.assert_allclose(own.loc[image_id, names].to_numpy(float), told_alone.probabilities[0], atol=1e-5)
+    np.testing.assert_allclose(own.loc[image_id, names].to_numpy(float), prediction.probabilities[0], atol=1e-5)
 
     verdict = go(evaluate.run, config).facts["verdict"]
     assert verdict.startswith(("champion stays version 1: version 2 is refused, ", "version 2 is the new champion"))
     assert (registry.champion() == 2) == verdict.startswith("version 2")
 
 
-def test_a_patient_of_the_training_is_not_tested_on(finished: Chain, tmp_path: Path) -> None:
-    """The corpus split anew: some test patients were in the old training, and the model remembers."""
-    lake, snapshot, bundle = finished.lake, finished.lake.snapshot(), model(finished)
+def test_refuses_to_test_on_training_patients(finished: Chain, tmp_path: Path) -> None:
+    """A new split of the corpus puts patients that the model was trained on into test."""
+    lake, snapshot, bundle = finished.lake, finished.lake.snapshot(), load_model(finished)
     assert bundle.card.split_known and len(bundle.seen) == 1
     check_leakage(bundle, "version 1", lake, snapshot, ["test", "val"])
 
@@ -214,13 +219,13 @@ def test_a_patient_of_the_training_is_not_tested_on(finished: Chain, tmp_path: P
         IMAGES: other.write(IMAGES, pa.Table.from_pandas(images, preserve_index=False)),
         "gold/labels": other.write("gold/labels", lake.gold(snapshot, "gold/labels")),
     }
-    other.publish(replace(snapshot, snapshot_id="dealt anew", versions=versions))
+    other.publish(replace(snapshot, snapshot_id="new split", versions=versions))
     words = ("evaluate.model=1", f"tracking.uri={Registry(finished.config.tracking, lake).uri}")
     with pytest.raises(UserError, match="was trained on patients of this corpus: 5 test patients and 0 val patients"):
         go(evaluate.run, conf.load([*SMALL, f"lake={other.root}", *words]))
-    told: Any = pd.read_csv(other.uri("reports", LEAKAGE_REPORT), dtype=str).set_index("patient_id")
-    assert dict(told["seen_as"]) == {**dict.fromkeys(moved, "train"), **dict.fromkeys(chosen, "val")}
-    # Under another source's name they are other people, and a bundle that knows of nobody refuses nobody.
+    report: Any = pd.read_csv(other.uri("reports", LEAKAGE_REPORT), dtype=str).set_index("patient_id")
+    assert dict(report["seen_as"]) == {**dict.fromkeys(moved, "train"), **dict.fromkeys(chosen, "val")}
+    # The same IDs in another source are other people; a bundle that remembers nobody has no leakage.
     renamed = tuple(
         seen_patients.SeenPatients.of({seen_patients.patient_hash("elsewhere", one) for one in moved}, ()) for _ in "1"
     )
