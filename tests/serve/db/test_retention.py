@@ -1,9 +1,8 @@
-"""What is old goes, with the files that were kept of it, on every kind of database."""
+"""Retention: old records are deleted with the stored files, on both kinds of database."""
 
 import json
 import logging
 import threading
-import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,70 +11,111 @@ from sqlalchemy import select
 
 from chestai.clock import now
 from chestai.lake.lake import Lake
-from serve.db.audit import verify
+from serve.db.audit import verify_chain
 from serve.db.database import Database
-from serve.db.models import AuditRow, ImageRow
-from serve.db.records import record_prediction
+from serve.db.models import AuditRow, ImageRow, WorklistRow
+from serve.db.records import Job, Label, load_study, record_job, record_labels, record_prediction, record_review
 from serve.db.retention import purge, purge_hourly
 from serve.storage.image_store import ImageStore
-from tests.serve.support.kept import fill, kept_files
-from tests.serve.support.samples import NOON, image, prediction, sha
+from tests.serve.support.processes import poll
+from tests.serve.support.samples import (
+    NOON,
+    fill_image_store,
+    make_image,
+    make_prediction,
+    make_review,
+    sha,
+    stored_files,
+)
+
+ONE_O_CLOCK = NOON + timedelta(minutes=60)
 
 
-def test_what_is_old_goes_with_its_file_and_nothing_else(database: Database, tmp_path: Path) -> None:
-    kept = ImageStore(Lake(str(tmp_path / "lake")))
-    given = fill(database, kept, tmp_path)
-    rest = Path(kept.uri(sha("old")) + ".cut")  # of a process that died
-    rest.write_bytes(b"o")
-    done = purge(database, NOON + timedelta(minutes=60), "system", kept.remove)
-    assert done.images == 3
-    assert [one.name for one in kept_files(tmp_path)] == [sha("young")]
-    assert given.read_bytes() == b"given"
+def fill(database: Database) -> None:
+    with database.write_session() as session:
+        record_prediction(session, make_image("old", uri="kept/old"), make_prediction("old", 0.9))
+        record_prediction(session, make_image("old and read", 1), make_prediction("old and read", 0.9, 1))
+        record_review(session, make_review("old and read", 2))
+        record_labels(session, sha("old"), [Label(finding="Mass", source="nih", value=1.0)])
+        record_prediction(session, make_image("scored again"), make_prediction("scored again", 0.2, 70))
+        record_prediction(session, make_image("recent", 61, uri="kept/recent"), make_prediction("recent", 0.2, 61))
+        record_review(session, make_review("never received", 3))
+        for state in ("done", "running"):
+            record_job(session, Job(kind="batch", owner="rita", state=state, created_at=NOON, updated_at=NOON))
+
+
+def test_purge_deletes_old_records_and_appends_one_event(database: Database) -> None:
+    fill(database)
+    removed: list[str] = []
+    counts = purge(database, ONE_O_CLOCK, "system", removed.append)
+    assert sorted(removed) == sorted([sha("old"), sha("old and read")]), "whether their files are stored or not"
+    assert (counts.images, counts.predictions, counts.reviews, counts.labels) == (2, 2, 2, 1)
+    assert (counts.jobs, counts.unread) == (1, 1)
+    with database.read_session() as session:
+        assert set(session.scalars(select(ImageRow.image_id))) == {sha("scored again"), sha("recent")}
+        assert set(session.scalars(select(WorklistRow.image_id))) == {sha("scored again"), sha("recent")}
+        assert load_study(session, sha("old")) is None
+        row = session.scalars(select(AuditRow)).one()
+    assert (row.action, row.actor) == ("purge", "system") and '"images":2' in row.detail and "kept" not in row.detail
+    assert purge(database, ONE_O_CLOCK, "system", removed.append).images == 0
+    assert verify_chain(database).rows == 1, "a purge of nothing is no event"
+
+
+def test_purge_removes_only_files_of_old_images(database: Database, tmp_path: Path) -> None:
+    images = ImageStore(Lake(str(tmp_path / "lake")))
+    external = fill_image_store(database, images, tmp_path)
+    temporary = Path(images.uri(sha("old")) + ".cut")  # of a process that died
+    temporary.write_bytes(b"o")
+    assert purge(database, ONE_O_CLOCK, "system", images.remove).images == 3
+    assert [file.name for file in stored_files(tmp_path)] == [sha("recent")]
+    assert external.read_bytes() == b"external"
 
 
 def test_several_processes_purge_at_once(database: Database, tmp_path: Path) -> None:
-    kept = ImageStore(Lake(str(tmp_path / "lake")))
-    with database.writing() as session:
+    images = ImageStore(Lake(str(tmp_path / "lake")))
+    with database.write_session() as session:
         for number in range(60):
-            uri = kept.keep(sha(number), b"x")
-            record_prediction(session, image(number, uri=uri), prediction(number))
-    stopped = threading.Event()
-    stopped.set()  # once each
-    threads = [threading.Thread(target=purge_hourly, args=(database, kept, 1.0, stopped)) for _ in range(4)]
+            uri = images.save(sha(number), b"x")
+            record_prediction(session, make_image(number, uri=uri), make_prediction(number))
+    stop = threading.Event()
+    stop.set()  # so each purges once
+    threads = [threading.Thread(target=purge_hourly, args=(database, images, 1.0, stop)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    with database.reading() as session:
+    with database.read_session() as session:
         assert session.scalar(select(ImageRow)) is None
-        told = [json.loads(row.detail)["images"] for row in session.scalars(select(AuditRow))]
-    assert told == [60] and not kept_files(tmp_path)
-    assert verify(database).broken is None
+        purged = [json.loads(row.detail)["images"] for row in session.scalars(select(AuditRow))]
+    assert purged == [60] and not stored_files(tmp_path)
+    assert verify_chain(database).broken_at is None
 
 
-def test_it_goes_on_after_a_failure(database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    kept = ImageStore(Lake(str(tmp_path / "lake")))
-    fill(database, kept, tmp_path)
-    remove, tries = kept.remove, []
+def test_hourly_purge_retries_after_a_failure(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = ImageStore(Lake(str(tmp_path / "lake")))
+    fill_image_store(database, images, tmp_path)
+    remove, attempts = images.remove, []
 
-    def failing(image_id: str) -> None:
-        tries.append(image_id)
-        if len(tries) < 3:
-            raise OSError("the store is away")
+    def fail_twice(image_id: str) -> None:
+        attempts.append(image_id)
+        if len(attempts) < 3:
+            raise OSError("the store is down")
         remove(image_id)
 
-    kept.remove = failing  # type: ignore[method-assign]
-    stopped = threading.Event()
-    days = (now() - NOON) / timedelta(days=1) - 60 / 1440
-    thread = threading.Thread(target=purge_hourly, args=(database, kept, days, stopped, 0.01))
+    images.remove = fail_twice  # type: ignore[method-assign]
+    stop = threading.Event()
+    days = (now() - ONE_O_CLOCK) / timedelta(days=1)
+    thread = threading.Thread(target=purge_hourly, args=(database, images, days, stop, 0.01))
     with caplog.at_level(logging.INFO, "ray.serve"):
         thread.start()
-        end = time.monotonic() + 30
-        while len(kept_files(tmp_path)) > 1 and time.monotonic() < end:
-            time.sleep(0.01)
-        stopped.set()
-        thread.join()
-    assert [one.name for one in kept_files(tmp_path)] == [sha("young")]
-    assert sum("retention failed" in one.message for one in caplog.records) == 2
-    with database.reading() as session:
-        assert set(session.scalars(select(ImageRow.image_id))) == {sha("young")}
+        try:
+            poll(lambda: len(stored_files(tmp_path)) <= 1, interval_s=0.01)
+        finally:
+            stop.set()
+            thread.join()
+    assert [file.name for file in stored_files(tmp_path)] == [sha("recent")]
+    assert sum("retention failed" in record.message for record in caplog.records) == 2
+    with database.read_session() as session:
+        assert set(session.scalars(select(ImageRow.image_id))) == {sha("recent")}

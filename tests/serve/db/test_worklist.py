@@ -12,26 +12,26 @@ from sqlalchemy import text
 
 from serve.db.database import Database
 from serve.db.records import record_prediction, record_review
-from serve.db.worklist import MOST, WorklistEntry, WorklistFilter, page
-from tests.serve.support.samples import NOON, image, prediction, review, sha
+from serve.db.worklist import MAX_PAGE_SIZE, WorklistEntry, WorklistFilter, load_page
+from tests.serve.support.samples import NOON, make_image, make_prediction, make_review, sha
 
 CAP = 60.0
 LATER = NOON + timedelta(minutes=100)  # who came before 12:40 has waited for too long
 
 
 def add(database: Database, name: object, minutes: float, score: float, **more: Any) -> None:
-    with database.writing() as session:
-        record_prediction(session, image(name, minutes, **more), prediction(name, score, minutes))
+    with database.write_session() as session:
+        record_prediction(session, make_image(name, minutes, **more), make_prediction(name, score, minutes))
 
 
 def read(database: Database, name: object, minutes: float) -> None:
-    with database.writing() as session:
-        record_review(session, review(name, minutes))
+    with database.write_session() as session:
+        record_review(session, make_review(name, minutes))
 
 
 def listed(database: Database, limit: int = 50, **wanted: Any) -> list[WorklistEntry]:
-    with database.reading() as session:
-        return page(session, WorklistFilter(**wanted), CAP, limit, at=LATER).studies
+    with database.read_session() as session:
+        return load_page(session, WorklistFilter(**wanted), CAP, limit, at=LATER).studies
 
 
 def test_who_waited_too_long_then_by_urgency_then_by_age(database: Database) -> None:
@@ -76,13 +76,13 @@ def test_filters(database: Database) -> None:
 
 def pages(database: Database, between: Callable[[], None], **wanted: Any) -> list[str]:
     """The list row by row; something happens after the first."""
-    with database.reading() as session:
-        got = page(session, WorklistFilter(**wanted), CAP, 1, at=LATER)
+    with database.read_session() as session:
+        got = load_page(session, WorklistFilter(**wanted), CAP, 1, at=LATER)
     between()
     seen = got.studies
     while got.cursor is not None:
-        with database.reading() as session:
-            got = page(session, WorklistFilter(**wanted), CAP, 1, got.cursor)
+        with database.read_session() as session:
+            got = load_page(session, WorklistFilter(**wanted), CAP, 1, got.cursor)
         seen = seen + got.studies
     return [one.image_id for one in seen]
 
@@ -96,8 +96,8 @@ def test_what_is_read_meanwhile_keeps_its_place(database: Database) -> None:
             read(database, name, 105)
 
     assert pages(database, meanwhile, reviewed=False) == [sha(name) for name in ("older", "old", "urgent", "soon")]
-    with database.reading() as session:
-        later = page(session, WorklistFilter(reviewed=False), CAP, at=NOON + timedelta(minutes=106)).studies
+    with database.read_session() as session:
+        later = load_page(session, WorklistFilter(reviewed=False), CAP, at=NOON + timedelta(minutes=106)).studies
     assert [one.image_id for one in later] == [sha("older"), sha("soon")]
 
 
@@ -106,13 +106,13 @@ def test_what_is_scored_anew_meanwhile_is_not_left_out(database: Database) -> No
         add(database, name, 90, score)
 
     def meanwhile() -> None:
-        with database.writing() as session:
-            record_prediction(session, image("c", 90), prediction("c", 0.99, 105))
+        with database.write_session() as session:
+            record_prediction(session, make_image("c", 90), make_prediction("c", 0.99, 105))
 
     assert pages(database, meanwhile) == [sha(name) for name in "abdc"]
     assert pages(database, lambda: None)[0] == sha("a"), "as of a moment before it was scored anew"
-    with database.reading() as session:
-        assert page(session, WorklistFilter(), 1e7).studies[0].image_id == sha("c")
+    with database.read_session() as session:
+        assert load_page(session, WorklistFilter(), 1e7).studies[0].image_id == sha("c")
 
 
 Change = tuple[str, int, float]
@@ -147,16 +147,16 @@ def test_pages_hold_everybody_once_whatever_happens_meanwhile(
             read(database, number, minutes + 1)
     present = NOON + timedelta(minutes=101)
     there = _expected(studies, reviewed)
-    with database.reading() as session:
+    with database.read_session() as session:
         assert [
-            one.image_id for one in page(session, WorklistFilter(reviewed=reviewed), CAP, at=present).studies
+            one.image_id for one in load_page(session, WorklistFilter(reviewed=reviewed), CAP, at=present).studies
         ] == there
     seen: list[str] = []
     again: set[str] = set()
     cursor, turn = None, 0
     while True:
-        with database.reading() as session:
-            got = page(session, WorklistFilter(reviewed=reviewed), CAP, limit, cursor, at=present)
+        with database.read_session() as session:
+            got = load_page(session, WorklistFilter(reviewed=reviewed), CAP, limit, cursor, at=present)
         assert len(got.studies) <= limit and (got.cursor is None or len(got.studies) == limit)
         seen += [one.image_id for one in got.studies]
         cursor = got.cursor
@@ -170,9 +170,11 @@ def test_pages_hold_everybody_once_whatever_happens_meanwhile(
                 case "read":
                     read(database, number, 103 + turn)
                 case "again":
-                    with database.writing() as session:
+                    with database.write_session() as session:
                         minutes = studies[number][0]
-                        record_prediction(session, image(number, minutes), prediction(number, score, 104 + turn))
+                        record_prediction(
+                            session, make_image(number, minutes), make_prediction(number, score, 104 + turn)
+                        )
                     again.add(sha(number))
         turn += 1
     calm = [name for name in there if name not in again]
@@ -194,7 +196,7 @@ def _expected(studies: list[tuple[int, float, bool]], reviewed: bool | None) -> 
 
 
 def _empty(database: Database) -> None:
-    with database.writing() as session:
+    with database.write_session() as session:
         for table in ("positives", "worklist", "predictions", "reviews", "images"):
             session.execute(text(f"DELETE FROM {table}"))
 
@@ -202,23 +204,26 @@ def _empty(database: Database) -> None:
 def test_a_cursor_keeps_the_cap_of_its_first_page(database: Database) -> None:
     for number in range(4):
         add(database, number, 10 * number, 0.1)
-    with database.reading() as session:
-        first = page(session, WorklistFilter(), CAP, limit=2, at=LATER)
+    with database.read_session() as session:
+        first = load_page(session, WorklistFilter(), CAP, limit=2, at=LATER)
         assert first.cursor is not None
-        second = page(session, WorklistFilter(), 0.0, limit=2, cursor=first.cursor)
+        second = load_page(session, WorklistFilter(), 0.0, limit=2, cursor=first.cursor)
     assert [one.image_id for one in first.studies + second.studies] == [sha(number) for number in range(4)]
     assert second.cursor is None
 
 
 def test_a_page_has_a_size(database: Database) -> None:
-    for limit in (0, MOST + 1):
-        with pytest.raises(ValueError, match=f"limit={limit} must be from 1 to {MOST}"), database.reading() as session:
-            page(session, WorklistFilter(), CAP, limit)
+    for limit in (0, MAX_PAGE_SIZE + 1):
+        with (
+            pytest.raises(ValueError, match=f"limit={limit} must be from 1 to {MAX_PAGE_SIZE}"),
+            database.read_session() as session,
+        ):
+            load_page(session, WorklistFilter(), CAP, limit)
 
 
 def test_a_cursor_that_is_none_is_refused(database: Database) -> None:
     before_all_time = '{"at":"0001-01-01T00:00:00Z","minutes":60}'
     strange = ["", "x", "AAAA", "é", "eyJhIjoxfQ", base64.urlsafe_b64encode(before_all_time.encode()).decode()]
     for cursor in strange:
-        with pytest.raises(ValueError, match="the cursor is none"), database.reading() as session:
-            page(session, WorklistFilter(), CAP, 5, cursor)
+        with pytest.raises(ValueError, match="the cursor is none"), database.read_session() as session:
+            load_page(session, WorklistFilter(), CAP, 5, cursor)

