@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import ipaddress
-import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from ray._private import parameter
 from ray._private.worker import get_dashboard_url
 
 from chestai.cli.signals import preserve_sigterm_handler
+from chestai.config.ray_options import embedded_ray, ray_address
 from chestai.config.schema import Cluster, Config
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
@@ -90,20 +90,16 @@ def ray_connection(config: Config) -> Config:
 
 
 def _connect(cluster: Cluster, jobs: bool) -> None:
-    address = cluster.address or os.environ.get("RAY_ADDRESS")
+    """Connect to the running Ray or start an embedded one, with a job server if `jobs`."""
+    address = ray_address(cluster)
     with preserve_sigterm_handler():
         if address:
             ray.init(address=address, log_to_driver=False)
             return
+        # A free port, because two endpoints on a machine must not share a job server.
+        port = check_port_free("127.0.0.1", 0) if jobs else None
         with _any_agent_port():
-            ray.init(
-                address="local",
-                num_cpus=max(cluster.cpus, os.cpu_count() or 1),
-                object_store_memory=int(cluster.object_store_gb * 2**30),
-                include_dashboard=jobs,
-                dashboard_port=check_port_free("127.0.0.1", 0) if jobs else None,
-                log_to_driver=False,
-            )
+            ray.init(**embedded_ray(cluster, dashboard=jobs, dashboard_port=port).arguments)
 
 
 def check_port_free(host: str, port: int) -> int:
