@@ -1,4 +1,4 @@
-"""Tokens of an identity provider: what is good is taken, and each known attack is not."""
+"""Tokens of an identity by_jwks: valid ones are accepted, and known attacks are rejected."""
 
 import base64
 import hashlib
@@ -34,11 +34,11 @@ EC = ec.generate_private_key(ec.SECP256R1())
 
 def claims(**more: Any) -> dict[str, Any]:
     ends = now() + timedelta(minutes=5)
-    given = {"iss": ISSUER, "aud": "chestai", "sub": "rita", "exp": ends, "role": "reviewer", **more}
-    return {name: value for name, value in given.items() if value is not None}
+    values = {"iss": ISSUER, "aud": "chestai", "sub": "rita", "exp": ends, "role": "reviewer", **more}
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def public(key: Any, key_id: str | None, **more: str) -> dict[str, Any]:
+def public_jwk(key: Any, key_id: str | None, **more: str) -> dict[str, Any]:
     algorithm = jwt.algorithms.RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else jwt.algorithms.ECAlgorithm
     entry = algorithm.to_jwk(key.public_key(), as_dict=True)
     return {**entry, **({} if key_id is None else {"kid": key_id}), **more}
@@ -48,46 +48,48 @@ def pem(key: Any) -> bytes:
     return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
-def by_hand(header: dict[str, Any], content: dict[str, Any], signature: bytes = b"") -> str:
-    """A token with any header."""
+def encode_unchecked(header: dict[str, Any], content: dict[str, Any], signature: bytes = b"") -> str:
+    """Encodes a token with any header."""
     content = {**content, "exp": int(content["exp"].timestamp())}
     parts = [json.dumps(header).encode(), json.dumps(content).encode(), signature]
     return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
 
 
-def hmac_of(header: dict[str, Any], key: bytes) -> str:
-    """A token of HS256 whose key may be anything: PyJWT itself refuses to sign with a public key."""
-    unsigned = by_hand(header, claims()).rsplit(".", 1)[0]
-    made = hmac.new(key, unsigned.encode(), hashlib.sha256).digest()
-    return f"{unsigned}.{base64.urlsafe_b64encode(made).rstrip(b'=').decode()}"
+def sign_hs256(header: dict[str, Any], key: bytes) -> str:
+    """Signs a token with any key: PyJWT itself refuses to sign with a public key."""
+    unsigned = encode_unchecked(header, claims()).rsplit(".", 1)[0]
+    signature = hmac.new(key, unsigned.encode(), hashlib.sha256).digest()
+    return f"{unsigned}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> OidcVerifier:
-    """Of a provider with a secret."""
+def by_secret(tmp_path: Path) -> OidcVerifier:
+    """Verifies tokens signed with a by_secret secret."""
     (tmp_path / "secret").write_text(f"{SECRET}\n")
     return OidcVerifier(Jwt(issuer=ISSUER, secret=str(tmp_path / "secret")))
 
 
 @pytest.fixture
-def provider(tmp_path: Path) -> OidcVerifier:
-    """Of a provider with public keys."""
+def by_jwks(tmp_path: Path) -> OidcVerifier:
+    """Verifies tokens signed with private keys."""
     file = tmp_path / "jwks.json"
     entries = [
-        public(RSA, "r"),
-        public(EC, "e"),
+        public_jwk(RSA, "r"),
+        public_jwk(EC, "e"),
         {"kty": "oct", "kid": "o", "k": "c2VjcmV0"},
-        public(RSA, "x", use="enc"),
+        public_jwk(RSA, "x", use="enc"),
     ]
     file.write_text(json.dumps({"keys": entries}))
     return OidcVerifier(Jwt(issuer=ISSUER, jwks=str(file)))
 
 
-def test_good_tokens(shared: OidcVerifier, provider: OidcVerifier) -> None:
-    assert shared.principal(jwt.encode(claims(), SECRET, "HS256")) == RITA
-    assert provider.principal(jwt.encode(claims(), RSA, "RS256", headers={"kid": "r"})) == RITA
-    assert provider.principal(jwt.encode(claims(), EC, "ES256", headers={"kid": "e"})) == RITA
-    assert provider.principal(jwt.encode(claims(aud=["other", "chestai"]), EC, "ES256")) == RITA, "the only one for it"
+def test_accepts_valid_tokens(by_secret: OidcVerifier, by_jwks: OidcVerifier) -> None:
+    assert by_secret.authenticate(jwt.encode(claims(), SECRET, "HS256")) == RITA
+    assert by_jwks.authenticate(jwt.encode(claims(), RSA, "RS256", headers={"kid": "r"})) == RITA
+    assert by_jwks.authenticate(jwt.encode(claims(), EC, "ES256", headers={"kid": "e"})) == RITA
+    assert by_jwks.authenticate(jwt.encode(claims(aud=["other", "chestai"]), EC, "ES256")) == RITA, (
+        "the only key for ES256"
+    )
 
 
 WRONG: dict[str, dict[str, Any]] = {
@@ -109,47 +111,52 @@ WRONG: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("what", WRONG)
-def test_what_a_token_lacks(shared: OidcVerifier, what: str) -> None:
-    assert shared.principal(jwt.encode(claims(), SECRET, "HS256")) == RITA
-    assert shared.principal(jwt.encode(claims(**WRONG[what]), SECRET, "HS256")) is None
+@pytest.mark.parametrize("case", WRONG)
+def test_rejects_wrong_claims(by_secret: OidcVerifier, case: str) -> None:
+    assert by_secret.authenticate(jwt.encode(claims(), SECRET, "HS256")) == RITA
+    assert by_secret.authenticate(jwt.encode(claims(**WRONG[case]), SECRET, "HS256")) is None
 
 
-def test_a_token_without_a_signature(shared: OidcVerifier, provider: OidcVerifier) -> None:
+def test_rejects_unsigned_tokens(by_secret: OidcVerifier, by_jwks: OidcVerifier) -> None:
     good = jwt.encode(claims(), SECRET, "HS256")
-    tokens = [by_hand({"alg": name, "typ": "JWT"}, claims()) for name in ("none", "None", "NONE", "", "HS256", "RS256")]
+    tokens = [
+        encode_unchecked({"alg": name, "typ": "JWT"}, claims())
+        for name in ("none", "None", "NONE", "", "HS256", "RS256")
+    ]
     tokens += [good.rsplit(".", 1)[0] + ".", good.rsplit(".", 1)[0]]
-    for door in (shared, provider):
-        assert [token for token in tokens if door.principal(token) is not None] == []
+    for verifier in (by_secret, by_jwks):
+        assert [token for token in tokens if verifier.authenticate(token) is not None] == []
 
 
-def test_a_public_key_is_no_secret(provider: OidcVerifier, tmp_path: Path) -> None:
+def test_rejects_tokens_signed_with_a_public_key(by_jwks: OidcVerifier, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(SECRET)
     both = OidcVerifier(Jwt(issuer=ISSUER, secret=str(tmp_path / "secret"), jwks=str(tmp_path / "jwks.json")))
-    for door in (provider, both):
+    for verifier in (by_jwks, both):
         for key_id in ("r", "e", "o", None):
             header = {"alg": "HS256", "typ": "JWT", **({} if key_id is None else {"kid": key_id})}
-            for secret in (pem(RSA), pem(EC), b"secret", json.dumps(public(RSA, "r")).encode(), b""):
-                assert door.principal(hmac_of(header, secret)) is None
-    assert both.principal(hmac_of({"alg": "HS256", "typ": "JWT"}, SECRET.encode())) == RITA, "the forge itself works"
+            for secret in (pem(RSA), pem(EC), b"secret", json.dumps(public_jwk(RSA, "r")).encode(), b""):
+                assert verifier.authenticate(sign_hs256(header, secret)) is None
+    assert both.authenticate(sign_hs256({"alg": "HS256", "typ": "JWT"}, SECRET.encode())) == RITA, (
+        "the forging itself works"
+    )
 
 
-def test_a_key_decides_the_algorithm(provider: OidcVerifier, shared: OidcVerifier) -> None:
+def test_rejects_algorithms_other_than_the_keys(by_jwks: OidcVerifier, by_secret: OidcVerifier) -> None:
     for algorithm, key, key_id in (("RS384", RSA, "r"), ("PS256", RSA, "r"), ("RS256", RSA, "e"), ("ES256", EC, "r")):
-        assert provider.principal(jwt.encode(claims(), key, algorithm, headers={"kid": key_id})) is None
-    assert provider.principal(jwt.encode(claims(), RSA, "RS256", headers={"kid": "x"})) is None, "for encryption"
-    assert shared.principal(jwt.encode(claims(), SECRET * 2, "HS512")) is None
-    assert shared.principal(jwt.encode(claims(), RSA, "RS256")) is None
+        assert by_jwks.authenticate(jwt.encode(claims(), key, algorithm, headers={"kid": key_id})) is None
+    assert by_jwks.authenticate(jwt.encode(claims(), RSA, "RS256", headers={"kid": "x"})) is None, "for encryption"
+    assert by_secret.authenticate(jwt.encode(claims(), SECRET * 2, "HS512")) is None
+    assert by_secret.authenticate(jwt.encode(claims(), RSA, "RS256")) is None
 
 
-def test_a_key_of_the_tokens_own_is_not_looked_at(provider: OidcVerifier) -> None:
+def test_ignores_keys_in_the_token(by_jwks: OidcVerifier) -> None:
     mine = rsa.generate_private_key(65537, 2048)
-    for extra in ({"jwk": public(mine, "r")}, {"jku": "http://127.0.0.1:1/"}, {"x5u": "file:///dev/zero"}, {}):
+    for extra in ({"jwk": public_jwk(mine, "r")}, {"jku": "http://127.0.0.1:1/"}, {"x5u": "file:///dev/zero"}, {}):
         for key_id in ({"kid": "r"}, {"kid": "../../dev/null"}, {}):
-            assert provider.principal(jwt.encode(claims(), mine, "RS256", headers={**extra, **key_id})) is None
+            assert by_jwks.authenticate(jwt.encode(claims(), mine, "RS256", headers={**extra, **key_id})) is None
 
 
-def test_what_was_altered(shared: OidcVerifier) -> None:
+def test_rejects_altered_tokens(by_secret: OidcVerifier) -> None:
     head, body, signature = jwt.encode(claims(), SECRET, "HS256").split(".")
     other = jwt.encode(claims(role="admin"), SECRET, "HS256").split(".")[1]
     tokens = [
@@ -161,13 +168,18 @@ def test_what_was_altered(shared: OidcVerifier) -> None:
         "..",
         "é.é.é",
     ]
-    tokens += ["e30.e30.e30", f"{'W10' * 2000}.e30.", by_hand({"alg": ["HS256"]}, claims()), by_hand({}, claims())]
-    tokens += [hmac_of({"alg": "HS256", "crit": ["x"], "x": 1}, SECRET.encode())]
-    assert [token for token in tokens if shared.principal(token) is not None] == []
+    tokens += [
+        "e30.e30.e30",
+        f"{'W10' * 2000}.e30.",
+        encode_unchecked({"alg": ["HS256"]}, claims()),
+        encode_unchecked({}, claims()),
+    ]
+    tokens += [sign_hs256({"alg": "HS256", "crit": ["x"], "x": 1}, SECRET.encode())]
+    assert [token for token in tokens if by_secret.authenticate(token) is not None] == []
 
 
 @pytest.mark.parametrize(
-    ("where", "given", "role"),
+    ("role_claim", "given", "role"),
     [
         ("role", {"role": ["reader", "admin", "x"]}, "admin"),
         ("realm_access.roles", {"realm_access": {"roles": ["offline", "reader"]}}, "reader"),
@@ -176,21 +188,23 @@ def test_what_was_altered(shared: OidcVerifier) -> None:
         ("a.b", {"a": {"b": [["admin"]]}}, None),
     ],
 )
-def test_where_the_role_stands(tmp_path: Path, where: str, given: dict[str, Any], role: str | None) -> None:
+def test_finds_the_highest_role_in_the_claim(
+    tmp_path: Path, role_claim: str, given: dict[str, Any], role: str | None
+) -> None:
     (tmp_path / "secret").write_text(SECRET)
-    door = OidcVerifier(Jwt(issuer=ISSUER, secret=str(tmp_path / "secret"), role_claim=where))
-    found = door.principal(jwt.encode(claims(**{"role": None, **given}), SECRET, "HS256"))
+    verifier = OidcVerifier(Jwt(issuer=ISSUER, secret=str(tmp_path / "secret"), role_claim=role_claim))
+    found = verifier.authenticate(jwt.encode(claims(**{"role": None, **given}), SECRET, "HS256"))
     assert (found.role if found else None) == role
 
 
 class Provider(BaseHTTPRequestHandler):
     keys: tuple[dict[str, Any], ...] = ()
-    asked = 0
-    away = False
+    requests = 0
+    is_down = False
 
     def do_GET(self) -> None:
-        type(self).asked += 1
-        self.send_response(503 if self.away else 200)
+        type(self).requests += 1
+        self.send_response(503 if self.is_down else 200)
         self.end_headers()
         self.wfile.write(json.dumps({"keys": self.keys}).encode())
 
@@ -199,9 +213,9 @@ class Provider(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def jwks_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    Provider.keys, Provider.asked, Provider.away = (public(RSA, "r"),), 0, False
+    Provider.keys, Provider.requests, Provider.is_down = (public_jwk(RSA, "r"),), 0, False
     server = HTTPServer(("127.0.0.1", 0), Provider)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -211,26 +225,26 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.server_close()
 
 
-def test_keys_that_change(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_keys_again_when_they_change(jwks_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
     monkeypatch.setattr(jwks.time, "monotonic", lambda: clock[0])
-    door = OidcVerifier(Jwt(issuer=ISSUER, jwks=place))
+    verifier = OidcVerifier(Jwt(issuer=ISSUER, jwks=jwks_url))
     old = jwt.encode(claims(), RSA, "RS256", headers={"kid": "r"})
     new = jwt.encode(claims(), EC, "ES256", headers={"kid": "e"})
-    Provider.keys = (public(EC, "e"),)
-    assert door.principal(new) is None and door.principal(old) == RITA and Provider.asked == 1
-    clock[0] += jwks.PAUSE_S + 1
+    Provider.keys = (public_jwk(EC, "e"),)
+    assert verifier.authenticate(new) is None and verifier.authenticate(old) == RITA and Provider.requests == 1
+    clock[0] += jwks.MIN_REFRESH_S + 1
     for number in range(50):
-        assert door.principal(jwt.encode(claims(), EC, "ES256", headers={"kid": f"guess {number}"})) is None
-    assert Provider.asked == 2, "guessing makes no traffic"
-    assert door.principal(new) == RITA and door.principal(old) is None
-    Provider.away = True
-    clock[0] += jwks.RENEW_S + 1
-    assert door.principal(new) == RITA and Provider.asked == 3, "a provider that is away locks nobody out"
+        assert verifier.authenticate(jwt.encode(claims(), EC, "ES256", headers={"kid": f"guess {number}"})) is None
+    assert Provider.requests == 2, "guessing key IDs causes no traffic"
+    assert verifier.authenticate(new) == RITA and verifier.authenticate(old) is None
+    Provider.is_down = True
+    clock[0] += jwks.MAX_AGE_S + 1
+    assert verifier.authenticate(new) == RITA and Provider.requests == 3, "a provider that is down locks nobody out"
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"secret": "/nowhere"}, "auth.jwt.secret=/nowhere cannot be read: No such file"),
         ({"secret": "short"}, "has 5 bytes: HS256 needs 32 or more"),
@@ -241,21 +255,21 @@ def test_keys_that_change(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"jwks": "short"}, "cannot be read"),
     ],
 )
-def test_settings_that_cannot_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], words: str
+def test_rejects_unusable_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("short").write_text("short")
     Path("empty").write_text('{"keys": [{"kty": "oct", "k": "c2VjcmV0"}, 7]}')
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(UserError) as raised:
         OidcVerifier(Jwt(issuer=ISSUER, **settings))
-    assert words in str(refused.value) and "\n" not in str(refused.value)
+    assert message in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_the_configuration_needs_an_issuer() -> None:
+def test_config_needs_an_issuer() -> None:
     with pytest.raises(UserError, match=r"need jwt\.issuer"):
         conf.load(["auth.jwt.secret=/s", "cluster=laptop"])
     config = conf.load(["auth.jwt.secret=/s", f"auth.jwt.issuer={ISSUER}", "cluster=laptop"])
     assert config.auth.required and config.auth.jwt.audience == "chestai"
     old = {key: value for key, value in config.plain().items() if key not in ("state", "auth")}
-    assert conf.validate(old).auth.jwt.secret is None, "a run of a former version has no such sections"
+    assert conf.validate(old).auth.jwt.secret is None, "runs of earlier versions have no such sections"

@@ -1,4 +1,4 @@
-"""Every route of the application asked by everybody that there may be: exactly those get in whom the table lets in."""
+"""Every route of the application, called by every kind of caller: the table of permissions decides who gets in."""
 
 import time
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ from tests.serve.support.local import ask, local_app
 from tests.serve.support.routes import ROUTES
 
 SECRET, ISSUER = "s" * 40, "https://id.hospital.example"
-SHOWN = {"image_id": "a" * 64, "prefix": "0123456789ab", "job_id": "0b8f5d7e-2a43-4c57-8f0c-6f6a5c1f3b10"}
+PATH_VALUES = {"image_id": "a" * 64, "prefix": "0123456789ab", "job_id": "0b8f5d7e-2a43-4c57-8f0c-6f6a5c1f3b10"}
 DOCUMENTS = {"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"}  # FastAPI's own, without data
 
 
 @dataclass(frozen=True)
 class Caller:
-    """What somebody shows, and who that is; None: nobody."""
+    """Headers of a request, and the principal that they authenticate; None for none."""
 
     headers: Mapping[str, str]
     principal: Principal | None
@@ -40,51 +40,51 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
 @pytest.fixture(scope="module")
 def callers(app: FastAPI) -> dict[str, Caller]:
     services: Services = app.state.services
-    with services.store.database.writing() as session:
-        made = {
-            "nothing shown": Caller({}, None),
+    with services.store.database.write_session() as session:
+        callers = {
+            "no credential": Caller({}, None),
             "unknown key": with_key("chestai_0123456789ab_" + "x" * 43, None),
-            "no key at all": with_key("admin", None),
-            **{f"{role}": of_role(session, role) for role in ROLES},
-            **{f"{role} narrowed to {scope}": of_role(session, role, scope) for role in ROLES for scope in SCOPES},
-            "revoked key": with_key(revoked(session), None),
-            "expired key": with_key(expired(session), None),
-            "key of a disabled user": with_key(disabled(session), None),
+            "malformed key": with_key("admin", None),
+            **{f"{role}": with_role(session, role) for role in ROLES},
+            **{f"{role} with scope {scope}": with_role(session, role, scope) for role in ROLES for scope in SCOPES},
+            "revoked key": with_key(revoked_key(session), None),
+            "expired key": with_key(expired_key(session), None),
+            "key of a disabled user": with_key(key_of_disabled_user(session), None),
             **{f"token of a {role}": Caller(bearer(role), Principal(f"oidc:{role}", role)) for role in ROLES},
             "expired token": Caller(bearer("admin", -60.0), None),
-            "token of a role that is none": Caller(bearer("root"), None),
-            "token signed by another": Caller(bearer("admin", secret="t" * 40), None),
+            "token with an unknown role": Caller(bearer("root"), None),
+            "token with another signature": Caller(bearer("admin", secret="t" * 40), None),
         }
-    return made
+    return callers
 
 
 def with_key(key: str, principal: Principal | None) -> Caller:
     return Caller({"x-api-key": key}, principal)
 
 
-def user(session: Session, name: str, role: Role) -> str:
+def add_user(session: Session, name: str, role: Role) -> str:
     api_keys.add_user(session, name, role)
     return name
 
 
-def of_role(session: Session, role: Role, scope: Scope | None = None) -> Caller:
-    name = user(session, f"{role}.{scope or 'all'}", role)
+def with_role(session: Session, role: Role, scope: Scope | None = None) -> Caller:
+    name = add_user(session, f"{role}.{scope or 'all'}", role)
     scopes = None if scope is None else frozenset({scope})
-    return with_key(api_keys.make_key(session, name, scopes), Principal(name, role, scopes))
+    return with_key(api_keys.create_key(session, name, scopes), Principal(name, role, scopes))
 
 
-def revoked(session: Session) -> str:
-    key = api_keys.make_key(session, user(session, "leaver", "admin"))
+def revoked_key(session: Session) -> str:
+    key = api_keys.create_key(session, add_user(session, "leaver", "admin"))
     api_keys.revoke_key(session, key.split("_")[1])
     return key
 
 
-def expired(session: Session) -> str:
-    return api_keys.make_key(session, user(session, "guest", "admin"), lifetime=timedelta(microseconds=1))
+def expired_key(session: Session) -> str:
+    return api_keys.create_key(session, add_user(session, "guest", "admin"), lifetime=timedelta(microseconds=1))
 
 
-def disabled(session: Session) -> str:
-    key = api_keys.make_key(session, user(session, "suspended", "admin"))
+def key_of_disabled_user(session: Session) -> str:
+    key = api_keys.create_key(session, add_user(session, "suspended", "admin"))
     api_keys.disable_user(session, "suspended")
     return key
 
@@ -94,42 +94,41 @@ def bearer(role: str, seconds: float = 600.0, secret: str = SECRET) -> dict[str,
     return {"authorization": f"Bearer {jwt.encode(claims, secret, 'HS256')}"}
 
 
-def test_every_route_has_its_line_in_the_table(app: FastAPI) -> None:
+def test_every_route_has_a_permission(app: FastAPI) -> None:
     document = {(method.upper(), path) for path, one in app.openapi()["paths"].items() for method in one}
     assert document == {*ROUTES} <= {*PERMISSIONS}
     assert {getattr(one, "path", "") for one in app.routes} - {""} == DOCUMENTS
 
 
 @pytest.mark.parametrize(("method", "route"), ROUTES)
-def test_exactly_those_get_in_whom_the_table_lets_in(
+def test_admits_exactly_the_callers_that_the_table_allows(
     method: str, route: str, app: FastAPI, callers: dict[str, Caller]
 ) -> None:
-    verdicts = set()
+    decisions = set()
     for name, caller in callers.items():
-        reply = ask(app, route.format(**SHOWN), headers=dict(caller.headers), method=method)
+        reply = ask(app, route.format(**PATH_VALUES), headers=dict(caller.headers), method=method)
         expected = authorise(caller.principal, method, route)
-        verdicts.add(expected)
+        decisions.add(expected)
         if expected == "allowed":
             assert reply.status not in (401, 403, 404, 405, 500) or reply.json()["code"].startswith("unknown_"), name
         else:
             code = {401: "unauthorised", 403: "forbidden"}[expected]
             assert (reply.status, reply.json()["code"]) == (expected, code), name
             assert ("www-authenticate" in reply.headers) == (expected == 401), name
-    assert verdicts == ({"allowed"} if PERMISSIONS[method, route] is None else {"allowed", 401, 403})
+    assert decisions == ({"allowed"} if PERMISSIONS[method, route] is None else {"allowed", 401, 403})
 
 
-def test_a_scope_gives_no_role_and_a_role_no_scope(app: FastAPI, callers: dict[str, Caller]) -> None:
-    """A line of the table said once more, by hand."""
-    may = {
+def test_listing_keys_needs_both_role_and_scope(app: FastAPI, callers: dict[str, Caller]) -> None:
+    """One row of the table, written out by hand."""
+    admitted = {
         name
         for name, caller in callers.items()
         if ask(app, "/keys", headers=dict(caller.headers), method="GET").status == 200
     }
-    assert may == {"admin", "admin narrowed to keys", "token of a admin"}
+    assert admitted == {"admin", "admin with scope keys", "token of a admin"}
 
 
-def test_what_is_refused_changes_nothing(app: FastAPI, callers: dict[str, Caller]) -> None:
-    """Neither a key nor a user comes of requests by those who may not make them."""
+def test_rejected_requests_create_no_key(app: FastAPI, callers: dict[str, Caller]) -> None:
     body = b'{"owner": "intruder", "role": "admin"}'
     admin = dict(callers["admin"].headers)
     before = ask(app, "/keys", headers=admin, method="GET").json()["keys"]
