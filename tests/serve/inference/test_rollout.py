@@ -1,4 +1,4 @@
-"""Canary and shadow over scorers in this process: who answers, what is kept, and that neither harms an answer."""
+"""Canary and shadow with fake scorers: which one scores, what is recorded, and that neither harms the response."""
 
 import asyncio
 import threading
@@ -20,7 +20,7 @@ from serve.db.models import ShadowRow
 from serve.db.records import ShadowPrediction
 from serve.inference import rollout
 from serve.inference.predictor import OodError, OodRejection, ScoreResult
-from serve.inference.rollout import MOST, Canary, Shadow, ShadowComparison, rollout_fraction
+from serve.inference.rollout import MAX_SHADOW_TASKS, Canary, Shadow, ShadowComparison, rollout_fraction
 from serve.problems import ApiError, overloaded
 from serve.schemas import ModelCard, ModelInfo, Triage
 from tests.serve.support.forgery import encoded, films
@@ -28,13 +28,13 @@ from tests.serve.support.local import local_app
 from tests.serve.support.samples import sha
 
 GREY: Grey = np.zeros((8, 8), np.uint8)
-SERVED = ModelInfo(name="chestai", version=2, snapshot="snap-1", synthetic=True, runtime="torch fp32")
+MODEL = ModelInfo(name="chestai", version=2, snapshot="snap-1", synthetic=True, runtime="torch fp32")
 IDS = [sha(number) for number in range(2000)]
 
 
-def scored(version: int = 2, score: float = 0.3) -> ScoreResult:
+def make_result(version: int = 2, score: float = 0.3) -> ScoreResult:
     return ScoreResult(
-        served=SERVED.model_copy(update={"version": version}),
+        model=MODEL.model_copy(update={"version": version}),
         probabilities={"Mass": score},
         thresholds={"Mass": None},
         triage=Triage(score=score, bucket="routine" if score < 0.5 else "soon", drivers=[]),
@@ -43,42 +43,42 @@ def scored(version: int = 2, score: float = 0.3) -> ScoreResult:
     )
 
 
-class Fake:
-    """Answers, raises or hangs."""
+class FakeScorer:
+    """Returns a result, raises an exception, or hangs (None)."""
 
-    def __init__(self, answer: ScoreResult | Exception | None) -> None:
-        self.answer, self.asked = answer, 0
+    def __init__(self, result: ScoreResult | Exception | None) -> None:
+        self.result, self.calls = result, 0
 
     async def score(self, grey: Grey) -> ScoreResult:
-        self.asked += 1
-        if self.answer is None:
+        self.calls += 1
+        if self.result is None:
             await asyncio.Event().wait()
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        assert self.answer is not None
-        return self.answer
+        if isinstance(self.result, Exception):
+            raise self.result
+        assert self.result is not None
+        return self.result
 
     async def card(self) -> ModelCard:
         raise NotImplementedError
 
-    async def served(self) -> ModelInfo:
-        return SERVED
+    async def model_info(self) -> ModelInfo:
+        return MODEL
 
 
-def unlike() -> OodError:
-    return OodError(OodRejection(OodReason("out_of_distribution", "strange"), SERVED, {}))
+def ood_error() -> OodError:
+    return OodError(OodRejection(OodReason("out_of_distribution", "unusual"), MODEL, {}))
 
 
-def canary(fake: Fake, share: float = 0.2, deadline_s: float = 60.0) -> tuple[Canary, Counter[str]]:
+def make_canary(fake: FakeScorer, share: float = 0.2, deadline_s: float = 60.0) -> tuple[Canary, Counter[str]]:
     counted: Counter[str] = Counter()
     return Canary(fake, share, deadline_s, lambda outcome: counted.update([outcome])), counted
 
 
-def asked(one: Canary, image_id: str) -> ScoreResult | None:
-    return asyncio.run(one.score(image_id, GREY))
+def score(canary: Canary, image_id: str) -> ScoreResult | None:
+    return asyncio.run(canary.score(image_id, GREY))
 
 
-def test_an_image_lies_where_it_lies() -> None:
+def test_rollout_fraction_is_stable_and_uniform() -> None:
     parts = np.array([rollout_fraction(one) for one in IDS])
     assert [rollout_fraction(one) for one in IDS] == parts.tolist() and 0 <= parts.min() < parts.max() < 1
     counts, _ = np.histogram(parts, 10, (0, 1))
@@ -86,119 +86,126 @@ def test_an_image_lies_where_it_lies() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 1.0])
-def test_the_canary_has_its_share_and_always_the_same(share: float) -> None:
-    fake = Fake(scored())
-    one, counted = canary(fake, share)
-    mine = [image_id for image_id in IDS if asked(one, image_id) is not None]
+def test_canary_scores_its_share_and_always_the_same_images(share: float) -> None:
+    fake = FakeScorer(make_result())
+    canary, counted = make_canary(fake, share)
+    mine = [image_id for image_id in IDS if score(canary, image_id) is not None]
     assert abs(len(mine) / len(IDS) - share) < 0.03
-    assert mine == [image_id for image_id in IDS if asked(one, image_id) is not None]
-    assert counted["answered"] == 2 * len(mine) == fake.asked and not counted["missed"]
+    assert mine == [image_id for image_id in IDS if score(canary, image_id) is not None]
+    assert counted["answered"] == 2 * len(mine) == fake.calls and not counted["missed"]
 
 
-@pytest.mark.parametrize("trouble", [overloaded("busy"), RuntimeError("broken"), None], ids=["busy", "broken", "hangs"])
-def test_a_canary_that_does_not_answer_leaves_it_to_the_champion(
-    trouble: Exception | None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("failure", [overloaded("busy"), RuntimeError("broken"), None], ids=["busy", "broken", "hangs"])
+def test_canary_leaves_images_to_the_champion_after_a_failure(
+    failure: Exception | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake = Fake(trouble)
-    one, counted = canary(fake, 1.0, 0.02)
-    assert [asked(one, image_id) for image_id in IDS[:5]] == [None] * 5
-    assert counted == {"missed": 5} and fake.asked == 1, "it is left alone for a while"
-    one._rests_until = 0.0
-    fake.answer = scored()
-    assert asked(one, IDS[0]) == fake.answer and counted["answered"] == 1
+    fake = FakeScorer(failure)
+    canary, counted = make_canary(fake, 1.0, 0.02)
+    assert [score(canary, image_id) for image_id in IDS[:5]] == [None] * 5
+    assert counted == {"missed": 5} and fake.calls == 1, "it is paused for a while"
+    canary._paused_until = 0.0
+    fake.result = make_result()
+    assert score(canary, IDS[0]) == fake.result and counted["answered"] == 1
 
 
-def test_what_the_canary_refuses_is_refused() -> None:
-    one, counted = canary(Fake(unlike()), 1.0)
+def test_canary_rejection_is_final() -> None:
+    canary, counted = make_canary(FakeScorer(ood_error()), 1.0)
     for image_id in IDS[:2]:
-        with pytest.raises(ApiError) as refused:
-            asked(one, image_id)
-        assert refused.value.problem.code == "out_of_distribution"
-    assert counted == {"answered": 2}, "it goes on being asked"
+        with pytest.raises(ApiError) as raised:
+            score(canary, image_id)
+        assert raised.value.problem.code == "out_of_distribution"
+    assert counted == {"answered": 2}, "it is not paused"
 
 
-class Kept:
-    """A shadow, what it kept and what it told."""
+class RecordedShadow:
+    """A shadow with what it recorded and counted."""
 
-    def __init__(self, fake: Fake, deadline_s: float = 60.0) -> None:
-        self.kept, self.told = list[ShadowPrediction](), list[ShadowComparison]()
-        self.shadow = Shadow(fake, deadline_s, self._keep, self.told.append)
-        self.refuses = False
+    def __init__(self, fake: FakeScorer, deadline_s: float = 60.0) -> None:
+        self.recorded, self.counted = list[ShadowPrediction](), list[ShadowComparison]()
+        self.shadow = Shadow(fake, deadline_s, self._record, self.counted.append)
+        self.fails = False
 
-    def _keep(self, shadowed: ShadowPrediction) -> None:
+    def _record(self, prediction: ShadowPrediction) -> None:
         assert threading.current_thread() is not threading.main_thread(), "it may block"
-        if self.refuses:
+        if self.fails:
             raise OSError("no space left")
-        self.kept.append(shadowed)
+        self.recorded.append(prediction)
 
-    def follow(self, *answers: ScoreResult) -> None:
-        """Until nothing is under way any more."""
+    def score(self, *results: ScoreResult) -> None:
+        """Schedules images and waits until all are scored."""
 
-        async def following() -> None:
-            for number, answer in enumerate(answers):
-                self.shadow.follow(IDS[number], GREY, answer)
-                assert len(self.told) == 0, "it returns at once"
+        async def schedule_all() -> None:
+            for number, result in enumerate(results):
+                self.shadow.schedule(IDS[number], GREY, result)
+                assert len(self.counted) == 0, "it returns at once"
             await asyncio.wait(self.shadow._tasks)
 
-        asyncio.run(following())
+        asyncio.run(schedule_all())
 
 
-def test_the_shadow_keeps_what_it_would_have_said() -> None:
-    one = Kept(Fake(scored(2, 0.625)))
-    one.follow(scored(1, 0.5), scored(1, 0.125))
-    assert [(kept.image_id, kept.model_version, kept.champion_version) for kept in one.kept] == [
+def test_shadow_records_its_prediction_and_compares_it() -> None:
+    shadow = RecordedShadow(FakeScorer(make_result(2, 0.625)))
+    shadow.score(make_result(1, 0.5), make_result(1, 0.125))
+    assert [(one.image_id, one.model_version, one.champion_version) for one in shadow.recorded] == [
         (IDS[0], 2, 1),
         (IDS[1], 2, 1),
     ]
-    assert (one.kept[0].score, one.kept[0].bucket, one.kept[0].probabilities) == (0.625, "soon", {"Mass": 0.625})
-    assert one.told == [
+    assert (shadow.recorded[0].score, shadow.recorded[0].bucket, shadow.recorded[0].probabilities) == (
+        0.625,
+        "soon",
+        {"Mass": 0.625},
+    )
+    assert shadow.counted == [
         ShadowComparison("scored", True, 0.125),
         ShadowComparison("scored", False, 0.5),
     ]
 
 
 @pytest.mark.parametrize(
-    ("answer", "outcome"),
-    [(unlike(), "refused"), (overloaded("busy"), "failed"), (ValueError("broken"), "failed"), (None, "failed")],
-    ids=["unlike", "busy", "broken", "hangs"],
+    ("result", "outcome"),
+    [(ood_error(), "refused"), (overloaded("busy"), "failed"), (ValueError("broken"), "failed"), (None, "failed")],
+    ids=["out of distribution", "busy", "broken", "hangs"],
 )
-def test_what_goes_wrong_in_the_shadow_is_counted(answer: Exception | None, outcome: str) -> None:
-    one = Kept(Fake(answer), deadline_s=0.02)
-    one.follow(scored(1))
-    assert one.told == [ShadowComparison(outcome)] and one.kept == []
+def test_shadow_counts_failures(result: Exception | None, outcome: str) -> None:
+    shadow = RecordedShadow(FakeScorer(result), deadline_s=0.02)
+    shadow.score(make_result(1))
+    assert shadow.counted == [ShadowComparison(outcome)] and shadow.recorded == []
 
 
-def test_a_shadow_that_cannot_be_kept_has_failed() -> None:
-    one = Kept(Fake(scored()))
-    one.refuses = True
-    one.follow(replace(scored(1)))
-    assert one.told == [ShadowComparison("failed")]
+def test_shadow_counts_a_failed_recording() -> None:
+    shadow = RecordedShadow(FakeScorer(make_result()))
+    shadow.fails = True
+    shadow.score(replace(make_result(1)))
+    assert shadow.counted == [ShadowComparison("failed")]
 
 
-def test_a_shadow_that_falls_behind_is_left_out() -> None:
-    told, hanging = list[ShadowComparison](), Fake(None)
-    shadow = Shadow(hanging, 60.0, lambda shadowed: None, told.append)
+def test_shadow_skips_images_when_it_falls_behind() -> None:
+    counted, hanging = list[ShadowComparison](), FakeScorer(None)
+    shadow = Shadow(hanging, 60.0, lambda prediction: None, counted.append)
 
-    async def follow() -> None:
-        for image_id in IDS[: MOST + 5]:
-            shadow.follow(image_id, GREY, scored(1))
+    async def schedule() -> None:
+        for image_id in IDS[: MAX_SHADOW_TASKS + 5]:
+            shadow.schedule(image_id, GREY, make_result(1))
         await asyncio.sleep(0)
-        assert hanging.asked == MOST == rollout.MOST and told == [ShadowComparison("skipped")] * 5
+        assert (
+            hanging.calls == MAX_SHADOW_TASKS == rollout.MAX_SHADOW_TASKS
+            and counted == [ShadowComparison("skipped")] * 5
+        )
         for task in shadow._tasks:
             task.cancel()
 
-    asyncio.run(follow())
+    asyncio.run(schedule())
 
 
-def test_over_the_application_both_see_what_was_asked(tmp_path: Path) -> None:
+def test_canary_and_shadow_receive_the_images_of_requests(tmp_path: Path) -> None:
     services: Services = local_app(tmp_path, False).state.services
-    told = list[ShadowComparison]()
-    mine, other = Fake(scored(2, 0.75)), Fake(scored(3, 0.25))
+    counted = list[ShadowComparison]()
+    canary, shadow = FakeScorer(make_result(2, 0.75)), FakeScorer(make_result(3, 0.25))
     app = create_app(
         replace(
             services,
-            canary=Canary(mine, 1.0, 60.0, services.notices.canary),
-            shadow=Shadow(other, 60.0, services.store.shadow, told.append),
+            canary=Canary(canary, 1.0, 60.0, services.notices.record_canary),
+            shadow=Shadow(shadow, 60.0, services.store.save_shadow, counted.append),
         )
     )
     with TestClient(app) as client:
@@ -206,11 +213,11 @@ def test_over_the_application_both_see_what_was_asked(tmp_path: Path) -> None:
         assert client.post("/infer", content=encoded(films()[0]), headers=kind).json()["model"]["version"] == 2
         assert client.post("/infer", content=b"nothing", headers=kind).status_code == 422
         end = time.monotonic() + 30
-        while not told and time.monotonic() < end:
+        while not counted and time.monotonic() < end:
             client.get("/health/live")
-        assert told == [ShadowComparison("scored", False, 0.5)] and (mine.asked, other.asked) == (1, 1)
-        assert [one["model_version"] for one in client.get("/studies").json()["studies"]] == [2]
+        assert counted == [ShadowComparison("scored", False, 0.5)] and (canary.calls, shadow.calls) == (1, 1)
+        assert [study["model_version"] for study in client.get("/studies").json()["studies"]] == [2]
         assert 'chestai_canary_images_total{outcome="answered"} 1.0' in client.get("/metrics").text
-    with services.store.database.reading() as session:
+    with services.store.database.read_session() as session:
         (row,) = session.scalars(select(ShadowRow))
         assert (row.model_version, row.champion_version, row.score, row.bucket) == (3, 2, 0.25, "routine")

@@ -1,4 +1,4 @@
-"""What a process of the HTTP side notices and tells: every request and image, late where the watch is away."""
+"""The reporter: every request and image reaches the monitor, late if the monitor was unavailable."""
 
 import asyncio
 from collections import Counter
@@ -19,22 +19,22 @@ from serve.monitoring.reporter import EventReporter
 from serve.problems import ApiError
 from tests.serve.support.forgery import encoded, films
 from tests.serve.support.local import LocalWatch, ask, form, local_app
-from tests.serve.support.prometheus import parsed
+from tests.serve.support.monitoring import parse_metrics
 
-STATE = OutboxCounts(0, 0, 0, 0, 0, 0)
+OUTBOX = OutboxCounts(0, 0, 0, 0, 0, 0)
 FILM = encoded(films()[0])
 
 
-class Away:
-    """A watch that can be away, and may lose its answer after it heard."""
+class FakeMonitor:
+    """A monitor that can be unavailable, before or after it received a batch."""
 
     def __init__(self) -> None:
-        self.away, self.deaf, self.heard = False, True, list[EventBatch]()
+        self.unavailable, self.receives, self.received = False, False, list[EventBatch]()
 
-    async def tell(self, told: EventBatch) -> None:
-        if not (self.away and self.deaf):
-            self.heard.append(told)
-        if self.away:
+    async def collect(self, batch: EventBatch) -> None:
+        if not self.unavailable or self.receives:
+            self.received.append(batch)
+        if self.unavailable:
             raise ApiError(503, "watch_unavailable", "away")
 
     async def metrics(self) -> bytes:
@@ -44,67 +44,67 @@ class Away:
         raise ApiError(503, "watch_unavailable", "away")
 
 
-def asked(number: int) -> RequestEvent:
+def request(number: int) -> RequestEvent:
     return RequestEvent(f"/{number}", "2xx", 0.1)
 
 
-def flushed(notices: EventReporter) -> bool:
+def flush(events: EventReporter) -> bool:
     try:
-        asyncio.run(notices.flush())
+        asyncio.run(events.flush())
     except ApiError:
         return False
     return True
 
 
-@pytest.mark.parametrize("deaf", [True, False])
-def test_what_a_watch_that_was_away_missed_is_told_later_in_order(deaf: bool) -> None:
-    watch = Away()
-    notices = EventReporter(watch, lambda: STATE)
-    watch.away, watch.deaf = True, deaf
+@pytest.mark.parametrize("receives", [True, False])
+def test_sends_events_in_order_after_the_monitor_was_unavailable(receives: bool) -> None:
+    monitor = FakeMonitor()
+    events = EventReporter(monitor, lambda: OUTBOX)
+    monitor.unavailable, monitor.receives = True, receives
     for number in range(3):
-        notices.request(asked(number))
-        assert not flushed(notices)
-    watch.away = False
-    notices.request(asked(3))
-    assert flushed(notices)
-    counted = {told.number: told.requests for told in watch.heard}  # as the watch does
-    assert [one for requests in counted.values() for one in requests] == [asked(number) for number in range(4)]
-    assert len({told.process for told in watch.heard}) == 1
+        events.record_request(request(number))
+        assert not flush(events)
+    monitor.unavailable = False
+    events.record_request(request(3))
+    assert flush(events)
+    counted = {batch.number: batch.requests for batch in monitor.received}  # by number, as the collector counts
+    assert [one for requests in counted.values() for one in requests] == [request(number) for number in range(4)]
+    assert len({batch.process for batch in monitor.received}) == 1
 
 
-def test_too_much_is_counted_and_the_newest_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporter, "MOST", 5)
-    watch = Away()
-    notices = EventReporter(watch, lambda: STATE)
+def test_drops_the_oldest_events_and_counts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporter, "MAX_QUEUED_EVENTS", 5)
+    monitor = FakeMonitor()
+    events = EventReporter(monitor, lambda: OUTBOX)
     for number in range(12):
-        notices.request(asked(number))
-        notices.refused(ApiError(422, "truncated", "cut"))
-    assert flushed(notices)
-    (told,) = watch.heard
-    assert [one.route for one in told.requests] == [f"/{number}" for number in range(7, 12)]
-    assert len(told.images) == 5 and told.untold == 14 and told.state == STATE
+        events.record_request(request(number))
+        events.record_not_scored(ApiError(422, "truncated", "cut"))
+    assert flush(events)
+    (batch,) = monitor.received
+    assert [one.route for one in batch.requests] == [f"/{number}" for number in range(7, 12)]
+    assert len(batch.images) == 5 and batch.dropped == 14 and batch.outbox == OUTBOX
 
 
-def test_it_tells_by_itself_and_what_is_left_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporter, "EVERY_S", 0.01)
-    watch = Away()
-    notices = EventReporter(watch, lambda: STATE)
+def test_flushes_periodically_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporter, "FLUSH_INTERVAL_S", 0.01)
+    monitor = FakeMonitor()
+    events = EventReporter(monitor, lambda: OUTBOX)
 
-    async def while_it_tells() -> None:
-        async with notices.told():
-            notices.request(asked(1))
+    async def record_while_flushing() -> None:
+        async with events.periodic_flush():
+            events.record_request(request(1))
             async with asyncio.timeout(30):
-                while not any(told.requests for told in watch.heard):
+                while not any(batch.requests for batch in monitor.received):
                     await asyncio.sleep(0.01)
-            monkeypatch.setattr(reporter, "EVERY_S", 3600.0)
+            monkeypatch.setattr(reporter, "FLUSH_INTERVAL_S", 3600.0)
             async with asyncio.timeout(30):
-                before = len(watch.heard)
-                while len(watch.heard) == before and before < 2:
+                before = len(monitor.received)
+                while len(monitor.received) == before and before < 2:
                     await asyncio.sleep(0.01)
-            notices.request(asked(2))
+            events.record_request(request(2))
 
-    asyncio.run(while_it_tells())
-    assert [one for told in watch.heard for one in told.requests] == [asked(1), asked(2)]
+    asyncio.run(record_while_flushing())
+    assert [one for batch in monitor.received for one in batch.requests] == [request(1), request(2)]
 
 
 @pytest.fixture
@@ -112,12 +112,12 @@ def app(tmp_path: Path) -> FastAPI:
     return local_app(tmp_path, True, "serve.max_upload_mb=1")
 
 
-def requests_of(app: FastAPI) -> Counter[tuple[str, str]]:
+def recorded_requests(app: FastAPI) -> Counter[tuple[str, str]]:
     services: Services = app.state.services
     return Counter((one.route, one.status) for one in services.notices._requests)
 
 
-def test_every_request_is_noticed_by_its_pattern(app: FastAPI) -> None:
+def test_records_every_request_by_its_route_pattern(app: FastAPI) -> None:
     ask(app, "/infer", [FILM])
     ask(app, "/infer", [b""])
     ask(app, "/infer", [FILM[:100]], leaves=True)
@@ -129,7 +129,7 @@ def test_every_request_is_noticed_by_its_pattern(app: FastAPI) -> None:
     services: Services = app.state.services
     services.scorer.score = None  # type: ignore[assignment, method-assign]
     assert ask(app, "/infer", [FILM]).status == 500
-    assert requests_of(app) == {
+    assert recorded_requests(app) == {
         ("/infer", "2xx"): 1,
         ("/infer", "4xx"): 3,
         ("/infer", "5xx"): 1,
@@ -139,33 +139,32 @@ def test_every_request_is_noticed_by_its_pattern(app: FastAPI) -> None:
     }
 
 
-def test_a_request_passes_piece_by_piece(app: FastAPI) -> None:
-    """Refused at its second piece, while the third was never asked for."""
-    pieces, told = [b"x" * 700_000] * 3, list[int]()
+def test_middleware_streams_requests(app: FastAPI) -> None:
+    """The request is rejected at its second piece; the third is never read."""
+    pieces, statuses = [b"x" * 700_000] * 3, list[int]()
 
     async def receive() -> Message:
         return {"type": "http.request", "body": pieces.pop(), "more_body": bool(pieces)}
 
     async def send(message: Message) -> None:
-        told.append(message.get("status", 0))
+        statuses.append(message.get("status", 0))
 
     scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/infer", "raw_path": b"/infer"}
     scope |= {"query_string": b"", "http_version": "1.1", "scheme": "http", "headers": [], "server": ("a", 1)}
     asyncio.run(app(scope, receive, send))
-    assert told[0] == 413 and len(pieces) == 1
+    assert statuses[0] == 413 and len(pieces) == 1
 
 
-def test_metrics_and_report_over_the_application(app: FastAPI) -> None:
-    """Of this process they hold all that happened before."""
-    strange = encoded(255 - films()[0])
+def test_metrics_and_drift_report_include_all_earlier_requests(app: FastAPI) -> None:
+    negative = encoded(255 - films()[0])
     files = [("file", "a.png", "image/png", FILM), ("file", "b.png", "image/png", FILM)]
-    for data in (FILM, FILM, FILM[:-40], strange):
+    for data in (FILM, FILM, FILM[:-40], negative):
         ask(app, "/predict", [data])
     body, headers = form(*files)
     ask(app, "/predict", [body], headers)
     reply = ask(app, "/metrics", method="GET")
     assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
-    found = parsed(reply.body)
+    found = parse_metrics(reply.body)
     expected = {
         ("chestai_requests_total", "/predict", "2xx"): 2,
         ("chestai_requests_total", "/predict", "4xx"): 3,
@@ -181,17 +180,17 @@ def test_metrics_and_report_over_the_application(app: FastAPI) -> None:
     assert report["window"]["images"] == 4 and report["model"]["version"] == 1
 
 
-def test_without_a_watch_requests_go_on(tmp_path: Path) -> None:
+def test_requests_work_without_a_monitor(tmp_path: Path) -> None:
     app = local_app(tmp_path)
     services: Services = app.state.services
-    gone = Away()
-    gone.away = True
-    services.notices._watch = gone
+    monitor = FakeMonitor()
+    monitor.unavailable = True
+    services.notices._monitor = monitor
     with TestClient(app) as client:
         assert client.post("/infer", content=FILM, headers={"content-type": "image/png"}).status_code == 200
         for path in ("/metrics", "/drift_report"):
-            answer = client.get(path)
-            assert answer.status_code == 503 and answer.json()["code"] == "watch_unavailable"
-            assert answer.headers["retry-after"]
-        services.notices._watch = LocalWatch(EventCollector(lambda _: None))
-        assert client.get("/drift_report").json()["window"]["images"] == 0, "told to the other watch"
+            response = client.get(path)
+            assert response.status_code == 503 and response.json()["code"] == "watch_unavailable"
+            assert response.headers["retry-after"]
+        services.notices._monitor = LocalWatch(EventCollector(lambda _: None))
+        assert client.get("/drift_report").json()["window"]["images"] == 0, "the events go to the new monitor"
