@@ -41,7 +41,7 @@ def create_app(services: Services) -> FastAPI:
         dependencies=[Depends(authorise_request)],
         lifespan=_lifespan,
     )
-    app.add_middleware(RequestMetrics, notices=services.notices)
+    app.add_middleware(RequestMetrics, reporter=services.notices)
     app.state.services = services
     app.add_middleware(capped)
     for routes in (infer, jobs, studies, heatmaps, operations, api_keys):
@@ -57,7 +57,7 @@ def create_app(services: Services) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """What goes on beside the requests."""
     services: Services = app.state.services
-    async with services.notices.told():
+    async with services.notices.periodic_flush():
         yield
 
 

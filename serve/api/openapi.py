@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from chestai.config.schema import Modes
-from chestai.model.bundle import Member
+from chestai.model.card import Member
 from chestai.monitoring.ood_detector import LATERAL_VIEW, OUT_OF_DISTRIBUTION
 from serve.db.records import Image, Prediction, Review
 from serve.db.worklist import WorklistEntry

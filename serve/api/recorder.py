@@ -38,19 +38,19 @@ async def record_prediction(
     )
     prediction = Prediction(
         image_id=image_id,
-        model_version=scored.served.version,
-        runtime=scored.served.runtime,
+        model_version=scored.model.version,
+        runtime=scored.model.runtime,
         probabilities=dict(scored.probabilities),
         score=scored.triage.score,
         bucket=scored.triage.bucket,
         drivers=tuple((one.finding, one.weighted) for one in scored.triage.drivers),
         positives=tuple(scored.positives()),
-        snapshot=scored.served.snapshot,
+        snapshot=scored.model.snapshot,
         at=at,
     )
-    told = {"model_version": scored.served.version, "bucket": scored.triage.bucket, **_place(upload.uri)}
+    told = {"model_version": scored.model.version, "bucket": scored.triage.bucket, **_place(upload.uri)}
     event = AuditEvent(actor=who.name, action=action, object=image_id, detail=told, at=at)
-    await services.keep(lambda: services.store.record(image, prediction, event))
+    await services.keep(lambda: services.store.save_prediction(image, prediction, event))
 
 
 async def _kept(services: Services, upload: Upload) -> str | None:
@@ -60,9 +60,9 @@ async def _kept(services: Services, upload: Upload) -> str | None:
     try:
         async with asyncio.timeout(KEEP_S):
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(KEEPERS, services.kept.keep, upload.image_id, upload.data)
+            return await loop.run_in_executor(KEEPERS, services.kept.save, upload.image_id, upload.data)
     except (OSError, pa.ArrowException) as error:
-        services.kept.note_failure(error)
+        services.kept.count_failure(error)
         return None
 
 

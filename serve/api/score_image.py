@@ -25,7 +25,7 @@ from serve.auth.permissions import Principal
 from serve.inference.predictor import ScoreResult
 from serve.problems import ApiError, not_scored
 from serve.schemas import FindingsResponse, FlaggedResponse, FlagTriage, InferResponse, Overlay, Timings, is_flagged
-from serve.storage.uri_reader import fetch
+from serve.storage.uri_reader import read_uri
 
 TOP = "top"  # of `explain`: the finding that drives the triage score most, if it reaches its operating point
 MAX_DRAWN = 2048 * 2048  # pixels of an overlay; one takes 50 bytes a pixel while it is drawn, and 4 in the answer
@@ -50,7 +50,7 @@ class ScoredImage:
             probabilities=dict(scored.probabilities),
             positives=scored.positives(),
             thresholds_used=dict(scored.thresholds),
-            model=scored.served,
+            model=scored.model,
         )
 
     def flag(self) -> FlaggedResponse:
@@ -61,7 +61,7 @@ class ScoredImage:
             file_name=self.upload.name,
             flagged=is_flagged(bucket),
             triage=FlagTriage(bucket=bucket),
-            model=self.scored.served,
+            model=self.scored.model,
         )
 
     def told(self, modes: Modes) -> FindingsResponse | FlaggedResponse:
@@ -98,7 +98,7 @@ async def receive_image(services: Services, who: Principal, action: str, request
         return await received(request, limit)
     try:
         async with services.in_time():
-            place, data = await asyncio.to_thread(fetch, uri, services.config.serve.prefixes, limit)
+            place, data = await asyncio.to_thread(read_uri, uri, services.config.serve.prefixes, limit)
         return Upload(data, safe(place.rsplit("/", 1)[-1]), place)
     except ApiError as refused:
         await record_unread(services, who, action, uri, refused.problem)
@@ -126,13 +126,13 @@ async def _seen(services: Services, who: Principal, action: str, upload: Upload)
         scored = await services.score(upload.image_id, grey)
     except ApiError as refused:
         if refused.problem.status == 422:
-            services.notices.refused(refused)
+            services.notices.record_not_scored(refused)
             await record_rejection(services, who, action, upload, refused.problem)
         raise
-    services.notices.scored(scored, decode_ms)
+    services.notices.record_scored(scored, decode_ms)
     await record_prediction(services, who, action, upload, grey, scored)
     if services.shadow is not None:
-        services.shadow.follow(upload.image_id, grey, scored)
+        services.shadow.schedule(upload.image_id, grey, scored)
     return ScoredImage(upload, grey, scored, decode_ms)
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from serve.api.services import ServicesDep, database_unavailable
-from serve.auth.permissions import ANYBODY, PERMISSIONS, Principal, authorise
+from serve.auth.permissions import ANONYMOUS, PERMISSIONS, Principal, authorise
 from serve.auth.rate_limit import RateLimiter, client_network
 from serve.db.audit import AuditEvent
 from serve.problems import ApiError
@@ -39,11 +39,11 @@ async def authorise_request(
         return
     try:
         principal = await asyncio.to_thread(
-            services.identity.principal, request.headers.get("authorization"), request.headers.get("x-api-key")
+            services.identity.authenticate, request.headers.get("authorization"), request.headers.get("x-api-key")
         )
     except (DBAPIError, PoolTimeout) as error:
         raise database_unavailable() from error
-    if principal is None or principal is ANYBODY:
+    if principal is None or principal is ANONYMOUS:
         _limit(services.strangers, _address(request))
     else:
         _limit(services.known, principal.name)
@@ -55,8 +55,8 @@ async def authorise_request(
         await services.note(AuditEvent(actor=principal.name, action="refused", object=f"{method} {route}"))
         raise ApiError(403, "forbidden", f"{principal.name} may not {method} {route}")
     request.state.principal = principal
-    if (need := PERMISSIONS[method, route]) is not None and need.noted is not None:
-        await services.note(AuditEvent(actor=principal.name, action=need.noted, object=_object(request)))
+    if (need := PERMISSIONS[method, route]) is not None and need.audit_action is not None:
+        await services.note(AuditEvent(actor=principal.name, action=need.audit_action, object=_object(request)))
 
 
 def _object(request: Request) -> str:
@@ -66,7 +66,7 @@ def _object(request: Request) -> str:
 
 
 def _limit(rates: RateLimiter, name: str) -> None:
-    wait = rates.wait_s(name)
+    wait = rates.acquire(name)
     if wait:
         detail = f"more requests than auth.requests_per_minute allows: try again in {wait} s"
         raise ApiError(429, "too_many_requests", detail, {"Retry-After": str(wait)})

@@ -96,8 +96,8 @@ class Services:
             strangers,
             jobs,
             asyncio.Semaphore(limits.places),
-            None if canary is None else Canary(canary, share, wait_s, notices.canary),
-            None if shadow is None else Shadow(shadow, wait_s, store.shadow, notices.shadow),
+            None if canary is None else Canary(canary, share, wait_s, notices.record_canary),
+            None if shadow is None else Shadow(shadow, wait_s, store.save_shadow, notices.record_shadow),
         )
 
     @asynccontextmanager
@@ -161,7 +161,7 @@ class Services:
         """
 
         def reading() -> T:
-            with self.store.database.reading() as session:
+            with self.store.database.read_session() as session:
                 return read(session)
 
         try:
@@ -171,7 +171,7 @@ class Services:
 
     async def note(self, *events: AuditEvent) -> None:
         """Keep events in the audit. Raises as `keep`."""
-        await self.keep(lambda: self.store.note(*events))
+        await self.keep(lambda: self.store.save_events(*events))
 
 
 def database_unavailable() -> ApiError:

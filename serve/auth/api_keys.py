@@ -110,17 +110,7 @@ def revoke_key(session: Session, prefix: str) -> None:
 def list_keys(session: Session) -> list[ApiKey]:
     """Returns all keys, oldest first."""
     rows = session.scalars(select(KeyRow).order_by(KeyRow.created_at, KeyRow.prefix))
-    return [
-        ApiKey(
-            prefix=row.prefix,
-            owner=row.owner,
-            scopes=None if row.scopes is None else tuple(scope for scope in SCOPES if scope in row.scopes),
-            created_at=row.created_at,
-            expires_at=row.expires_at,
-            revoked_at=row.revoked_at,
-        )
-        for row in rows
-    ]
+    return [ApiKey(row.prefix, row.owner, _scopes(row), row.created_at, row.expires_at, row.revoked_at) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -192,8 +182,13 @@ def _check_rows(key: KeyRow, user: UserRow, present: datetime) -> _CachedKey | N
     if key.revoked_at is not None or user.disabled or user.role not in ROLES:
         return None
     role: Role = next(role for role in ROLES if role == user.role)
-    scopes = None if key.scopes is None else frozenset(scope for scope in SCOPES if scope in key.scopes)
-    return _CachedKey(key.hash, Principal(user.name, role, scopes), key.expires_at, present)
+    scopes = _scopes(key)
+    principal = Principal(user.name, role, None if scopes is None else frozenset(scopes))
+    return _CachedKey(key.hash, principal, key.expires_at, present)
+
+
+def _scopes(key: KeyRow) -> tuple[Scope, ...] | None:
+    return None if key.scopes is None else tuple(scope for scope in SCOPES if scope in key.scopes)
 
 
 def _load_user(session: Session, name: str) -> UserRow:

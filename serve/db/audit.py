@@ -23,16 +23,14 @@ from serve.db.models import AuditHeadRow, AuditRow
 from serve.db.records import new_id
 
 GENESIS = "0" * 64
+HASHED_COLUMNS = ("sequence", "event_id", "at", "actor", "action", "object", "detail", "previous")
 
 
 class AuditEvent(BaseModel):
     """An action to record.
 
-    Attributes:
-        actor: Name of a principal.
-        action: A word such as `infer`, `review`, `key.revoke`.
-        object: ID of what the action was done to.
-        detail: JSON values, without names of patients or files.
+    actor: name of a principal. action: a word such as `infer`, `review`, `key.revoke`. object: ID of what the action
+    was done to. detail: JSON values, without names of patients or files.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,13 +45,9 @@ class AuditEvent(BaseModel):
 
 @dataclass(frozen=True)
 class ChainCheck:
-    """The result of `verify_chain`.
+    """The result of `verify_chain`: the number of valid rows from the start, and the hash of the last one.
 
-    Attributes:
-        rows: Valid rows from the start of the chain.
-        hash: Hash of the last valid row.
-        broken_at: Sequence number of the first fault; None if the chain is valid.
-        reason: Describes the fault.
+    broken_at: sequence number of the first fault, None if the chain is valid. reason: describes the fault.
     """
 
     rows: int
@@ -74,16 +68,7 @@ def append_event(session: Session, event: AuditEvent) -> None:
     head = session.scalars(select(AuditHeadRow).with_for_update().execution_options(populate_existing=True)).one()
     if session.scalar(select(exists().where(AuditRow.event_id == event.event_id))):
         return
-    row = AuditRow(
-        sequence=head.sequence + 1,
-        event_id=event.event_id,
-        at=event.at,
-        actor=event.actor,
-        action=event.action,
-        object=event.object,
-        detail=detail,
-        previous=head.hash,
-    )
+    row = AuditRow(**{**dict(event), "detail": detail}, sequence=head.sequence + 1, previous=head.hash)
     row.hash = _row_hash(row)
     head.sequence, head.hash = row.sequence, row.hash
     session.add(row)
@@ -132,16 +117,8 @@ def _find_fault(row: AuditRow, sequence: int, previous: str, anchor: tuple[int, 
 
 def _row_hash(row: AuditRow) -> str:
     """Returns the hex SHA-256 of a row's canonical JSON: all columns except the hash."""
-    content = {
-        "sequence": row.sequence,
-        "event_id": row.event_id,
-        "at": row.at.isoformat(timespec="microseconds"),
-        "actor": row.actor,
-        "action": row.action,
-        "object": row.object,
-        "detail": row.detail,
-        "previous": row.previous,
-    }
+    content = {name: getattr(row, name) for name in HASHED_COLUMNS}
+    content["at"] = row.at.isoformat(timespec="microseconds")
     return hashlib.sha256(_canonical_json(content).encode()).hexdigest()
 
 

@@ -38,11 +38,8 @@ class OutboxFull(RuntimeError):
 class OutboxCounts:
     """Submissions since the start, for gauges; `pending` and `pending_bytes` are current values.
 
-    Attributes:
-        direct: Written to the database at once.
-        spooled: Written to the file first.
-        replayed: Written to the database later, including those of dead processes.
-        rejected: Refused by the database as wrong during replay; they are kept in the file `rejected`.
+    direct: written to the database at once. spooled: written to the file first. replayed: written to the database
+    later, including those of dead processes. rejected: refused as wrong during replay; kept in the file `rejected`.
     """
 
     direct: int

@@ -53,12 +53,8 @@ class Image(Record):
 class Prediction(Record):
     """A model version's prediction for an image.
 
-    Attributes:
-        probabilities: Finding -> [0, 1]; None where undefined.
-        score: Triage score, [0, 1].
-        drivers: (finding, weight * probability) behind the score.
-        positives: Findings at or above their operating point.
-        snapshot: Snapshot of the model's training data.
+    probabilities: finding -> [0, 1], None where undefined. score: of triage, [0, 1]. drivers: (finding, weight *
+    probability). positives: findings at or above their operating point. snapshot: of the model's training data.
     """
 
     image_id: ImageId

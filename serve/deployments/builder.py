@@ -12,7 +12,7 @@ from ray.serve import Application
 from chestai.config import load as conf
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
-from serve.db.database import url_of
+from serve.db.database import database_url
 from serve.deployments import ray_jobs
 from serve.deployments.app import application
 from serve.monitoring.alerts import check_webhook
@@ -34,7 +34,7 @@ def build(args: dict[str, Any]) -> Application:
         raise UserError(f"lake={config.lake}: replicas have no common working folder; name a URI or a full path")
     if not config.auth.required:
         raise UserError("auth.required=false is for `python -m serve` on loopback: keep it true on a cluster")
-    url_of(config)
+    database_url(config)
     check_webhook(config.serve.alert.webhook)
     if config.serve.jobs:
         ray_jobs.check(config)

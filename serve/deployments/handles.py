@@ -44,8 +44,8 @@ class RemoteScorer:
         card: ModelCard = await self._asked("card")
         return card
 
-    async def served(self) -> ModelInfo:
-        served: ModelInfo = await self._asked("served")
+    async def model_info(self) -> ModelInfo:
+        served: ModelInfo = await self._asked("model_info")
         return served
 
     async def _asked(self, method: str, *arguments: Any) -> Any:
@@ -66,8 +66,8 @@ class RemoteMonitor:
     def __init__(self, watch: DeploymentHandle) -> None:
         self.watch = watch
 
-    async def tell(self, told: EventBatch) -> None:
-        await self._asked("tell", told)
+    async def collect(self, batch: EventBatch) -> None:
+        await self._asked("collect", batch)
 
     async def metrics(self) -> bytes:
         metrics: bytes = await self._asked("metrics")

@@ -65,15 +65,15 @@ class ModelDeployment:
         now = self._now()
         if square.shape != (now.size, now.size):
             return now.size
-        observed, refusal = await asyncio.to_thread(now.look, square)
+        observed, refusal = await asyncio.to_thread(now.inspect, square)
         if self.config.serve.gate and refusal is not None:
-            return OodRejection(refusal, now.served, observed)
+            return OodRejection(refusal, now.model_info, observed)
         answer: ScoreResult = await self.forward((now, square))
-        return replace(answer, observed={**observed, **answer.observed})
+        return replace(answer, features={**observed, **answer.features})
 
-    def served(self) -> ModelInfo:
+    def model_info(self) -> ModelInfo:
         """Which version answers now."""
-        return self._now().served
+        return self._now().model_info
 
     def card(self) -> ModelCard:
         """The card of the version that answers now."""

@@ -21,13 +21,13 @@ class MonitorDeployment:
 
     def __init__(self, config: Config) -> None:
         self.watching = EventCollector(Registry(config.tracking, Lake(config.lake)).drift)
-        self.alerts = Alerts(config.serve.alert, self.watching.alert)
+        self.alerts = Alerts(config.serve.alert, self.watching.count_alert)
         self.pause_s = min(CHECK_S, config.serve.alert.minutes * 60)
         threading.Thread(target=self._check, daemon=True).start()
 
-    async def tell(self, told: EventBatch) -> None:
+    async def collect(self, batch: EventBatch) -> None:
         """Count what happened in a process of the HTTP side."""
-        await asyncio.to_thread(self.watching.tell, told)
+        await asyncio.to_thread(self.watching.collect, batch)
 
     async def metrics(self) -> bytes:
         """For `GET /metrics`."""

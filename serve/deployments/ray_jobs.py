@@ -55,11 +55,11 @@ class RayJobs:
         self._turn = threading.Lock()
         self._client: JobClient | None = None
 
-    def submit(self, job_id: str, work: JobRequest) -> None:
+    def submit(self, job_id: str, request: JobRequest) -> None:
         code = {"working_dir": str(ROOT), "excludes": _others()}
         try:
             self._asked().submit_job(
-                entrypoint=shlex.join(self.command(job_id, work)), submission_id=job_id, runtime_env=code
+                entrypoint=shlex.join(self.command(job_id, request)), submission_id=job_id, runtime_env=code
             )
         except RuntimeError as error:
             if "already exists" not in str(error):
@@ -67,7 +67,7 @@ class RayJobs:
         except (OSError, AuthenticationError) as error:
             raise _unavailable(error) from error
 
-    def state(self, job_id: str) -> JobProgress:
+    def progress(self, job_id: str) -> JobProgress:
         try:
             info = self._asked().get_job_info(job_id)
             status, code = info.status, info.driver_exit_code

@@ -21,13 +21,9 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class JobProgress:
-    """The state of a job.
+    """The state of a job: `done` of `total` images (None while unknown).
 
-    Attributes:
-        done: Images done.
-        total: All images; None while unknown.
-        result: Location of each kind of output, once the job is done.
-        error: Why the job failed, in one line.
+    result: location of each kind of output, once the job is done. error: why the job failed, in one line.
     """
 
     state: JobState
@@ -49,12 +45,9 @@ class JobRunner(Protocol):
 
     def submit(self, job_id: str, request: JobRequest) -> None:
         """Starts a job; one that was started already is left as it is."""
-        ...
 
     def progress(self, job_id: str) -> JobProgress:
         """Returns the state of a job; an unknown one has failed."""
-        ...
 
     def cancel(self, job_id: str) -> None:
         """Stops a job, unless it is finished."""
-        ...

@@ -27,13 +27,9 @@ MonitoredFeatures = Mapping[str, float | str]  # feature of `chestai.monitoring.
 class ScoreResult:
     """A version's prediction for one image.
 
-    Attributes:
-        model: The version.
-        probabilities: Calibrated, by finding.
-        thresholds: Operating points, by finding.
-        evidence: float32 (F, h, w), in the order of the probabilities, for `model.gradcam.heatmap`.
-        forward_ms: Duration of the forward pass of the whole batch.
-        features: Monitored features of the image and of the prediction.
+    probabilities: calibrated, by finding. thresholds: operating points, by finding. evidence: float32 (F, h, w), in the
+    order of the probabilities, for `model.gradcam.heatmap`. forward_ms: of the whole batch. features: monitored
+    features of the image and of the prediction.
     """
 
     model: ModelInfo
@@ -100,7 +96,7 @@ class LoadedModel:
         Args:
             square: As for `score`.
         """
-        pixel_features, detector = _to_rows(features.of_pixels(square[None]))[0], self.registered.bundle.intake
+        pixel_features, detector = _to_rows(features.of_pixels(square[None]))[0], self.registered.bundle.ood_detector
         if detector is None:
             return pixel_features, None
         score, reason = detector.judge(square)

@@ -24,10 +24,8 @@ MAX_SHADOW_TASKS = 8  # images that the shadow scores at a time
 class ShadowComparison:
     """The shadow's result for an image, compared with the returned prediction.
 
-    Attributes:
-        outcome: `scored`, `refused` by its OOD detector, `skipped` or `failed`.
-        agrees: Whether both have the same triage bucket.
-        difference: Absolute difference of the triage scores.
+    outcome: `scored`, `refused` by its OOD detector, `skipped` or `failed`. agrees: whether both have the same triage
+    bucket. difference: absolute difference of the triage scores.
     """
 
     outcome: str

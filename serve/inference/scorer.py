@@ -17,12 +17,9 @@ class Scorer(Protocol):
             OodError: It is not a frontal chest radiograph.
             ApiError: The model is busy or unavailable.
         """
-        ...
 
     async def card(self) -> ModelCard:
         """Returns the card of the current version. Raises ApiError if the model is unavailable."""
-        ...
 
     async def model_info(self) -> ModelInfo:
         """Returns the current version. Raises as `card`."""
-        ...

@@ -11,12 +11,9 @@ class MonitorClient(Protocol):
 
     async def collect(self, batch: EventBatch) -> None:
         """Counts the events of an HTTP process."""
-        ...
 
     async def metrics(self) -> bytes:
         """Returns all metrics in Prometheus' text format."""
-        ...
 
     async def drift(self, version: int) -> VersionDrift:
         """Compares the latest images of a version with its training data."""
-        ...

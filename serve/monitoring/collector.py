@@ -30,12 +30,8 @@ PROCESS_TIMEOUT_S = 60.0  # without a batch, after which a process counts as gon
 class VersionDrift:
     """Drift of a version's images.
 
-    Attributes:
-        reason: Why the verdict is unknown.
-        images: Images in the window.
-        total: Images since the start.
-        reference_images: Images behind the drift reference; None without a reference.
-        since: When the counts started.
+    reason: why the verdict is unknown. images: in the window. total: since the counts started at `since`.
+    reference_images: behind the drift reference; None without one.
     """
 
     version: int

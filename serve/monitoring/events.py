@@ -22,12 +22,8 @@ class RequestEvent:
 class ImageEvent:
     """An image in a request.
 
-    Attributes:
-        reason: Code of why it was not scored; None if it was.
-        model: The version that scored or rejected it; None if it did not reach one.
-        bucket: Triage bucket.
-        decode_s: Includes the wait for a core.
-        forward_s: Duration of the forward pass of the whole batch.
+    reason: code of why it was not scored; None if it was. model: the version that scored or rejected it; None if it did
+    not reach one. bucket: of triage. decode_s: includes the wait for a core. forward_s: of the whole batch.
     """
 
     reason: str | None = None
@@ -58,11 +54,9 @@ class ImageEvent:
 class EventBatch:
     """The events of an HTTP process since its last batch.
 
-    Attributes:
-        number: Grows by one from batch to batch; a batch that is sent again keeps its number.
-        canary: `answered` or `missed` for each image of the canary's share.
-        dropped: Number of events that were dropped because too many were waiting.
-        outbox: None if unknown.
+    number: grows by one from batch to batch; a batch that is sent again keeps its number. canary: `answered` or
+    `missed` for each image of the canary's share. dropped: events dropped because too many waited. outbox: None if
+    unknown.
     """
 
     process: str

@@ -62,9 +62,9 @@ async def make(wanted: ApiKeyRequest, services: ServicesDep, who: CurrentPrincip
                 raise ValueError(f"there is no user {wanted.owner!r}: say its role to make it")
             api_keys.add_user(session, wanted.owner, wanted.role)
         lifetime = None if wanted.days is None else timedelta(days=wanted.days)
-        made = api_keys.make_key(session, wanted.owner, wanted.scopes, lifetime)
+        made = api_keys.create_key(session, wanted.owner, wanted.scopes, lifetime)
         told = {"prefix": made.split("_")[1], "scopes": wanted.scopes}
-        audit.append(session, AuditEvent(actor=who.name, action="key.make", object=wanted.owner, detail=told))
+        audit.append_event(session, AuditEvent(actor=who.name, action="key.make", object=wanted.owner, detail=told))
         return made
 
     return NewApiKey(key=await _writing(services, making, 422, "invalid_request"))
@@ -85,14 +85,14 @@ async def revoke(
 
     def revoking(session: Session) -> None:
         api_keys.revoke_key(session, prefix)
-        audit.append(session, AuditEvent(actor=who.name, action="key.revoke", object=prefix))
+        audit.append_event(session, AuditEvent(actor=who.name, action="key.revoke", object=prefix))
 
     await _writing(services, revoking, 404, "unknown_key")
 
 
 async def _writing(services: Services, write: Callable[[Session], T], status: int, code: str) -> T:
     def writing() -> T:
-        with services.store.database.writing() as session:
+        with services.store.database.write_session() as session:
             return write(session)
 
     try:

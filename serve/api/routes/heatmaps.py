@@ -18,7 +18,7 @@ from serve.api.score_image import decode_image, draw_overlay, findings_to_explai
 from serve.api.services import Services, ServicesDep
 from serve.db.models import ImageRow
 from serve.problems import ApiError, documented
-from serve.storage.uri_reader import fetch
+from serve.storage.uri_reader import read_uri
 
 router = APIRouter(tags=["images that are there"])
 
@@ -81,7 +81,7 @@ def answered(services: Services, image_id: str, uri: str) -> bytes:
         if uri == services.kept.uri(image_id):
             data = services.kept.read(image_id)
         else:
-            data = fetch(uri, limits.prefixes, limits.max_upload_mb * 2**20)[1]
+            data = read_uri(uri, limits.prefixes, limits.max_upload_mb * 2**20)[1]
     except (OSError, ApiError) as error:
         if isinstance(error, ApiError) and error.problem.status == 403:
             raise

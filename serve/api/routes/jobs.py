@@ -20,7 +20,7 @@ from serve.api.services import Services, ServicesDep
 from serve.auth.permissions import Principal, owns
 from serve.db import records
 from serve.db.audit import AuditEvent
-from serve.db.records import ENDED, Job, new_id
+from serve.db.records import FINISHED_STATES, Job, new_id
 from serve.inference.batch_jobs import JobRequest, JobRunner, JobServerUnavailable
 from serve.problems import ApiError, documented
 from serve.schemas import JobResponse
@@ -113,7 +113,7 @@ async def batch_infer(
     response.headers["Location"] = f"/jobs/{job_id}"
     async with services.in_time():
         if idempotency_key is not None:
-            known = await services.look(lambda session: records.job(session, job_id))
+            known = await services.look(lambda session: records.load_job(session, job_id))
             if known is not None:
                 return _answer(known)
         work = await _work(services, wanted)
@@ -122,7 +122,7 @@ async def batch_infer(
     job = Job(kind="score", owner=who.name, job_id=job_id)
     told = {"model_version": work.model, "corpus": LAKE if work.corpus == LAKE else "prefix", "split": work.split}
     event = AuditEvent(actor=who.name, action="job.submit", object=job_id, detail=told)
-    await services.keep(lambda: services.store.job(job, event))
+    await services.keep(lambda: services.store.save_job(job, event))
     return _answer(job)
 
 
@@ -138,7 +138,7 @@ async def job(job_id: JobId, services: ServicesDep, who: CurrentPrincipal) -> Jo
         before = await _own(services, who, job_id)
         after = await _fresh(runner, before)
     if after != before:
-        await services.keep(lambda: services.store.job(after))
+        await services.keep(lambda: services.store.save_job(after))
     return _answer(after)
 
 
@@ -166,7 +166,7 @@ async def cancel(job_id: JobId, services: ServicesDep, who: CurrentPrincipal) ->
         await _asked(lambda: runner.cancel(job_id))
     ended = job.model_copy(update={"state": "cancelled", "updated_at": now()})
     event = AuditEvent(actor=who.name, action="job.cancel", object=job_id)
-    await services.keep(lambda: services.store.job(ended, event))
+    await services.keep(lambda: services.store.save_job(ended, event))
     return _answer(ended)
 
 
@@ -183,26 +183,26 @@ async def _work(services: Services, wanted: BatchJobRequest) -> JobRequest:
         corpus = await asyncio.to_thread(resolve_allowed, corpus, services.config.serve.prefixes)
         if wanted.split is not None:
             raise ApiError(422, "invalid_request", "split is of the lake's images: leave it out with another prefix")
-    model = (await services.scorer.served()).version if wanted.model is None else wanted.model
+    model = (await services.scorer.model_info()).version if wanted.model is None else wanted.model
     return JobRequest(corpus, model, wanted.match, wanted.split, wanted.heatmaps, wanted.embeddings)
 
 
 async def _check_room(services: Services, runner: JobRunner) -> None:
     """Raises `Refused` where there are too many jobs; of those that nobody asked for since, it is not known yet."""
-    waiting = await services.look(records.unfinished_jobs)
+    waiting = await services.look(records.load_unfinished_jobs)
     if len(waiting) < MOST:
         return
     states = await asyncio.gather(*(_fresh(runner, one) for one in waiting))
     for one in states:
-        if one.state in ENDED:
-            await services.keep(partial(services.store.job, one))
-    if sum(one.state not in ENDED for one in states) >= MOST:
+        if one.state in FINISHED_STATES:
+            await services.keep(partial(services.store.save_job, one))
+    if sum(one.state not in FINISHED_STATES for one in states) >= MOST:
         raise ApiError(429, "too_many_jobs", f"{MOST} jobs have not ended yet: try again later")
 
 
 async def _own(services: Services, who: Principal, job_id: str) -> Job:
     """A job that is the principal's to see; of others' it is not told that they are there."""
-    found = await services.look(lambda session: records.job(session, job_id))
+    found = await services.look(lambda session: records.load_job(session, job_id))
     if found is None or not owns(who, found.owner):
         raise ApiError(404, "unknown_job", f"no job {job_id}")
     return found
@@ -210,9 +210,9 @@ async def _own(services: Services, who: Principal, job_id: str) -> Job:
 
 async def _fresh(runner: JobRunner, job: Job) -> Job:
     """How the job stands now; what has ended stays as it is."""
-    if job.state in ENDED:
+    if job.state in FINISHED_STATES:
         return job
-    standing = await _asked(lambda: runner.state(job.job_id))
+    standing = await _asked(lambda: runner.progress(job.job_id))
     result = None if standing.result is None else json.dumps(dict(standing.result))
     told = {"state": standing.state, "done": standing.done, "total": standing.total, "error": standing.error}
     fresh = job.model_copy(update={**told, "result": result})

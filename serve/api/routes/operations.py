@@ -22,7 +22,7 @@ async def live() -> Health:
 async def ready(services: ServicesDep) -> Health:
     """Whether a model answers, and which."""
     async with services.in_time():
-        return Health(model=await services.scorer.served())
+        return Health(model=await services.scorer.model_info())
 
 
 @router.get("/model", summary="Card of the served model", responses={200: {"content": CARD}, **OVERLOADED})
@@ -43,7 +43,7 @@ async def card(services: ServicesDep) -> DescribedModel:
 async def drift_report(services: ServicesDep) -> DriftReport:
     """How far the last images, and what was answered, have moved from what the served model was made on."""
     async with services.in_time():
-        served = await services.scorer.served()
+        served = await services.scorer.model_info()
         await services.notices.flush()
         drift = await services.watch.drift(served.version)
     return DriftReport(

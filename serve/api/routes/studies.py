@@ -13,7 +13,7 @@ from serve.api.services import ServicesDep
 from serve.db import records, worklist
 from serve.db.audit import AuditEvent
 from serve.db.records import Review, Text, Verdict
-from serve.db.worklist import MOST, WorklistFilter
+from serve.db.worklist import MAX_PAGE_SIZE, WorklistFilter
 from serve.problems import ApiError, documented
 from serve.schemas import FlaggedImageRecord, ImageRecord, ReviewsResponse, WorklistResponse
 
@@ -48,7 +48,7 @@ async def studies(
     finding: Annotated[str | None, Query(description="One that the newest answer calls positive.")] = None,
     split: Annotated[str | None, Query(description="Of the corpus, where the image is of one.")] = None,
     reviewed: Annotated[bool | None, Query(description="Whether somebody gave a verdict.")] = None,
-    limit: Annotated[int, Query(ge=1, le=MOST, description="Studies of a page.")] = 50,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE, description="Studies of a page.")] = 50,
     cursor: Annotated[str | None, Query(description="Of the page before; the filter must be the same.")] = None,
 ) -> WorklistResponse:
     """The worklist: who has waited too long first, then the most urgent; without `reordering`, in order of arrival."""
@@ -56,7 +56,9 @@ async def studies(
     display_modes.check_finding(shown, finding)
     wanted, order = WorklistFilter(bucket, finding, split, reviewed), display_modes.order(shown)
     try:
-        page = await services.look(lambda session: worklist.page(session, wanted, most, limit, cursor, order=order))
+        page = await services.look(
+            lambda session: worklist.load_page(session, wanted, most, limit, cursor, order=order)
+        )
     except ValueError as error:
         raise ApiError(422, "invalid_request", str(error)) from error
     return display_modes.display_studies(shown, page)
@@ -69,7 +71,7 @@ async def studies(
 )
 async def image(image_id: ImageId, services: ServicesDep) -> ImageRecord | FlaggedImageRecord:
     """All that is known of an image: answers newest first, reviews, labels."""
-    study = await services.look(lambda session: records.study(session, image_id))
+    study = await services.look(lambda session: records.load_study(session, image_id))
     if study is None:
         raise _unknown(image_id)
     return display_modes.display_record(services.config.serve.modes, study)
@@ -94,7 +96,7 @@ async def image(image_id: ImageId, services: ServicesDep) -> ImageRecord | Flagg
 )
 async def review(given: ReviewRequest, services: ServicesDep, who: CurrentPrincipal) -> ReviewsResponse:
     """Keep what a reader says of a model's answer, finding by finding: TP, FP, TN or FN."""
-    study = await services.look(lambda session: records.study(session, given.image_id))
+    study = await services.look(lambda session: records.load_study(session, given.image_id))
     if study is None or not study.predictions:
         raise _unknown(given.image_id)
     answers = {one.model_version: one for one in reversed(study.predictions)}
@@ -118,7 +120,7 @@ async def review(given: ReviewRequest, services: ServicesDep, who: CurrentPrinci
     ]
     told = {"model_version": version, "verdicts": dict(given.verdicts)}
     event = AuditEvent(actor=who.name, action="review", object=given.image_id, detail=told)
-    await services.keep(lambda: services.store.review(reviews, event))
+    await services.keep(lambda: services.store.save_reviews(reviews, event))
     return ReviewsResponse(reviews=reviews)
 
 

@@ -9,9 +9,9 @@ from sqlalchemy import select
 
 from serve.api.services import Services
 from serve.auth import api_keys
-from serve.auth.bootstrap import first_admin
+from serve.auth.bootstrap import add_first_admin
 from serve.auth.permissions import PERMISSIONS
-from serve.db.audit import verify
+from serve.db.audit import verify_chain
 from serve.db.models import AuditRow
 from tests.serve.support.hostile import WHOLE
 from tests.serve.support.local import ask, form, local_app
@@ -55,7 +55,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
 @pytest.fixture(scope="module")
 def admin(app: FastAPI) -> dict[str, str]:
     services: Services = app.state.services
-    key = first_admin(services.store.database)
+    key = add_first_admin(services.store.database)
     assert key is not None
     ask(app, "/infer", [WHOLE], {"x-api-key": key})
     return {"x-api-key": key}
@@ -63,7 +63,7 @@ def admin(app: FastAPI) -> dict[str, str]:
 
 def rows(app: FastAPI) -> list[AuditRow]:
     services: Services = app.state.services
-    with services.store.database.reading() as session:
+    with services.store.database.read_session() as session:
         return list(session.scalars(select(AuditRow).order_by(AuditRow.sequence)))
 
 
@@ -75,10 +75,10 @@ def test_every_route_with_data_is_tried() -> None:
 def test_an_access_is_noted_once(route: tuple[str, str], app: FastAPI, admin: dict[str, str]) -> None:
     target, body, headers, status, (action, what) = ACCESSES[route]
     services: Services = app.state.services
-    with services.store.database.writing() as session:
+    with services.store.database.write_session() as session:
         if not any(one.owner == "spare" for one in api_keys.list_keys(session)):
             api_keys.add_user(session, "spare", "reader")
-        prefix = api_keys.make_key(session, "spare").split("_")[1]
+        prefix = api_keys.create_key(session, "spare").split("_")[1]
     job = ask(app, "/batch_infer", [b'{"prefix": "lake"}'], {**JSON, **admin}) if "{job_id}" in target else None
     names = {"{prefix}": prefix, "{job_id}": job.json()["job_id"] if job else ""}
     before = len(rows(app))
@@ -131,8 +131,8 @@ def test_no_text_of_a_client_comes_into_it(target: str, app: FastAPI, admin: dic
 
 def test_the_chain_is_whole(app: FastAPI, admin: dict[str, str]) -> None:
     services: Services = app.state.services
-    found = verify(services.store.database)
-    assert found.broken is None and found.rows == len(rows(app)) > 1
+    found = verify_chain(services.store.database)
+    assert found.broken_at is None and found.rows == len(rows(app)) > 1
     assert "Jane" not in str([vars(one) for one in rows(app)])
 
 

@@ -5,7 +5,7 @@ from fastapi import FastAPI
 
 from serve.api.body_limits import MOST
 from serve.api.services import Services
-from serve.auth.bootstrap import first_admin
+from serve.auth.bootstrap import add_first_admin
 from tests.serve.support.local import ask, local_app
 
 JSON = {"content-type": "application/json"}
@@ -19,7 +19,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
 @pytest.fixture(scope="module")
 def admin(app: FastAPI) -> dict[str, str]:
     services: Services = app.state.services
-    return {"x-api-key": first_admin(services.store.database) or ""}
+    return {"x-api-key": add_first_admin(services.store.database) or ""}
 
 
 @pytest.mark.parametrize("path", ["/reviews", "/keys"])

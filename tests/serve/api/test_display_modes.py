@@ -16,7 +16,7 @@ from serve.db.worklist import WorklistFilter
 from tests.serve.support.forgery import encoded, films
 from tests.serve.support.hostile import WHOLE, assert_right
 from tests.serve.support.local import Reply, ask, form, local_app
-from tests.serve.support.samples import NOON, image, prediction, review, sha
+from tests.serve.support.samples import NOON, make_image, make_prediction, make_review, sha
 from tests.support.models import FINDINGS
 
 FILMS = [encoded(film) for film in films()[:8]]
@@ -166,11 +166,11 @@ def fill(folder: Path) -> Database:
     """Ten studies a minute apart, the later the more urgent; two are read."""
     database = Database(f"sqlite:///{folder}/chestai.db")
     database.migrate()
-    with database.writing() as session:
+    with database.write_session() as session:
         for number in range(10):
-            record_prediction(session, image(number, number), prediction(number, number / 10, number))
+            record_prediction(session, make_image(number, number), make_prediction(number, number / 10, number))
         for number in (2, 7):
-            record_review(session, review(number, 20))
+            record_review(session, make_review(number, 20))
     return database
 
 
@@ -182,17 +182,17 @@ def test_pages_of_arrival_hold_each_once(limit: int, reviewed: bool | None, tmp_
     wanted, at = WorklistFilter(reviewed=reviewed), NOON + timedelta(minutes=30)
     listed, cursor, pages = [], None, 0
     while True:
-        with database.reading() as session:
-            page = worklist.page(session, wanted, 0.0, limit, cursor, at, "arrival")
+        with database.read_session() as session:
+            page = worklist.load_page(session, wanted, 0.0, limit, cursor, at, "arrival")
         listed += [one.image_id for one in page.studies]
         assert not any(one.escalated for one in page.studies)
         cursor, pages = page.cursor, pages + 1
         if cursor is None:
             break
         if pages == 1:
-            with database.writing() as session:
-                record_prediction(session, image("late", 40), prediction("late", 0.99, 40))
-                record_review(session, review(9, 50))
+            with database.write_session() as session:
+                record_prediction(session, make_image("late", 40), make_prediction("late", 0.99, 40))
+                record_review(session, make_review(9, 50))
     numbers_of = {None: range(10), True: (2, 7), False: (0, 1, 3, 4, 5, 6, 8, 9)}[reviewed]
     expected = [sha(number) for number in numbers_of]
     assert listed[: len(expected)] == expected
@@ -202,8 +202,8 @@ def test_pages_of_arrival_hold_each_once(limit: int, reviewed: bool | None, tmp_
 
 def test_a_cursor_is_of_one_order(tmp_path: Path) -> None:
     database = fill(tmp_path)
-    with database.reading() as session:
-        cursor = worklist.page(session, WorklistFilter(), 120.0, 2, order="arrival").cursor
+    with database.read_session() as session:
+        cursor = worklist.load_page(session, WorklistFilter(), 120.0, 2, order="arrival").cursor
         for other in ("score", "bucket"):
             with pytest.raises(ValueError, match="another order"):
-                worklist.page(session, WorklistFilter(), 120.0, 2, cursor, order=other)
+                worklist.load_page(session, WorklistFilter(), 120.0, 2, cursor, order=other)

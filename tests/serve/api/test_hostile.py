@@ -11,8 +11,8 @@ import pytest
 from fastapi import FastAPI
 
 from chestai.imaging.errors import REASONS
-from chestai.model.bundle import RESEARCH_USE
 from chestai.monitoring.ood_detector import REASONS as UNLIKE
+from chestai.notice import RESEARCH_USE
 from serve.api.openapi import NOT_SCORED
 from tests.serve.support.forgery import encoded, films
 from tests.serve.support.hostile import BOMBS, SCORED, UPLOADS, WHOLE, assert_right

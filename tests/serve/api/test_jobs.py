@@ -19,7 +19,7 @@ from chestai.config import load as conf
 from chestai.errors import UserError
 from serve.api.routes.jobs import MOST
 from serve.api.services import Services
-from serve.auth.api_keys import add_user, make_key
+from serve.auth.api_keys import add_user, create_key
 from serve.auth.permissions import Role
 from serve.db import records
 from serve.db.models import AuditRow
@@ -38,10 +38,10 @@ class Site:
         self.client, self.services = TestClient(app), app.state.services
         people: dict[str, Role] = {"ann": "reader", "bob": "reader", "chief": "admin"}
         self.keys = {}
-        with self.services.store.database.writing() as session:
+        with self.services.store.database.write_session() as session:
             for name, role in people.items():
                 add_user(session, name, role)
-                self.keys[name] = make_key(session, name)
+                self.keys[name] = create_key(session, name)
 
     @property
     def tray(self) -> Tray:
@@ -62,7 +62,7 @@ class Site:
         return self.ask("POST", "/batch_infer", who, json={"prefix": "lake", **body}, headers=headers)
 
     def audited(self) -> list[tuple[str, str, str]]:
-        with self.services.store.database.reading() as session:
+        with self.services.store.database.read_session() as session:
             rows = session.scalars(select(AuditRow).where(AuditRow.action.like("job%")).order_by(AuditRow.sequence))
             return [(row.actor, row.action, row.object) for row in rows]
 
@@ -179,8 +179,8 @@ def test_jobs_outlive_the_endpoint(site: Site, tmp_path: Path) -> None:
     job_id = site.submit()[1]["job_id"]
     site.services.store.close()
     services = Services.of(site.services.config, site.services.scorer, site.services.watch, site.tray)
-    with services.store.database.reading() as session:
-        assert [one.job_id for one in records.unfinished_jobs(session)] == [job_id]
+    with services.store.database.read_session() as session:
+        assert [one.job_id for one in records.load_unfinished_jobs(session)] == [job_id]
     again = replace(services, jobs=Tray())
     site.client.app.state.services = again  # type: ignore[attr-defined]
     status, told = site.ask("GET", f"/jobs/{job_id}")
@@ -250,7 +250,7 @@ def test_no_password_on_a_command_line() -> None:
 
 
 def calls(runner: RayJobs) -> Sequence[Any]:
-    return (lambda: runner.submit("j", JobRequest("lake", 1)), lambda: runner.state("j"), lambda: runner.cancel("j"))
+    return (lambda: runner.submit("j", JobRequest("lake", 1)), lambda: runner.progress("j"), lambda: runner.cancel("j"))
 
 
 def test_nobody_listens_and_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,6 +271,6 @@ def test_nobody_listens_and_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_result_is_kept_as_json(site: Site) -> None:
     job_id = site.submit()[1]["job_id"]
     told = [site.ask("GET", f"/jobs/{job_id}")[1] for _ in range(2)][1]
-    with site.services.store.database.reading() as session:
-        kept = records.job(session, job_id)
+    with site.services.store.database.read_session() as session:
+        kept = records.load_job(session, job_id)
     assert kept is not None and kept.result is not None and json.loads(kept.result) == told["result"]

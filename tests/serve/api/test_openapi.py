@@ -29,7 +29,7 @@ from schemathesis.specs.openapi.checks import (
 from chestai.imaging.preprocess import Grey
 from serve.api.app import create_app
 from serve.api.services import Services
-from serve.auth.bootstrap import first_admin
+from serve.auth.bootstrap import add_first_admin
 from serve.inference.predictor import ScoreResult
 from serve.problems import overloaded
 from serve.schemas import ModelCard, ModelInfo
@@ -66,7 +66,7 @@ class Overloaded:
     async def card(self) -> ModelCard:
         raise overloaded("busy")
 
-    async def served(self) -> ModelInfo:
+    async def model_info(self) -> ModelInfo:
         raise overloaded("busy")
 
 
@@ -106,7 +106,7 @@ class Api:
 def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
     app = local_app(tmp_path_factory.mktemp("openapi"), False, "serve.max_upload_mb=1", "auth.required=true")
     services: Services = app.state.services
-    key = first_admin(services.store.database)
+    key = add_first_admin(services.store.database)
     assert key is not None
     client, headers = TestClient(app), {"X-API-Key": key}
     assert client.post("/infer", content=WHOLE, headers=headers | {"content-type": "image/png"}).status_code == 200

@@ -79,7 +79,7 @@ def test_where_it_lies_is_remembered_and_the_audit_tells_no_names(app: FastAPI, 
     image_id = asked(app, uri).json()["image_id"]
     refused(app, f"{place}/shut/Doe^Jane.png", 403, "prefix_not_allowed")
     services: Services = app.state.services
-    with services.store.database.reading() as session:
+    with services.store.database.read_session() as session:
         assert session.get_one(ImageRow, image_id).uri == uri
         rows = {row.object: row for row in session.scalars(select(AuditRow).order_by(AuditRow.sequence))}
     assert json.loads(rows[image_id].detail)["uri_sha256"] == hashlib.sha256(uri.encode()).hexdigest()

@@ -44,8 +44,8 @@ def test_lists_overdue_studies_first_then_by_urgency_then_by_age(database: Datab
     add(database, "old and urgent", 30, 0.99)
     order = ["oldest", "old and urgent", "at the cap", "young and urgent", "younger and as urgent", "young and soon"]
     found = load(database)
-    assert [one.image_id for one in found] == [sha(name) for name in [*order, "just in time"]]
-    assert [one.escalated for one in found] == [True] * 3 + [False] * 4
+    assert [study.image_id for study in found] == [sha(name) for name in [*order, "just in time"]]
+    assert [study.escalated for study in found] == [True] * 3 + [False] * 4
     first = found[0]
     assert (first.file_name, first.split, first.score, first.bucket) == ("old.png", "test", 0.02, "routine")
     assert first.drivers == [("Mass", 0.02)] and first.received_at == NOON + timedelta(minutes=1)
@@ -56,22 +56,22 @@ def test_reviewed_studies_are_not_escalated(database: Database) -> None:
         add(database, name, minutes, score)
     review(database, "old and read", 50)
     review(database, "read", 95)
-    assert [one.image_id for one in load(database)] == [sha(n) for n in ("old", "read", "young", "old and read")]
-    assert [one.image_id for one in load(database, reviewed=False)] == [sha("old"), sha("young")]
+    assert [study.image_id for study in load(database)] == [sha(n) for n in ("old", "read", "young", "old and read")]
+    assert [study.image_id for study in load(database, reviewed=False)] == [sha("old"), sha("young")]
     done = load(database, reviewed=True)
-    assert [one.image_id for one in done] == [sha("read"), sha("old and read")]
-    assert [one.escalated for one in done] == [False, False]
+    assert [study.image_id for study in done] == [sha("read"), sha("old and read")]
+    assert [study.escalated for study in done] == [False, False]
     assert done[0].reviewed_at == NOON + timedelta(minutes=95)
 
 
 def test_filters_by_bucket_finding_split_and_review(database: Database) -> None:
     for name, score, split in (("a", 0.9, "test"), ("b", 0.6, "val"), ("c", 0.1, "test"), ("d", 0.95, None)):
         add(database, name, 90, score, split=split)
-    assert {one.image_id for one in load(database, bucket="urgent")} == {sha("a"), sha("d")}
-    assert {one.image_id for one in load(database, finding="Mass")} == {sha("a"), sha("b"), sha("d")}
+    assert {study.image_id for study in load(database, bucket="urgent")} == {sha("a"), sha("d")}
+    assert {study.image_id for study in load(database, finding="Mass")} == {sha("a"), sha("b"), sha("d")}
     assert load(database, finding="Hernia") == []
-    assert {one.image_id for one in load(database, split="test")} == {sha("a"), sha("c")}
-    assert {one.image_id for one in load(database, split="test", finding="Mass", reviewed=False)} == {sha("a")}
+    assert {study.image_id for study in load(database, split="test")} == {sha("a"), sha("c")}
+    assert {study.image_id for study in load(database, split="test", finding="Mass", reviewed=False)} == {sha("a")}
 
 
 def load_one_by_one(database: Database, after_first: Callable[[], None], **filters: Any) -> list[str]:
@@ -84,7 +84,7 @@ def load_one_by_one(database: Database, after_first: Callable[[], None], **filte
         with database.read_session() as session:
             page = load_page(session, WorklistFilter(**filters), CAP, 1, page.cursor)
         studies = studies + page.studies
-    return [one.image_id for one in studies]
+    return [study.image_id for study in studies]
 
 
 def test_study_reviewed_between_pages_keeps_its_position(database: Database) -> None:
@@ -99,7 +99,7 @@ def test_study_reviewed_between_pages_keeps_its_position(database: Database) -> 
     assert load_one_by_one(database, change, reviewed=False) == [sha(name) for name in order]
     with database.read_session() as session:
         later = load_page(session, WorklistFilter(reviewed=False), CAP, at=NOON + timedelta(minutes=106)).studies
-    assert [one.image_id for one in later] == [sha("older"), sha("soon")]
+    assert [study.image_id for study in later] == [sha("older"), sha("soon")]
 
 
 def test_study_scored_again_between_pages_is_not_missing(database: Database) -> None:
@@ -149,7 +149,7 @@ def test_pages_list_each_study_once_whatever_changes_in_between(
     at, filters = NOON + timedelta(minutes=101), WorklistFilter(reviewed=reviewed)
     expected = _expected(studies, reviewed)
     with database.read_session() as session:
-        assert [one.image_id for one in load_page(session, filters, CAP, at=at).studies] == expected
+        assert [study.image_id for study in load_page(session, filters, CAP, at=at).studies] == expected
     listed: list[str] = []
     scored_again: set[str] = set()
     cursor, turn = None, 0
@@ -157,7 +157,7 @@ def test_pages_list_each_study_once_whatever_changes_in_between(
         with database.read_session() as session:
             page = load_page(session, filters, CAP, limit, cursor, at=at)
         assert len(page.studies) <= limit and (page.cursor is None or len(page.studies) == limit)
-        listed += [one.image_id for one in page.studies]
+        listed += [study.image_id for study in page.studies]
         cursor = page.cursor
         if cursor is not None and turn < len(changes):
             scored_again |= _apply(database, changes[turn], turn, studies)
@@ -211,7 +211,7 @@ def test_cursor_keeps_the_cap_of_its_first_page(database: Database) -> None:
         first = load_page(session, WorklistFilter(), CAP, limit=2, at=LATER)
         assert first.cursor is not None
         second = load_page(session, WorklistFilter(), 0.0, limit=2, cursor=first.cursor)
-    assert [one.image_id for one in first.studies + second.studies] == [sha(number) for number in range(4)]
+    assert [study.image_id for study in first.studies + second.studies] == [sha(number) for number in range(4)]
     assert second.cursor is None
 
 

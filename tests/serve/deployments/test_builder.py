@@ -15,11 +15,11 @@ from chestai.imaging import preprocess
 from chestai.lake.lake import Lake
 from chestai.model.registry import Registry
 from pipelines.training.register import register
-from serve.auth.bootstrap import first_admin
-from serve.db.database import Database, url_of
+from serve.auth.bootstrap import add_first_admin
+from serve.db.database import Database, database_url
 from tests.support.models import SIZE, image, make_bundle
 from tests.support.paths import ROOT
-from tests.support.processes import free_port, job_server, until_up, wait_until
+from tests.support.processes import free_port, job_server, wait_for_job_server, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -35,14 +35,14 @@ def test_serve_deploys_and_updates_the_application(
     with mlflow.start_run():
         registry.promote(register(make_bundle(), registry))
         register(make_bundle(seed=6), registry)
-    database = Database(url_of(config))
+    database = Database(database_url(config))
     database.migrate()
-    key = first_admin(database)
+    key = add_first_admin(database)
     assert key is not None
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # as the image of the nodes has it
     port = free_port()
     with job_server(tmp_path_factory.mktemp("j")) as env:
-        until_up(env)
+        wait_for_job_server(env)
 
         def deploy(**more: object) -> None:
             wanted: dict[str, Any] = yaml.safe_load((ROOT / "serve" / "deploy.yaml").read_text())

@@ -22,11 +22,12 @@ from chestai.imaging import preprocess
 from chestai.imaging.errors import REASONS
 from chestai.imaging.heatmap import heatmap, overlay
 from chestai.lake.lake import Lake
-from chestai.model.bundle import RESEARCH_USE, Bundle
+from chestai.model.bundle import Bundle
 from chestai.model.registry import Registry
+from chestai.notice import RESEARCH_USE
 from pipelines.training.register import register
-from serve.db.audit import verify
-from serve.db.database import Database, url_of
+from serve.db.audit import verify_chain
+from serve.db.database import Database, database_url
 from serve.deployments.app import deploy, stop
 from tests.serve.support.service import Service, is_problem
 from tests.support.models import FINDINGS, SIZE, image, make_bundle
@@ -172,13 +173,13 @@ def test_what_was_said_is_remembered_and_reviewed(service: Service) -> None:
     is_problem(service.post("/reviews", json={**verdicts, "model_version": 99}), 422, "unknown_version")
     is_problem(service.get(f"/images/{'0' * 64}"), 404, "unknown_image")
     is_problem(service.get("/studies", cursor="nonsense"), 422, "invalid_request")
-    database = Database(url_of(service.config))
-    with database.reading() as session:
+    database = Database(database_url(service.config))
+    with database.read_session() as session:
         rows = session.execute(text("select action, actor, detail from audit where object = :it"), {"it": image_id})
         kept = {row.action: row for row in rows}
     assert {"infer", "review", "image"} <= set(kept) and {row.actor for row in kept.values()} == {"admin"}
     assert not any("ward 7" in str(row.detail) for row in kept.values()), "a file's name may be a patient's"
-    assert verify(database).broken is None
+    assert verify_chain(database).broken_at is None
     database.close()
 
 

@@ -39,8 +39,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     registry.connect()
     squares = np.stack([preprocess.load(image(number), SIZE) for number in range(60)])
     with mlflow.start_run():
-        registry.promote(register(replace(make_bundle(), intake=OodDetector.fit(squares)), registry))
-        register(replace(make_bundle(seed=6, size=96), drift=REFERENCE), registry)
+        registry.promote(register(replace(make_bundle(), ood_detector=OodDetector.fit(squares)), registry))
+        register(replace(make_bundle(seed=6, size=96), drift_reference=REFERENCE), registry)
     return config
 
 
@@ -73,14 +73,14 @@ def test_it_answers_as_the_bundle(config: Config) -> None:
     expected = bundle(config, 1).predict([preprocess.load(image(3), SIZE)])
     assert list(answer.probabilities.values()) == pytest.approx(expected.probabilities[0].tolist(), abs=1e-5)
     np.testing.assert_allclose(answer.evidence, expected.evidence[0], atol=1e-4)
-    assert answer.served.version == 1 and answer.served.runtime.endswith(" fp32")
+    assert answer.model.version == 1 and answer.model.runtime.endswith(" fp32")
     square, made = np.stack([preprocess.load(image(3), SIZE)]), bundle(config, 1)
     probabilities = np.array([list(answer.probabilities.values())])
     watched = {
-        **features.of_pixels(square, made.intake),
+        **features.of_pixels(square, made.ood_detector),
         **features.of_scores(probabilities, made.card.findings, made.triage),
     }
-    assert answer.observed == {name: pytest.approx(np.asarray(values).tolist()[0]) for name, values in watched.items()}
+    assert answer.features == {name: pytest.approx(np.asarray(values).tolist()[0]) for name, values in watched.items()}
 
 
 def test_another_size_is_told(config: Config) -> None:
@@ -92,9 +92,9 @@ def test_what_is_no_film_is_refused_unless_told_otherwise(config: Config) -> Non
     board = (np.indices((90, 120)).sum(axis=0) // 4 % 2 * 255).astype(np.uint8)
     stranger = image_of(board)
     refused = ask(model(config), stranger)
-    assert isinstance(refused, OodRejection) and refused.refusal.reason == "out_of_distribution"
-    assert refused.served.version == 1 and float(refused.observed["pixels.strangeness"]) > 1
-    assert "triage.score" not in refused.observed
+    assert isinstance(refused, OodRejection) and refused.cause.reason == "out_of_distribution"
+    assert refused.model.version == 1 and float(refused.features["pixels.strangeness"]) > 1
+    assert "triage.score" not in refused.features
     anything = config.model_copy(update={"serve": config.serve.model_copy(update={"gate": False})})
     assert isinstance(ask(model(anything), stranger), ScoreResult)
 
@@ -110,13 +110,13 @@ def test_the_alias_is_followed_and_a_number_is_not(config: Config) -> None:
     registry.promote(2)
     try:
         for _ in range(100):
-            if following.served().version == 2:
+            if following.model_info().version == 2:
                 break
             asyncio.run(asyncio.sleep(0.1))
-        assert following.served().version == 2 and pinned.served().version == 1
+        assert following.model_info().version == 2 and pinned.model_info().version == 1
         following.reconfigure({"model": "1"})
         asyncio.run(asyncio.sleep(0.6))
-        assert following.served().version == 1, "told a number, it stays"
+        assert following.model_info().version == 1, "told a number, it stays"
     finally:
         registry.promote(1)
 
@@ -125,7 +125,7 @@ def test_an_unknown_version_leaves_the_old_one(config: Config) -> None:
     answering = model(config)
     with pytest.raises(UserError, match="no version 77"):
         answering.reconfigure({"model": "77"})
-    assert answering.served().version == 1
+    assert answering.model_info().version == 1
 
 
 def test_without_a_model_it_is_not_healthy(config: Config) -> None:
@@ -135,7 +135,7 @@ def test_without_a_model_it_is_not_healthy(config: Config) -> None:
 
 def test_the_drift_reference_comes_by_itself(config: Config) -> None:
     registry = Registry(config.tracking, Lake(config.lake))
-    assert registry.drift(1) is None and registry.drift(2) == REFERENCE == bundle(config, 2).drift
+    assert registry.drift(1) is None and registry.drift(2) == REFERENCE == bundle(config, 2).drift_reference
     with pytest.raises(MlflowException, match="version=9"):
         registry.drift(9)
 
@@ -149,7 +149,7 @@ def test_a_batch_of_two_versions_is_answered_by_each(config: Config) -> None:
     ]
     for (one, square), answer in zip(batch, _scored(batch), strict=True):
         expected = one.registered.bundle.predict([square]).probabilities[0]
-        assert answer.served.version == one.registered.version
+        assert answer.model.version == one.registered.version
         assert list(answer.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-5)
 
 

@@ -25,10 +25,9 @@ from chestai.monitoring.drift import FEWEST, DriftReference
 from pipelines.training.register import register
 from serve.deployments.app import APPLICATION, deploy, stop
 from tests.serve.support.forgery import encoded, films
-from tests.serve.support.patience import until
-from tests.serve.support.prometheus import parsed
+from tests.serve.support.monitoring import Webhook, parse_metrics, webhook_server
+from tests.serve.support.processes import poll
 from tests.serve.support.service import Service, fill
-from tests.serve.support.webhook import Hook, listening
 from tests.support.models import SIZE, make_bundle
 
 pytestmark = pytest.mark.slow
@@ -42,17 +41,17 @@ def watched() -> Bundle:
     probabilities = bundle.predict(squares).probabilities
     inputs = {**features.of_pixels(squares), **features.of_outcomes([True] * len(squares))}
     scores = features.of_scores(probabilities, bundle.card.findings, bundle.triage)
-    return replace(bundle, drift=DriftReference.of({**inputs, **scores}))
+    return replace(bundle, drift_reference=DriftReference.of({**inputs, **scores}))
 
 
 @pytest.fixture(scope="module")
-def hook() -> Iterator[Hook]:
-    with listening() as hook:
+def hook() -> Iterator[Webhook]:
+    with webhook_server() as hook:
         yield hook
 
 
 @pytest.fixture(scope="module")
-def service(ray_cluster: None, hook: Hook, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(ray_cluster: None, hook: Webhook, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder: Path = tmp_path_factory.mktemp("watched")
     alert = [f"serve.alert.webhook='{hook.url}'", "serve.alert.minutes=0.02"]
     config = conf.load(["cluster=laptop", f"lake={folder / 'lake'}", "serve.port=0", *alert])
@@ -77,24 +76,24 @@ def verdicts(report: dict[str, Any]) -> dict[str, str]:
     return {one["name"]: one["verdict"] for one in report["features"]}
 
 
-def test_like_the_training_then_not_then_restarted(service: Service, hook: Hook) -> None:
+def test_like_the_training_then_not_then_restarted(service: Service, hook: Webhook) -> None:
     """One story, for each part needs what came before."""
     first = [encoded(film) for film in SENT]
     assert service.get("/drift_report").json()["verdict"] == "unknown"
     assert send(service, [*first, b"", first[0][:-40]]) == [200] * len(first) + [422] * 2
-    report = until(lambda: reported(service, len(first) + 2))
+    report = poll(lambda: reported(service, len(first) + 2))
     assert report["verdict"] == "stable" and report["reason"] is None and report["reference_images"] == len(TRAINED)
     assert all(one["n"] >= FEWEST for one in report["features"])
-    assert hook.got == []
+    assert hook.bodies == []
 
     brighter = [encoded(np.minimum(255, film.astype(int) + 60).astype(np.uint8)) for film in SENT]
     send(service, brighter)
-    report = until(lambda: reported(service, 2 * len(first) + 2))
+    report = poll(lambda: reported(service, 2 * len(first) + 2))
     assert report["verdict"] == "drifted" and verdicts(report)["pixels.mean"] == "drifted"
-    told = until(lambda: list(hook.got))
+    told = poll(lambda: list(hook.bodies))
     assert told[0]["version"] == 1 and "pixels.mean" in [one["name"] for one in told[0]["features"]]
 
-    found = parsed(service.get("/metrics").content)
+    found = parse_metrics(service.get("/metrics").content)
     expected = {
         ("chestai_requests_total", "/predict", "2xx"): 2 * len(first),
         ("chestai_requests_total", "/predict", "4xx"): 2,
@@ -111,12 +110,12 @@ def test_like_the_training_then_not_then_restarted(service: Service, hook: Hook)
         next(one["psi"] for one in report["features"] if one["name"] == "pixels.mean")
     )
     assert found["chestai_alerts_total", "sent"] >= 1
-    counts = [one["images"] for one in hook.got]
+    counts = [one["images"] for one in hook.bodies]
     assert counts == sorted({*counts}), "never twice of the same images"
 
     os.kill(pid_of_watch(), signal.SIGKILL)
     assert send(service, first[:8]) == [200] * 8, "requests go on"
-    again = until(lambda: reported(service, 8, since=report["window"]["since"]))
+    again = poll(lambda: reported(service, 8, since=report["window"]["since"]))
     assert again["verdict"] == "unknown" and "fewer than" in again["reason"]
 
 

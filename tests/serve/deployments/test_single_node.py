@@ -22,7 +22,7 @@ from chestai.model.bundle import Bundle
 from serve.deployments.preflight import check_port_free
 from serve.deployments.single_node import needs_one_replica
 from serve.deployments.tls import PASSWORD
-from tests.serve.support.certificates import certify, changed
+from tests.serve.support.certificates import copy_with, create_certificate
 from tests.serve.support.service import Service
 from tests.support.models import image
 from tests.support.paths import ROOT
@@ -57,7 +57,11 @@ class Command:
 @pytest.fixture
 def served(champion: tuple[Config, Bundle], tmp_path: Path) -> Iterator[Command]:
     """Over https, with a locked key file."""
-    tls, port, said = certify(tmp_path, "alone", "open sesame"), check_port_free("127.0.0.1", 0), tmp_path / "said"
+    tls, port, said = (
+        create_certificate(tmp_path, "alone", "open sesame"),
+        check_port_free("127.0.0.1", 0),
+        tmp_path / "said",
+    )
     words = ["cluster=laptop", f"lake={champion[0].lake}", f"serve.port={port}"]
     words += [f"serve.tls.certificate={tls.certificate}", f"serve.tls.key={tls.key}", "auth.requests_per_minute=null"]
     words += [f"state.url=sqlite:///{tmp_path / 'state.db'}"]
@@ -85,10 +89,10 @@ def test_one_replica_on_a_ray_of_its_own_is_alone(monkeypatch: pytest.MonkeyPatc
     config = conf.load(["cluster=laptop"])
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    single = changed(config, serve=changed(config.serve, max_replicas=1))
+    single = copy_with(config, serve=copy_with(config.serve, max_replicas=1))
     assert needs_one_replica(single)
-    assert not needs_one_replica(changed(config, serve=changed(config.serve, max_replicas=2)))
-    assert not needs_one_replica(changed(single, cluster=changed(single.cluster, address="auto")))
+    assert not needs_one_replica(copy_with(config, serve=copy_with(config.serve, max_replicas=2)))
+    assert not needs_one_replica(copy_with(single, cluster=copy_with(single.cluster, address="auto")))
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert not needs_one_replica(single)
 

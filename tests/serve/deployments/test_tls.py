@@ -13,35 +13,35 @@ from chestai.config.schema import Config, Tls
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
-from serve.db.database import Database, url_of
-from serve.db.records import record_prediction, study
+from serve.db.database import Database, database_url
+from serve.db.records import load_study, record_prediction
 from serve.deployments.app import deploy, stop
 from serve.deployments.tls import PASSWORD, check_exposure, options, warning
 from serve.storage.image_store import ImageStore
-from tests.serve.support.certificates import certify, changed
-from tests.serve.support.samples import image as old_image
-from tests.serve.support.samples import prediction, sha
+from tests.serve.support.certificates import copy_with, create_certificate
+from tests.serve.support.samples import make_image as old_image
+from tests.serve.support.samples import make_prediction, sha
 from tests.support.models import image
 
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    return certify(tmp_path_factory.mktemp("tls"), "server", "open sesame")
+    return create_certificate(tmp_path_factory.mktemp("tls"), "server", "open sesame")
 
 
 @pytest.fixture(scope="module")
 def secured(ray_cluster: None, champion: tuple[Config, Bundle], tls: Tls) -> Iterator[tuple[str, str, Config]]:
     """The URL and key of an endpoint with a locked key file; it keeps images for a day, and has one of last year."""
     config = champion[0]
-    config = changed(
+    config = copy_with(
         config,
-        serve=changed(config.serve, tls=tls, max_replicas=1),
-        state=changed(config.state, keep_images=True, retention_days=1.0),
+        serve=copy_with(config.serve, tls=tls, max_replicas=1),
+        state=copy_with(config.state, keep_images=True, retention_days=1.0),
     )
-    database, kept = Database(url_of(config)), ImageStore(Lake(config.lake))
+    database, kept = Database(database_url(config)), ImageStore(Lake(config.lake))
     database.migrate()
-    with database.writing() as session:
-        record_prediction(session, old_image("old", uri=kept.keep(sha("old"), b"old")), prediction("old"))
+    with database.write_session() as session:
+        record_prediction(session, old_image("old", uri=kept.save(sha("old"), b"old")), make_prediction("old"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(PASSWORD, "open sesame")
         url, _, key = deploy(config)
@@ -78,15 +78,15 @@ def test_its_processes_keep_and_purge(secured: tuple[str, str, Config], tls: Tls
         assert shown.status_code == 200 and shown.headers["content-type"] == "image/png"
     kept = ImageStore(Lake(config.lake))
     assert kept.read(image_id) == image(2) and not Path(kept.uri(sha("old"))).exists()
-    database = Database(url_of(config))
-    with database.reading() as session:
-        assert study(session, sha("old")) is None
+    database = Database(database_url(config))
+    with database.read_session() as session:
+        assert load_study(session, sha("old")) is None
     database.close()
 
 
 def broken(folder: Path, case: str) -> Tls:
-    good, other = certify(folder, "good"), certify(folder, "other")
-    locked = certify(folder, "locked", "secret")
+    good, other = create_certificate(folder, "good"), create_certificate(folder, "other")
+    locked = create_certificate(folder, "locked", "secret")
     (folder / "text.pem").write_text("I am a text.")
     return {
         "no key": Tls(certificate=good.certificate),
@@ -120,13 +120,13 @@ def test_files_that_cannot_be_used_are_a_users_mistake(
     config = champion[0]
     started = ray.is_initialized()
     with pytest.raises(UserError) as told:
-        deploy(changed(config, serve=changed(config.serve, tls=broken(tmp_path, case))))
+        deploy(copy_with(config, serve=copy_with(config.serve, tls=broken(tmp_path, case))))
     assert all(word in str(told.value) for word in words) and "\n" not in str(told.value)
     assert ray.is_initialized() == started, "nothing was started for it"
 
 
 def test_the_password_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    locked = certify(tmp_path, "locked", "secret")
+    locked = create_certificate(tmp_path, "locked", "secret")
     for wrong in ("", "wrong"):
         monkeypatch.setenv(PASSWORD, wrong)
         with pytest.raises(UserError, match="cannot be used together"):
@@ -160,5 +160,5 @@ def test_beyond_loopback_keys_are_asked_for_and_encryption_is_missed(host: str, 
     keyed = conf.load(["cluster=laptop", f'serve.host="{host}"'])
     check_exposure(keyed)
     assert (warning(keyed) is None) == loopback
-    encrypted = changed(keyed, serve=changed(keyed.serve, tls=certify(tmp_path, "server")))
+    encrypted = copy_with(keyed, serve=copy_with(keyed.serve, tls=create_certificate(tmp_path, "server")))
     assert warning(encrypted) is None

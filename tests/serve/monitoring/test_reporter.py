@@ -35,13 +35,13 @@ class FakeMonitor:
         if not self.unavailable or self.receives:
             self.received.append(batch)
         if self.unavailable:
-            raise ApiError(503, "watch_unavailable", "away")
+            raise ApiError(503, "watch_unavailable", "down")
 
     async def metrics(self) -> bytes:
-        raise ApiError(503, "watch_unavailable", "away")
+        raise ApiError(503, "watch_unavailable", "down")
 
     async def drift(self, version: int) -> VersionDrift:
-        raise ApiError(503, "watch_unavailable", "away")
+        raise ApiError(503, "watch_unavailable", "down")
 
 
 def request(number: int) -> RequestEvent:

@@ -46,16 +46,16 @@ class Local:
     async def card(self) -> ModelCard:
         return self.version.card
 
-    async def served(self) -> ModelInfo:
-        return self.version.served
+    async def model_info(self) -> ModelInfo:
+        return self.version.model_info
 
     def _score(self, grey: Grey) -> ScoreResult:
         square = preprocess.resize(grey, self.version.size)
-        observed, refusal = self.version.look(square)
+        observed, refusal = self.version.inspect(square)
         if refusal is not None:
-            raise OodError(OodRejection(refusal, self.version.served, observed))
+            raise OodError(OodRejection(refusal, self.version.model_info, observed))
         answer = self.version.score([square])[0]
-        return replace(answer, observed={**observed, **answer.observed})
+        return replace(answer, features={**observed, **answer.features})
 
 
 class LocalWatch:
@@ -64,8 +64,8 @@ class LocalWatch:
     def __init__(self, watching: EventCollector) -> None:
         self.watching = watching
 
-    async def tell(self, told: EventBatch) -> None:
-        await asyncio.to_thread(self.watching.tell, told)
+    async def collect(self, batch: EventBatch) -> None:
+        await asyncio.to_thread(self.watching.collect, batch)
 
     async def metrics(self) -> bytes:
         return await asyncio.to_thread(self.watching.metrics)
@@ -84,11 +84,11 @@ class Tray:
         self.cancelled: set[str] = set()
         self.away = False
 
-    def submit(self, job_id: str, work: JobRequest) -> None:
+    def submit(self, job_id: str, request: JobRequest) -> None:
         self._answers()
-        self.works.setdefault(job_id, work)
+        self.works.setdefault(job_id, request)
 
-    def state(self, job_id: str) -> JobProgress:
+    def progress(self, job_id: str) -> JobProgress:
         self._answers()
         if job_id in self.cancelled:
             return JobProgress("cancelled", 3, 8)
@@ -112,7 +112,7 @@ class Tray:
 def gated() -> Bundle:
     """Random weights behind an input gate that was fitted on `films`."""
     seen = np.stack([preprocess.resize(film, SIZE) for film in films()])
-    return replace(make_bundle(), intake=OodDetector.fit(seen))
+    return replace(make_bundle(), ood_detector=OodDetector.fit(seen))
 
 
 def local_app(folder: Path, gate: bool = True, *overrides: str) -> FastAPI:
@@ -120,9 +120,9 @@ def local_app(folder: Path, gate: bool = True, *overrides: str) -> FastAPI:
     words = ["cluster=laptop", f"lake={folder / 'lake'}", "auth.required=false", "auth.requests_per_minute=null"]
     config = conf.load([*words, *overrides])
     fill(Lake(config.lake), folder)
-    bundle = gated() if gate else replace(gated(), intake=None)
+    bundle = gated() if gate else replace(gated(), ood_detector=None)
     version = load_model(RegisteredModel("chestai", 1, bundle), Runtime(), "cpu", threads=1)
-    watch = LocalWatch(EventCollector(lambda _: bundle.drift))
+    watch = LocalWatch(EventCollector(lambda _: bundle.drift_reference))
     return create_app(Services.of(config, Local(version), watch, Tray() if config.serve.jobs else None))
 
 

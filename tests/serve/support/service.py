@@ -13,7 +13,8 @@ from chestai.imaging import preprocess
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import IMAGES, SCHEMAS
 from chestai.lake.snapshot import Snapshot
-from chestai.model.bundle import RESEARCH_USE, Bundle
+from chestai.model.bundle import Bundle
+from chestai.notice import RESEARCH_USE
 from tests.support.models import FINDINGS, SIZE, image
 
 
