@@ -12,7 +12,7 @@ from chestai.config import load as conf
 from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
 from chestai.model.registry import Registry
-from pipelines.train import build_trainer, forget
+from pipelines.training.trainer import build_trainer, remove_checkpoints
 
 PARENT, TRIAL, ENDED = "mlflow.parentRunId", "chestai.trial", "chestai.ended"
 
@@ -46,7 +46,7 @@ def end_trials(registry: Registry, parent_id: str, results: tune.ResultGrid | No
         client.set_tag(run.info.run_id, ENDED, reason)
         client.set_terminated(run.info.run_id, status)
         if result is not None:
-            forget(registry.lake, run.info.run_id)
+            remove_checkpoints(registry.lake, run.info.run_id)
 
 
 def trial_runs(registry: Registry, parent_id: str) -> list[Run]:

@@ -132,7 +132,7 @@ class Lake:
     def usable(self, snapshot: Snapshot, columns: Sequence[str]) -> pa.Table:
         """`labelled`, without what a network can neither learn from nor be measured on: see `why_not`."""
         rows = self.labelled(snapshot, ["path", "view", *columns])
-        return rows.filter(pc.is_null(storage_error_line(rows)))
+        return rows.filter(pc.is_null(unusable_reason(rows)))
 
     def write_bytes(self, content: bytes, *parts: str) -> str:
         """Write a file below the root and return its location."""
@@ -154,7 +154,7 @@ class Lake:
             return None
 
 
-def storage_error_line(images: pa.Table) -> pa.Array:
+def unusable_reason(images: pa.Table) -> pa.Array:
     """Per row of gold/images (path, view), why no network may see it, file_missing or lateral_view; null: it may."""
     missing = pc.is_null(images["path"])
     lateral = pc.fill_null(pc.equal(images["view"], LATERAL), False)

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Fits the calibration and the operating points of a bundle on val."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,12 +20,13 @@ def recalibrate(
     method: str = "platt",
     site: Mapping[str, float] | None = None,
 ) -> Bundle:
-    """The bundle with calibration and thresholds (Youden's J) fitted on val.
+    """Returns the bundle with calibration and thresholds (Youden's J) fitted on val.
 
     Args:
-        logits: (N, F) of the val images; targets: (N, F), NaN where not known.
-        method: one of `chestai.calibration.METHODS`.
-        site: finding -> prevalence where the model will be used, which the calibration is then moved to.
+        logits: (N, F) of the val images.
+        targets: (N, F) of the val images, NaN where not known.
+        method: One of `chestai.calibration.METHODS`.
+        site: Finding -> prevalence where the model will be used; the calibration is moved to it.
     """
     card = bundle.card
     fitted = calibration.fit(logits, targets, card.provenance["pos_weight"], method)
@@ -35,7 +36,7 @@ def recalibrate(
         )
     probabilities = fitted.apply(logits)
     points = {
-        finding: _number(youden(targets[:, column], probabilities[:, column]))
+        finding: _finite_or_none(youden(targets[:, column], probabilities[:, column]))
         for column, finding in enumerate(card.findings)
     }
     return replace(bundle, card=card.model_copy(update={"calibration": fitted.to_dict(), "thresholds": points}))
@@ -44,15 +45,15 @@ def recalibrate(
 def shift_to_prevalence(
     fitted: calibration.AnyCalibration, targets: NDArray[Any], site: NDArray[np.float64]
 ) -> calibration.AnyCalibration:
-    """A calibration fitted on val, moved to a site's prevalence.
+    """Moves a calibration fitted on val to a site's prevalence.
 
     Args:
         targets: (N, F) of val, NaN where not known.
-        site: (F,) prevalences; what has no odds, here or on val (NaN, 0 and 1), stays as it is.
+        site: (F,) prevalences. A finding whose prevalence is NaN, 0 or 1, at the site or on val, stays as it is.
     """
-    here, there = findings_with_both_classes(prevalence(targets)), findings_with_both_classes(site)
-    return calibration.shift(fitted, here, np.where(np.isnan(here), np.nan, there))
+    val, target = findings_with_both_classes(prevalence(targets)), findings_with_both_classes(site)
+    return calibration.shift(fitted, val, np.where(np.isnan(val), np.nan, target))
 
 
-def _number(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""What `mlflow.pyfunc.load_model` runs: image bytes in, calibrated probabilities out."""
+"""The loader module of `mlflow.pyfunc.load_model`: image bytes in, calibrated probabilities out."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from chestai.model.bundle import Bundle
 
 
 class Model:
-    """`predict` takes a frame whose column `image` holds file bytes; it gives a column a finding."""
+    """Predicts a frame whose column `image` holds file bytes; returns one column per finding."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle

@@ -1,4 +1,4 @@
-"""Runs and the model registry: what is read from and written to MLflow, in one place."""
+"""Runs and the model registry: everything that is read from and written to MLflow."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,14 +20,13 @@ from chestai.model.bundle import DRIFT, Bundle
 from chestai.model.runtimes import Runtime
 from chestai.model.runtimes.effect import RuntimeEffect
 from chestai.monitoring.drift import DriftReference
-from chestai.phantom import encode, plan
 
 CHAMPION = "champion"
-ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # how MLflow says: no such model, no such alias
-CHAMPIONS = "champions"  # tag of the registered model: who was champion, oldest first
+NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for no such model or alias
+CHAMPIONS = "champions"  # tag of the registered model: earlier champions, oldest first
 ROLLED_BACK = "rolled_back"  # tag of a version
-GATE, PASSED = "gate", "passed"  # tag of a version: what the gate said
-RUNTIME = "runtime_{}_{}"  # tag of a version: what a runtime does to its answers
+GATE, PASSED = "gate", "passed"  # tag of a version: the verdict of the promotion gate
+RUNTIME = "runtime_{}_{}"  # tag of a version: the effect of a runtime on its probabilities
 BUNDLE = "bundle"  # artifact folder of a training run, and of a registered model
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -53,7 +52,7 @@ class RegisteredModel:
 
 @dataclass(frozen=True)
 class Registry:
-    """MLflow as one lake uses it: a server where `tracking.uri` names one, SQLite inside the lake by default."""
+    """MLflow for one lake: the server that `tracking.uri` names, or SQLite inside the lake."""
 
     tracking: Tracking
     lake: Lake
@@ -63,7 +62,7 @@ class Registry:
         """The tracking URI.
 
         Raises:
-            UserError: the lake is remote and no server is named.
+            UserError: The lake is remote and no server is named.
         """
         if self.tracking.uri is not None:
             return self.tracking.uri
@@ -72,7 +71,7 @@ class Registry:
         return f"sqlite:///{self.lake.uri('mlflow', 'mlflow.db')}"
 
     def connect(self) -> mlflow.MlflowClient:
-        """Point MLflow at the tracking URI, make the experiment if it is new, and return a client."""
+        """Points MLflow at the tracking URI, creates the experiment if needed, and returns a client."""
         if self.tracking.uri is None:
             Path(self.lake.uri("mlflow")).mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(self.uri)
@@ -99,17 +98,20 @@ class Registry:
         )
 
     def version_of(self, run_id: str) -> int | None:
-        """The registered version that came from a run, None where there is none."""
+        """The registered version of a run, or None."""
         found = self.connect().search_model_versions(f"name = '{self.tracking.model}' and run_id = '{run_id}'")
         return max((int(version.version) for version in found), default=None)
 
-    def register(self, bundle: Bundle, folder: Path, tags: Mapping[str, Any]) -> int:
-        """Log the bundle saved in `folder` (its last part: `BUNDLE`) as a model of the active run; give its version.
+    def register(self, bundle: Bundle, folder: Path, tags: Mapping[str, Any], example: bytes) -> int:
+        """Logs a saved bundle as a model of the active run and registers it; returns the version.
 
-        The model is its data and a loader module, so nothing is pickled. Its input example is a synthetic image.
+        The model is data and a loader module, so nothing is pickled.
+
+        Args:
+            folder: Where the bundle is saved; its last part is `BUNDLE`.
+            tags: Of the version.
+            example: An image file that shows MLflow's users what the model takes.
         """
-        phantom = next(image for image in plan(count=24, size=128, seed=0) if image.form == "grey")
-        example = pd.DataFrame({"image": [encode(phantom)]})
         findings = Schema([ColSpec(DataType.double, finding) for finding in bundle.card.findings])
         info = mlflow.pyfunc.log_model(
             name="model",
@@ -118,7 +120,7 @@ class Registry:
             code_paths=[str(PACKAGE)],
             pip_requirements=[f"{name}=={version(name)}" for name in SERVING_NEEDS],
             signature=ModelSignature(Schema([ColSpec(DataType.binary, "image")]), findings),
-            input_example=example,
+            input_example=pd.DataFrame({"image": [example]}),
         )
         registered = mlflow.register_model(
             info.model_uri, self.tracking.model, tags={name: str(value) for name, value in tags.items()}
@@ -126,76 +128,77 @@ class Registry:
         return int(registered.version)
 
     def champion(self) -> int | None:
-        """The version that the alias `champion` points to, None where there is none.
+        """The version that the alias `champion` points to, or None.
 
         Raises:
-            MlflowException: the registry did not answer; that is no reason to make a new champion.
+            MlflowException: The registry did not answer, which must not look like a missing champion.
         """
         try:
             return int(self.connect().get_model_version_by_alias(self.tracking.model, CHAMPION).version)
         except MlflowException as error:
-            if error.error_code in ABSENT:
+            if error.error_code in NOT_FOUND:
                 return None
             raise
 
     def promote(self, version: int) -> None:
-        """Point the alias `champion` at a version, and remember the one before it."""
+        """Moves the alias `champion` to a version, and remembers the one before it."""
         client, past = self.connect(), self.champions()
         client.set_registered_model_alias(self.tracking.model, CHAMPION, str(version))
-        self._remember([*(one for one in past if one != version), version])
+        self._set_champions([*(number for number in past if number != version), version])
         client.delete_model_version_tag(self.tracking.model, str(version), ROLLED_BACK)
 
     def champions(self) -> list[int]:
-        """The versions that were champion, the present one last; without those that were rolled back."""
+        """The versions that were champion, the current one last, without those that were rolled back."""
         model = self.connect().get_registered_model(self.tracking.model)
-        past, holder = [int(one) for one in model.tags.get(CHAMPIONS, "").split(",") if one], self.champion()
-        return past if holder is None else [*(one for one in past if one != holder), holder]
+        past = [int(number) for number in model.tags.get(CHAMPIONS, "").split(",") if number]
+        current = self.champion()
+        return past if current is None else [*(number for number in past if number != current), current]
 
     def rollback(self) -> tuple[int, int]:
-        """Point `champion` back at the version before the present one; give both, the present one first.
+        """Moves `champion` back to the version before the current one; returns both, the current one first.
 
-        The gate will not promote the one that was rolled back again.
+        The gate will not promote a version again that was rolled back.
 
         Raises:
-            UserError: there was no champion before this one.
+            UserError: There was no champion before this one.
         """
         past = self.champions()
         if len(past) < 2:
             raise UserError(
                 f"model {self.tracking.model} had no champion before this one: there is nothing to go back to"
             )
-        *kept, left = past
+        *kept, removed = past
         client = self.connect()
         client.set_registered_model_alias(self.tracking.model, CHAMPION, str(kept[-1]))
-        self._remember(kept)
-        client.set_model_version_tag(self.tracking.model, str(left), ROLLED_BACK, "true")
-        return left, kept[-1]
+        self._set_champions(kept)
+        client.set_model_version_tag(self.tracking.model, str(removed), ROLLED_BACK, "true")
+        return removed, kept[-1]
 
     def rolled_back(self, version: int) -> bool:
-        """Whether somebody took the alias from this version by hand."""
+        """Whether the alias was taken from this version by a rollback."""
         return ROLLED_BACK in self._tags(version)
 
     def note_gate(self, version: int, refused: str) -> None:
-        """Leave on the version what the gate said of it: why it was refused, empty for passed."""
+        """Stores the verdict of the promotion gate: why the version was refused, or empty if it passed."""
         self.connect().set_model_version_tag(self.tracking.model, str(version), GATE, refused or PASSED)
 
     def gate(self, version: int) -> str | None:
-        """What the gate said of a version: `PASSED`, why not, or None where it was never asked.
+        """The verdict of the promotion gate on a version: `PASSED`, the reason for a refusal, or None if never asked.
 
         Raises:
-            UserError: there is no such version.
+            UserError: There is no such version.
         """
         return self._tags(version).get(GATE)
 
     def note_runtime(self, version: int, runtime: Runtime, effect: RuntimeEffect) -> None:
-        """Leave on the version what a runtime does to its answers."""
+        """Stores the effect of a runtime on a version's probabilities."""
         tag = RUNTIME.format(runtime.engine, runtime.precision)
         self.connect().set_model_version_tag(self.tracking.model, str(version), tag, effect.model_dump_json())
 
     def runtime(self, version: int, runtime: Runtime) -> RuntimeEffect | None:
-        """What `note_runtime` left on a version, None where it was never measured."""
-        noted = self._tags(version).get(RUNTIME.format(runtime.engine, runtime.precision))
-        return None if noted is None else RuntimeEffect.model_validate_json(noted)
+        """The stored effect of a runtime on a version, or None if never measured."""
+        stored = self._tags(version).get(RUNTIME.format(runtime.engine, runtime.precision))
+        return None if stored is None else RuntimeEffect.model_validate_json(stored)
 
     def _tags(self, version: int) -> dict[str, str]:
         try:
@@ -203,19 +206,19 @@ class Registry:
         except MlflowException as error:
             raise UserError(f"model {self.tracking.model} has no version {version} in {self.uri}") from error
 
-    def _remember(self, versions: Sequence[int]) -> None:
+    def _set_champions(self, versions: Sequence[int]) -> None:
         text = ",".join(str(version) for version in versions)
         self.connect().set_registered_model_tag(self.tracking.model, CHAMPIONS, text)
 
     def load_all(self, which: str) -> list[RegisteredModel]:
-        """Several versions at once, such as `3+5` or `champion+7`; raises as `load`."""
+        """Loads several versions at once, such as `3+5` or `champion+7`; raises as `load`."""
         return [self.load(part) for part in which.split("+")]
 
     def load(self, which: str) -> RegisteredModel:
-        """A registered model by version number or as `champion`.
+        """Loads a registered model by version number or as `champion`.
 
         Raises:
-            UserError: there is no such version, or no champion yet.
+            UserError: There is no such version, or no champion yet.
         """
         self.connect()
         name = self.tracking.model
@@ -232,16 +235,16 @@ class Registry:
         return RegisteredModel(name, version, Bundle.load(Path(local) / "data" / BUNDLE))
 
     def drift(self, version: int) -> DriftReference | None:
-        """The drift reference of a version, without its weights; None where it has none.
+        """Loads the drift reference of a version, without its weights; None if it has none.
 
         Raises:
-            MlflowException: there is no such version, or the registry did not answer.
-            OSError, ValueError: the file cannot be read.
+            MlflowException: There is no such version, or the registry did not answer.
+            OSError, ValueError: The file cannot be read.
         """
         self.connect()
         folder = f"models:/{self.tracking.model}/{version}/data/{BUNDLE}"
-        listed = mlflow.artifacts.list_artifacts(folder, tracking_uri=self.uri)
-        if not any(Path(one.path).name == DRIFT for one in listed):
+        artifacts = mlflow.artifacts.list_artifacts(folder, tracking_uri=self.uri)
+        if not any(Path(artifact.path).name == DRIFT for artifact in artifacts):
             return None
         local = mlflow.artifacts.download_artifacts(f"{folder}/{DRIFT}", tracking_uri=self.uri)
         return DriftReference.from_json(Path(local).read_text())

@@ -45,7 +45,7 @@ def find_leaked_patients(bundle: Bundle, lake: Lake, snapshot: Snapshot, splits:
     by_hash = {patient_hash(row["source"], row["patient_id"]): row for row in patients if row["split"] in splits}
     leaked = [
         {**by_hash[key], "seen_as": role}
-        for key, role in overlap(bundle.seen, by_hash).items()
+        for key, role in overlap(bundle.seen_patients, by_hash).items()
         if role in FORBIDDEN_ROLES[by_hash[key]["split"]]
     ]
     columns = {name: pa.string() for name in ("source", "patient_id", "split", "seen_as")}

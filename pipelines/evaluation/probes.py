@@ -17,7 +17,8 @@ from chestai.evaluation.evidence import Latency
 from chestai.imaging.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from chestai.imaging.heatmap import heatmap
 from chestai.metrics.localisation import centre_prior, match_boxes, random_map
-from chestai.model.bundle import FORWARD_ENV, Bundle, Card, forward
+from chestai.model.bundle import FORWARD_ENV, Bundle, forward
+from chestai.model.card import Card
 from chestai.model.classifier import Classifier
 from chestai.model.ensemble import Ensemble
 
@@ -36,7 +37,7 @@ class ProbePredictor:
     kind of map in `MAPS`.
     """
 
-    answer = pa.struct(
+    output = pa.struct(
         {
             "logits": pa.list_(pa.float32()),
             "located": pa.list_(

@@ -47,14 +47,14 @@ def run_probes(run: EvaluationRun, bundle: Bundle, other_splits: Sequence[str]) 
     rows = load_usable_rows(run.lake, run.snapshot, {run.split, *other_splits})
     table = _add_probe_columns(rows, run, findings)
     results = run_predictor(bundle, table, ProbePredictor, settings.batch_size, run.screen, "evaluate")
-    answers = results.answers
-    logits = np.array([answer["logits"] for answer in answers.values()], np.float64)
-    logits = logits.reshape(len(answers), len(findings))
+    outputs = results.outputs
+    logits = np.array([output["logits"] for output in outputs.values()], np.float64)
+    logits = logits.reshape(len(outputs), len(findings))
     unread = Counter(results.unread.values())
     return ProbeResults(
-        match_predictions(rows, run.snapshot, findings, list(answers), logits, unread),
-        {image_id: answer["located"] for image_id, answer in answers.items() if answer["located"]},
-        {image_id: answer["corrupted"] for image_id, answer in answers.items() if answer["corrupted"]},
+        match_predictions(rows, run.snapshot, findings, list(outputs), logits, unread),
+        {image_id: output["located"] for image_id, output in outputs.items() if output["located"]},
+        {image_id: output["corrupted"] for image_id, output in outputs.items() if output["corrupted"]},
     )
 
 

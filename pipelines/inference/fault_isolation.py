@@ -1,9 +1,8 @@
-"""What a corpus still lacks, read and put through the network, whatever a file does to the process that reads it."""
+"""Inference over files that may crash the process that reads them, or over a pixel cache."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,140 +12,145 @@ from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
 from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
-from pipelines.data.decode import READ, read_rows, read_shard
+from pipelines.data.decode import DECODED_FILE, read_cached_shard, read_files
 from pipelines.data.digest_set import Digests
-from pipelines.data.pixel_cache import PixelCache, stored
-from pipelines.inference.engine import blocks_of, stream_predictions
-from pipelines.inference.predictors import ANSWER, OutputOptions, ScoringPredictor
+from pipelines.data.pixel_cache import PixelCache, read_split_rows
+from pipelines.inference.engine import Reading, blocks_of, stream_predictions
+from pipelines.inference.predictors import SCORING_OUTPUT, OutputOptions, ScoringPredictor
 
 CRASHES_READER = "crashes_reader"
 
-Read = Callable[[pa.Table], pa.Table | Iterator[pa.Table]]
-
-# A file's answer: `READ` without its pixels; answer: null where not scored or known already.
-ANSWERED = pa.schema([one for one in READ if one.name != "pixels"]).append(pa.field("answer", ANSWER))
+# A file's prediction: `DECODED_FILE` without pixels. output: null if not scored, or if its content is scored already.
+PREDICTED = pa.schema([field for field in DECODED_FILE if field.name != "pixels"]).append(
+    pa.field("output", SCORING_OUTPUT)
+)
 KEEP = ["row", "sha256", "detail"]
 
-AT_ONCE = 64  # files that are tried alone
-HOPELESS = 100  # that many die and none survives: it is not the files
-ENOUGH = 1000  # that many survive and none dies: it is not the reading
+SUSPECTS_AT_ONCE = 64  # files that are tried alone at the same time
+GIVE_UP_AFTER = 100  # readers that all crash: the cause is not in the files
+STOP_AFTER = 1000  # readers that all survive: the cause is not in the files either
 
 
 @dataclass(frozen=True)
 class BatchInference:
-    """What answers come from.
+    """The settings of a scoring run.
 
-    batch_size: images a forward pass. actors: as in `inference.engine.streamed`. gate: whether files are refused
-    that are unlike the chest radiographs that the model knows.
+    Attributes:
+        batch_size: Images of a forward pass.
+        actors: As of `stream_predictions`.
+        gate: Whether the model's OOD detector rejects files.
     """
 
     bundle: Bundle
-    asked: OutputOptions
+    options: OutputOptions
     batch_size: int
     actors: int | None
     gate: bool = False
 
-    def stream(self, blocks: Sequence[pa.Table], read: Read, **errors: Any) -> Iterator[pa.Table]:
-        """Rows of `ANSWERED`; arguments as `pipelines.inference.engine.streamed`."""
-        work = partial(ScoringPredictor, asked=self.asked)
+    def stream(self, blocks: Sequence[pa.Table], reading: Reading) -> Iterator[pa.Table]:
+        """Yields rows of `PREDICTED`."""
+        predictor = partial(ScoringPredictor, options=self.options)
         for batch in stream_predictions(
-            self.bundle, blocks, read, work, self.batch_size, KEEP, actors=self.actors, **errors
+            self.bundle, blocks, reading, predictor, self.batch_size, KEEP, actors=self.actors
         ):
-            yield batch.select(ANSWERED.names).cast(ANSWERED)
+            yield batch.select(PREDICTED.names).cast(PREDICTED)
 
 
-def from_files(means: BatchInference, rows: pa.Table, known: Digests) -> Iterator[pa.Table]:
-    """Answers from the files themselves.
+def predict_files(inference: BatchInference, rows: pa.Table, scored: Digests) -> Iterator[pa.Table]:
+    """Predicts files; yields rows of `PREDICTED`.
 
-    A file that kills its reader takes its block with it. What has no answer then is read alone: what kills its reader
-    again is `CRASHES_READER`, the rest goes through once more, and any error is then raised.
+    A file that crashes its reader takes its block with it. The rows that are left are then read alone: a file that
+    crashes its reader again gets the reason `CRASHES_READER`. The rest is read once more, and any error is then raised.
 
     Args:
-        rows: `row` (ascending), `path`, `bytes`; each is answered exactly once.
-        known: contents that need no answer.
+        rows: `row` (ascending), `path`, `bytes`; each is predicted exactly once.
+        scored: Contents that need no prediction.
 
     Raises:
-        RuntimeError: every reader dies.
+        RuntimeError: Every reader crashes.
     """
-    gate = ray.put(means.bundle.intake if means.gate else None)
-    read = partial(read_rows, size=means.bundle.card.size, known=ray.put(known), gate=gate)
+    detector = ray.put(inference.bundle.ood_detector if inference.gate else None)
+    read = partial(read_files, size=inference.bundle.card.size, known=ray.put(scored), gate=detector)
     numbers = rows["row"].to_numpy()
     left = np.ones(rows.num_rows, bool)
 
-    def answers(some: pa.Table, attempts: int, skip: bool) -> Iterator[pa.Table]:
-        for batch in means.stream(blocks_of(some, means.batch_size), read, attempts=attempts, skip=skip):
-            at = np.searchsorted(numbers, batch["row"].to_numpy())
-            fresh = left[at]
-            left[at] = False
+    def predict(some: pa.Table, attempts: int, skip_errors: bool) -> Iterator[pa.Table]:
+        reading = Reading(read, attempts, skip_errors)
+        for batch in inference.stream(blocks_of(some, inference.batch_size), reading):
+            index = np.searchsorted(numbers, batch["row"].to_numpy())
+            fresh = left[index]
+            left[index] = False
             yield batch.filter(pa.array(fresh))
 
-    yield from answers(rows, attempts=2, skip=True)
+    yield from predict(rows, attempts=2, skip_errors=True)
     if not left.any():
         return
-    dead = find_crashing_files(rows.filter(pa.array(left)), read)
-    left[np.searchsorted(numbers, np.array(dead, np.int64))] = False
-    yield refused(dead)
-    yield from answers(rows.filter(pa.array(left)), attempts=4, skip=False)
+    crashing = find_crashing_files(rows.filter(pa.array(left)), read)
+    left[np.searchsorted(numbers, np.array(crashing, np.int64))] = False
+    yield crash_rows(crashing)
+    yield from predict(rows.filter(pa.array(left)), attempts=4, skip_errors=False)
 
 
 def find_crashing_files(rows: pa.Table, read: partial[Iterator[pa.Table]]) -> list[int]:
-    """The `row` of each file whose reader dies, twice, when it reads nothing else; it gives up where none does.
+    """The `row` of each file whose reader crashes twice when it reads nothing else.
+
+    Stops early after `STOP_AFTER` files without a crash.
 
     Raises:
-        RuntimeError: the first hundred readers all died.
+        RuntimeError: The first `GIVE_UP_AFTER` readers all crashed.
     """
-    alone = ray.remote(num_cpus=1, max_retries=1)(_survives)
-    waiting: dict[ray.ObjectRef, int] = {}
-    dead: list[int] = []
-    tried = 0
-    for at in range(rows.num_rows + 1):
-        if tried >= ENOUGH and not dead:
+    reader = ray.remote(num_cpus=1, max_retries=1)(_reads_whole)
+    running: dict[ray.ObjectRef, int] = {}
+    crashing: list[int] = []
+    finished = 0
+    for index in range(rows.num_rows + 1):
+        if finished >= STOP_AFTER and not crashing:
             break
-        if at < rows.num_rows:
-            waiting[alone.remote(read, rows.slice(at, 1))] = rows["row"][at].as_py()
-        while waiting and (at == rows.num_rows or len(waiting) >= AT_ONCE):
-            (ref,), _ = ray.wait(list(waiting))
-            row, tried = waiting.pop(ref), tried + 1
+        if index < rows.num_rows:
+            running[reader.remote(read, rows.slice(index, 1))] = rows["row"][index].as_py()
+        while running and (index == rows.num_rows or len(running) >= SUSPECTS_AT_ONCE):
+            (ref,), _ = ray.wait(list(running))
+            row, finished = running.pop(ref), finished + 1
             try:
                 ray.get(ref)
             except (WorkerCrashedError, OutOfMemoryError, NodeDiedError):
-                dead.append(row)
-            if len(dead) == tried >= HOPELESS:
-                raise RuntimeError(f"the readers of {tried} files all died: Ray's logs say of what")
-    return dead
+                crashing.append(row)
+            if len(crashing) == finished >= GIVE_UP_AFTER:
+                raise RuntimeError(f"the readers of {finished} files all died: Ray's logs say of what")
+    return crashing
 
 
-def _survives(read: partial[Iterator[pa.Table]], rows: pa.Table) -> bool:
+def _reads_whole(read: partial[Iterator[pa.Table]], rows: pa.Table) -> bool:
     return all(piece.num_rows for piece in read(rows))
 
 
-def refused(rows: Sequence[int]) -> pa.Table:
-    """Answers of files that kill their readers."""
+def crash_rows(rows: Sequence[int]) -> pa.Table:
+    """Rows of `PREDICTED` for files that crash their readers."""
     detail = "the process that reads it dies"
     found = [{"row": row, "not_scored": CRASHES_READER, "detail": detail} for row in rows]
-    return pa.Table.from_pylist(found, schema=ANSWERED)
+    return pa.Table.from_pylist(found, schema=PREDICTED)
 
 
-def from_cache(means: BatchInference, cache: PixelCache, rows: pa.Table) -> Iterator[pa.Table]:
-    """Answers from the pixel cache of a snapshot, without any decoding.
+def predict_cached(inference: BatchInference, cache: PixelCache, rows: pa.Table) -> Iterator[pa.Table]:
+    """Predicts images from the pixel cache of a snapshot, without decoding; yields rows of `PREDICTED`.
 
-    The cache holds what the files held when it was built, which is what the snapshot says that they hold.
+    The cache holds the contents that the snapshot states.
 
     Args:
-        rows: `row`, `image_id`, `sha256` of usable images of the snapshot; each is answered exactly once.
+        rows: `row`, `image_id`, `sha256` of usable images of the snapshot; each is predicted exactly once.
     """
-    yield from means.stream(shards(cache.lake, cache, rows), read_shard)
+    yield from inference.stream(cache_blocks(cache.lake, cache, rows), Reading(read_cached_shard))
 
 
-def shards(lake: Lake, cache: PixelCache, rows: pa.Table) -> list[pa.Table]:
-    """Rows in blocks that lie in a file of the cache each: `row`, `image_id`, `sha256`, `uri`."""
+def cache_blocks(lake: Lake, cache: PixelCache, rows: pa.Table) -> list[pa.Table]:
+    """Splits rows into blocks that lie in one file of the cache each: `row`, `image_id`, `sha256`, `uri`."""
     blocks = []
     for split in ("train", "val", "test"):
-        image_ids = stored(lake, cache.snapshot, split)["image_id"]
-        places, held, end = pc.index_in(image_ids, value_set=rows["image_id"]), cache.split(split), 0
-        for uri, count in zip(held.uris, held.shards, strict=True):
+        image_ids = read_split_rows(lake, cache.snapshot, split)["image_id"]
+        indices, store, end = pc.index_in(image_ids, value_set=rows["image_id"]), cache.split(split), 0
+        for uri, count in zip(store.uris, store.shards, strict=True):
             start, end = end, end + count
-            wanted = places.slice(start, end - start).drop_null()
+            wanted = indices.slice(start, end - start).drop_null()
             if len(wanted):
                 block = rows.select(["row", "image_id", "sha256"]).take(wanted)
                 blocks.append(block.append_column("uri", pa.array([uri] * len(wanted))))

@@ -1,4 +1,4 @@
-"""What scoring makes of an image: logits, and on request the evidence of its heatmaps and its embedding."""
+"""What an inference actor computes from a batch of images: logits, or everything that scoring stores."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,14 +8,43 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from chestai.model.bundle import Card, forward
+from chestai.model.bundle import forward
+from chestai.model.card import Card
 from chestai.model.classifier import Classifier
 from chestai.model.ensemble import Ensemble
 from chestai.model.runtimes import Runtime, open_session
 
-# runtime: what computed it (`model.runtimes.Ready`). logits: F, uncalibrated. evidence: float32 (F, rows, columns) as
-# bytes, see `model.classifier.Output`. embedding: float32, C of each member. The latter two null where not asked for.
-ANSWER = pa.struct(
+
+class Predictor(Protocol):
+    """Computes the outputs of a batch in an actor."""
+
+    @property
+    def output(self) -> pa.DataType:
+        """The Arrow type of one image's output."""
+
+    def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
+        """uint8 (N, S, S) and the N rows that they belong to -> N values of the type `output`."""
+
+
+# Makes a predictor in its actor, from the card and the network on its device.
+PredictorFactory = Callable[[Card, Classifier | Ensemble], Predictor]
+
+
+class LogitsPredictor:
+    """Computes a list of F logits per image."""
+
+    output = pa.list_(pa.float32())
+
+    def __init__(self, card: Card, network: Classifier | Ensemble) -> None:
+        self.network = network
+
+    def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
+        return list(forward(self.network, pixels)[0].tolist())
+
+
+# runtime: name of the inference session. logits: F, uncalibrated. evidence: float32 (F, rows, columns) as bytes, see
+# `chestai.model.classifier.NetworkOutput`. embedding: float32, C of each member. Both null if not requested.
+SCORING_OUTPUT = pa.struct(
     {
         "runtime": pa.string(),
         "logits": pa.list_(pa.float32()),
@@ -29,7 +58,7 @@ ANSWER = pa.struct(
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What a run wants of each image, beside logits, and what computes it."""
+    """The runtime of a scoring run, and what it stores of each image beside the logits."""
 
     runtime: Runtime
     heatmaps: bool = False
@@ -37,51 +66,24 @@ class OutputOptions:
 
 
 class ScoringPredictor:
-    """The work of scoring: an `ANSWER` an image."""
+    """Computes a `SCORING_OUTPUT` per image."""
 
-    answer = ANSWER
+    output = SCORING_OUTPUT
 
-    def __init__(self, card: Card, network: Classifier | Ensemble, asked: OutputOptions) -> None:
-        self.asked = asked
-        self.forward = open_session(network, asked.runtime, str(next(network.parameters()).device))
+    def __init__(self, card: Card, network: Classifier | Ensemble, options: OutputOptions) -> None:
+        self.options = options
+        self.session = open_session(network, options.runtime, str(next(network.parameters()).device))
 
     def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
-        found = self.forward(pixels)
-        answers: list[dict[str, Any]] = [
-            {"runtime": self.forward.name, "logits": logits} for logits in found.logits.tolist()
+        result = self.session(pixels)
+        outputs: list[dict[str, Any]] = [
+            {"runtime": self.session.name, "logits": logits} for logits in result.logits.tolist()
         ]
-        height, width = found.evidence.shape[2:]
-        for at, answer in enumerate(answers):
-            if self.asked.heatmaps:
-                evidence = np.ascontiguousarray(found.evidence[at], np.float32).tobytes()
-                answer |= {"evidence": evidence, "rows": height, "columns": width}
-            if self.asked.embeddings:
-                answer["embedding"] = found.embedding[at].tolist()
-        return answers
-
-
-class Predictor(Protocol):
-    """What an actor does with a batch."""
-
-    @property
-    def answer(self) -> pa.DataType: ...
-
-    def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
-        """`uint8` (N, S, S) and the N rows that they belong to -> N values of the type `answer`."""
-
-
-PredictorFactory = Callable[
-    [Card, Classifier | Ensemble], Predictor
-]  # makes a work in its actor, with the network on its device
-
-
-class LogitsPredictor:
-    """The work of `infer`: a list of F logits an image."""
-
-    answer = pa.list_(pa.float32())
-
-    def __init__(self, card: Card, network: Classifier | Ensemble) -> None:
-        self.network = network
-
-    def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
-        return list(forward(self.network, pixels)[0].tolist())
+        height, width = result.evidence.shape[2:]
+        for index, output in enumerate(outputs):
+            if self.options.heatmaps:
+                evidence = np.ascontiguousarray(result.evidence[index], np.float32).tobytes()
+                output |= {"evidence": evidence, "rows": height, "columns": width}
+            if self.options.embeddings:
+                output["embedding"] = result.embedding[index].tolist()
+        return outputs

@@ -1,4 +1,4 @@
-"""What there is to score, as one table: the newest snapshot of a lake, or any folder of image files."""
+"""The corpus to score, as one table: the newest snapshot of a lake, or any folder of image files."""
 
 import fnmatch
 import re
@@ -9,16 +9,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from chestai.errors import UserError
-from chestai.lake.lake import Lake, storage_error_line
+from chestai.lake.lake import Lake, unusable_reason
 from chestai.lake.schemas import IMAGES
 from chestai.lake.snapshot import Snapshot
 from pipelines.data.files import InputFolder
 
 LAKE = "lake"
 
-# A file. path: absolute or a URI; of what no network may see, its image_id instead, for another corpus may think
-# otherwise of the file. sha256: null where only the content tells it. bytes, changed_ns (since 1970): null where the
-# corpus does not know. refused: why no network may see it, else null.
+# A file. path: absolute or a URI; for an image that is not for the network its image_id instead, because another corpus
+# may accept the same file. sha256: null if the corpus does not state it. bytes, changed_ns (since 1970): null if the
+# corpus does not know them. refused: why the image is not for the network, or null.
 CORPUS = pa.schema(
     {
         "image_id": pa.string(),
@@ -30,14 +30,14 @@ CORPUS = pa.schema(
     }
 )
 
-NAMED = re.compile(r"\.(png|jpe?g|dcm|dicom)$", re.IGNORECASE)
+IMAGE_NAME = re.compile(r"\.(png|jpe?g|dcm|dicom)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """What is to be scored.
+    """A set of images to score.
 
-    name: for a person. rows: `CORPUS`. ignored: files that are no image by their name. snapshot: of a lake, else None.
+    name: for a person. rows: `CORPUS`. ignored: files that are no image by their name. snapshot: of a lake; None for a folder.
     """
 
     name: str
@@ -46,26 +46,29 @@ class Corpus:
     snapshot: Snapshot | None
 
 
-def find(named: str, lake: Lake, match: str | None = None, split: str | None = None) -> Corpus:
-    """The corpus `lake`, or the folder at a path or URI, or a part of it.
+def find_corpus(name: str, lake: Lake, match: str | None = None, split: str | None = None) -> Corpus:
+    """Finds the corpus `lake`, or the folder at a path or URI, or a part of it.
 
     Args:
-        match: a glob (`*` also crosses folders, case counts) that image_ids must fit. split: of the lake's images.
+        match: A glob that image_ids must match; `*` also crosses folders, and case counts.
+        split: Of the images of the lake.
 
     Raises:
-        UserError: the lake holds no build; there is no such folder, or no image file in it; nothing fits.
+        UserError: The lake holds no build; there is no such folder, or no image file in it; nothing matches.
     """
-    if split is not None and named != LAKE:
-        raise UserError(f"score.split={split} is of images of the lake: leave it out with corpus={named}")
-    corpus = of_lake(lake, split) if named == LAKE else of_folder(named)
+    if split is not None and name != LAKE:
+        raise UserError(f"score.split={split} is for images of the lake: leave it out with corpus={name}")
+    corpus = of_lake(lake, split) if name == LAKE else of_folder(name)
     return corpus if match is None else _matching(corpus, match)
 
 
 def _matching(corpus: Corpus, match: str) -> Corpus:
-    fits = re.compile(fnmatch.translate(match)).match
-    rows = corpus.rows.filter(pa.array([fits(one) is not None for one in corpus.rows["image_id"].to_pylist()]))
+    matches = re.compile(fnmatch.translate(match)).match
+    rows = corpus.rows.filter(
+        pa.array([matches(image_id) is not None for image_id in corpus.rows["image_id"].to_pylist()])
+    )
     if not rows.num_rows:
-        raise UserError(f"score.match={match} fits none of the {corpus.rows.num_rows:,} images of {corpus.name}")
+        raise UserError(f"score.match={match} matches none of the {corpus.rows.num_rows:,} images of {corpus.name}")
     return replace(corpus, name=f"{corpus.name}, {match}", rows=rows)
 
 
@@ -73,18 +76,18 @@ def of_lake(lake: Lake, split: str | None = None) -> Corpus:
     """Every image of the newest snapshot, or of a split of it, in order of image_id.
 
     Raises:
-        UserError: there is no snapshot, or no such split.
+        UserError: There is no snapshot, or no such split.
     """
     snapshot = lake.snapshot()
     images = lake.gold(snapshot, IMAGES, ["image_id", "path", "view", "bytes", "sha256", "split"])
     name = f"snapshot {snapshot.snapshot_id}"
     if split is not None:
-        known = ", ".join(sorted(one for one in images["split"].unique().to_pylist() if one is not None))
+        splits = ", ".join(sorted(name for name in images["split"].unique().to_pylist() if name is not None))
         images = images.filter(pc.equal(images["split"], split))
         if not images.num_rows:
-            raise UserError(f"score.split={split} has no image in {name}: choose one of {known}")
+            raise UserError(f"score.split={split} has no image in {name}: choose one of {splits}")
         name = f"{name}, {split}"
-    refused = storage_error_line(images)
+    refused = unusable_reason(images)
     free = pc.is_null(refused)
     columns = {
         "image_id": images["image_id"],
@@ -98,15 +101,15 @@ def of_lake(lake: Lake, split: str | None = None) -> Corpus:
 
 
 def of_folder(root: str) -> Corpus:
-    """Every PNG, JPEG and DICOM file at any depth, hidden ones apart; its image_id is its path below the folder.
+    """Every PNG, JPEG and DICOM file at any depth, without hidden ones; its image_id is its path below the folder.
 
     Raises:
-        UserError: there is no such folder, or no such file in it.
+        UserError: There is no such folder, or no such file in it.
     """
     folder = InputFolder.at(root, ": name a folder, or corpus=lake", "corpus")
     files = folder.images(lambda name: True)
-    seen = pa.array([may_be_image(name) for name in files["key"].to_pylist()], pa.bool_())
-    images = files.filter(seen)
+    is_image = pa.array([may_be_image(name) for name in files["key"].to_pylist()], pa.bool_())
+    images = files.filter(is_image)
     if not images.num_rows:
         raise UserError(f"corpus={root} holds no PNG, JPEG or DICOM file at any depth")
     under = folder.location("")
@@ -122,6 +125,6 @@ def of_folder(root: str) -> Corpus:
 
 
 def may_be_image(name: str) -> bool:
-    """Whether a file may be an image by its name: a suffix of one, or none, as DICOM files have that bear a UID."""
+    """Whether a file may be an image by its name: an image suffix, or none, as of DICOM files named by a UID."""
     suffix = PurePosixPath(name).suffix
-    return name != "DICOMDIR" and bool(NAMED.search(name) or not suffix or suffix[1:].isdigit())
+    return name != "DICOMDIR" and bool(IMAGE_NAME.search(name) or not suffix or suffix[1:].isdigit())

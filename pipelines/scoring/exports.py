@@ -1,4 +1,4 @@
-"""The scores of a corpus as files for people: a CSV, Parquet, the triage worklist, a gallery of the most urgent."""
+"""Writes the scores of a corpus as files for people: CSV, Parquet, triage worklist, gallery of the most urgent."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -23,16 +23,16 @@ from pipelines.scoring.corpus import Corpus
 from pipelines.scoring.ledger import read_scores
 
 WORKLIST = ("rank", "image_id", "bucket", "triage_score", "driven_by", "findings", "not_scored")
-AT_ONCE = 8  # images of the gallery that are forwarded together
+GALLERY_BATCH = 8  # images of a forward pass
 
 
-def write(wanted: Score, out: Lake, model: RegisteredModel, corpus: Corpus) -> dict[str, str]:
-    """Write the files that are named; give what was written, by kind.
+def write_exports(settings: Score, out: Lake, model: RegisteredModel, corpus: Corpus) -> dict[str, str]:
+    """Writes the files that the settings name, each at a path or URI; returns their names by kind.
 
-    `csv`, `parquet`: a row a file of the corpus, see `read_scores`. `worklist`: the queue as a CSV, see `worklist`.
-    `gallery`: one HTML file of the `gallery_images` most urgent images with their Grad-CAM. Each at a path or a URI.
+    `csv`, `parquet`: one row per file of the corpus, see `read_scores`. `worklist`: the queue as CSV, see `worklist`.
+    `gallery`: one HTML file of the `gallery_images` most urgent images with their Grad-CAM.
     """
-    named = {name: getattr(wanted, name) for name in ("csv", "parquet", "worklist", "gallery")}
+    named = {name: getattr(settings, name) for name in ("csv", "parquet", "worklist", "gallery")}
     named = {name: str(path) for name, path in named.items() if path is not None}
     if not named:
         return {}
@@ -46,20 +46,20 @@ def write(wanted: Score, out: Lake, model: RegisteredModel, corpus: Corpus) -> d
             elif name == "worklist":
                 pacsv.write_csv(worklist(scores, model.bundle), part)
             else:
-                part.write_text(page(scores, wanted.gallery_images, model, corpus))
+                part.write_text(gallery_page(scores, settings.gallery_images, model, corpus))
     return named
 
 
 def worklist(scores: pa.Table, bundle: Bundle) -> pa.Table:
-    """The queue, with the columns `WORKLIST`: a row a file.
+    """Builds the queue: the columns `WORKLIST`, one row per file.
 
     Args:
-        scores: of `read_scores`, so most urgent first. What could not be scored has no rank and comes last, with the
-            reason: somebody must look at it.
+        scores: Of `read_scores`, most urgent first. A file without a score has no rank and comes last, with the reason:
+            somebody must look at it.
 
     Returns:
-        driven_by: findings behind the score with weight * probability, greatest first. findings: those that reach their
-        operating points.
+        `driven_by`: the findings behind the score with weight * probability, greatest first. `findings`: those that
+        reach their operating points.
     """
     names, points = bundle.card.findings, bundle.card.thresholds
     added: list[dict[str, Any]] = []
@@ -83,12 +83,12 @@ def worklist(scores: pa.Table, bundle: Bundle) -> pa.Table:
     return pa.table({name: (more if name in schema.names else queue)[name] for name in WORKLIST})
 
 
-def page(scores: pa.Table, most: int, model: RegisteredModel, corpus: Corpus) -> str:
-    """The gallery as HTML. Its maps are computed here; its numbers are those of the scores."""
+def gallery_page(scores: pa.Table, count: int, model: RegisteredModel, corpus: Corpus) -> str:
+    """The gallery of the `count` most urgent images as HTML; its heatmaps are computed here, its numbers are scores."""
     scored = scores.filter(pc.is_null(scores["not_scored"]))
-    first = scored.slice(0, most)
+    first = scored.slice(0, count)
     paths = corpus.rows["path"].take(pc.index_in(first["image_id"], value_set=corpus.rows["image_id"]))
-    cases = list(_cases(model.bundle, list(zip(first.to_pylist(), paths.to_pylist(), strict=True))))
+    images = list(_gallery_images(model.bundle, list(zip(first.to_pylist(), paths.to_pylist(), strict=True))))
     facts = {
         "model": f"{model.name} version {model.version}",
         "corpus": corpus.name,
@@ -96,33 +96,33 @@ def page(scores: pa.Table, most: int, model: RegisteredModel, corpus: Corpus) ->
         "not scored": f"{scores.num_rows - scored.num_rows:,}",
         "written": f"{now():%Y-%m-%d %H:%M} UTC",
     }
-    if len(cases) < first.num_rows:
-        facts["no longer readable"] = f"{first.num_rows - len(cases)} of the most urgent"
+    if len(images) < first.num_rows:
+        facts["no longer readable"] = f"{first.num_rows - len(images)} of the most urgent"
     return render_gallery(
-        cases,
-        f"The {len(cases)} most urgent images",
+        images,
+        f"The {len(images)} most urgent images",
         facts,
         synthetic_images=corpus.snapshot is not None and corpus.snapshot.synthetic,
         synthetic_model=model.bundle.card.synthetic,
     )
 
 
-def _cases(bundle: Bundle, rows: list[tuple[dict[str, Any], str]]) -> Iterator[GalleryImage]:
-    for at in range(0, len(rows), AT_ONCE):
-        read = []
-        for row, path in rows[at : at + AT_ONCE]:
+def _gallery_images(bundle: Bundle, rows: list[tuple[dict[str, Any], str]]) -> Iterator[GalleryImage]:
+    for start in range(0, len(rows), GALLERY_BATCH):
+        decoded = []
+        for row, path in rows[start : start + GALLERY_BATCH]:
             try:
-                read.append((row, preprocess.decode(read_bytes(path))))
-            except (OSError, Unreadable):  # since it was scored
+                decoded.append((row, preprocess.decode(read_bytes(path))))
+            except (OSError, Unreadable):  # it changed since it was scored
                 continue
-        if not read:
+        if not decoded:
             continue
-        evidence = bundle.predict([preprocess.resize(grey, bundle.card.size) for _, grey in read]).evidence
-        for (row, grey), planes in zip(read, evidence, strict=True):
-            yield _case(bundle, row, shrink(grey), planes)
+        evidence = bundle.predict([preprocess.resize(grey, bundle.card.size) for _, grey in decoded]).evidence
+        for (row, grey), planes in zip(decoded, evidence, strict=True):
+            yield _gallery_image(bundle, row, shrink(grey), planes)
 
 
-def _case(bundle: Bundle, row: Mapping[str, Any], small: preprocess.Grey, planes: Any) -> GalleryImage:
+def _gallery_image(bundle: Bundle, row: Mapping[str, Any], small: preprocess.Grey, planes: Any) -> GalleryImage:
     names = bundle.card.findings
     probabilities = {finding: float(row[f"prob_{finding}"]) for finding in names}
     return GalleryImage(

@@ -1,4 +1,4 @@
-"""A precision below fp32 is used for a model only where val says that it does no harm: measured once a version."""
+"""The precision check: a precision below fp32 is used with a model only if it does no harm on val."""
 
 from functools import partial
 from typing import Any
@@ -12,7 +12,8 @@ from chestai.config.schema import Config
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
 from chestai.metrics.ranking import auroc, mean_of_defined
-from chestai.model.bundle import Card, forward
+from chestai.model.bundle import forward
+from chestai.model.card import Card
 from chestai.model.classifier import Classifier
 from chestai.model.ensemble import Ensemble
 from chestai.model.registry import RegisteredModel, Registry
@@ -25,9 +26,9 @@ IMAGES, SEED = 500, 17
 
 
 class PrecisionPredictor:
-    """Logits in fp32 by torch, the reference, and by the runtime in question."""
+    """Computes logits by torch in fp32, the reference, and by the runtime in question."""
 
-    answer = pa.struct({"reference": pa.list_(pa.float32()), "other": pa.list_(pa.float32())})
+    output = pa.struct({"reference": pa.list_(pa.float32()), "other": pa.list_(pa.float32())})
 
     def __init__(self, card: Card, network: Classifier | Ensemble, runtime: Runtime) -> None:
         self.reference = partial(forward, network)
@@ -39,28 +40,28 @@ class PrecisionPredictor:
 
 
 def check_precision(config: Config, registry: Registry, model: RegisteredModel, screen: Screen) -> None:
-    """Let a run with the runtime of the config pass, or refuse it. Ray is connected.
+    """Checks the precision of the config once per version; Ray must be connected.
 
-    What was measured is a tag of the version in the registry, so that the endpoint knows it too.
+    The result is stored as a tag of the registered version, where the endpoint finds it too.
 
     Raises:
-        UserError: val's macro-AUROC falls by more than `runtime.max_auroc_drop`, or there is no val image to tell by.
+        UserError: val's macro-AUROC falls by more than `runtime.max_auroc_drop`, or there is no readable val image.
     """
-    wanted = config.runtime
-    if wanted.precision == "fp32":
+    settings = config.runtime
+    if settings.precision == "fp32":
         return
-    runtime = Runtime.of(wanted)
+    runtime = Runtime.of(settings)
     effect = registry.runtime(model.version, runtime)
     if effect is None:
-        effect = _measured(config, registry.lake, model, screen)
+        effect = _measure(config, registry.lake, model, screen)
         registry.note_runtime(model.version, runtime, effect)
-    told = f"{wanted.precision}: {effect}"
-    if not effect.harmless(wanted.max_auroc_drop):
-        raise UserError(f"{told}; runtime.max_auroc_drop={wanted.max_auroc_drop:g}: take runtime.precision=fp32")
-    screen.say(told)
+    line = f"{settings.precision}: {effect}"
+    if not effect.harmless(settings.max_auroc_drop):
+        raise UserError(f"{line}; runtime.max_auroc_drop={settings.max_auroc_drop:g}: take runtime.precision=fp32")
+    screen.say(line)
 
 
-def _measured(config: Config, lake: Lake, model: RegisteredModel, screen: Screen) -> RuntimeEffect:
+def _measure(config: Config, lake: Lake, model: RegisteredModel, screen: Screen) -> RuntimeEffect:
     bundle, precision = model.bundle, config.runtime.precision
     try:
         snapshot = lake.snapshot(bundle.card.snapshot)
@@ -69,27 +70,28 @@ def _measured(config: Config, lake: Lake, model: RegisteredModel, screen: Screen
         raise UserError(f"runtime.precision={precision} is checked on val images first: {error}") from error
     chosen = np.random.default_rng(SEED).permutation(rows.num_rows)[:IMAGES]
     rows = rows.take(pa.array(np.sort(chosen)))
-    work = partial(PrecisionPredictor, runtime=Runtime.of(config.runtime))
-    found = run_predictor(
-        bundle, rows.select(["image_id", "path"]), work, config.score.batch_size, screen, "check"
-    ).answers
-    if not found:
+    predictor = partial(PrecisionPredictor, runtime=Runtime.of(config.runtime))
+    images = rows.select(["image_id", "path"])
+    outputs = run_predictor(bundle, images, predictor, config.score.batch_size, screen, "check").outputs
+    if not outputs:
         raise UserError(
             f"runtime.precision={precision} is checked on val images first, and none can be read: take fp32"
         )
-    logits = {name: np.array([one[name] for one in found.values()], np.float32) for name in ("reference", "other")}
-    targets = match_predictions(rows, snapshot, bundle.card.findings, list(found), logits["other"], {}).targets
-    reference, other = (bundle.calibration.apply(one) for one in logits.values())
-    apart = np.abs(reference - other)
+    logits = {
+        name: np.array([output[name] for output in outputs.values()], np.float32) for name in ("reference", "other")
+    }
+    targets = match_predictions(rows, snapshot, bundle.card.findings, list(outputs), logits["other"], {}).targets
+    reference, other = (bundle.calibration.apply(values) for values in logits.values())
+    difference = np.abs(reference - other)
     return RuntimeEffect(
-        images=len(found),
-        mean=float(apart.mean()),
-        most=float(apart.max()),
-        reference_auroc=_macro(targets, reference),
-        auroc=_macro(targets, other),
+        images=len(outputs),
+        mean=float(difference.mean()),
+        most=float(difference.max()),
+        reference_auroc=_macro_auroc(targets, reference),
+        auroc=_macro_auroc(targets, other),
     )
 
 
-def _macro(targets: NDArray[np.float32], probabilities: NDArray[np.float64]) -> float:
+def _macro_auroc(targets: NDArray[np.float32], probabilities: NDArray[np.float64]) -> float:
     each = [auroc(targets[:, column], probabilities[:, column]) for column in range(targets.shape[1])]
     return float(mean_of_defined(np.array([each]))[0])

@@ -1,4 +1,4 @@
-"""How far a run of scoring is, as a file that others watch: `score.status`."""
+"""The status file of a scoring run (`score.status`), which other programs watch."""
 
 import contextlib
 import json
@@ -13,16 +13,16 @@ from chestai.cli.main import last_line
 from chestai.errors import UserError
 from chestai.lake.atomic_write import atomic_write
 
-EVERY_S = 2.0
+WRITE_EVERY_S = 2.0
 
 
 @dataclass
 class StatusFile:
-    """The file at a path or URI, None: nowhere. Its JSON object always has the keys that follow.
+    """Writes a JSON object to a path or URI, or nowhere if the path is None. The object always has these keys:
 
-    state: running, done or failed. done, total: images, those of former runs included; null: not known yet. buckets: of
-    what this run has scored, at the end of all. images_per_second, eta_seconds: null until they are known. detail: of a
-    failure, one line. result: of what is done, `csv` (null where none was asked for) and `table`.
+    state: running, done or failed. done, total: images, including those of earlier runs; null if not known yet.
+    buckets: images of this run per triage bucket; at the end those of the whole corpus. images_per_second, eta_seconds:
+    null until known. detail: the line of a failure. result: when done, `csv` (null if none was requested) and `table`.
     """
 
     path: str | None
@@ -30,39 +30,39 @@ class StatusFile:
     total: int | None = None
     written: float = 0.0
 
-    def starts(self, done: int, total: int) -> None:
-        """There are so many images, and so many need nothing any more."""
+    def start(self, done: int, total: int) -> None:
+        """Notes the number of images, and how many are done already."""
         self.done, self.total = done, total
-        self._write_or_go_on("running")
+        self._try_to_write("running")
 
-    def goes_on(self, done: int, buckets: Mapping[str, int], rate: float | None) -> None:
-        """So many images are done by now; it is written now and then. rate: images/s."""
+    def progress(self, done: int, buckets: Mapping[str, int], rate: float | None) -> None:
+        """Notes the images done so far and writes them every few seconds. rate: images/s."""
         self.done = done
-        if time.monotonic() - self.written >= EVERY_S:
-            left = None if rate is None or self.total is None else (self.total - done) / rate
-            self._write_or_go_on("running", buckets=dict(buckets), images_per_second=rate, eta_seconds=left)
+        if time.monotonic() - self.written >= WRITE_EVERY_S:
+            eta = None if rate is None or self.total is None else (self.total - done) / rate
+            self._try_to_write("running", buckets=dict(buckets), images_per_second=rate, eta_seconds=eta)
 
-    def ends(self, buckets: Mapping[str, int], rate: float | None, result: Mapping[str, str | None]) -> None:
-        """All is done."""
+    def finish(self, buckets: Mapping[str, int], rate: float | None, result: Mapping[str, str | None]) -> None:
+        """Notes that every image is done."""
         self.done = self.total or 0
-        self._write_or_go_on("done", buckets=dict(buckets), images_per_second=rate, eta_seconds=0.0, result=result)
+        self._try_to_write("done", buckets=dict(buckets), images_per_second=rate, eta_seconds=0.0, result=result)
 
-    def fails(self, detail: str) -> None:
-        """It is over."""
-        self._write_or_go_on("failed", detail=detail)
+    def fail(self, detail: str) -> None:
+        """Notes that the run failed."""
+        self._try_to_write("failed", detail=detail)
 
     def write(self, state: str, **more: Any) -> None:
-        """Raises OSError, ValueError and ArrowException where that is impossible."""
+        """Writes the file. Raises OSError, ValueError or ArrowException if that fails."""
         if self.path is None:
             return
-        nothing: dict[str, Any] = dict.fromkeys(("images_per_second", "eta_seconds", "detail", "result"))
-        told = {"state": state, "done": self.done, "total": self.total, "buckets": {}, **nothing, **more}
+        empty: dict[str, Any] = dict.fromkeys(("images_per_second", "eta_seconds", "detail", "result"))
+        content = {"state": state, "done": self.done, "total": self.total, "buckets": {}, **empty, **more}
         with atomic_write(self.path) as part:
-            part.write_text(json.dumps(told))
+            part.write_text(json.dumps(content))
         self.written = time.monotonic()
 
-    def _write_or_go_on(self, state: str, **more: Any) -> None:
-        """A store that is away for a while is no reason to stop: the scores go on without a word."""
+    def _try_to_write(self, state: str, **more: Any) -> None:
+        """Writes the file, and only logs a failure: a store that is down for a while must not stop the scoring."""
         try:
             self.write(state, **more)
         except (OSError, pa.ArrowException) as error:
@@ -71,10 +71,10 @@ class StatusFile:
 
 @contextlib.contextmanager
 def with_status(path: str | None) -> Iterator[StatusFile]:
-    """The status of the run in the block; an error that leaves it is told as one line, and raised.
+    """Keeps the status file of the run in the block; an error that leaves the block is noted as one line, and raised.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: The file cannot be written.
     """
     status = StatusFile(path)
     try:
@@ -84,11 +84,11 @@ def with_status(path: str | None) -> Iterator[StatusFile]:
     try:
         yield status
     except KeyboardInterrupt:
-        status.fails("stopped")
+        status.fail("stopped")
         raise
     except UserError as error:
-        status.fails(last_line(error))
+        status.fail(last_line(error))
         raise
     except BaseException as error:
-        status.fails(f"failed: {last_line(error)[:300]}")
+        status.fail(f"failed: {last_line(error)[:300]}")
         raise

@@ -1,4 +1,4 @@
-"""From answers to rows of the ledger, committed now and then."""
+"""Turns predictions into rows of the ledger and commits them every few seconds."""
 
 import time
 from collections import Counter
@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from chestai.clock import now
 from chestai.imaging.heatmap import is_shown
 from chestai.model.registry import RegisteredModel
-from pipelines.data.digest_set import Digests, digests, new, plus
+from pipelines.data.digest_set import Digests, find_new, insert, parse_digests
 from pipelines.inference.fault_isolation import CRASHES_READER
 from pipelines.scoring.corpus import Corpus
 from pipelines.scoring.ledger import FILES, HEATMAPS, Ledger, ScoringPlan, contents_schema
 
-MOST_PENDING = 50_000  # rows that wait for their commit
+MAX_PENDING = 50_000  # rows that wait for their commit
 
 
 @dataclass(frozen=True)
 class _Pending:
-    """Rows of both tables that wait, and whether some of the files have a row already."""
+    """Pending rows of both tables, and whether some of the files have a row already."""
 
     contents: pa.Table
     files: pa.Table
@@ -32,93 +32,99 @@ class _Pending:
 
 @dataclass
 class Writer:
-    """What a run writes for a corpus.
+    """Writes the results of a run over a corpus.
 
-    seconds: between commits. anew: what is scored already is scored again. known: contents that have what is asked.
-    buckets: of what was scored, so far.
+    Attributes:
+        seconds: Between commits.
+        rescore: Whether contents that are scored already are scored again.
+        scored: Contents that have everything the run asks for.
+        buckets: Images per triage bucket so far.
     """
 
     corpus: Corpus
     model: RegisteredModel
-    book: Ledger
-    todo: ScoringPlan
+    ledger: Ledger
+    plan: ScoringPlan
     seconds: float
-    anew: bool
+    rescore: bool
     buckets: Counter[str] = field(default_factory=Counter)
     pending: list[_Pending] = field(default_factory=list)
     committed: float = field(default_factory=time.monotonic)
-    known: Digests = field(init=False)
+    scored: Digests = field(init=False)
 
     def __post_init__(self) -> None:
-        self.known, lacking = self.book.known()
-        if self.anew:
-            self.known = digests(pa.array([], pa.string()))
-        self.anew = self.anew or lacking
+        self.scored, incomplete = self.ledger.scored()
+        if self.rescore:
+            self.scored = parse_digests(pa.array([], pa.string()))
+        self.rescore = self.rescore or incomplete
 
     @property
     def findings(self) -> tuple[str, ...]:
+        """The findings of the model, in the order of its outputs."""
         return self.model.bundle.card.findings
 
     def add_unread(self) -> None:
-        """Take what needs no reading: images that no network may see, and contents that are scored already."""
-        for mask in (self.todo.refused, self.todo.known):
+        """Adds what needs no reading: images that are not for the network, and contents that are scored already."""
+        for mask in (self.plan.refused, self.plan.scored):
             rows = np.flatnonzero(mask)
-            there = self.corpus.rows.take(pa.array(rows))
-            files = _files(there, there["sha256"], there["refused"], pa.nulls(len(rows), pa.string()))
-            self._wait(contents_schema(self.findings).empty_table(), files, rows)
+            images = self.corpus.rows.take(pa.array(rows))
+            files = _file_rows(images, images["sha256"], images["refused"], pa.nulls(len(rows), pa.string()))
+            self._queue(contents_schema(self.findings).empty_table(), files, rows)
 
-    def add(self, answers: pa.Table) -> None:
-        """Take `pipelines.inference.fault_isolation.ANSWERED`, and commit if it is time."""
-        there = self.corpus.rows.take(answers["row"])
-        # Nobody reads a crashing file to its end; what a snapshot states of it keeps it from being tried in every run.
-        crashed = pc.fill_null(pc.equal(answers["not_scored"], CRASHES_READER), False)
-        sha256 = pc.if_else(crashed, there["sha256"], answers["sha256"])
-        scored = pc.is_valid(answers["answer"])
-        contents = self._contents(answers.filter(scored), there.filter(scored)["image_id"])
-        self._wait(contents, _files(there, sha256, answers["not_scored"], answers["detail"]), answers["row"].to_numpy())
-        rows = sum(one.files.num_rows for one in self.pending)
-        if rows >= MOST_PENDING or time.monotonic() - self.committed >= self.seconds:
+    def add(self, predicted: pa.Table) -> None:
+        """Adds rows of `pipelines.inference.fault_isolation.PREDICTED`, and commits if it is time."""
+        images = self.corpus.rows.take(predicted["row"])
+        # A crashing file has no hash of its own; the hash that a snapshot states keeps later runs from trying it again.
+        crashed = pc.fill_null(pc.equal(predicted["not_scored"], CRASHES_READER), False)
+        sha256 = pc.if_else(crashed, images["sha256"], predicted["sha256"])
+        scored = pc.is_valid(predicted["output"])
+        contents = self._content_rows(predicted.filter(scored), images.filter(scored)["image_id"])
+        files = _file_rows(images, sha256, predicted["not_scored"], predicted["detail"])
+        self._queue(contents, files, predicted["row"].to_numpy())
+        rows = sum(pending.files.num_rows for pending in self.pending)
+        if rows >= MAX_PENDING or time.monotonic() - self.committed >= self.seconds:
             self.commit()
 
     def commit(self) -> None:
-        """Write what waits; a content that several files hold, once."""
+        """Writes the pending rows; a content that several files hold is written once."""
         if self.pending:
-            contents = pa.concat_tables([one.contents for one in self.pending])
-            files = pa.concat_tables([one.files for one in self.pending])
-            found = digests(contents["sha256"])
-            fresh = new(self.known, found)
-            self.book.write(contents.take(pa.array(fresh)), files, self.anew, any(one.replaces for one in self.pending))
-            self.known = plus(self.known, found[fresh])
+            contents = pa.concat_tables([pending.contents for pending in self.pending])
+            files = pa.concat_tables([pending.files for pending in self.pending])
+            found = parse_digests(contents["sha256"])
+            fresh = find_new(self.scored, found)
+            replaces = any(pending.replaces for pending in self.pending)
+            self.ledger.write(contents.take(pa.array(fresh)), files, self.rescore, replaces)
+            self.scored = insert(self.scored, found[fresh])
         self.pending, self.committed = [], time.monotonic()
 
-    def _contents(self, answers: pa.Table, image_ids: pa.ChunkedArray) -> pa.Table:
+    def _content_rows(self, predicted: pa.Table, image_ids: pa.ChunkedArray) -> pa.Table:
         """Rows of `scores/<version>`."""
-        bundle, count = self.model.bundle, answers.num_rows
-        given = answers["answer"].to_pylist()
-        logits = np.array([one["logits"] for one in given], np.float32).reshape(count, len(self.findings))
+        bundle, count = self.model.bundle, predicted.num_rows
+        outputs = predicted["output"].to_pylist()
+        logits = np.array([output["logits"] for output in outputs], np.float32).reshape(count, len(self.findings))
         probabilities = bundle.calibration.apply(logits)
         scores = bundle.triage.score(probabilities, self.findings) if count else np.zeros(0)
-        buckets = [str(one) for one in bundle.triage.buckets(scores)]
+        buckets = [str(bucket) for bucket in bundle.triage.buckets(scores)]
         self.buckets.update(buckets)
         snapshot = self.corpus.snapshot.snapshot_id if self.corpus.snapshot else None
-        columns: list[Any] = [answers["sha256"], image_ids, buckets, scores, *probabilities.T]
+        columns: list[Any] = [predicted["sha256"], image_ids, buckets, scores, *probabilities.T]
         columns += [
             [self.model.version] * count,
-            [one["runtime"] for one in given],
+            [output["runtime"] for output in outputs],
             [snapshot] * count,
             [now()] * count,
         ]
-        columns += [[self.book.heatmaps] * count, [self.book.embeddings] * count]
-        columns.append(pa.array([self._heatmaps(*pair) for pair in zip(given, probabilities, strict=True)], HEATMAPS))
-        columns.append(pa.array([one["embedding"] for one in given], pa.list_(pa.float32())))
+        columns += [[self.ledger.heatmaps] * count, [self.ledger.embeddings] * count]
+        columns.append(pa.array([self._heatmaps(*pair) for pair in zip(outputs, probabilities, strict=True)], HEATMAPS))
+        columns.append(pa.array([output["embedding"] for output in outputs], pa.list_(pa.float32())))
         return pa.table(columns, schema=contents_schema(self.findings))
 
-    def _heatmaps(self, given: dict[str, Any], probabilities: NDArray[np.float64]) -> list[dict[str, Any]] | None:
-        """Of the findings that reach their operating point; None where not asked for."""
-        if given["evidence"] is None:
+    def _heatmaps(self, output: dict[str, Any], probabilities: NDArray[np.float64]) -> list[dict[str, Any]] | None:
+        """The heatmaps of findings that reach their operating point; None if not requested."""
+        if output["evidence"] is None:
             return None
-        shape = given["rows"], given["columns"]
-        planes = np.frombuffer(given["evidence"], np.float32).reshape(-1, *shape)
+        shape = output["rows"], output["columns"]
+        planes = np.frombuffer(output["evidence"], np.float32).reshape(-1, *shape)
         points = self.model.bundle.card.thresholds
         return [
             {"finding": finding, "rows": shape[0], "columns": shape[1], "evidence": plane.tobytes()}
@@ -126,12 +132,12 @@ class Writer:
             if is_shown(probability, points.get(finding))
         ]
 
-    def _wait(self, contents: pa.Table, files: pa.Table, rows: NDArray[np.integer[Any]]) -> None:
+    def _queue(self, contents: pa.Table, files: pa.Table, rows: NDArray[np.integer[Any]]) -> None:
         if files.num_rows:
-            self.pending.append(_Pending(contents, files, bool(self.todo.replaced[rows].any())))
+            self.pending.append(_Pending(contents, files, bool(self.plan.replaced[rows].any())))
 
 
-def _files(there: pa.Table, sha256: Any, reasons: Any, details: Any) -> pa.Table:
+def _file_rows(images: pa.Table, sha256: Any, reasons: Any, details: Any) -> pa.Table:
     """Rows of `scores/<version>-files` for rows of a corpus."""
-    states = [there[name] for name in ("image_id", "path", "bytes", "changed_ns")]
-    return pa.table([*states, sha256, reasons, details, [now()] * there.num_rows], schema=FILES)
+    columns = [images[name] for name in ("image_id", "path", "bytes", "changed_ns")]
+    return pa.table([*columns, sha256, reasons, details, [now()] * images.num_rows], schema=FILES)

@@ -1,4 +1,4 @@
-"""TODO"""
+"""The network to train, its input normalisation and its triage rule, as configured."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ from chestai.triage.rule import TriageRule
 
 
 def new_network(config: Config, snapshot: Snapshot) -> Classifier:
-    """The configured network with random weights, the same for the same `train.seed`.
+    """Builds the configured network with random weights, which depend on `train.seed` alone.
 
     Raises:
-        UserError: timm has no such backbone, or it cannot be used.
+        UserError: The backbone is no timm model, or cannot be used.
     """
     settings = config.network
     if settings.backbone not in timm.list_models():
@@ -29,7 +29,7 @@ def new_network(config: Config, snapshot: Snapshot) -> Classifier:
 
 
 def normalisation(config: Config, snapshot: Snapshot) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each channel of the stem, in units of full scale."""
+    """Mean and standard deviation of each input channel, in units of full scale."""
     channels = config.network.channels
     if config.network.normalisation == "dataset":
         return (snapshot.pixel_mean,) * channels, (snapshot.pixel_std,) * channels
@@ -40,14 +40,16 @@ def normalisation(config: Config, snapshot: Snapshot) -> tuple[tuple[float, ...]
 
 
 def triage_rule(config: Config, vocabulary: Sequence[str]) -> TriageRule:
-    """The configured rule for a network of this vocabulary.
+    """The configured triage rule, reduced to the findings of a network.
 
     Raises:
-        UserError: a weight names no finding that is known, or none of those that the network sees.
+        UserError: A weight names an unknown finding, or no weight is for a finding of the network.
     """
     for finding in config.triage.weights:
         if finding not in (*KNOWN, *vocabulary):
-            raise UserError(f"triage.weights.{finding} is no finding of the snapshot: it has {', '.join(vocabulary)}")
+            raise UserError(
+                f"triage.weights.{finding} is not a finding of the snapshot; it has {', '.join(vocabulary)}"
+            )
     try:
         return config.triage.rule().within(vocabulary)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""A network that learns: forward, loss, backward and step, alike for any number of workers that share a step."""
+"""One training step: forward, loss, backward, update; the same result for any number of workers that share it."""
 
 import math
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ class Learner:
     """One worker's network, optimizer, schedule and moving average.
 
     Args:
-        config: sections network, loss, augment and train.
-        network: on the worker's device, with the same weights on every worker.
-        pos_weight: float (F,).
-        steps: of the whole training.
+        config: Its sections network, loss, augment and train are used.
+        network: On the worker's device, with the same weights on every worker.
+        pos_weight: Float (F,).
+        steps: Of the whole training.
     """
 
     def __init__(self, config: Config, network: Classifier, pos_weight: Tensor, steps: int) -> None:
@@ -57,32 +57,34 @@ class Learner:
 
     @property
     def best(self) -> Classifier:
-        """The network to measure and to keep: the moving average where there is one."""
+        """The network to validate and store: the moving average if there is one."""
         return self.average.module if self.average is not None else self.network  # type: ignore[return-value]
 
     def step(self, pixels: Tensor, targets: Tensor, share: StepShare, epoch: int) -> Tensor:
-        """One step on this worker's share of it.
+        """Runs this worker's share of one step.
 
-        The gradient is that of the mean loss over all known labels of the step, whoever has them.
+        The gradient is that of the mean loss over all known labels of the step, on whichever worker they are.
 
         Args:
-            pixels: uint8 (n, S, S). targets: float (n, F), NaN = not known.
+            pixels: uint8 (n, S, S).
+            targets: Float (n, F), NaN = not known.
+            share: Which images of the step this worker has.
+            epoch: Counted from 0.
 
         Returns:
-            float (2,): the sum of the losses of all known labels of this worker's share, and their number.
+            Float (2,): the sum of the losses over the known labels of this worker's share, and their number.
         """
         self.model.train()
         seeds = _seeds(self.train.seed, epoch, share.step, self.rank)
         torch.manual_seed(seeds[1])  # dropout
-        draws = draw(
-            share.total, torch.Generator().manual_seed(seeds[0])
-        )  # of the whole step: see chestai.model.augment
+        # Drawn for the whole step, so that an image's augmentation does not depend on the number of workers.
+        draws = draw(share.total, torch.Generator().manual_seed(seeds[0]))
         pixels = augment(pixels, draws[share.first : share.first + share.count], self.augmentation)
         labels = known_targets(targets)
         total = labels.clone()
         if self.workers > 1:
             dist.all_reduce(total)
-        scale = self.workers / total.clamp(min=1)  # DDP takes the mean over workers
+        scale = self.workers / total.clamp(min=1)  # DDP averages over workers
         parts = min(self.train.accumulate, share.least)
         losses = torch.zeros((), device=self.device)
         self.optimizer.zero_grad(set_to_none=True)
@@ -106,7 +108,7 @@ class Learner:
         return torch.stack([losses, labels.to(losses)])
 
     def state(self) -> dict[str, Any]:
-        """All that a restart needs."""
+        """Everything a restart needs."""
         return {
             "network": self.network.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
@@ -116,7 +118,7 @@ class Learner:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`."""
+        """Restores what `state` returned."""
         self.network.load_state_dict(state["network"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
@@ -126,7 +128,7 @@ class Learner:
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """What the forward pass computes in, None for fp32; `auto`: bf16 or fp16 where the hardware has it."""
+    """The dtype of the forward pass, None for fp32; `auto` takes bf16 or fp16 where the hardware has it."""
     if precision == "auto":
         if device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
@@ -135,7 +137,7 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
 
 
 def _rate(step: int, steps: int, warmup: float) -> float:
-    """Linear warm-up, then cosine to zero, as a factor of the learning rate."""
+    """Factor of the learning rate: linear warm-up, then cosine to zero."""
     rise = max(1, int(steps * warmup))
     if step < rise:
         return (step + 1) / rise
@@ -143,7 +145,7 @@ def _rate(step: int, steps: int, warmup: float) -> float:
 
 
 def _seeds(seed: int, epoch: int, step: int, rank: int) -> tuple[int, int]:
-    """One for the augmentation, the same on every worker, and one for what a worker draws by itself."""
+    """A seed for the augmentation, the same on every worker, and one for a worker's own draws."""
     shared = np.random.SeedSequence([seed, epoch, step]).generate_state(1, np.uint64)[0]
     own = np.random.SeedSequence([seed, epoch, step, rank + 1]).generate_state(1, np.uint64)[0]
     return int(shared >> 1), int(own >> 1)

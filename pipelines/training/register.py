@@ -1,4 +1,4 @@
-"""From a finished training to a registered model: the best epoch's network, calibrated on val."""
+"""Registers the result of a training: the best epoch's network, calibrated on val."""
 
 import math
 import sys
@@ -14,12 +14,14 @@ from chestai import calibration
 from chestai.config.schema import Bce, Config
 from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
-from chestai.model.bundle import Bundle, Card, Member
+from chestai.model.bundle import Bundle
 from chestai.model.calibrate import recalibrate
+from chestai.model.card import Card, Member
 from chestai.model.pretrained import ancestry
 from chestai.model.registry import BUNDLE, Registry
 from chestai.model.seen_patients import SeenPatients, patient_hash
-from pipelines.data.label_policy import pos_weight, train_targets
+from chestai.phantom import encode, plan
+from pipelines.data.label_policy import apply_policy, compute_pos_weight
 from pipelines.training.build import new_network, normalisation, triage_rule
 from pipelines.training.loop import STATE
 from pipelines.training.monitors import with_monitors
@@ -27,24 +29,24 @@ from pipelines.training.tracking import git_commit, packages
 
 
 def best_epoch(result: Result) -> dict[str, Any]:
-    """The metrics of the epoch whose checkpoint was kept as the best."""
+    """The metrics of the best epoch."""
     best = _best(result)[0]
     return {"epoch": best["epoch"], "val_macro_auroc": best["val_macro_auroc"], "val_loss": best["val_loss"]}
 
 
 def register_best(config: Config, registry: Registry, snapshot: Snapshot, result: Result, run_id: str) -> int:
-    """Calibrate the best epoch's network on val, log it to the active run, register it; give its version.
+    """Calibrates the best epoch's network on val, logs it to the active run and registers it; returns the version.
 
-    With its input gate and its drift reference, for which some images are read once more: Ray must be connected.
+    The bundle gets its OOD detector and drift reference, which read some images again: Ray must be connected.
     """
     with _best(result)[1].as_directory() as folder:
         state = torch.load(Path(folder) / STATE, map_location="cpu", weights_only=True)
     network = new_network(config, snapshot)
     network.load_state_dict(state["best"])
-    known, seen = ancestry(config.network.pretrained)
-    balance = pos_weight(snapshot, train_targets(registry.lake, snapshot, config.train.uncertainty))
-    card = _card(config, snapshot, run_id, known, balance)
-    patients = (*seen, seen_in_training(registry.lake, snapshot))
+    split_known, earlier = ancestry(config.network.pretrained)
+    balance = compute_pos_weight(snapshot, apply_policy(registry.lake, snapshot, config.train.uncertainty))
+    card = _card(config, snapshot, run_id, split_known, balance)
+    patients = (*earlier, seen_in_training(registry.lake, snapshot))
     bundle = Bundle(card, network.to(memory_format=torch.channels_last).eval(), patients)
     val = state["val"]["logits"].numpy(), state["val"]["targets"].numpy()
     bundle = recalibrate(bundle, *val, config.train.calibration)
@@ -52,15 +54,21 @@ def register_best(config: Config, registry: Registry, snapshot: Snapshot, result
 
 
 def register(bundle: Bundle, registry: Registry) -> int:
-    """Log a bundle to the active run and register it; give its version."""
+    """Logs a bundle to the active run and registers it; returns the version."""
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / BUNDLE
-        bundle.save(place)
-        return registry.register(bundle, place, {"snapshot": bundle.card.snapshot, "synthetic": bundle.card.synthetic})
+        path = Path(folder) / BUNDLE
+        bundle.save(path)
+        tags = {"snapshot": bundle.card.snapshot, "synthetic": bundle.card.synthetic}
+        return registry.register(bundle, path, tags, example_image())
+
+
+def example_image() -> bytes:
+    """A synthetic PNG, the input example of registered models."""
+    return encode(next(image for image in plan(count=24, size=128, seed=0) if image.form == "grey"))
 
 
 def seen_in_training(lake: Lake, snapshot: Snapshot) -> SeenPatients:
-    """The patients that a training on this snapshot learns from and chooses by."""
+    """The patients that a training on this snapshot is fitted on (train) or selected by (val)."""
     rows = lake.usable(snapshot, ["source", "patient_id", "split"])
     patients: dict[str, set[str]] = {"train": set(), "val": set(), "test": set()}
     for source, patient_id, split in zip(
@@ -71,7 +79,7 @@ def seen_in_training(lake: Lake, snapshot: Snapshot) -> SeenPatients:
 
 
 def _best(result: Result) -> tuple[dict[str, Any], Any]:
-    """Metrics and checkpoint of the best epoch; checkpoints from within an epoch have no `selection`."""
+    """Metrics and checkpoint of the best epoch. Checkpoints from within an epoch have no `selection`."""
     pairs = [(metrics, checkpoint) for checkpoint, metrics in result.best_checkpoints or []]
     return max((pair for pair in pairs if "selection" in pair[0]), key=lambda pair: pair[0]["selection"])
 
@@ -79,15 +87,17 @@ def _best(result: Result) -> tuple[dict[str, Any], Any]:
 def _card(config: Config, snapshot: Snapshot, run_id: str, split_known: bool, balance: Sequence[float]) -> Card:
     findings = snapshot.vocabulary
     mean, std = normalisation(config, snapshot)
-    # By how much the loss weighed positives up, which calibration takes back where val cannot tell.
-    most = config.loss.max_pos_weight if isinstance(config.loss, Bce) else 1.0
-    weights = [min(one, most) for one in balance]
+    # The weight of positives in the loss; the default calibration undoes it where val cannot fit one.
+    limit = config.loss.max_pos_weight if isinstance(config.loss, Bce) else 1.0
+    weights = [min(weight, limit) for weight in balance]
     return Card(
         name=config.tracking.model,
         findings=findings,
         size=config.network.size,
         members=(Member(backbone=config.network.backbone, mean=mean, std=std),),
-        calibration=calibration.Calibration((1.0,) * len(weights), tuple(-math.log(one) for one in weights)).to_dict(),
+        calibration=calibration.Calibration(
+            (1.0,) * len(weights), tuple(-math.log(weight) for weight in weights)
+        ).to_dict(),
         thresholds=dict.fromkeys(findings),
         triage=triage_rule(config, findings).to_dict(),
         snapshot=snapshot.snapshot_id,

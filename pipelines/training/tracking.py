@@ -1,4 +1,4 @@
-"""What a training run tells MLflow: its inputs, an epoch's metrics, curves."""
+"""What a training run logs to MLflow: its inputs, the metrics of each epoch, curves."""
 
 import subprocess
 import time
@@ -24,7 +24,7 @@ CURVES = ("train_loss", "val_loss", "val_macro_auroc", "lr", "images_per_s", "wa
 
 
 def log_inputs(config: Config, snapshot: Snapshot, lake: Lake) -> None:
-    """Settings, versions and the dataset of the active run."""
+    """Logs settings, package versions and the dataset to the active run."""
     plain = config.plain()
     sections = ("network", "loss", "augment", "feed", "train", "split")
     flat = {f"{part}.{name}": value for part in sections for name, value in plain[part].items()}
@@ -44,22 +44,22 @@ def log_inputs(config: Config, snapshot: Snapshot, lake: Lake) -> None:
 
 
 class EpochMetrics(UserCallback):
-    """Logs an epoch's metrics from the controller, which sits beside the driver: workers need no database."""
+    """Logs the metrics of an epoch from Ray Train's controller, so that workers need no access to MLflow's database."""
 
     def __init__(self, registry: Registry, run_id: str) -> None:
         self.registry, self.run_id = registry, run_id
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        told = metrics[0]
-        if "val_loss" not in told:
+        reported = metrics[0]
+        if "val_loss" not in reported:
             return  # a checkpoint within an epoch
         now = int(time.time() * 1000)
-        values = [Metric(name, float(value), now, told["epoch"]) for name, value in told.items()]
+        values = [Metric(name, float(value), now, reported["epoch"]) for name, value in reported.items()]
         self.registry.connect().log_batch(self.run_id, metrics=values)
 
 
 def log_curves(registry: Registry, run_id: str) -> None:
-    """Plot the epochs' metrics into the run, as plots/training.png."""
+    """Plots the metrics of all epochs into the run, as plots/training.png."""
     client = registry.connect()
     histories = {
         name: {point.step: point.value for point in client.get_metric_history(run_id, name)} for name in CURVES
@@ -68,12 +68,12 @@ def log_curves(registry: Registry, run_id: str) -> None:
 
 
 def packages() -> dict[str, str]:
-    """Versions of what numbers depend on."""
+    """Versions of the packages that results depend on."""
     return {name: version(name) for name in PACKAGES}
 
 
 def git_commit() -> str:
-    """The git commit of this code, with a + where files differ from it; empty outside a checkout."""
+    """The git commit of this code, with `+` if files differ from it; empty outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     found = subprocess.run(
         ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],

@@ -11,7 +11,7 @@ from chestai.lake.delta import commit, write_part
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import BOXES, IMAGES, LABELS, QUARANTINE, SCHEMAS
 from chestai.lake.snapshot import Snapshot
-from pipelines.data.pixel_cache import GROUP_ROWS, ROWS, SCHEMA, SHARD_ROWS, PixelCache
+from pipelines.data.pixel_cache import CACHE_ROWS, CACHE_SCHEMA, GROUP_ROWS, SHARD_ROWS, PixelCache
 
 
 def lake_of(files: list[Path], root: Path, name: str) -> tuple[Lake, Snapshot]:
@@ -68,9 +68,9 @@ def noise_cache(lake: Lake, snapshot: Snapshot, size: int, counts: dict[str, int
             pa.array([one.tobytes() for one in pixels], pa.binary()),
             pa.nulls(rows, pa.string()),
         ]
-        batch = pa.record_batch(columns, schema=ROWS)
+        batch = pa.record_batch(columns, schema=CACHE_ROWS)
         groups = [batch.slice(start, GROUP_ROWS) for start in range(0, rows, GROUP_ROWS)]
         place = {"split": split, "shard": str(at // SHARD_ROWS)}
-        parts.append(write_part(lake, cache.table, ROWS, groups, place, "none"))
-    commit(lake, cache.table, SCHEMA, parts, ["split", "shard"])
+        parts.append(write_part(lake, cache.table, CACHE_ROWS, groups, place, "none"))
+    commit(lake, cache.table, CACHE_SCHEMA, parts, ["split", "shard"])
     return cache

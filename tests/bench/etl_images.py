@@ -26,7 +26,7 @@ from pipelines.cluster import ray_cluster
 from pipelines.data.files import InputFolder
 from pipelines.spark import session as spark
 from pipelines.spark.arrow_io import from_arrow
-from pipelines.spark.file_inspection import inspect, inspect_file
+from pipelines.spark.file_inspection import inspect_file, inspect_files
 from tests.bench.record import memory, record
 from tests.support.pngs import marked
 
@@ -66,7 +66,7 @@ def read_by_spark(session: SparkSession, folder: Path) -> tuple[float, float]:
     screen = Screen(Console(file=io.StringIO()))
     with tempfile.TemporaryDirectory() as lake, memory() as peak, screen.progress("read", 0, "images") as progress:
         started = time.monotonic()
-        inspected, new = inspect(files, Lake(lake), progress)
+        inspected, new = inspect_files(files, Lake(lake), progress)
         seconds = time.monotonic() - started
         assert new == inspected.where("file_reason is null").count() == listing.num_rows
     inspected.unpersist()
@@ -78,7 +78,7 @@ def main(originals: Path) -> None:
     with (
         tempfile.TemporaryDirectory() as temporary,
         ray_cluster(config),
-        spark.session("bench", config.spark) as session,
+        spark.spark_session("bench", config.spark) as session,
     ):
         folders = {count: Path(temporary) / str(count) for count in IMAGES}
         for count, folder in folders.items():

@@ -27,9 +27,9 @@ from chestai.cli.console import Screen
 from chestai.config import load as conf
 from chestai.imaging import preprocess
 from pipelines.cluster import ray_cluster
-from pipelines.data.loader import epoch, in_background
-from pipelines.data.pixel_cache import ImageStore, ShardStore, pixel_cache, store_of
-from pipelines.data.sampler import epoch_order
+from pipelines.data.loader import prefetch, stream_epoch
+from pipelines.data.pixel_cache import ImageStore, ShardStore, build_pixel_cache, open_store
+from pipelines.data.sampler import make_epoch_order
 from tests.bench.corpus import lake_of, noise_cache
 from tests.bench.etl_images import copies
 from tests.bench.record import record
@@ -67,8 +67,8 @@ def timed(batches: Iterator[torch.Tensor], count: int) -> tuple[float, float]:
 
 def ours(store: ImageStore, turn: int) -> Iterator[torch.Tensor]:
     """An epoch as a training worker gets it."""
-    order = epoch_order(store.shards, SIZE, BATCH, 1, 17, turn)
-    for batch in in_background(epoch(store, order, 0, 1)):
+    order = make_epoch_order(store.shards, SIZE, BATCH, 1, 17, turn)
+    for batch in prefetch(stream_epoch(store, order, 0, 1)):
         yield torch.from_numpy(batch.pixels)
 
 
@@ -104,7 +104,7 @@ def build(files: list[Path], root: Path, name: str) -> float:
     """Images a second of building the pixel cache, Ray being up."""
     lake, snapshot = lake_of(files, root, name)
     started = time.monotonic()
-    pixel_cache(lake, snapshot, SIZE, Screen(Console(file=io.StringIO())))
+    build_pixel_cache(lake, snapshot, SIZE, Screen(Console(file=io.StringIO())))
     return len(files) / (time.monotonic() - started)
 
 
@@ -114,7 +114,7 @@ def main(originals: Path) -> None:
         copies(sorted(originals.glob("*.png")), folder, FILES)
         files = sorted(folder.iterdir())
         lake, snapshot = lake_of(files, root / "lake", "files")
-        without = store_of(lake, snapshot, SIZE, "train", cached=False)
+        without = open_store(lake, snapshot, SIZE, "train", cached=False)
         lake, snapshot = lake_of(files, root / "noise", "noise")
         shards = noise_cache(lake, snapshot, SIZE, {"train": CACHED}).split("train")
         ways: dict[str, Callable[[int], tuple[float, float]]] = {

@@ -17,7 +17,7 @@ import pandas as pd
 
 from chestai.lake.lake import Lake
 from tests.bench.record import record
-from tests.support.predictions import predictions
+from tests.support.predictions import make_predictions
 
 IMAGES = 22_433
 LABELS = ("Data_Entry_2017.csv", "train_val_list.txt", "test_list.txt", "BBox_List_2017.csv")
@@ -30,7 +30,7 @@ def main(source: Path) -> None:
         for name in LABELS:
             (root / name).symlink_to(source.resolve() / name)
         _run("pipelines.etl", "source=nih", "source.images=optional", f"source.root={root}", f"lake={lake}")
-        table = predictions(Lake(str(lake)))
+        table = make_predictions(Lake(str(lake)))
         rows = []
         for what, chosen in (("test alone", _cut(table, "test", lake)), ("val and test", table)):
             chosen.to_csv(f"{folder}/theirs.csv", index=False)

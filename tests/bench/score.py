@@ -38,7 +38,8 @@ from chestai.config import load as conf
 from chestai.config.schema import Config
 from chestai.labels.findings import NIH14
 from chestai.lake.lake import Lake
-from chestai.model.bundle import FORWARD_ENV, Bundle, Card, Member
+from chestai.model.bundle import FORWARD_ENV, Bundle
+from chestai.model.card import Card, Member
 from chestai.model.registry import Registry
 from chestai.model.runtimes import Runtime, open_session
 from chestai.model.runtimes.effect import RuntimeEffect

@@ -27,8 +27,8 @@ from chestai.model.bundle import FORWARD_ENV
 from chestai.model.classifier import Classifier
 from chestai.model.registry import Registry
 from pipelines.cluster import ray_cluster
-from pipelines.train import build_trainer
 from pipelines.training.learner import autocast_dtype
+from pipelines.training.trainer import build_trainer
 from tests.bench.corpus import lake_of, noise_cache
 from tests.bench.record import record
 

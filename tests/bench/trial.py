@@ -2,7 +2,7 @@
 
     python -m tests.bench.trial [key=value ...]
 
-In one Ray take turns: trainings by `pipelines.train.build_trainer`, and sweeps of one and of four trials of the very
+In one Ray take turns: trainings by `pipelines.training.trainer.build_trainer`, and sweeps of one and of four trials of the very
 same settings, one after another. A trial's cost is a third of what the longer sweep takes longer, so that what a sweep
 does once (plots, the study, Tune's start) is told apart.
 """
@@ -23,7 +23,7 @@ from chestai.config.schema import Config
 from chestai.lake.lake import Lake
 from chestai.model.registry import Registry
 from pipelines.cluster import ray_cluster
-from pipelines.train import build_trainer
+from pipelines.training.trainer import build_trainer
 from tests.bench.corpus import lake_of, noise_cache
 from tests.bench.record import record
 from tune import sweep

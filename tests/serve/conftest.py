@@ -12,6 +12,7 @@ from chestai.config.schema import Config
 from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
 from chestai.model.registry import BUNDLE, Registry
+from pipelines.training.register import example_image
 from serve.db.database import Database
 from tests.serve.support.postgres import Postgres, postgres_server
 from tests.serve.support.service import fill
@@ -31,7 +32,7 @@ def champion(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Bundle]:
     registry = Registry(config.tracking, lake)
     registry.connect()
     with mlflow.start_run():
-        version = registry.register(bundle, folder / BUNDLE, {"synthetic": True})
+        version = registry.register(bundle, folder / BUNDLE, {"synthetic": True}, example_image())
     registry.promote(version)
     return config, registry.load("champion").bundle
 

@@ -9,7 +9,7 @@ from chestai.clock import now
 from chestai.errors import UserError
 from chestai.labels.findings import NIH14, targets
 from chestai.lake.delta import commit, write_part
-from chestai.lake.lake import Lake, storage_error_line
+from chestai.lake.lake import Lake, unusable_reason
 from chestai.lake.schemas import FILE_MISSING, IMAGES, LABELS, SCHEMAS, STATS
 from chestai.lake.snapshot import Snapshot
 
@@ -83,7 +83,7 @@ def test_only_frontal_images_with_a_file_are_usable(tmp_path: Path) -> None:
     views = {"a": ("PA", "/a.png"), "b": ("lateral", "/b.png"), "c": (None, "/c.png"), "d": ("AP", None)}
     rows = [{"image_id": name, "view": view, "path": path} for name, (view, path) in views.items()]
     gold = pa.Table.from_pylist(rows, schema=SCHEMAS[IMAGES])
-    assert storage_error_line(gold).to_pylist() == [None, "lateral_view", None, FILE_MISSING]
+    assert unusable_reason(gold).to_pylist() == [None, "lateral_view", None, FILE_MISSING]
     built = snapshot("x", {IMAGES: lake.write(IMAGES, gold), LABELS: lake.write(LABELS, labels("a", "b", "c", "d"))})
     assert lake.usable(built, ["path"])["image_id"].to_pylist() == ["a", "c"]
     assert lake.labelled(built, ["path"]).num_rows == 4

@@ -14,19 +14,8 @@ from safetensors.torch import load_file
 
 from chestai.calibration import Calibration
 from chestai.errors import UserError
-from chestai.model.bundle import (
-    CARD,
-    DRIFT,
-    INTAKE,
-    PATIENTS,
-    WEIGHTS,
-    Bundle,
-    Card,
-    Member,
-    assemble,
-    forward,
-    read_card,
-)
+from chestai.model.bundle import CARD, DRIFT, OOD_DETECTOR, PATIENTS, WEIGHTS, Bundle, assemble, forward, read_card
+from chestai.model.card import Card, Member
 from chestai.model.classifier import Classifier
 from chestai.model.ensemble import Ensemble
 from chestai.model.seen_patients import SeenPatients
@@ -84,7 +73,7 @@ def test_a_bundle_survives_its_files(bundle: Bundle, batch: NDArray[np.uint8], t
     bundle.save(tmp_path)
     loaded = Bundle.load(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [CARD, PATIENTS, WEIGHTS]
-    assert loaded.card == bundle.card and loaded.seen == bundle.seen == (SEEN,)
+    assert loaded.card == bundle.card and loaded.seen_patients == bundle.seen_patients == (SEEN,)
     assert isinstance(loaded.network, Classifier) and not loaded.network.training
     ours, theirs = bundle.predict(batch), loaded.predict(batch)
     np.testing.assert_allclose(ours.logits, theirs.logits, atol=1e-5)
@@ -104,8 +93,8 @@ def test_patients_are_never_in_the_card(bundle: Bundle) -> None:
 
 def test_saving_replaces_the_patients_of_before(bundle: Bundle, tmp_path: Path) -> None:
     bundle.save(tmp_path)
-    replace(make(2, split_known=False), seen=()).save(tmp_path)
-    assert not (tmp_path / PATIENTS).exists() and Bundle.load(tmp_path).seen == ()
+    replace(make(2, split_known=False), seen_patients=()).save(tmp_path)
+    assert not (tmp_path / PATIENTS).exists() and Bundle.load(tmp_path).seen_patients == ()
 
 
 def test_damaged_bundles_are_refused_in_one_line(bundle: Bundle, tmp_path: Path) -> None:
@@ -135,7 +124,7 @@ def test_patients_that_were_cut_off_are_refused(bundle: Bundle, keep: float, tmp
 def watched(bundle: Bundle, batch: NDArray[np.uint8]) -> Bundle:
     """With an input gate and a drift reference."""
     return replace(
-        bundle, intake=OodDetector.fit(batch), drift=DriftReference.of({"pixels.mean": [1.0, 2.0], "view": ["PA"]})
+        bundle, ood_detector=OodDetector.fit(batch), drift_reference=DriftReference.of({"pixels.mean": [1.0, 2.0], "view": ["PA"]})
     )
 
 
@@ -144,23 +133,23 @@ def test_the_input_gate_and_the_drift_reference_are_kept(
 ) -> None:
     watched.save(tmp_path)
     loaded = Bundle.load(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([CARD, DRIFT, INTAKE, PATIENTS, WEIGHTS])
-    assert watched.intake is not None and loaded.intake is not None
-    assert loaded.intake.limit == watched.intake.limit and loaded.intake.images == len(batch)
-    np.testing.assert_array_equal(loaded.intake.score(batch), watched.intake.score(batch))
-    assert loaded.drift == watched.drift is not None
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([CARD, DRIFT, OOD_DETECTOR, PATIENTS, WEIGHTS])
+    assert watched.ood_detector is not None and loaded.ood_detector is not None
+    assert loaded.ood_detector.limit == watched.ood_detector.limit and loaded.ood_detector.images == len(batch)
+    np.testing.assert_array_equal(loaded.ood_detector.score(batch), watched.ood_detector.score(batch))
+    assert loaded.drift_reference == watched.drift_reference is not None
     both = assemble([watched, make(2)])
-    assert both.intake is watched.intake and both.drift is watched.drift
+    assert both.ood_detector is watched.ood_detector and both.drift_reference is watched.drift_reference
 
 
 def test_a_bundle_without_them_is_read_and_leaves_none_behind(watched: Bundle, bundle: Bundle, tmp_path: Path) -> None:
     watched.save(tmp_path)
     bundle.save(tmp_path)
     loaded = Bundle.load(tmp_path)
-    assert loaded.intake is None and loaded.drift is None
+    assert loaded.ood_detector is None and loaded.drift_reference is None
 
 
-@pytest.mark.parametrize("name", [INTAKE, DRIFT])
+@pytest.mark.parametrize("name", [OOD_DETECTOR, DRIFT])
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"\xff{}"])
 def test_damaged_ones_are_refused_in_one_line(watched: Bundle, name: str, content: bytes, tmp_path: Path) -> None:
     watched.save(tmp_path)
@@ -176,7 +165,7 @@ def test_patients_that_the_card_says_are_known_are_missed(bundle: Bundle, tmp_pa
     with pytest.raises(UserError, match=PATIENTS):
         Bundle.load(tmp_path)
     rewrite(tmp_path, split_known=False)
-    assert Bundle.load(tmp_path).seen == ()
+    assert Bundle.load(tmp_path).seen_patients == ()
 
 
 @pytest.mark.parametrize(("form", "mean", "std"), [(1, 0.5, 0.25), (2, [0.5], [0.25])])
@@ -193,7 +182,7 @@ def test_a_card_of_a_former_format_is_read(
     (tmp_path / PATIENTS).unlink()
     loaded = Bundle.load(tmp_path)
     assert loaded.card == bundle.card.model_copy(update={"split_known": False, "calibration": former["calibration"]})
-    assert loaded.seen == ()
+    assert loaded.seen_patients == ()
     np.testing.assert_allclose(loaded.predict(batch).probabilities, bundle.predict(batch).probabilities, atol=1e-5)
 
 
@@ -252,16 +241,16 @@ def test_the_card_says_how_to_make_the_network(bundle: Bundle, batch: NDArray[np
 
 def test_the_card_of_several_says_where_they_come_from(bundle: Bundle) -> None:
     """And so does one of a committee and a further bundle."""
-    hidden = replace(make(4, split_known=False, synthetic=True), seen=(SeenPatients.of(["nih:9"], [], salt="salt"),))
+    hidden = replace(make(4, split_known=False, synthetic=True), seen_patients=(SeenPatients.of(["nih:9"], [], salt="salt"),))
     pair = assemble([bundle, make(2)], ("flip",))
     assert pair.card.split_known and not pair.card.synthetic and pair.card.tta == ("flip",)
-    assert pair.seen == (SEEN,), "each training once"
+    assert pair.seen_patients == (SEEN,), "each training once"
     card = assemble([pair, hidden], ("rotate", "zoom")).card
     assert card.tta == ("rotate", "zoom") and len(card.members) == 3
     assert card.synthetic and not card.split_known
     origins = [{"run_id": f"run-{one}", "snapshot": f"snapshot-{one}"} for one in (1, 2, 4)]
     assert card.provenance == {"assembled_from": origins, "pos_weight": pytest.approx([7 / 3] * 3)}
-    assert assemble([pair, hidden]).seen == (SEEN, *hidden.seen)
+    assert assemble([pair, hidden]).seen_patients == (SEEN, *hidden.seen_patients)
     changed = {"members", "tta", "split_known", "synthetic", "provenance"}
     assert card.model_dump(exclude=changed) == bundle.card.model_dump(exclude=changed)
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torchvision import models
 
 from chestai.errors import UserError
-from chestai.model.bundle import Bundle, Card, Member
+from chestai.model.bundle import Bundle
+from chestai.model.card import Card, Member
 from chestai.model.classifier import Classifier
 from chestai.model.ensemble import Ensemble
 from chestai.model.pretrained import LoadedWeights, ancestry, load_pretrained
@@ -203,7 +204,7 @@ def test_no_patient_is_behind_no_weights_and_imagenet_s(which: str) -> None:
 def test_a_bundle_s_weights_have_its_patients_behind_them(split_known: bool, tmp_path: Path) -> None:
     saved = bundle(split_known, fresh("resnet10t"))
     saved.save(tmp_path)
-    assert ancestry(str(tmp_path / "weights.safetensors")) == (split_known, saved.seen)
+    assert ancestry(str(tmp_path / "weights.safetensors")) == (split_known, saved.seen_patients)
 
 
 def test_nothing_is_known_of_any_other_file(tmp_path: Path) -> None:

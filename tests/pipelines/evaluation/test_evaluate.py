@@ -179,14 +179,14 @@ def test_derived_version_is_scored_and_gated_like_any_other(finished: Chain, tmp
     facts = go(derive.run, config).facts
     assert facts["version"] == 2 and facts["networks"] == 1 and facts["views"] == "plain, zoom"
     bundle = registry.load("2").bundle
-    assert bundle.calibration.method == "isotonic" and bundle.seen == trained.seen
+    assert bundle.calibration.method == "isotonic" and bundle.seen_patients == trained.seen_patients
     assert bundle.card.triage != trained.card.triage
     assert bundle.triage.emergencies == trained.triage.emergencies
-    assert bundle.intake is not None and trained.intake is not None and bundle.intake.limit == trained.intake.limit
+    assert bundle.ood_detector is not None and trained.ood_detector is not None and bundle.ood_detector.limit == trained.ood_detector.limit
     assert (
-        bundle.drift is not None and trained.drift is not None and [*bundle.drift.features] == [*trained.drift.features]
+        bundle.drift_reference is not None and trained.drift_reference is not None and [*bundle.drift_reference.features] == [*trained.drift_reference.features]
     )
-    kept = {name for name, one in bundle.drift.features.items() if one == trained.drift.features[name]}
+    kept = {name for name, one in bundle.drift_reference.features.items() if one == trained.drift_reference.features[name]}
     assert {"pixels.mean", "pixels.strangeness", "view", "outcome"} <= kept
     assert not {"probability.Effusion", "triage.score"} & kept, "its own scores, not the first model's"
 
@@ -207,7 +207,7 @@ def test_derived_version_is_scored_and_gated_like_any_other(finished: Chain, tmp
 def test_refuses_to_test_on_training_patients(finished: Chain, tmp_path: Path) -> None:
     """A new split of the corpus puts patients that the model was trained on into test."""
     lake, snapshot, bundle = finished.lake, finished.lake.snapshot(), load_model(finished)
-    assert bundle.card.split_known and len(bundle.seen) == 1
+    assert bundle.card.split_known and len(bundle.seen_patients) == 1
     check_leakage(bundle, "version 1", lake, snapshot, ["test", "val"])
 
     images = lake.gold(snapshot, IMAGES).to_pandas()
@@ -229,5 +229,5 @@ def test_refuses_to_test_on_training_patients(finished: Chain, tmp_path: Path) -
     renamed = tuple(
         seen_patients.SeenPatients.of({seen_patients.patient_hash("elsewhere", one) for one in moved}, ()) for _ in "1"
     )
-    check_leakage(replace(bundle, seen=renamed), "version 1", other, other.snapshot(), ["test"])
-    check_leakage(replace(bundle, seen=()), "version 1", other, other.snapshot(), ["test"])
+    check_leakage(replace(bundle, seen_patients=renamed), "version 1", other, other.snapshot(), ["test"])
+    check_leakage(replace(bundle, seen_patients=()), "version 1", other, other.snapshot(), ["test"])

@@ -19,7 +19,7 @@ from chestai.monitoring.ood_detector import OUT_OF_DISTRIBUTION
 from pipelines.data import digest_set
 from pipelines.scoring import ledger
 from pipelines.scoring.corpus import CORPUS, may_be_image
-from pipelines.scoring.ledger import FILES, Ledger, contents_schema, plan, read_scores
+from pipelines.scoring.ledger import FILES, Ledger, contents_schema, make_plan, read_scores
 from tests.support.models import make_bundle
 
 FINDINGS = ("Effusion", "Mass")
@@ -44,20 +44,20 @@ names = st.lists(st.binary(min_size=1, max_size=2).map(lambda data: hashlib.sha2
 def test_sets_of_digests_are_sets(there: list[bytes], more: list[bytes]) -> None:
     zeros = [bytes(32), b"\x01" + bytes(31), bytes(31) + b"\x01"]  # which numpy's padding must not confuse
     there, more = [*there, zeros[0]], [*more, *zeros[1:], *more[:3]]
-    known = digest_set.as_set(digest_set.digests(pa.array([one.hex() for one in there])))
-    wanted = digest_set.digests(pa.array([one.hex() for one in more]))
-    assert digest_set.has(known, wanted).tolist() == [one in there for one in more]
-    fresh = digest_set.new(known, wanted)
+    known = digest_set.make_set(digest_set.parse_digests(pa.array([one.hex() for one in there])))
+    wanted = digest_set.parse_digests(pa.array([one.hex() for one in more]))
+    assert digest_set.contains(known, wanted).tolist() == [one in there for one in more]
+    fresh = digest_set.find_new(known, wanted)
     assert {more[at] for at in fresh} == set(more) - set(there) and len(fresh) == len(set(more) - set(there))
     assert all(more.index(more[at]) == at for at in fresh), "it is the first of them"
-    grown = digest_set.plus(known, wanted[fresh])
-    assert np.array_equal(grown, digest_set.as_set(np.concatenate([known, wanted])))
+    grown = digest_set.insert(known, wanted[fresh])
+    assert np.array_equal(grown, digest_set.make_set(np.concatenate([known, wanted])))
 
 
 def test_an_empty_set_has_nothing() -> None:
-    nothing = digest_set.digests(pa.array([], pa.string()))
-    assert digest_set.has(nothing, digest_set.digest(bytes(32))).tolist() == [False]
-    assert len(digest_set.new(nothing, nothing)) == len(digest_set.plus(nothing, nothing)) == 0
+    nothing = digest_set.parse_digests(pa.array([], pa.string()))
+    assert digest_set.contains(nothing, digest_set.make_digest(bytes(32))).tolist() == [False]
+    assert len(digest_set.find_new(nothing, nothing)) == len(digest_set.insert(nothing, nothing)) == 0
 
 
 # Few values of everything, so that they meet.
@@ -91,7 +91,7 @@ def test_what_is_missing_is_what_the_rule_says(
     shas = {sha(name) for name in scored}
     rows = table(CORPUS, *({**state, "image_id": state["path"], "refused": refused} for state, refused in corpus))
     files = table(FILES, *({**state, "image_id": state["path"], "reason": reason} for state, reason in book))
-    found = plan(rows, files, contents(*sorted(scored)), force, gate)
+    found = make_plan(rows, files, contents(*sorted(scored)), force, gate)
     for at, (state, refused) in enumerate(corpus):
         old = next((one for one in book if one[0]["path"] == state["path"]), None)
         stands = False
@@ -108,7 +108,7 @@ def test_what_is_missing_is_what_the_rule_says(
         known = not force and not stands and refused is None and state["sha256"] in shas
         assert found.done[at] == stands
         assert found.refused[at] == (refused is not None and not stands)
-        assert found.known[at] == known
+        assert found.scored[at] == known
         assert found.missing[at] == (not stands and refused is None and not known)
         assert found.replaced[at] == (old is not None)
 
@@ -170,10 +170,10 @@ def test_another_model_of_the_same_number_starts_anew(book: Ledger) -> None:
     card = make_bundle().card.model_copy(update={"findings": FINDINGS})
     write(book, [score("x", 0.2)], [row("a", "x")])
     assert ledger.open_ledger(book.lake, 3, card)[1] is False
-    assert len(book.known()[0]) == 1
+    assert len(book.scored()[0]) == 1
     other = replace(make_bundle(), card=card.model_copy(update={"run_id": "another"})).card
     assert ledger.open_ledger(book.lake, 3, other)[1] is True
-    assert len(book.known()[0]) == 0
+    assert len(book.scored()[0]) == 0
     corpus = table(CORPUS, {"image_id": "a", "path": "/a", "bytes": 1, "changed_ns": 1})
     assert book.plan(corpus, False, True).missing.tolist() == [True], "its file is to be read again"
 
@@ -181,7 +181,7 @@ def test_another_model_of_the_same_number_starts_anew(book: Ledger) -> None:
 def test_a_table_of_the_former_form_is_told_and_replaced(tmp_path: Path) -> None:
     lake, card = Lake(str(tmp_path / "lake")), make_bundle().card
     lake.write("scores/1", pa.table({"image_id": ["a"], "bucket": ["soon"], "not_scored": pa.nulls(1, pa.string())}))
-    with pytest.raises(UserError, match=r"former form: run `python -m pipelines\.score`"):
+    with pytest.raises(UserError, match=r"written by an earlier release: run `python -m pipelines\.score`"):
         read_scores(lake, 1)
     assert ledger.open_ledger(lake, 1, card)[1] is True
     assert read_scores(lake, 1).num_rows == 0

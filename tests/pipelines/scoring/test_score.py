@@ -22,7 +22,7 @@ from chestai.lake.schemas import IMAGES, LABELS, SCHEMAS
 from chestai.model.bundle import Bundle
 from chestai.model.registry import Registry
 from pipelines import score
-from pipelines.data.pixel_cache import pixel_cache
+from pipelines.data.pixel_cache import build_pixel_cache
 from pipelines.scoring import corpus
 from pipelines.scoring.ledger import Ledger, read_scores
 from tests.pipelines.scoring.folder import FILES, OTHERS, REFUSED, assert_as_told_by, scores, told, write
@@ -165,7 +165,7 @@ def test_the_cache_and_the_files_give_the_same_scores(
     assert whole.rows == whole.facts["scored"] == 2 and whole.facts["quarantined"] == {}
     assert go(score.run, snapshot).rows == 0
 
-    pixel_cache(lake, lake.snapshot(), bundle.card.size, screen)
+    build_pixel_cache(lake, lake.snapshot(), bundle.card.size, screen)
     shutil.rmtree(tmp_path / "images")
     out = Lake(str(tmp_path / "out"))
     assert go(score.run, told(snapshot, out=out.root)).facts["scored"] == 120

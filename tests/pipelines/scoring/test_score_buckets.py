@@ -17,7 +17,7 @@ from pipelines.scoring.ledger import read_scores
 from tests.pipelines.scoring.folder import FILES, OTHERS, REFUSED, assert_as_told_by, write
 from tests.support.paths import ROOT
 from tests.support.pngs import marked
-from tests.support.processes import job_server, submit, until_up
+from tests.support.processes import job_server, submit_job, wait_for_job_server
 from tests.support.s3 import serving
 
 pytestmark = pytest.mark.slow
@@ -64,8 +64,8 @@ def test_a_job_tells_how_far_it_is(
         (tmp_path / "folder" / f"{number:05d}.png").write_bytes(marked(data, str(number)))
     words = (f"corpus={tmp_path / 'folder'}", f"out={tmp_path / 'out'}", f"lake={registered.lake}")
     with job_server(tmp_path_factory.mktemp("j")) as env:
-        until_up(env)
-        done = submit(env, "pipelines.score", *words, timeout=600)
+        wait_for_job_server(env)
+        done = submit_job(env, "pipelines.score", *words, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     buckets = r"\d[\d,]* urgent, \d[\d,]* soon, \d[\d,]* routine"
     pattern = rf"score  ([\d,]+)/1,500 images  ([\d,]+) images/s  {buckets}  ETA \d+:\d\d"

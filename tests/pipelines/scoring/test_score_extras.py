@@ -122,7 +122,7 @@ def test_files_for_people(ray_cluster: None, registered: Config, bundle: Bundle,
     (folder / shown_ids[0]).unlink()  # scored, and gone since
     kept = read_scores(Lake(str(tmp_path / "out")), 1)
     registry = Registry(registered.tracking, Lake(registered.lake))
-    html = exports.page(kept, 4, registry.load("1"), found)
+    html = exports.gallery_page(kept, 4, registry.load("1"), found)
     assert "no longer readable" in html and f"<bdi>{shown_ids[0]}</bdi>" not in html
 
 

@@ -24,16 +24,16 @@ from chestai.model.registry import Registry
 from pipelines.inference.fault_isolation import CRASHES_READER
 from pipelines.scoring.ledger import Ledger
 from pipelines.training.register import register
-from tests.support.corpus import grey, png
+from tests.support.corpus import encode_png, make_noise
 from tests.support.models import make_bundle
 from tests.support.processes import (
-    FINISH_S,
+    COMMAND_TIMEOUT_S,
     MARK,
-    environment,
-    finish,
     marked_processes,
-    start,
-    three_nodes,
+    process_environment,
+    start_process,
+    three_node_cluster,
+    wait_for_success,
     wait_until,
 )
 
@@ -64,14 +64,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("folder")
     for number in range(COUNT):
         seed = number - 1 if number < 2 * TWINS and number % 2 else number
-        data = cv2.imencode(".png", grey(seed, 512, 512), [cv2.IMWRITE_PNG_COMPRESSION, 0])[1].tobytes()
+        data = cv2.imencode(".png", make_noise(seed, 512, 512), [cv2.IMWRITE_PNG_COMPRESSION, 0])[1].tobytes()
         (root / f"{number:04d}.png").write_bytes(data[:5000] if number >= COUNT - BROKEN else data)
     return root
 
 
 def scoring(env: dict[str, str], models: Lake, folder: Path, out: Lake, *more: str) -> subprocess.Popen[str]:
     words = (f"lake={models.root}", f"corpus={folder}", f"out={out.root}", *OFTEN, *more)
-    return start(env, sys.executable, "-m", "pipelines.score", *words)
+    return start_process(env, sys.executable, "-m", "pipelines.score", *words)
 
 
 def facts(models: Lake) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def until(process: subprocess.Popen[str], true: Callable[[], bool], what: str) -
             pytest.fail(f"{what} never came: {process.communicate()[0]}")
         return true()
 
-    wait_until(come, FINISH_S, what)
+    wait_until(come, COMMAND_TIMEOUT_S, what)
 
 
 def workers(mark: str, title: str) -> list[psutil.Process]:
@@ -142,8 +142,8 @@ def workers(mark: str, title: str) -> list[psutil.Process]:
 def calm(models: Lake, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """The scores of a run in which nothing goes wrong."""
     out = Lake(str(tmp_path_factory.mktemp("calm") / "out"))
-    with environment() as env:
-        finish(scoring(env, models, folder, out))
+    with process_environment() as env:
+        wait_for_success(scoring(env, models, folder, out))
     return out
 
 
@@ -152,7 +152,7 @@ def test_a_killed_driver_costs_what_was_not_committed(models: Lake, folder: Path
     out, draws = Lake(str(tmp_path / "out")), random.Random()
     for third in range(3):
         before, enough = rows(out), int(COUNT / 4 * (third + draws.random()))
-        with environment() as env:
+        with process_environment() as env:
             process = scoring(env, models, folder, out)
             until(process, partial(more_than, out, max(before, enough)), "a commit")
             process.kill()
@@ -160,14 +160,14 @@ def test_a_killed_driver_costs_what_was_not_committed(models: Lake, folder: Path
             wait_until(partial(nobody, env[MARK]), 60, "the end of what the driver had started")
         assert before < rows(out) < CONTENTS, "it was killed in the middle"
     there = rows(out)
-    with environment() as env:
-        finish(scoring(env, models, folder, out))
+    with process_environment() as env:
+        wait_for_success(scoring(env, models, folder, out))
         assert_same(out, calm)
         last = facts(models)
         assert last["scored"] <= COUNT - BROKEN - there and last["scored"] + last["already"] == COUNT - BROKEN
         book = Ledger(out, 1)
         versions = out.version(book.contents), out.version(book.files)
-        finish(scoring(env, models, folder, out))
+        wait_for_success(scoring(env, models, folder, out))
     assert facts(models)["scored"] == 0 and (out.version(book.contents), out.version(book.files)) == versions
 
 
@@ -177,12 +177,12 @@ def test_a_run_outlives_a_worker(
 ) -> None:
     """One that reads, while all are still to be scored, or the one that holds the network."""
     out = Lake(str(tmp_path / "out"))
-    with environment() as env:
+    with process_environment() as env:
         process = scoring(env, models, folder, out)
         until(process, lambda: rows(out) >= after and bool(workers(env[MARK], title)), f"a process of {title}")
         workers(env[MARK], title)[0].kill()
         assert rows(out) < CONTENTS
-        finish(process)
+        wait_for_success(process)
     assert facts(models)["scored"] == COUNT - BROKEN
     assert_same(out, calm)
 
@@ -190,7 +190,7 @@ def test_a_run_outlives_a_worker(
 @pytest.fixture
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The network does not fit into the head node: the driver's."""
-    with three_nodes(tmp_path_factory.mktemp("n")) as env:
+    with three_node_cluster(tmp_path_factory.mktemp("n")) as env:
         yield env
 
 
@@ -204,7 +204,7 @@ def test_a_run_outlives_a_node(nodes: dict[str, str], models: Lake, folder: Path
     assert node is not None and node.name() == "raylet"
     node.kill()
     assert rows(out) < CONTENTS
-    finish(process)
+    wait_for_success(process)
     assert_same(out, calm)
 
 
@@ -234,9 +234,9 @@ def test_files_that_kill_their_readers_are_quarantined(models: Lake, folder: Pat
         (corpus / name).symlink_to(folder / name)
     deadly = {"0010 bad.png": 5001, "0090 bad.png": 5002}
     for name, seed in deadly.items():
-        (corpus / name).write_bytes(png(grey(seed, 64, 65)))
-    with environment(PYTHONPATH=str(tmp_path)) as env:
-        finish(scoring(env, models, corpus, out))
+        (corpus / name).write_bytes(encode_png(make_noise(seed, 64, 65)))
+    with process_environment(PYTHONPATH=str(tmp_path)) as env:
+        wait_for_success(scoring(env, models, corpus, out))
         first = facts(models)
         assert first["quarantined"] == {CRASHES_READER: 2} and first["scored"] == 100
         contents, files = outcome(out)
@@ -245,6 +245,6 @@ def test_files_that_kill_their_readers_are_quarantined(models: Lake, folder: Pat
         np.testing.assert_allclose(contents["triage_score"], wanted["triage_score"], rtol=0, atol=1e-5)
         assert files.loc[names, "sha256"].nunique() == len(contents)
         versions = out.version(book.contents), out.version(book.files)
-        finish(scoring(env, models, corpus, out))
+        wait_for_success(scoring(env, models, corpus, out))
     assert (facts(models)["scored"], facts(models)["already"]) == (0, 100)
     assert (out.version(book.contents), out.version(book.files)) == versions

@@ -62,24 +62,24 @@ def lake(tmp_path: Path) -> Lake:
 )
 def test_a_glob_fits_the_whole_path_below_the_folder(folder: Path, match: str, found: list[str] | None) -> None:
     if found is not None:
-        part = corpus.find(str(folder), Lake(""), match)
+        part = corpus.find_corpus(str(folder), Lake(""), match)
         assert sorted(part.rows["image_id"].to_pylist()) == found and match in part.name
         return
     with pytest.raises(UserError) as caught:
-        corpus.find(str(folder), Lake(""), match)
-    assert str(caught.value) == f"score.match={match} fits none of the 5 images of {folder}"
+        corpus.find_corpus(str(folder), Lake(""), match)
+    assert str(caught.value) == f"score.match={match} matches none of the 5 images of {folder}"
 
 
 def test_parts_of_the_lake(lake: Lake) -> None:
     def ids(**part: str) -> list[str]:
-        return list(corpus.find("lake", lake, **part).rows["image_id"].to_pylist())
+        return list(corpus.find_corpus("lake", lake, **part).rows["image_id"].to_pylist())
 
     assert ids() == ["gone", "other", "stored"] and ids(split="train") == ["other"]
     assert ids(split="test", match="s*") == ["stored"] and ids(match="*o*e*") == ["gone", "other", "stored"]
     with pytest.raises(UserError, match=r"score\.split=val has no image in snapshot snap-2: choose one of test, train"):
         ids(split="val")
-    with pytest.raises(UserError, match=r"score\.split=test is of images of the lake"):
-        corpus.find("/in", lake, split="test")
+    with pytest.raises(UserError, match=r"score\.split=test is for images of the lake"):
+        corpus.find_corpus("/in", lake, split="test")
 
 
 def test_a_part_is_scored_and_told_of(
@@ -94,7 +94,7 @@ def test_a_part_is_scored_and_told_of(
         seen.append(json.loads(how.read_text()))
 
     monkeypatch.setattr(status.StatusFile, "write", watched)
-    monkeypatch.setattr(status, "EVERY_S", 0.0)
+    monkeypatch.setattr(status, "WRITE_EVERY_S", 0.0)
     how, csv, queue = tmp_path / "new" / "status.json", tmp_path / "scores.csv", tmp_path / "queue.csv"
     out = str(tmp_path / "out")
     config = told(registered, corpus=str(folder), out=out, status=str(how), csv=str(csv), worklist=str(queue))
@@ -129,7 +129,7 @@ def test_a_failure_is_told_in_a_line(registered: Config, tmp_path: Path, monkeyp
             raise error
 
         with monkeypatch.context() as here:
-            here.setattr(corpus, "find", broken)
+            here.setattr(score, "find_corpus", broken)
             with pytest.raises(type(error)):
                 go(score.run, told(registered, corpus=str(tmp_path), status=str(how)))
         found: dict[str, Any] = json.loads(how.read_text())
@@ -148,20 +148,20 @@ def test_a_status_that_cannot_be_written(registered: Config, tmp_path: Path, cap
         with pytest.raises(UserError, match=r"score\.status=.* cannot be written"):
             go(score.run, told(registered, corpus=str(tmp_path), status=path))
     with status.with_status(str(tmp_path / "folder" / "status.json")) as running:
-        running.starts(0, 8)
+        running.start(0, 8)
         running.path = f"{tmp_path}/file/status.json"
-        running.ends({}, None, {})
+        running.finish({}, None, {})
     assert "cannot be written" in capsys.readouterr().out
 
 
 def test_how_fast_and_how_long(tmp_path: Path) -> None:
     how = tmp_path / "status.json"
     with status.with_status(str(how)) as running:
-        running.starts(2, 10)
-        running.goes_on(4, {"urgent": 2}, 3.0)
+        running.start(2, 10)
+        running.progress(4, {"urgent": 2}, 3.0)
         assert json.loads(how.read_text())["done"] == 2, "not so often"
-        running.written -= status.EVERY_S
-        running.goes_on(4, {"urgent": 2}, 3.0)
+        running.written -= status.WRITE_EVERY_S
+        running.progress(4, {"urgent": 2}, 3.0)
         found = json.loads(how.read_text())
     assert (found["done"], found["images_per_second"], found["eta_seconds"]) == (4, 3.0, 2.0)
     assert found["buckets"] == {"urgent": 2}
@@ -185,5 +185,5 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
             assert read_bytes(path) == b"new"
         assert s3.keys() == ["some where/a b%20.txt"] and len(list((tmp_path / "new").iterdir())) == 1
         with status.with_status("s3://xray/jobs/1/status.json") as running:
-            running.starts(0, 1)
+            running.start(0, 1)
             assert json.loads(read_bytes("s3://xray/jobs/1/status.json"))["total"] == 1

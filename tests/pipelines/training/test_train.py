@@ -21,8 +21,8 @@ from chestai.model.registry import Registry
 from chestai.monitoring import features
 from chestai.monitoring.drift import DriftWindow, measure_drift
 from pipelines import train
-from pipelines.data.pixel_cache import pixel_cache, store_of
-from pipelines.training.loop import val_answers, val_metrics
+from pipelines.data.pixel_cache import build_pixel_cache, open_store
+from pipelines.training.loop import val_logits, val_metrics
 from tests.support.chain import SMALL, Chain, go
 
 FAST = ("network.backbone=resnet10t", "train.checkpoint_minutes=100")
@@ -69,24 +69,24 @@ def test_a_model_knows_what_it_was_given(finished: Chain) -> None:
     """Its own test images are neither refused nor drifted; others are."""
     snapshot, version = finished.lake.snapshot(), finished.said["train"].facts["model"].split()[-1]
     bundle = Registry(finished.config.tracking, finished.lake).load(version).bundle
-    assert bundle.intake is not None and bundle.drift is not None
-    counts = {name: sum(one.counts) for name, one in bundle.drift.features.items()}
+    assert bundle.ood_detector is not None and bundle.drift_reference is not None
+    counts = {name: sum(one.counts) for name, one in bundle.drift_reference.features.items()}
     splits = {name: snapshot.splits[name]["files"] for name in ("train", "val")}
-    assert bundle.intake.images == splits["train"]
+    assert bundle.ood_detector.images == splits["train"]
     assert counts["pixels.mean"] == counts["view"] == splits["train"] + splits["val"]
     assert counts["pixels.strangeness"] == counts["outcome"] == counts["triage.score"] == splits["val"]
     assert {f"probability.{finding}" for finding in bundle.card.findings} < {*counts}
 
-    store = store_of(finished.lake, snapshot, 64, "test", cached=True)
+    store = open_store(finished.lake, snapshot, 64, "test", cached=True)
     films = store.read(np.arange(snapshot.splits["test"]["files"]))[0]
-    assert (bundle.intake.score(films) > bundle.intake.limit).mean() <= 0.05
-    assert (bundle.intake.score(255 - films) > bundle.intake.limit).all()
+    assert (bundle.ood_detector.score(films) > bundle.ood_detector.limit).mean() <= 0.05
+    assert (bundle.ood_detector.score(255 - films) > bundle.ood_detector.limit).all()
     verdicts = []
     for given in (films, films // 2):
-        window = DriftWindow(bundle.drift)
+        window = DriftWindow(bundle.drift_reference)
         columns = features.of_scores(bundle.predict(films).probabilities, bundle.card.findings, bundle.triage)
-        window.add({**features.of_pixels(given, bundle.intake), **columns})
-        found = {one.name: one.verdict for one in measure_drift(bundle.drift, window.counts()).features}
+        window.add({**features.of_pixels(given, bundle.ood_detector), **columns})
+        found = {one.name: one.verdict for one in measure_drift(bundle.drift_reference, window.counts()).features}
         assert found.pop("view") == found.pop("outcome") == "unknown"
         verdicts.append(found)
     assert {*verdicts[0].values()} <= {"stable", "unknown"} and verdicts[0]["pixels.mean"] == "stable"
@@ -129,12 +129,12 @@ def test_two_workers_learn_what_one_learns(built: Chain, tmp_path: Path) -> None
 
 def test_validation_does_not_depend_on_the_number_of_workers(built: Chain, screen: Screen) -> None:
     snapshot = built.lake.snapshot()
-    pixel_cache(built.lake, snapshot, 64, screen)
-    store = store_of(built.lake, snapshot, 64, "val", cached=True)
+    build_pixel_cache(built.lake, snapshot, 64, screen)
+    store = open_store(built.lake, snapshot, 64, "val", cached=True)
     torch.manual_seed(0)
     network = Classifier("densenet121", len(snapshot.vocabulary), 64, (0.5,), (0.25,))
-    alone, truth = val_answers(network, store, 16, 0, 1)
-    parts = [val_answers(network, store, 16, worker, 2) for worker in range(2)]
+    alone, truth = val_logits(network, store, 16, 0, 1)
+    parts = [val_logits(network, store, 16, worker, 2) for worker in range(2)]
     assert np.array_equal(parts[0][0] + parts[1][0], alone) and np.array_equal(parts[0][1] + parts[1][1], truth)
     assert len(alone) == snapshot.splits["val"]["files"]
     loss: Any = lambda logits, targets: torch.zeros_like(logits)  # noqa: E731
@@ -170,7 +170,7 @@ def test_a_file_of_weights_is_where_training_begins(finished: Chain, tmp_path: P
     config = told(finished, tmp_path, weights, "train.epochs=1", "train.lr=1e-12", "train.weight_decay=0")
     summary = go(train.run, config)
     bundle = Registry(config.tracking, finished.lake).load("1").bundle
-    assert bundle.card.split_known and len(bundle.seen) == 2, "its own patients, and those of the weights it began with"
+    assert bundle.card.split_known and len(bundle.seen_patients) == 2, "its own patients, and those of the weights it began with"
     found, wanted = bundle.network.state_dict(), trained.network.state_dict()
     convolutions = [name for name in wanted if name.startswith("backbone") and "conv" in name]
     assert len(convolutions) > 100

@@ -21,8 +21,16 @@ from chestai.lake.lake import Lake
 from chestai.model.registry import Registry
 from pipelines.data.pixel_cache import PixelCache
 from tests.support.chain import Chain
-from tests.support.corpus import configure, run
-from tests.support.processes import MARK, environment, finish, marked_processes, start, three_nodes, wait_until
+from tests.support.corpus import corpus_config, run_etl
+from tests.support.processes import (
+    MARK,
+    marked_processes,
+    process_environment,
+    start_process,
+    three_node_cluster,
+    wait_for_success,
+    wait_until,
+)
 from tests.support.training_processes import wait_for, workers
 
 pytestmark = pytest.mark.slow
@@ -45,7 +53,7 @@ class Outcome:
 
 
 def training(env: dict[str, str], lake: Lake, *more: str) -> subprocess.Popen[str]:
-    return start(env, sys.executable, "-m", "pipelines.train", f"lake={lake.root}", *SMALL, *more)
+    return start_process(env, sys.executable, "-m", "pipelines.train", f"lake={lake.root}", *SMALL, *more)
 
 
 def resumed(env: dict[str, str], lake: Lake, *more: str) -> subprocess.Popen[str]:
@@ -137,9 +145,9 @@ def copied(lake: Lake, folder: Path) -> Lake:
 def undisturbed(built: Chain, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """A training in which nothing goes wrong."""
     lake = copied(built.lake, tmp_path_factory.mktemp("undisturbed"))
-    with environment() as env:
+    with process_environment() as env:
         process = training(env, lake, SELDOM)
-        finish(process)
+        wait_for_success(process)
         all_gone(process)
     return outcome(lake)
 
@@ -147,14 +155,14 @@ def undisturbed(built: Chain, tmp_path_factory: pytest.TempPathFactory) -> Outco
 @pytest.mark.parametrize("checkpoints", [OFTEN, SELDOM])
 def test_a_training_outlives_a_worker(checkpoints: str, undisturbed: Outcome, lake: Lake) -> None:
     """And goes on from where it was in the epoch, or from the beginning of it."""
-    with environment() as env:
+    with process_environment() as env:
         process = training(env, lake, checkpoints)
         until_mid_epoch(process, lake, checkpoints == OFTEN)
         lost = workers(env[MARK])
         assert len(lost) == 2
         next(iter(lost.values())).kill()
         restarted_where_it_was(process, lake, env[MARK], set(lost))
-        finish(process)
+        wait_for_success(process)
         all_gone(process)
     assert_same(outcome(lake), undisturbed)
 
@@ -162,7 +170,7 @@ def test_a_training_outlives_a_worker(checkpoints: str, undisturbed: Outcome, la
 @pytest.fixture
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The two workers do not fit into the head node: the driver's."""
-    with three_nodes(tmp_path_factory.mktemp("n")) as env:
+    with three_node_cluster(tmp_path_factory.mktemp("n")) as env:
         yield env
 
 
@@ -175,13 +183,13 @@ def test_a_training_outlives_a_node(nodes: dict[str, str], undisturbed: Outcome,
     assert node is not None and node.name() == "raylet"
     node.kill()
     restarted_where_it_was(process, lake, nodes[MARK], set(lost))
-    finish(process)
+    wait_for_success(process)
     assert not workers(nodes[MARK])
     assert_same(outcome(lake), undisturbed)
 
 
 def test_a_training_goes_on_after_its_driver_was_lost(undisturbed: Outcome, lake: Lake) -> None:
-    with environment() as env:
+    with process_environment() as env:
         lost = training(env, lake, OFTEN)
         until_mid_epoch(lost, lake, often=True)
         lost.kill()
@@ -192,7 +200,7 @@ def test_a_training_goes_on_after_its_driver_was_lost(undisturbed: Outcome, lake
         process = resumed(env, lake, OFTEN)
         wait_for(process, lambda: saved(lake) != last, "a new checkpoint")
         assert last < saved(lake)
-        finish(process)
+        wait_for_success(process)
         all_gone(process)
         all_gone(lost)
     assert_same(outcome(lake), undisturbed)
@@ -202,12 +210,12 @@ def test_a_training_goes_on_after_its_driver_was_lost(undisturbed: Outcome, lake
 def test_real_images_after_the_loss_of_a_worker_and_then_of_the_driver(nih_root: Path, tmp_path: Path) -> None:
     """That every epoch saw all its images, once each, shows in the mean loss of their labels."""
     lake = Lake(str(tmp_path / "lake"))
-    run(configure(nih_root, Path(lake.root)))
+    run_etl(corpus_config(nih_root, Path(lake.root)))
     assert lake.snapshot().splits["train"]["files"] == 158
     calm = copied(lake, tmp_path / "calm")
     words = ("train.batch_size=4",)
-    with environment() as env:
-        finish(training(env, calm, *words, SELDOM))
+    with process_environment() as env:
+        wait_for_success(training(env, calm, *words, SELDOM))
         process = training(env, lake, *words, OFTEN)
         until_mid_epoch(process, lake, often=True)
         lost = workers(env[MARK])
@@ -216,7 +224,7 @@ def test_real_images_after_the_loss_of_a_worker_and_then_of_the_driver(nih_root:
         process.kill()
         process.communicate(timeout=60)
         wait_until(lambda: not marked_processes(env[MARK]), 30, "the end of Ray without its driver")
-        finish(resumed(env, lake, *words, OFTEN))
+        wait_for_success(resumed(env, lake, *words, OFTEN))
         all_gone(process)
     assert json.loads(Path(lake.uri("reports", "train.json")).read_text())["rows"] == 158 * EPOCHS
     assert_same(outcome(lake), outcome(calm))
