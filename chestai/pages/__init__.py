@@ -1,1 +1,0 @@
-"""Reports as HTML pages that are one file each and load nothing."""

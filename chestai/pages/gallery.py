@@ -1,34 +1,40 @@
-"""A gallery of scored images: one HTML file that loads nothing, most urgent first, with maps of what was found.
+"""A gallery of scored images: one HTML file that loads nothing else, most urgent first, with heatmaps of findings.
 
-The page's frame and style are those of `page`; what only a gallery has is in `gallery.html.j2`. All text is escaped.
+Frame and style come from `page`; `gallery.html.j2` adds what only a gallery has. All text is escaped.
 """
 
-import base64
 import io
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
 from chestai.imaging.heatmap import is_shown
 from chestai.imaging.preprocess import Grey, letterbox
-from chestai.pages.page import DASH, Page, Section, encode_jpeg, format_name, format_number, render_html
+from chestai.pages.page import (
+    SYNTHETIC_IMAGES,
+    SYNTHETIC_MODEL,
+    Page,
+    Section,
+    build_data_uri,
+    encode_jpeg,
+    format_name,
+    format_number,
+    load_template,
+    render_html,
+)
 from chestai.triage.rule import Bucket
 
 SIDE = 384  # pixels of an image's longer side
-MAP_SIDE = 96  # of a map's: it comes from a grid of few cells, and the browser smooths it
-MAP_STRENGTH = 0.45  # opacity of a map where it is 1
-EMPTY_SECTION = '<div class="parts">\n</div>'  # what a section without parts looks like
-SYNTHETIC_IMAGES = "SYNTHETIC: computer-drawn phantoms, no X-rays of people."
-SYNTHETIC_MODEL = "SYNTHETIC: the model learnt from computer-drawn phantoms, not from X-rays of people."
+MAP_SIDE = 96  # of a heatmap's: it comes from a coarse grid, and the browser smooths it
+MAP_STRENGTH = 0.45  # opacity of a heatmap where it is 1
+EMPTY_SECTION = '<div class="parts">\n</div>'  # a section without parts, as the template renders it
 
 
 @dataclass(frozen=True)
@@ -36,14 +42,13 @@ class GalleryImage:
     """One scored image.
 
     Attributes:
-        image_id: any text; a file's name may come from anywhere.
-        bucket, score: of the triage rule; the score is in 0 to 1.
-        drivers: findings behind the score as (finding, weight x probability), greatest first.
-        probabilities: finding -> calibrated probability, NaN where undefined.
-        thresholds: finding -> operating point, None or NaN where it has none.
-        grey: uint8 (H, W). `shrink` it first where memory counts.
-        maps: finding -> float (H, W) in 0 to 1, from `explain.heatmap`; those of findings that do not reach their
-            operating point are not shown.
+        image_id: any text.
+        bucket, score: from the triage rule; the score is in 0 to 1.
+        drivers: (finding, weight x probability) of the findings behind the score, highest first.
+        probabilities: finding -> calibrated probability, NaN if undefined.
+        thresholds: finding -> operating point, None or NaN if it has none.
+        grey: uint8 (H, W). `shrink` it first to save memory.
+        maps: finding -> heatmap, float (H, W) in 0 to 1. Only findings that reach their operating point show theirs.
     """
 
     image_id: str
@@ -58,7 +63,7 @@ class GalleryImage:
 
 @dataclass(frozen=True)
 class _FindingRow:
-    """A finding as the template writes it; bar and mark are percent of a gauge's length."""
+    """A finding as text for the template. bar, mark: in percent of the gauge's length."""
 
     finding: str
     probability: str
@@ -70,7 +75,7 @@ class _FindingRow:
 
 @dataclass(frozen=True)
 class _Case:
-    """A case as the template writes it; image and maps are `data:` URIs."""
+    """A case as text for the template. image, maps: `data:` URIs."""
 
     rank: int
     image_id: str
@@ -85,7 +90,7 @@ class _Case:
 
     @property
     def anchor(self) -> str:
-        """By rank: an image ID may hold anything."""
+        """Made from the rank, because an image ID may hold any character."""
         return f"case-{self.rank}"
 
 
@@ -97,16 +102,16 @@ def render_gallery(
     synthetic_images: bool,
     synthetic_model: bool,
 ) -> str:
-    """The page as one HTML text: the worklist as a table, then each case, the highest score first, ties by image ID.
+    """Render the gallery as HTML: a worklist, then each case, sorted by falling score and then by image ID.
 
     Args:
         facts: name -> value, shown at the top: model and version, snapshot, date.
-        synthetic_images: whether the images are phantoms; then the page says so.
-        synthetic_model: whether the model learnt from phantoms; then the page says so.
+        synthetic_images: the images are phantoms, and the page says so.
+        synthetic_model: the model was trained on phantoms, and the page says so.
 
     Raises:
-        ValueError: a score is not in 0 to 1, an image is not uint8 (H, W), or a map that would be shown has another
-            shape than its image or values outside 0 to 1.
+        ValueError: a score is not in 0 to 1, an image is not uint8 (H, W), or a heatmap to be shown has another shape
+            than its image or values outside 0 to 1.
     """
     for case in cases:
         _check_image(case)
@@ -115,14 +120,14 @@ def render_gallery(
     banner = SYNTHETIC_IMAGES if synthetic_images else SYNTHETIC_MODEL if synthetic_model else ""
     sections = [Section("worklist", "Worklist", []), Section("cases", "Cases", [])]
     frame = render_html(Page(title, _format_subtitle(ordered), list(facts.items()), banner, sections))
-    parts = _load_macros()
-    head, between, foot = frame.split(EMPTY_SECTION)  # text is escaped: only the two sections look like this
-    html = "".join([head, parts.worklist(entries), between, parts.cases(entries), foot])
-    return html.replace("</style>", f"{parts.style()}</style>", 1)
+    macros: Any = load_template("gallery.html.j2").module
+    head, between, foot = frame.split(EMPTY_SECTION)  # all text is escaped: only the two sections match
+    html = "".join([head, macros.worklist(entries), between, macros.cases(entries), foot])
+    return html.replace("</style>", f"{macros.style()}</style>", 1)
 
 
 def shrink(grey: Grey) -> Grey:
-    """`uint8` (H, W) -> the same image with its longer side at most `SIDE` pixels, as the page shows it."""
+    """Scale `uint8` (H, W) down to at most `SIDE` pixels on the longer side, the size on the page."""
     if max(grey.shape) <= SIDE:
         return grey
     _, _, height, width = letterbox(grey.shape[0], grey.shape[1], SIDE)
@@ -137,17 +142,17 @@ def _check_image(case: GalleryImage) -> None:
     for finding in _list_mapped_findings(case):
         cam = case.maps[finding]
         if cam.shape != case.grey.shape:
-            raise ValueError(f"the map of {finding} is {cam.shape}, its image {case.image_id!r} {case.grey.shape}")
+            raise ValueError(f"the map of {finding} is {cam.shape}, but image {case.image_id!r} is {case.grey.shape}")
         if not (cam.min() >= 0 and cam.max() <= 1):  # NaN too
             raise ValueError(f"the map of {finding} on {case.image_id!r} has values outside [0, 1]")
 
 
 def _format_subtitle(cases: Sequence[GalleryImage]) -> str:
     if not cases:
-        return "No case"
-    counts = Counter(case.bucket for case in cases)  # in the order of urgency, as the cases are
-    of = ", ".join(f"{format_number(count)} {bucket}" for bucket, count in counts.items())
-    return f"{format_number(len(cases))} {'case' if len(cases) == 1 else 'cases'}, most urgent first: {of}"
+        return "No cases"
+    counts = Counter(case.bucket for case in cases)  # the cases are sorted, so the most urgent bucket comes first
+    buckets = ", ".join(f"{format_number(count)} {bucket}" for bucket, count in counts.items())
+    return f"{format_number(len(cases))} {'case' if len(cases) == 1 else 'cases'}, most urgent first: {buckets}"
 
 
 def _build_case(rank: int, case: GalleryImage) -> _Case:
@@ -158,7 +163,7 @@ def _build_case(rank: int, case: GalleryImage) -> _Case:
     ]
     return _Case(
         rank=rank,
-        image_id=case.image_id.encode(errors="replace").decode(),  # a file name may hold what is no text
+        image_id=case.image_id.encode(errors="replace").decode(),  # without surrogates
         bucket=case.bucket,
         score=format_number(float(case.score), 3),
         drivers=", ".join(
@@ -177,7 +182,7 @@ def _is_reached(case: GalleryImage, finding: str) -> bool:
 
 
 def _sort_findings(case: GalleryImage) -> list[str]:
-    """Findings that reach their operating point first, each by falling probability, undefined ones last."""
+    """Findings that reach their operating point first, then by falling probability, undefined ones last."""
 
     def key(finding: str) -> tuple[bool, float]:
         probability = case.probabilities[finding]
@@ -187,7 +192,7 @@ def _sort_findings(case: GalleryImage) -> list[str]:
 
 
 def _list_mapped_findings(case: GalleryImage) -> list[str]:
-    """The findings whose map is shown, in the order of the rows."""
+    """The findings whose heatmap is shown, in the order of the rows."""
     return [finding for finding in _sort_findings(case) if finding in case.maps and _is_reached(case, finding)]
 
 
@@ -209,7 +214,7 @@ def _build_row(case: GalleryImage, finding: str) -> _FindingRow:
 
 
 def _encode_heatmap(cam: NDArray[np.float32]) -> str:
-    """A map as a small PNG to lay over its image: the colours and opacities of `explain.overlay`, as a palette."""
+    """Encode a heatmap as a small PNG overlay, with the colours and opacities of `heatmap.overlay` as its palette."""
     scale = min(1.0, MAP_SIDE / max(cam.shape))
     height, width = (max(1, round(side * scale)) for side in cam.shape)
     small = cv2.resize(cam.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
@@ -220,17 +225,4 @@ def _encode_heatmap(cam: NDArray[np.float32]) -> str:
     png = io.BytesIO()
     opacities = (MAP_STRENGTH * levels).round().astype(np.uint8)
     picture.save(png, "PNG", optimize=True, transparency=opacities.tobytes())
-    return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
-
-
-def _load_macros() -> Any:
-    """The macros of the template as functions."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals["nothing"] = DASH
-    return environment.get_template("gallery.html.j2").module
+    return build_data_uri("image/png", png.getvalue())

@@ -1,14 +1,14 @@
-"""A page as GitHub Markdown: the same content as its HTML, pictures in words."""
+"""A page as GitHub Markdown: the same content as the HTML, with pictures described in words."""
 
 import re
 from collections.abc import Sequence
 
 from chestai.notice import RESEARCH_USE
-from chestai.pages.page import Cell, Figure, Gallery, Note, Page, Section, Table
+from chestai.pages.page import Cell, Figure, Gallery, Note, Page, Table
 
 
 def render_markdown(page: Page) -> str:
-    """The text of a page: tables as tables, a figure as its alt text and caption. Text of unknown origin is escaped."""
+    """Render a page: tables as tables, figures as their alt text and caption. All text is escaped."""
     blocks = [f"# {escape_markdown(page.title)}", escape_markdown(page.subtitle)]
     if page.banner:
         blocks.append(f"> **{escape_markdown(page.banner)}**")
@@ -16,28 +16,19 @@ def render_markdown(page: Page) -> str:
         blocks.append(_render_grid(["", ""], page.facts))
     blocks.append(f"*{RESEARCH_USE}*")
     for section in page.sections:
-        blocks += _render_section(section)
+        blocks.append(f"## {escape_markdown(section.title)}")
+        for part in section.parts:
+            blocks += _render_part(part)
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
 def escape_markdown(text: str) -> str:
-    """Text on one line that Markdown shows as it is: no markup, no HTML, no links."""
+    """Text on one line that Markdown shows literally: no markup, no HTML, no links."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*_~|$])", r"\\\1", text)
-    text = re.sub(r"\](?=[(\[:])", r"\\]", text)  # a bracket alone is no link: intervals stay legible
-    return re.sub(r"^([#+=-]|\d+(?=[.)](?:\s|$)))", lambda found: _escape_block_start(found[1]), text)
-
-
-def _escape_block_start(start: str) -> str:
-    """What would begin a heading or a list."""
-    return f"{start}\\" if start.isdigit() else f"\\{start}"
-
-
-def _render_section(section: Section) -> list[str]:
-    blocks = [f"## {escape_markdown(section.title)}"]
-    for part in section.parts:
-        blocks += _render_part(part)
-    return blocks
+    text = re.sub(r"\](?=[(\[:])", r"\\]", text)  # other brackets make no link, and intervals stay legible
+    text = re.sub(r"^([#+=-])", r"\\\1", text)  # would begin a heading or a list
+    return re.sub(r"^(\d+)(?=[.)](?:\s|$))", r"\1\\", text)  # a numbered list
 
 
 def _render_part(part: Note | Table | Figure | Gallery) -> list[str]:
@@ -57,7 +48,7 @@ def _render_part(part: Note | Table | Figure | Gallery) -> list[str]:
 
 
 def _render_grid(columns: Sequence[str], rows: Sequence[Sequence[str | Cell]], numbers: bool = True) -> str:
-    """numbers: all columns but the first are set flush right."""
+    """numbers: align all columns but the first to the right."""
     rules = [":--", *["--:" if numbers else ":--"] * (len(columns) - 1)]
     lines = [
         [escape_markdown(column) for column in columns],

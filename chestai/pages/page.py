@@ -1,7 +1,7 @@
-"""A self-contained HTML page: one file that loads nothing, for wide and narrow screens, light and dark, and paper.
+"""A self-contained HTML page: one file that loads nothing else, for desktop, phone, dark mode and print.
 
-A page is sections, a section is parts: notes, tables, figures, galleries of small images. All text is escaped, so that
-file names and table rows of unknown origin may be shown as they are.
+A page has sections, and a section has parts: notes, tables, figures, galleries of small images. All text is escaped, so
+file names and table rows from unknown sources are safe to show.
 """
 
 import base64
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import cv2
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from matplotlib import rc_context
 from matplotlib.figure import Figure as Drawing
 
@@ -21,16 +21,18 @@ from chestai.imaging.preprocess import Grey
 from chestai.notice import RESEARCH_USE
 
 JPEG_QUALITY = 82
-DASH = "\u2013"  # an en dash, where there is no number
-PALE, DEEP = (255, 255, 255), (8, 81, 156)  # the ends of a heat map's one hue
-WHITE_TEXT = 0.7  # from this shade on, white has more contrast than ink
+SYNTHETIC_IMAGES = "SYNTHETIC: computer-drawn phantoms, not X-rays of people."
+SYNTHETIC_MODEL = "SYNTHETIC: the model was trained on computer-drawn phantoms, not on X-rays of people."
+DASH = "\u2013"  # an en dash: shown instead of a missing number
+PALE, DEEP = (255, 255, 255), (8, 81, 156)  # colours of shade 0 and 1
+WHITE_TEXT = 0.7  # above this shade, white text has more contrast than dark text
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A table's cell.
+    """A table cell.
 
-    note: smaller, below the text. shade: 0 to 1, colours the cell. bar: 0 to 1, a bar of that length beside the text.
+    note: small print after the text. shade: 0 to 1, background colour. bar: 0 to 1, length of a bar beside the text.
     """
 
     text: str
@@ -40,7 +42,7 @@ class Cell:
 
     @property
     def style(self) -> str:
-        """The CSS of the shade: text turns white where it would be hard to read."""
+        """CSS for the shade; text on a dark shade is white."""
         if self.shade is None:
             return ""
         shade = min(max(self.shade, 0.0), 1.0)
@@ -58,10 +60,10 @@ class Note:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a header; the first cell of a row is its heading.
+    """Rows under a header; the first cell of each row is its heading.
 
-    dense: a heat map; the headings of its columns stand upright, and cells without a shade are set apart.
-    prose: cells are sentences, that wrap.
+    dense: a matrix of shaded cells with vertical column headings; cells without a shade are highlighted.
+    prose: cells hold sentences and wrap.
     """
 
     kind: ClassVar[str] = "table"
@@ -74,7 +76,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot as a `data:` URI; `alt` says in words what it shows."""
+    """A plot as a `data:` URI; `alt` describes it in words."""
 
     kind: ClassVar[str] = "figure"
     image: str
@@ -84,7 +86,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Picture:
-    """A small square image as a `data:` URI; None shows `alt` in its place.
+    """A small square image as a `data:` URI; if None, `alt` is shown instead.
 
     lines: the caption. boxes: left, top, width, height in percent of the side.
     """
@@ -107,7 +109,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Section:
-    """A chapter of a page; `anchor` names it in links."""
+    """A section of a page; links point to its `anchor`."""
 
     anchor: str
     title: str
@@ -118,7 +120,7 @@ class Section:
 class Page:
     """A whole page.
 
-    facts: pairs of a name and a value, shown at the top. banner: what must not be overlooked; empty where nothing is.
+    facts: pairs of name and value, shown at the top. banner: a warning that must not be overlooked, or empty.
     """
 
     title: str
@@ -129,46 +131,53 @@ class Page:
 
 
 def render_html(page: Page) -> str:
-    """The HTML text of a page."""
+    """Render a page as HTML text."""
+    return load_template("page.html.j2").render(page=page, research_use=RESEARCH_USE)
+
+
+def load_template(name: str) -> Template:
+    """Load a template of this folder; it escapes all text and fails on undefined names."""
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.get_template("page.html.j2").render(page=page, research_use=RESEARCH_USE)
+    environment.globals["dash"] = DASH
+    return environment.get_template(name)
 
 
 def encode_svg(drawing: Drawing) -> str:
-    """A matplotlib figure as a `data:` URI; the same figure gives the same text."""
+    """Encode a matplotlib figure as a `data:` URI; equal figures give equal text."""
     text = io.BytesIO()
     with rc_context({"svg.hashsalt": "chestai"}):
         drawing.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    return _build_data_uri("image/svg+xml", text.getvalue())
+    return build_data_uri("image/svg+xml", text.getvalue())
 
 
 def encode_jpeg(grey: Grey) -> str:
-    """`uint8` (H, W) as a `data:` URI."""
+    """Encode `uint8` (H, W) as a `data:` URI."""
     _, data = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return _build_data_uri("image/jpeg", data.tobytes())
+    return build_data_uri("image/jpeg", data.tobytes())
+
+
+def build_data_uri(media_type: str, data: bytes) -> str:
+    """Embed bytes in a `data:` URI."""
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
 def format_name(name: str) -> str:
-    """A name of the code or of a finding as a person writes it: without underscores."""
+    """A name from the code or of a finding, with spaces instead of underscores."""
     return name.replace("_", " ")
 
 
 def format_number(value: object, digits: int = 0) -> str:
-    """A number with thousands separators, a dash where there is none; other values as they are."""
+    """A number with thousands separators, or a dash if it is not finite; other values as text."""
     if isinstance(value, float):
         return f"{value:,.{digits}f}" if math.isfinite(value) else DASH
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def format_percent(part: float, whole: float = 1.0, digits: int = 1) -> str:
-    """A share in percent; a dash where there is no whole."""
+    """A share in percent, or a dash if it is undefined."""
     if not whole or not math.isfinite(part / whole):
         return DASH
     return f"{100 * part / whole:.{digits}f}%"
-
-
-def _build_data_uri(media_type: str, data: bytes) -> str:
-    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"

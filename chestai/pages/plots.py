@@ -1,6 +1,6 @@
-"""The plots of reports: drawn on white, in Okabe and Ito's palette, which the colour-blind can tell apart.
+"""Plots for reports, on white and in a palette for colour-blind readers. Plot functions return an SVG `data:` URI.
 
-Palette: Okabe and Ito, "Color Universal Design", 2008. Every function gives an SVG as a `data:` URI.
+Palette: Okabe and Ito, "Color Universal Design", 2008.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,32 +18,32 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("o", "D", "s", "^", "v", "P")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), "-.", ":", "--")
 INK, SOFT, LINE = "#1b2430", "#5a6675", "#dfe3e8"
-WIDTH = 5.8  # inches: half of a wide screen, a whole phone
+WIDTH = 5.8  # inches: half of a wide screen, all of a phone
 LABELLED_SIZES = 4
-LABEL_ROOM = np.array([0.4, 0.15])  # a label's width and height, of the longest side
+LABEL_ROOM = np.array([0.4, 0.15])  # a label's width and height as shares of the longest side
 
 Array = NDArray[np.float64]
 
 
 def plot_shares(values: Mapping[str, Sequence[float]], names: Sequence[str], label: str) -> str:
-    """A dot plot: one line for each of F names, most frequent on top, one dot for each series.
+    """Draw a dot plot: one row for each of F names, the most frequent on top, with one dot for each series.
 
     Args:
         values: series -> F shares in [0, 1]; NaN draws no dot.
     """
     drawing, axes = create_canvas(0.9 + 0.26 * len(names))
     table = np.array(list(values.values()), float).reshape(len(values), len(names))
-    known = np.isfinite(table)
-    order = np.argsort(np.where(known, table, 0).max(axis=0, initial=0), kind="stable")
+    longest = np.where(np.isfinite(table), table, 0).max(axis=0, initial=0)
+    order = np.argsort(longest, kind="stable")
     rows = np.arange(len(names))
-    axes.hlines(rows, 0, np.where(known, table, 0).max(axis=0, initial=0)[order], color=LINE, linewidth=1, zorder=1)
-    for at, (series, colour, marker) in enumerate(zip(values, cycle(COLOURS), cycle(MARKERS), strict=False)):
-        axes.plot(table[at][order], rows, marker, color=colour, markersize=5.5, alpha=0.85, label=series, clip_on=False)
-    # a dollar would begin a formula
-    axes.set_yticks(rows, [names[place].replace("$", r"\$") for place in order])
+    axes.hlines(rows, 0, longest[order], color=LINE, linewidth=1, zorder=1)
+    for series, shares, colour, marker in zip(values, table, cycle(COLOURS), cycle(MARKERS), strict=False):
+        axes.plot(shares[order], rows, marker, color=colour, markersize=5.5, alpha=0.85, label=series, clip_on=False)
+    # A dollar sign would start a formula.
+    axes.set_yticks(rows, [names[column].replace("$", r"\$") for column in order])
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_xlim(left=0)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
+    axes.xaxis.set_major_formatter(create_percent_formatter())
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0, pad=8)
     axes.set_xlabel(label)
@@ -52,13 +52,13 @@ def plot_shares(values: Mapping[str, Sequence[float]], names: Sequence[str], lab
 
 
 def plot_histogram(groups: Mapping[str, Array], label: str, edges: Array, relative: bool, mark: float = np.nan) -> str:
-    """Outlines of one histogram a group.
+    """Draw the outline of one histogram for each group.
 
     Args:
         groups: name -> finite values.
         edges: of the bins, ascending.
-        relative: heights are shares of the group, so that groups of different sizes compare; else counts.
-        mark: a value to point out; NaN for none.
+        relative: draw shares of each group, which makes groups of different sizes comparable, instead of counts.
+        mark: a value to mark with a line; NaN for none.
     """
     drawing, axes = create_canvas(2.9)
     for (name, values), colour, dash in zip(groups.items(), cycle(COLOURS), cycle(DASHES), strict=False):
@@ -70,8 +70,7 @@ def plot_histogram(groups: Mapping[str, Array], label: str, edges: Array, relati
     if np.isfinite(mark):
         axes.axvline(mark, color=SOFT, linewidth=1)
         axes.annotate(f" {mark:.3f}", (mark, 1), xycoords=("data", "axes fraction"), va="top", fontsize=8, color=SOFT)
-    per_cent = FuncFormatter(lambda share, _: f"{100 * share:g}%")
-    axes.yaxis.set_major_formatter(per_cent if relative else StrMethodFormatter("{x:,.0f}"))
+    axes.yaxis.set_major_formatter(create_percent_formatter() if relative else StrMethodFormatter("{x:,.0f}"))
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=not relative))
     axes.set_ylim(bottom=0)
     axes.margins(x=0.01)
@@ -83,19 +82,19 @@ def plot_histogram(groups: Mapping[str, Array], label: str, edges: Array, relati
 
 
 def plot_sizes(widths: Array, heights: Array) -> str:
-    """A bubble for each size that occurs, its area by how many images have it; the commonest are labelled."""
+    """Draw a bubble for each image size, with an area by the number of images; the most common are labelled."""
     drawing, axes = create_canvas(3.4)
     pairs, counts = np.unique(np.stack([widths, heights], axis=1), axis=0, return_counts=True)
     areas = 12 + 400 * counts / counts.max()
     axes.scatter(pairs[:, 0], pairs[:, 1], areas, color=COLOURS[0], alpha=0.45, linewidths=0)
     top = max(widths.max(), heights.max())
     labelled: list[Array] = []
-    for place in np.argsort(-counts, kind="stable")[:LABELLED_SIZES]:
-        width, height = pairs[place]
-        if any((np.abs(pairs[place] - other) < top * LABEL_ROOM).all() for other in labelled):
+    for index in np.argsort(-counts, kind="stable")[:LABELLED_SIZES]:
+        width, height = pairs[index]
+        if any((np.abs(pairs[index] - other) < top * LABEL_ROOM).all() for other in labelled):
             continue
-        labelled.append(pairs[place])
-        text, above = f"{width:.0f} x {height:.0f}: {counts[place]:,}", (0, 4 + areas[place] ** 0.5 / 2)
+        labelled.append(pairs[index])
+        text, above = f"{width:.0f} x {height:.0f}: {counts[index]:,}", (0, 4 + areas[index] ** 0.5 / 2)
         axes.annotate(text, (width, height), above, textcoords="offset points", fontsize=8, ha="center", color=INK)
     axes.set_xlim(0, 1.2 * top)
     axes.set_ylim(0, 1.2 * top)
@@ -105,10 +104,11 @@ def plot_sizes(widths: Array, heights: Array) -> str:
 
 
 def compute_bin_edges(values: Array, most: int = 40) -> Array:
-    """The edges of equal bins over all values, the more the more values there are.
+    """Edges of equal bins over all values; more values get more bins.
 
     Args:
-        values: finite; may be empty or all the same.
+        values: finite; may be empty or all equal.
+        most: the largest number of bins.
     """
     if not values.size:
         return np.array([0.0, 1.0])
@@ -119,7 +119,7 @@ def compute_bin_edges(values: Array, most: int = 40) -> Array:
 
 
 def create_canvas(height: float) -> tuple[Figure, Axes]:
-    """A drawing of `height` inches and its axes, in the style of all plots."""
+    """Create a figure of `height` inches and its axes in the common style."""
     drawing = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
     axes = drawing.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
@@ -131,7 +131,7 @@ def create_canvas(height: float) -> tuple[Figure, Axes]:
 
 
 def add_legend(axes: Axes) -> None:
-    """The names of the series above the plot, each in its colour."""
+    """Add a legend above the plot, with each name in the colour of its series."""
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1),
@@ -144,3 +144,8 @@ def add_legend(axes: Axes) -> None:
         columnspacing=1.4,
         borderaxespad=0.2,
     )
+
+
+def create_percent_formatter() -> FuncFormatter:
+    """Format the ticks of an axis of shares as percentages."""
+    return FuncFormatter(lambda share, _: f"{100 * share:g}%")

@@ -1,5 +1,6 @@
-"""How a training went, epoch by epoch, as one picture."""
+"""A plot of a training, epoch by epoch."""
 
+import math
 from collections.abc import Mapping
 
 from matplotlib.axes import Axes
@@ -13,16 +14,16 @@ Curve = Mapping[int, float]
 PANELS = (
     ("Loss", {"train_loss": "train", "val_loss": "val"}),
     ("Val macro-AUROC", {"val_macro_auroc": ""}),
-    ("Learning rate at the end", {"lr": ""}),
-    ("Images a second", {"images_per_s": ""}),
+    ("Learning rate at the end of the epoch", {"lr": ""}),
+    ("Images per second", {"images_per_s": ""}),
 )
 
 
 def plot_training_curves(curves: Mapping[str, Curve]) -> Figure:
-    """Four panels over epochs: losses, val macro-AUROC with its best epoch marked, learning rate, speed.
+    """Plot losses, val macro-AUROC with its best epoch marked, learning rate and speed over epochs.
 
     Args:
-        curves: train_loss, val_loss, val_macro_auroc, lr, images_per_s: epoch -> value.
+        curves: train_loss, val_loss, val_macro_auroc, lr and images_per_s, each epoch -> value.
     """
     drawing = Figure(figsize=(10, 6.4), layout="constrained", facecolor="white")
     for axes, (title, series) in zip(drawing.subplots(2, 2).flat, PANELS, strict=True):
@@ -49,12 +50,12 @@ def _style_axes(axes: Axes, title: str) -> None:
 
 
 def _mark_best(axes: Axes, curve: Curve) -> None:
-    known = {epoch: value for epoch, value in curve.items() if value == value}
-    if known:
-        best = max(known, key=lambda epoch: known[epoch])
+    defined = {epoch: value for epoch, value in curve.items() if not math.isnan(value)}
+    if defined:
+        best = max(defined, key=lambda epoch: defined[epoch])
         axes.annotate(
-            f"{known[best]:.3f}",
-            (best, known[best]),
+            f"{defined[best]:.3f}",
+            (best, defined[best]),
             xytext=(0, 7),
             textcoords="offset points",
             ha="center",

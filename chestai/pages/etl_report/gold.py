@@ -1,4 +1,4 @@
-"""The gold tables of a build in memory, as reports look at them."""
+"""The gold tables of a build, loaded for reports."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ NOT_STATED = "not stated"
 
 @dataclass(frozen=True)
 class GoldTables:
-    """The tables of a build. images: `COLUMNS`, N rows. targets: (N, F) of the same images, NaN where not known."""
+    """The tables of a build. images: `COLUMNS`, N rows. targets: (N, F) of the same images, NaN if unknown."""
 
     images: pd.DataFrame
     targets: NDArray[np.float32]
@@ -42,6 +42,7 @@ class GoldTables:
 
     @staticmethod
     def read(lake: Lake, snapshot: Snapshot) -> "GoldTables":
+        """Read the tables of a snapshot."""
         rows = lake.labelled(snapshot, COLUMNS)
         targets = pc.list_flatten(rows["targets"]).to_numpy().astype(np.float32)
         return GoldTables(
@@ -51,25 +52,25 @@ class GoldTables:
             lake.gold(snapshot, QUARANTINE).to_pandas(),
         )
 
-    def frontal(self) -> "GoldTables":
-        """Without lateral views, which no network learns from: as the snapshot counts findings."""
+    def select_frontal(self) -> "GoldTables":
+        """Without lateral views, which no network is trained on; the snapshot counts findings in the same way."""
         kept = self.images["view"].ne(LATERAL).to_numpy(bool)
         return replace(self, images=self.images[kept], targets=self.targets[kept])
 
-    def by(self, column: str, values: str) -> dict[str, NDArray[np.float64]]:
-        """The known values of one column for each value of another, groups without any left out."""
+    def group_values(self, column: str, values: str) -> dict[str, NDArray[np.float64]]:
+        """Group the known values of column `values` by column `column`, without empty groups."""
         known = self.images[self.images[values].notna()]
         groups = fill_not_stated(known[column])
         return {name: known.loc[groups == name, values].to_numpy(float) for name in sort_values(groups.unique())}
 
 
 def fill_not_stated(column: pd.Series) -> pd.Series:
-    """A column of words with `NOT_STATED` where there is none."""
+    """A column of words, with `NOT_STATED` for missing ones."""
     return column.astype(object).where(column.notna(), NOT_STATED)
 
 
 def sort_values(values: Iterable[str]) -> list[str]:
-    """train, val, test in this order; other words by name; what is not stated last."""
+    """Sort values: train, val and test first, other words by name, `NOT_STATED` last."""
     order = ["train", "val", "test"]
-    known = {value: place for place, value in enumerate(order)}
-    return sorted(values, key=lambda value: (value == NOT_STATED, known.get(value, len(order)), str(value)))
+    position = {value: index for index, value in enumerate(order)}
+    return sorted(values, key=lambda value: (value == NOT_STATED, position.get(value, len(order)), str(value)))

@@ -1,4 +1,4 @@
-"""Small images for reports: examples of findings, extremes of brightness, what is in quarantine."""
+"""Small images for reports: examples of findings, extremes of brightness and contrast, quarantined files."""
 
 import hashlib
 import os
@@ -16,94 +16,93 @@ from chestai.labels.findings import NO_FINDING
 from chestai.lake.files import read_bytes
 from chestai.pages.page import Gallery, Picture, encode_jpeg, format_name
 
-SIDE = 160  # pixels of a thumbnail, shown at 128 so that dense screens have some to spare
+SIDE = 160  # pixels of a thumbnail; it is shown at 128, sharp on dense screens too
 PER_GALLERY = 4
 SALT = "montage"
-MAX_CHARACTERS = 64  # characters of an item or detail
+MAX_CHARACTERS = 64  # of an item or detail
 GONE = "the file is gone"
 
 
 def select_examples(
     images: pd.DataFrame, targets: NDArray[np.float32], boxes: pd.DataFrame, findings: Sequence[str]
 ) -> list[Gallery]:
-    """Up to four images for each finding that has some with a file, and of no finding.
+    """Select up to four images with a file for each finding, and for no finding.
 
-    Chosen by a hash of the image ID, so that the same data show the same images: those of train first, for test images
-    are not there to be looked at; but where the finding has drawn boxes, the first image has one.
+    Images are chosen by a hash of their ID, so the same data give the same examples. Train images come first, because
+    test images should not be looked at; but if the finding has drawn boxes, the first image has one.
 
     Args:
         images: image_id, path, split, height, width, age_years, sex, view.
-        targets: (N, F) of the same images, NaN where not known.
+        targets: (N, F) of the same images, NaN if unknown.
         boxes: image_id, finding, x, y, w, h in pixels of the image.
     """
     ids, train = images["image_id"].to_numpy(), images["split"].eq("train").to_numpy()
-    filed = np.flatnonzero(images["path"].notna()).tolist()
-    order = np.array(sorted(filed, key=lambda row: (not train[row], _hash_id(str(ids[row])))), np.intp)
+    with_file = np.flatnonzero(images["path"].notna()).tolist()
+    order = np.array(sorted(with_file, key=lambda row: (not train[row], _hash_id(str(ids[row])))), np.intp)
     positive = targets == 1
-    columns = {finding: positive[:, place] for place, finding in enumerate(findings)}
-    columns[NO_FINDING] = (targets == 0).all(axis=1)
+    masks = {finding: positive[:, column] for column, finding in enumerate(findings)}
+    masks[NO_FINDING] = (targets == 0).all(axis=1)
     galleries = []
-    for finding, has in columns.items():
-        candidates = order[has[order]]
-        drawn = boxes[boxes["finding"].eq(finding)]
-        first = candidates[np.isin(ids[candidates], drawn["image_id"].to_numpy())][:1]
+    for finding, mask in masks.items():
+        candidates = order[mask[order]]
+        finding_boxes = boxes[boxes["finding"].eq(finding)]
+        first = candidates[np.isin(ids[candidates], finding_boxes["image_id"].to_numpy())][:1]
         chosen = [*first, *candidates[~np.isin(candidates, first)]][:PER_GALLERY]
         if chosen:
-            shown = [_build_picture(images.iloc[row], drawn) for row in chosen]
-            galleries.append(
-                Gallery(format_name(finding), shown, f"{has.sum():,} in gold, {len(candidates):,} with a file")
-            )
+            pictures = [_build_picture(images.iloc[row], finding_boxes) for row in chosen]
+            note = f"{mask.sum():,} in gold, {len(candidates):,} with a file"
+            galleries.append(Gallery(format_name(finding), pictures, note))
     return galleries
 
 
 def select_extremes(images: pd.DataFrame) -> Gallery | None:
-    """The darkest, brightest, flattest and most contrasted image; None where no image has a file.
+    """Select the darkest and brightest image, and those with the least and most contrast; None without image files.
 
     Args:
-        images: as of `montage`, with pixel_mean and pixel_std.
+        images: as in `select_examples`, with pixel_mean and pixel_std.
     """
-    seen = images[images["path"].notna() & images["pixel_mean"].notna() & images["pixel_std"].notna()]
-    if seen.empty:
+    measured = images[images["path"].notna() & images["pixel_mean"].notna() & images["pixel_std"].notna()]
+    if measured.empty:
         return None
-    ends = {
-        "darkest": seen["pixel_mean"].argmin(),
-        "brightest": seen["pixel_mean"].argmax(),
-        "least contrast": seen["pixel_std"].argmin(),
-        "most contrast": seen["pixel_std"].argmax(),
+    extremes = {
+        "darkest": measured["pixel_mean"].argmin(),
+        "brightest": measured["pixel_mean"].argmax(),
+        "least contrast": measured["pixel_std"].argmin(),
+        "most contrast": measured["pixel_std"].argmax(),
     }
-    shown = []
-    for name, row in ends.items():
-        image = seen.iloc[row]
-        measured = [f"mean {image['pixel_mean']:.3f}", f"sd {image['pixel_std']:.3f}"]
-        shown.append(Picture(*_load_image(image), [name, *measured, image["image_id"]]))
-    return Gallery("Extremes", shown, "the ends of the two distributions: worth a look for odd exposures or inversions")
+    pictures = []
+    for name, row in extremes.items():
+        image = measured.iloc[row]
+        values = [f"mean {image['pixel_mean']:.3f}", f"sd {image['pixel_std']:.3f}"]
+        pictures.append(Picture(*_load_image(image), [name, *values, image["image_id"]]))
+    return Gallery("Extremes", pictures, "worth a look: they may be badly exposed or inverted")
 
 
 def select_quarantined(quarantine: pd.DataFrame, stores: set[str]) -> list[Gallery]:
-    """Up to four items for each reason, the most frequent reason first, with a thumbnail where the file can be read.
+    """Select up to four items for each reason, the most frequent reason first, with a thumbnail if one can be read.
 
     Args:
         quarantine: item, reason, detail.
-        stores: as of `store`: items on others are never fetched, for an item may be any text that a table held.
+        stores: from `get_store`. Items in other stores are never fetched, because an item may be any text in a table.
     """
     galleries = []
     for reason, count in count_values(quarantine["reason"]):
         rows = quarantine[quarantine["reason"].eq(reason)].sort_values(["item", "detail"]).head(PER_GALLERY)
-        shown = []
+        pictures = []
         for item, detail in zip(rows["item"].fillna(""), rows["detail"].fillna(""), strict=True):
             image = load_thumbnail(item) if _is_readable(item, stores) else None
-            shown.append(Picture(image, format_name(reason), [_shorten(item), _shorten(detail)]))
-        galleries.append(Gallery(format_name(reason), shown, f"{count:,} refused"))
+            pictures.append(Picture(image, format_name(reason), [_shorten(item), _shorten(detail)]))
+        galleries.append(Gallery(format_name(reason), pictures, f"{count:,} in quarantine"))
     return galleries
 
 
 def count_values(values: Iterable[str]) -> list[tuple[str, int]]:
-    """Each value with how often it occurs, the most frequent first, and by name among equals."""
+    """Count each value; the most frequent first, ties by name."""
     return sorted(Counter(values).items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def load_thumbnail(path: str) -> str | None:
-    """A file as a small JPEG in a `data:` URI; None where it is gone or cannot be decoded."""
+    """Load a file as a small JPEG `data:` URI; None if it is missing or cannot be decoded."""
     try:
         return encode_jpeg(preprocess.load(read_bytes(path), SIDE))
     except (OSError, ValueError, Unreadable, cv2.error):
@@ -111,12 +110,12 @@ def load_thumbnail(path: str) -> str | None:
 
 
 def get_store(path: str) -> str:
-    """Where a path lies: `s3://bucket` of `s3://bucket/folder/file`, "" of a local one."""
+    """The store of a path: `s3://bucket` for `s3://bucket/folder/file`, "" for a local path."""
     return "/".join(path.split("/", 3)[:3]) if "://" in path else ""
 
 
 def scale_box(box: NDArray[np.float64], image: pd.Series) -> tuple[float, float, float, float]:
-    """A box in pixels of the image -> left, top, width, height in percent of the square that `pixels.resize` makes."""
+    """Convert a box in image pixels to left, top, width, height in percent of the letterboxed square thumbnail."""
     height, width = int(image["height"]), int(image["width"])
     top, left, fit_height, fit_width = preprocess.letterbox(height, width, SIDE)
     x, y, w, h = box / [width, height, width, height] * [fit_width, fit_height, fit_width, fit_height]
@@ -125,22 +124,22 @@ def scale_box(box: NDArray[np.float64], image: pd.Series) -> tuple[float, float,
 
 
 def _is_readable(item: str, stores: set[str]) -> bool:
-    """Whether to try and read an item: no device, no store that is not ours."""
+    """Whether an item may be read: a regular file, or an object in one of our stores."""
     return get_store(item) in stores if "://" in item else item.startswith("/") and os.path.isfile(item)
 
 
-def _build_picture(image: pd.Series, drawn: pd.DataFrame) -> Picture:
-    """An image of gold with the boxes of one finding."""
+def _build_picture(image: pd.Series, boxes: pd.DataFrame) -> Picture:
+    """A gold image with the boxes of one finding."""
     age, sex, view = image["age_years"], image["sex"], image["view"]
-    person = [_format_age(age) if pd.notna(age) else "age ?", sex if pd.notna(sex) else "sex ?"]
-    place = [view if pd.notna(view) else "view ?", image["split"]]
-    own = drawn[drawn["image_id"].eq(image["image_id"])]
-    boxes = [scale_box(box, image) for box in own[["x", "y", "w", "h"]].to_numpy(float)]
-    return Picture(*_load_image(image), [image["image_id"], ", ".join(person), ", ".join(place)], boxes)
+    patient = [_format_age(age) if pd.notna(age) else "age ?", sex if pd.notna(sex) else "sex ?"]
+    origin = [view if pd.notna(view) else "view ?", image["split"]]
+    own = boxes[boxes["image_id"].eq(image["image_id"])]
+    scaled = [scale_box(box, image) for box in own[["x", "y", "w", "h"]].to_numpy(float)]
+    return Picture(*_load_image(image), [image["image_id"], ", ".join(patient), ", ".join(origin)], scaled)
 
 
 def _load_image(image: pd.Series) -> tuple[str | None, str]:
-    """The thumbnail of an image of gold and what to say in its place."""
+    """The thumbnail of a gold image, and its alternative text."""
     uri = load_thumbnail(image["path"])
     return uri, f"chest X-ray {image['image_id']}" if uri else GONE
 
@@ -150,7 +149,7 @@ def _format_age(years: float) -> str:
 
 
 def _shorten(text: str) -> str:
-    """The end of a path, where the file's name is; the beginning of everything else."""
+    """Shorten a path to its end, where the file name is, and other text to its beginning."""
     if len(text) <= MAX_CHARACTERS:
         return text
     is_path = text.startswith("/") or "://" in text

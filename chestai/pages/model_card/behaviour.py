@@ -1,68 +1,67 @@
-"""The model card's sections about behaviour: for whom it works, where it looks, what upsets it, how long it takes."""
+"""The model card's sections on behaviour: subgroups, localisation, robustness, latency."""
 
 import math
 from collections.abc import Iterable, Sequence
 
-from chestai.evaluation.evidence import Evidence
+from chestai.evaluation.evidence import Evidence, RobustnessReport
 from chestai.metrics.bootstrap import Estimate
 from chestai.metrics.localisation import OVERLAPS, LocalisationReport, MapReport
-from chestai.metrics.subgroups import GapReport, SubgroupReport
-from chestai.pages.model_card import plots as evidence_plots
+from chestai.metrics.subgroups import GapReport, GroupReport, SubgroupReport
+from chestai.pages.model_card import plots
 from chestai.pages.model_card.cells import build_not_measured, format_difference, format_estimate, format_share
 from chestai.pages.page import DASH, Cell, Figure, Note, Section, Table, format_name, format_number, format_percent
 
 UNDEFINED = Estimate(math.nan, math.nan, math.nan)
+OVERLAP_NAMES = {"iou": "IoU", "iobb": "IoBB"}
+OVERLAP_LABELS = {"iou": "IoU: intersection over union", "iobb": "IoBB: intersection over the map's own box"}
 
 
 def build_subgroups(evidence: Evidence) -> Section:
-    """How the model does for groups of patients and of views."""
+    """How the model does for groups of patients and for views."""
     report, title = evidence.subgroups, "Subgroups"
     if report is None:
         return Section("subgroups", title, build_not_measured(evidence, "subgroups"))
-    how = (
-        "FNR, the false-negative rate: share of images with a finding that stay below its threshold, so that it is "
-        "missed. Both numbers are means over those findings that every group of an axis has enough of, so that groups "
-        "of one axis compare, but not those of two axes. A difference may come from how ill a group is or how well its "
-        "images are labelled."
+    text = (
+        "FNR, the false-negative rate, is the share of images with a finding that score below its threshold and are "
+        "missed. Both numbers are means over the findings that are frequent enough in every group of an axis. Compare "
+        "groups within an axis, but not across axes. Differences may also come from how ill the groups are or how well "
+        "their images are labelled."
     )
-    parts: list[Note | Table | Figure] = [Note(how), *_build_group_figures(report), *_build_gap_table(report)]
+    parts: list[Note | Table | Figure] = [Note(text), *_build_group_figures(report), *_build_gap_table(report)]
     for axis in dict.fromkeys(group.axis for group in report.groups):
-        rows: list[list[str | Cell]] = [
-            [
-                format_name(group.name),
-                format_number(group.images),
-                format_number(group.patients),
-                format_estimate(group.macro_auroc),
-                format_share(group.fnr),
-            ]
-            for group in report.groups
-            if group.axis == axis
-        ]
-        parts.append(Table(f"By {format_name(axis)}", ["group", "images", "patients", "macro-AUROC", "FNR"], rows))
+        rows = [_build_group_row(group) for group in report.groups if group.axis == axis]
+        columns = ["group", "images", "patients", "macro-AUROC", "FNR"]
+        parts.append(Table(f"By {format_name(axis)}", columns, rows))
     if report.left_out:
-        few: dict[str, list[str]] = {}
+        small: dict[str, list[str]] = {}
         for axis, name, images in report.left_out:
-            few.setdefault(format_name(axis), []).append(f"{format_name(name)} ({format_number(images)})")
+            small.setdefault(format_name(axis), []).append(f"{format_name(name)} ({format_number(images)})")
         caption = f"Not measured: groups of fewer than {format_number(report.min_images)} images"
-        rows = [[axis, "; ".join(names)] for axis, names in few.items()]
-        parts.append(Table(caption, ["axis", "groups, with their images"], rows, prose=True))
+        left_out = [[axis, "; ".join(names)] for axis, names in small.items()]
+        parts.append(Table(caption, ["axis", "groups (images)"], left_out, prose=True))
     return Section("subgroups", title, parts)
 
 
+def _build_group_row(group: GroupReport) -> list[str | Cell]:
+    counts = [format_number(group.images), format_number(group.patients)]
+    return [format_name(group.name), *counts, format_estimate(group.macro_auroc), format_share(group.fnr)]
+
+
 def _build_group_figures(report: SubgroupReport) -> list[Figure]:
-    """The groups of single axes; crossings are too many for a plot."""
+    """The groups of single axes; there are too many combinations for a plot."""
     groups = [group for group in report.groups if "," not in group.axis]
     names = [f"{format_name(group.axis)}: {format_name(group.name)}" for group in groups]
-    plots = []
+    figures = []
     if _has_any_value(group.macro_auroc for group in groups):
-        image = evidence_plots.plot_intervals(names, {"": [group.macro_auroc for group in groups]}, "macro-AUROC")
+        image = plots.plot_intervals(names, {"": [group.macro_auroc for group in groups]}, "macro-AUROC")
         alt = "Macro-AUROC of each group with its interval; the tables have the numbers."
-        plots.append(Figure(image, alt, "Further right is better. Compare within an axis."))
+        figures.append(Figure(image, alt, "Further right is better. Compare groups within an axis."))
     if _has_any_value(group.fnr for group in groups):
-        image = evidence_plots.plot_intervals(names, {"": [group.fnr for group in groups]}, "FNR", percent=True)
+        image = plots.plot_intervals(names, {"": [group.fnr for group in groups]}, "FNR", percent=True)
         alt = "False-negative rate of each group with its interval; the tables have the numbers."
-        plots.append(Figure(image, alt, "Further left is better: fewer findings missed. Compare within an axis."))
-    return plots
+        caption = "Further left is better: fewer findings are missed. Compare groups within an axis."
+        figures.append(Figure(image, alt, caption))
+    return figures
 
 
 def _build_gap_table(report: SubgroupReport) -> list[Table]:
@@ -70,124 +69,127 @@ def _build_gap_table(report: SubgroupReport) -> list[Table]:
         return []
     rows = [_build_gap_row(gap) for gap in report.gaps]
     caption = (
-        "The widest gap of each axis. Its two groups were picked on these images, so that it tends to be too wide; an "
-        "interval that holds 0 shows no difference"
+        "The widest gap of each axis. The two groups were picked on these images, so the gap tends to be "
+        "overestimated; an interval that includes 0 shows no difference"
     )
-    return [Table(caption, ["axis", "metric", "better", "worse", "gap", "over findings"], rows)]
+    return [Table(caption, ["axis", "metric", "better", "worse", "gap", "number of findings"], rows)]
 
 
 def _build_gap_row(gap: GapReport) -> list[str | Cell]:
     size = format_share(gap.gap) if gap.metric == "fnr" else format_estimate(gap.gap)
     metric = {"auroc": "macro-AUROC", "fnr": "FNR"}.get(gap.metric, format_name(gap.metric))
-    return [
-        format_name(gap.axis),
-        metric,
-        format_name(gap.better),
-        format_name(gap.worse),
-        size,
-        format_number(len(gap.findings)),
-    ]
+    groups = [format_name(gap.better), format_name(gap.worse)]
+    return [format_name(gap.axis), metric, *groups, size, format_number(len(gap.findings))]
 
 
 def build_localisation(evidence: Evidence) -> Section:
-    """Do maps point into the boxes that readers drew?"""
+    """Whether heatmaps point into the boxes that readers drew."""
     report, title = evidence.localisation, "Localisation"
     if report is None:
         return Section("localisation", title, build_not_measured(evidence, "localisation"))
-    how = (
-        f"{format_number(report.cases)} findings with a drawn box. Of these {format_number(report.suppressed)} "
-        f"({format_percent(report.suppressed, report.cases)}) stay below their operating point, where a map is suppressed. "
-        f"Maps: {format_name(report.method)}, {report.grid} x {report.grid} cells, enlarged. Pointing game: a map's peak "
-        "lies in a box. Maps that follow what was learnt beat the controls; one that does not beat them "
-        "shows nothing. A map tells where, not why."
+    suppressed = f"{format_number(report.suppressed)} ({format_percent(report.suppressed, report.cases)})"
+    text = (
+        f"A case is a finding with a drawn box; there are {format_number(report.cases)}. In {suppressed} of them the "
+        f"finding stays below its operating point, where no heatmap is shown. Heatmaps: {format_name(report.method)}, "
+        f"{report.grid} x {report.grid} cells, enlarged. In the pointing game, a heatmap scores if its peak lies in a "
+        "box. Heatmaps that reflect what the model learned beat the controls; otherwise they show nothing. A heatmap "
+        "says where, not why."
     )
-    parts: list[Note | Table | Figure] = [Note(how)]
-    for name, label in (("iou", "IoU: intersection over union"), ("iobb", "IoBB: intersection over the map's own box")):
-        curves = {
-            format_name(one.maps): (OVERLAPS, [at.value for at in getattr(one, name)]) for one in report.all_cases
-        }
-        if any(math.isfinite(value) for _, values in curves.values() for value in values):
-            alt = f"Share of cases by threshold of overlap, {label}; the table has the numbers."
-            parts.append(Figure(evidence_plots.plot_overlaps(curves, f"at least this {label}"), alt, "All cases."))
-    parts.append(_build_pointing_table(report))
-    for kind, maps in (("all cases", report.all_cases), ("shown cases", report.shown)):
+    parts: list[Note | Table | Figure] = [Note(text), *_build_overlap_figures(report), _build_pointing_table(report)]
+    for cases, maps in (("all cases", report.all_cases), ("shown cases", report.shown)):
         if maps:
             parts += [
-                _build_overlap_table(maps, f"{label} of at least ..., {kind}", name) for name, label in _OVERLAP.items()
+                _build_overlap_table(maps, metric, f"Share of cases that reach each {name}, {cases}")
+                for metric, name in OVERLAP_NAMES.items()
             ]
-    if any(one.by_finding for one in report.all_cases):
+    if any(maps.by_finding for maps in report.all_cases):
         parts.append(_build_pointing_by_finding(report.all_cases))
     return Section("localisation", title, parts)
 
 
-_OVERLAP = {"iou": "IoU", "iobb": "IoBB"}
+def _build_overlap_figures(report: LocalisationReport) -> list[Figure]:
+    figures = []
+    for metric, label in OVERLAP_LABELS.items():
+        curves = {
+            format_name(maps.maps): (OVERLAPS, [estimate.value for estimate in getattr(maps, metric)])
+            for maps in report.all_cases
+        }
+        if any(math.isfinite(value) for _, values in curves.values() for value in values):
+            alt = f"Share of cases over the threshold of overlap, {label}; the table has the numbers."
+            figures.append(Figure(plots.plot_overlaps(curves, f"at least this {label}"), alt, "All cases."))
+    return figures
 
 
 def _build_pointing_table(report: LocalisationReport) -> Table:
-    shown = {one.maps: one.pointing for one in report.shown}
+    shown = {maps.maps: maps.pointing for maps in report.shown}
     rows: list[list[str | Cell]] = []
-    for one in report.all_cases:
-        gain = report.gains.get(one.maps)
-        gains = _format_gain(gain) if gain else ""
-        rows.append(
-            [format_name(one.maps), format_share(one.pointing), gains, format_share(shown.get(one.maps, UNDEFINED))]
-        )
-    caption = "Pointing game: share of cases that a map points at; the gain, in percentage points, is over all cases"
-    return Table(caption, ["maps", "all cases", "gain of the model over it", "shown cases"], rows)
+    for maps in report.all_cases:
+        gain = report.gains.get(maps.maps)
+        cells = [format_share(maps.pointing), _format_gain(gain) if gain else ""]
+        rows.append([format_name(maps.maps), *cells, format_share(shown.get(maps.maps, UNDEFINED))])
+    caption = (
+        "Pointing game: share of cases in which the peak lies in a box. The model's gain over a control is in "
+        "percentage points, over all cases"
+    )
+    return Table(caption, ["heatmap", "all cases", "model's gain", "shown cases"], rows)
 
 
 def _format_gain(gain: Estimate) -> Cell:
     return format_difference(Estimate(100 * gain.value, 100 * gain.low, 100 * gain.high), 1)
 
 
-def _build_overlap_table(maps: Sequence[MapReport], caption: str, name: str) -> Table:
-    rows: list[list[str | Cell]] = [[format_name(one.maps), *map(format_share, getattr(one, name))] for one in maps]
-    return Table(caption, ["maps", *(f"{threshold:g}" for threshold in OVERLAPS)], rows)
+def _build_overlap_table(reports: Sequence[MapReport], metric: str, caption: str) -> Table:
+    rows: list[list[str | Cell]] = [
+        [format_name(maps.maps), *map(format_share, getattr(maps, metric))] for maps in reports
+    ]
+    return Table(caption, ["heatmap", *(f"{threshold:g}" for threshold in OVERLAPS)], rows)
 
 
-def _build_pointing_by_finding(maps: Sequence[MapReport]) -> Table:
-    findings = dict.fromkeys(finding for one in maps for finding in one.by_finding)
+def _build_pointing_by_finding(reports: Sequence[MapReport]) -> Table:
     rows: list[list[str | Cell]] = []
-    for finding in findings:
-        cells = [one.by_finding.get(finding, (math.nan, 0)) for one in maps]
-        counts = max(cases for _, cases in cells)
-        rows.append([format_name(finding), format_number(counts), *(format_percent(pointing) for pointing, _ in cells)])
-    caption = "Pointing game by finding, all cases; few cases tell little"
-    return Table(caption, ["finding", "cases", *(format_name(one.maps) for one in maps)], rows)
+    for finding in dict.fromkeys(finding for maps in reports for finding in maps.by_finding):
+        results = [maps.by_finding.get(finding, (math.nan, 0)) for maps in reports]
+        cases = max(count for _, count in results)
+        shares = [format_percent(pointing) for pointing, _ in results]
+        rows.append([format_name(finding), format_number(cases), *shares])
+    caption = "Pointing game by finding, all cases; small numbers of cases say little"
+    return Table(caption, ["finding", "cases", *(format_name(maps.maps) for maps in reports)], rows)
 
 
 def build_robustness(evidence: Evidence) -> Section:
-    """What worse images cost."""
+    """How much accuracy is lost on degraded images."""
     report, title = evidence.robustness, "Robustness"
     if report is None:
         return Section("robustness", title, build_not_measured(evidence, "robustness"))
-    how = (
-        f"Change of macro-AUROC where the same {format_number(report.images)} images are made worse on purpose, the more the "
-        "higher the severity; the same patients are drawn for both. An interval that holds 0 shows no change. Only "
-        "these corruptions were tried."
+    text = (
+        f"The change in macro-AUROC when {format_number(report.images)} images are corrupted on purpose, at increasing "
+        "severity. Clean and corrupted images are compared on the same bootstrap samples of patients. An interval that "
+        "includes 0 shows no change. No other corruptions were tried."
     )
-    names = list(dict.fromkeys(corruption for corruption, _ in report.drops))
-    severities = sorted({severity for _, severity in report.drops})
-    parts: list[Note | Table | Figure] = [Note(how)]
-    if _has_any_value(one.difference for one in report.drops.values()):
-        series = {}
-        for severity in severities:
-            found = [report.drops.get((name, severity)) for name in names]
-            series[f"severity {severity}"] = [one.difference if one else UNDEFINED for one in found]
-        image = evidence_plots.plot_intervals(list(map(format_name, names)), series, "change of macro-AUROC", mark=0)
-        alt = "Change of macro-AUROC by corruption and severity, with intervals; the table has the numbers."
-        parts.append(Figure(image, alt, "Left of the line is worse than on the images as they are."))
     rows: list[list[str | Cell]] = [
         [
             f"{format_name(name)}, {severity}",
-            format_number(one.baseline, 3),
-            format_number(one.other, 3),
-            format_difference(one.difference),
+            format_number(drop.baseline, 3),
+            format_number(drop.other, 3),
+            format_difference(drop.difference),
         ]
-        for (name, severity), one in report.drops.items()
+        for (name, severity), drop in report.drops.items()
     ]
-    columns = ["corruption, severity", "as it is", "corrupted", "change"]
-    return Section("robustness", title, [*parts, Table("Macro-AUROC", columns, rows)])
+    table = Table("Macro-AUROC", ["corruption, severity", "clean", "corrupted", "change"], rows)
+    return Section("robustness", title, [Note(text), *_build_robustness_figure(report), table])
+
+
+def _build_robustness_figure(report: RobustnessReport) -> list[Figure]:
+    if not _has_any_value(drop.difference for drop in report.drops.values()):
+        return []
+    names = list(dict.fromkeys(name for name, _ in report.drops))
+    series = {}
+    for severity in sorted({severity for _, severity in report.drops}):
+        drops = [report.drops.get((name, severity)) for name in names]
+        series[f"severity {severity}"] = [drop.difference if drop else UNDEFINED for drop in drops]
+    image = plots.plot_intervals(list(map(format_name, names)), series, "change in macro-AUROC", mark=0)
+    alt = "Change in macro-AUROC by corruption and severity, with intervals; the table has the numbers."
+    return [Figure(image, alt, "Left of the line is worse than on clean images.")]
 
 
 def build_latency(evidence: Evidence) -> Section:
@@ -195,9 +197,10 @@ def build_latency(evidence: Evidence) -> Section:
     report, title = evidence.latency, "Latency"
     if report is None:
         return Section("latency", title, build_not_measured(evidence, "latency"))
+    median, p95 = _format_milliseconds(report.median), _format_milliseconds(report.p95)
     text = (
-        f"A forward pass over one image took {_format_milliseconds(report.median)} (median), {_format_milliseconds(report.p95)} "
-        f"(95th percentile), on {report.hardware}, in the process that measured: without network, queue or decoding."
+        f"A forward pass over one image took {median} (median), {p95} (95th percentile), on {report.hardware}. "
+        "Transfer over the network, queueing and decoding are not included."
     )
     return Section("latency", title, [Note(text)])
 
@@ -207,4 +210,4 @@ def _format_milliseconds(value: float) -> str:
 
 
 def _has_any_value(estimates: Iterable[Estimate]) -> bool:
-    return any(math.isfinite(one.value) for one in estimates)
+    return any(math.isfinite(estimate.value) for estimate in estimates)

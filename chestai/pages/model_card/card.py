@@ -1,4 +1,4 @@
-"""The model card: what is known of a model, for whoever decides whether to trust it.
+"""The model card: the evidence for a model, for readers who decide whether to trust it.
 
 After Mitchell et al., "Model cards for model reporting", FAT* 2019.
 """
@@ -12,9 +12,10 @@ from chestai.pages.page import Page
 
 
 def build_model_card(evidence: Evidence, checks: Sequence[GateCheck] = ()) -> Page:
-    """All sections in the order of reading. What was not measured is named with its reason, never left out.
+    """Build all sections; what was not measured is listed with the reason, never left out.
 
-    checks: of the gate, where it was asked.
+    Args:
+        checks: of the promotion gate, if it was applied.
     """
     data = evidence.data
     sections = [
@@ -36,5 +37,5 @@ def build_model_card(evidence: Evidence, checks: Sequence[GateCheck] = ()) -> Pa
         about.build_licences(evidence),
     ]
     title = f"Model card: {evidence.subject.title}"
-    subtitle = f"Measured on {data.source}, split {data.split}"
+    subtitle = f"Measured on the {data.split} split of {data.source}"
     return Page(title, subtitle, about.build_facts(evidence), about.build_banner(evidence), sections)

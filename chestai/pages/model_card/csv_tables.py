@@ -1,4 +1,4 @@
-"""The evidence of a model as CSV tables: full precision, findings by their own names, empty where undefined."""
+"""The evidence as CSV tables: full precision, original names of findings, empty cells for undefined values."""
 
 import csv
 import io
@@ -17,20 +17,22 @@ from chestai.triage.metrics import UrgencyReport
 from chestai.triage.queue_simulation import QueueReport
 
 Value = str | int | float | None
-Row = Mapping[str, Value]  # all rows of a table have the same names in the same order
+Row = Mapping[str, Value]  # all rows of a table have the same columns in the same order
 
-MACRO, MICRO, POOLED = "macro", "micro", "pooled"  # in the column of findings: what is over all of them
+MACRO, MICRO, POOLED = "macro", "micro", "pooled"  # values of the column `finding` for all findings together
 
 
 def render_csv_tables(evidence: Evidence) -> dict[str, str]:
-    """File name -> text, of those sections that were measured.
+    """Render a table for each measured section: file name -> text.
 
     Columns `x`, `x_low`, `x_high` are an estimate and its 95 % interval. Shares are in [0, 1], waits in minutes.
     """
-    tables: dict[str, Iterator[Row]] = {"ranking.csv": _list_ranking(evidence.report)}
-    tables["operating_points.csv"] = _list_operating_points(evidence.points)
-    tables["calibration.csv"] = _list_calibration(evidence.calibration, evidence.in_force)
-    tables["reliability_curve.csv"] = _list_curves(evidence.calibration)
+    tables: dict[str, Iterator[Row]] = {
+        "ranking.csv": _list_ranking(evidence.report),
+        "operating_points.csv": _list_operating_points(evidence.points),
+        "calibration.csv": _list_calibration(evidence.calibration, evidence.in_force),
+        "reliability_curve.csv": _list_curves(evidence.calibration),
+    }
     if evidence.urgency:
         tables["triage.csv"] = _list_triage(evidence.urgency)
     if evidence.queue:
@@ -47,7 +49,7 @@ def render_csv_tables(evidence: Evidence) -> dict[str, str]:
 
 
 def _write_csv(rows: Sequence[Row]) -> str:
-    """Empty without rows."""
+    """Empty text if there are no rows."""
     if not rows:
         return ""
     text = io.StringIO()
@@ -65,11 +67,15 @@ def _blank_nan(value: Value) -> Value:
 
 def _flatten_estimates(**values: Estimate) -> dict[str, Value]:
     bounds = {"": "value", "_low": "low", "_high": "high"}
-    return {f"{name}{end}": getattr(one, field) for name, one in values.items() for end, field in bounds.items()}
+    return {
+        f"{name}{suffix}": getattr(estimate, field)
+        for name, estimate in values.items()
+        for suffix, field in bounds.items()
+    }
 
 
-def _flatten_confusion(found: Confusion | None) -> dict[str, Value]:
-    return {name: getattr(found, name) if found else None for name in ("tp", "fp", "tn", "fn")}
+def _flatten_confusion(confusion: Confusion | None) -> dict[str, Value]:
+    return {name: getattr(confusion, name) if confusion else None for name in ("tp", "fp", "tn", "fn")}
 
 
 def _list_ranking(report: PerformanceReport) -> Iterator[Row]:
@@ -84,26 +90,28 @@ def _list_ranking(report: PerformanceReport) -> Iterator[Row]:
 
 
 def _list_operating_points(points: Sequence[PointReport]) -> Iterator[Row]:
-    for one in points:
-        rates = _flatten_estimates(sensitivity=one.sensitivity, specificity=one.specificity, ppv=one.ppv, npv=one.npv)
-        start: dict[str, Value] = {"finding": one.finding, "point": one.point, "threshold": one.threshold}
-        yield {**start, **_flatten_confusion(one.confusion), **rates}
+    for point in points:
+        rates = _flatten_estimates(
+            sensitivity=point.sensitivity, specificity=point.specificity, ppv=point.ppv, npv=point.npv
+        )
+        start: dict[str, Value] = {"finding": point.finding, "point": point.point, "threshold": point.threshold}
+        yield {**start, **_flatten_confusion(point.confusion), **rates}
 
 
 def _list_calibration(reports: Sequence[CalibrationReport], in_force: str) -> Iterator[Row]:
     for report in reports:
         start: dict[str, Value] = {"method": report.method, "in_force": int(report.method == in_force)}
-        for one in report.findings:
-            errors = {"ece": one.ece, "floor": one.floor, "brier": one.brier}
-            yield {**start, "finding": one.finding, "images": sum(one.curve.images), **errors}
+        for row in report.findings:
+            errors = {"ece": row.ece, "floor": row.floor, "brier": row.brier}
+            yield {**start, "finding": row.finding, "images": sum(row.curve.images), **errors}
         means = {"ece": report.macro_ece, "floor": report.macro_floor, "brier": report.macro_brier}
         yield {**start, "finding": MACRO, "images": None, **means}
 
 
 def _list_curves(reports: Sequence[CalibrationReport]) -> Iterator[Row]:
     for report in reports:
-        for one in report.findings:
-            yield from _list_curve_bins(report.method, one.finding, one.curve)
+        for row in report.findings:
+            yield from _list_curve_bins(report.method, row.finding, row.curve)
         yield from _list_curve_bins(report.method, POOLED, report.pooled)
 
 
@@ -114,7 +122,7 @@ def _list_curve_bins(method: str, finding: str, curve: Curve) -> Iterator[Row]:
 
 
 def _list_triage(report: UrgencyReport) -> Iterator[Row]:
-    """One row a cut; AUROC and AUPRC of the score are the same in all, counts are of the cut's bucket alone."""
+    """A row for each cut-off; all repeat AUROC and AUPRC of the score, and counts are of the cut-off's own bucket."""
     for cut in report.cuts:
         urgent, others = report.counts.get(cut.bucket, (None, None))
         start: dict[str, Value] = {"bucket": cut.bucket, "cut": cut.cut}
@@ -125,13 +133,13 @@ def _list_triage(report: UrgencyReport) -> Iterator[Row]:
 
 
 def _list_waits(report: QueueReport) -> Iterator[Row]:
-    for one in report.waits:
-        start: dict[str, Value] = {"policy": one.policy, "group": one.group, "studies": one.studies}
-        yield {**start, "mean": one.mean, "median": one.median, "p95": one.p95, "maximum": one.maximum}
+    for wait in report.waits:
+        start: dict[str, Value] = {"policy": wait.policy, "group": wait.group, "studies": wait.studies}
+        yield {**start, "mean": wait.mean, "median": wait.median, "p95": wait.p95, "maximum": wait.maximum}
 
 
 def _list_subgroups(report: SubgroupReport) -> Iterator[Row]:
-    """Measured groups, then those left out, of which only the images are known."""
+    """Measured groups, then groups that were too small, with their number of images only."""
     none = Estimate(math.nan, math.nan, math.nan)
     for group in report.groups:
         start: dict[str, Value] = {"axis": group.axis, "group": group.name}
@@ -149,33 +157,40 @@ def _list_gaps(report: SubgroupReport) -> Iterator[Row]:
 
 
 def _list_localisation(report: LocalisationReport) -> Iterator[Row]:
-    """metric: pointing, iou or iobb at a threshold, gain of the model; per finding only pointing, without interval."""
-    for kind, maps in (("all", report.all_cases), ("shown", report.shown)):
-        cases = report.cases if kind == "all" else report.cases - report.suppressed
-        for one in maps:
-            yield from _list_map(kind, one, cases)
+    """metric: pointing, iou or iobb at a threshold, gain of the model. By finding: only pointing, without intervals."""
+    for cases, reports in (("all", report.all_cases), ("shown", report.shown)):
+        count = report.cases if cases == "all" else report.cases - report.suppressed
+        for maps in reports:
+            yield from _list_map(cases, maps, count)
     for control, gain in report.gains.items():
         yield _build_localisation_row("all", control, "gain", gain, report.cases)
 
 
-def _list_map(kind: str, one: MapReport, cases: int) -> Iterator[Row]:
-    yield _build_localisation_row(kind, one.maps, "pointing", one.pointing, cases)
-    for metric, estimates in (("iou", one.iou), ("iobb", one.iobb)):
+def _list_map(cases: str, maps: MapReport, count: int) -> Iterator[Row]:
+    yield _build_localisation_row(cases, maps.maps, "pointing", maps.pointing, count)
+    for metric, estimates in (("iou", maps.iou), ("iobb", maps.iobb)):
         for threshold, estimate in zip(OVERLAPS, estimates, strict=True):
-            yield _build_localisation_row(kind, one.maps, metric, estimate, cases, threshold=threshold)
-    for finding, (pointing, count) in one.by_finding.items():
+            yield _build_localisation_row(cases, maps.maps, metric, estimate, count, threshold=threshold)
+    for finding, (pointing, finding_count) in maps.by_finding.items():
         estimate = Estimate(pointing, math.nan, math.nan)
-        yield _build_localisation_row(kind, one.maps, "pointing", estimate, count, finding=finding)
+        yield _build_localisation_row(cases, maps.maps, "pointing", estimate, finding_count, finding=finding)
 
 
 def _build_localisation_row(
-    kind: str, maps: str, metric: str, estimate: Estimate, cases: int, threshold: float | None = None, finding: str = ""
+    cases: str,
+    maps: str,
+    metric: str,
+    estimate: Estimate,
+    count: int,
+    threshold: float | None = None,
+    finding: str = "",
 ) -> Row:
-    start: dict[str, Value] = {"cases": kind, "maps": maps, "metric": metric, "threshold": threshold}
-    return {**start, "finding": finding, "count": cases, **_flatten_estimates(value=estimate)}
+    start: dict[str, Value] = {"cases": cases, "maps": maps, "metric": metric, "threshold": threshold}
+    return {**start, "finding": finding, "count": count, **_flatten_estimates(value=estimate)}
 
 
 def _list_robustness(report: RobustnessReport) -> Iterator[Row]:
-    for (corruption, severity), one in report.drops.items():
+    for (corruption, severity), drop in report.drops.items():
         start: dict[str, Value] = {"corruption": corruption, "severity": severity, "images": report.images}
-        yield {**start, "clean": one.baseline, "corrupted": one.other, **_flatten_estimates(change=one.difference)}
+        change = _flatten_estimates(change=drop.difference)
+        yield {**start, "clean": drop.baseline, "corrupted": drop.other, **change}

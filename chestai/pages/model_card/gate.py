@@ -1,20 +1,21 @@
-"""The model card's section on the gate: what was asked of the model before it could become champion."""
+"""The model card's section on the promotion gate."""
 
 from collections.abc import Sequence
 
 from chestai.evaluation.promotion_gate import GateCheck
 from chestai.pages.page import Note, Section, Table
 
-OUTCOMES = {True: "passed", False: "refused", None: "not judged"}
+OUTCOMES = {True: "passed", False: "failed", None: "not judged"}
 
 
 def build_gate(checks: Sequence[GateCheck]) -> list[Section]:
-    """A row for each check; no section where the gate was not asked."""
+    """A row for each check; no section if the gate was not applied."""
     if not checks:
         return []
     note = Note(
-        "A model becomes champion if no check refuses it. What could not be judged refuses nobody. Limits are the "
-        "section gate of the configuration."
+        "A model becomes champion if no check fails. A check that could not be judged does not count against the "
+        "model. The limits are set in the section gate of the configuration."
     )
     rows = [[check.name, OUTCOMES[check.passed], check.said] for check in checks]
-    return [Section("gate", "Gate", [note, Table("The checks", ["check", "answer", "why"], rows, prose=True)])]
+    table = Table("Checks of the gate", ["check", "outcome", "details"], rows, prose=True)
+    return [Section("gate", "Promotion gate", [note, table])]

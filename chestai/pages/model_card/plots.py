@@ -1,16 +1,26 @@
-"""The plots of a model card. Every function gives an SVG as a `data:` URI; what is undefined is not drawn."""
+"""Plots for the model card. Plot functions return an SVG `data:` URI and leave out undefined values."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from chestai.metrics.bootstrap import Estimate
 from chestai.pages.page import encode_svg
-from chestai.pages.plots import COLOURS, DASHES, LINE, MARKERS, SOFT, add_legend, create_canvas
+from chestai.pages.plots import (
+    COLOURS,
+    DASHES,
+    LINE,
+    MARKERS,
+    SOFT,
+    add_legend,
+    create_canvas,
+    create_percent_formatter,
+)
 
 MINUTES = (0, 1, 10, 100, 1000, 10000)
 
@@ -24,12 +34,12 @@ def plot_intervals(
     mark: float = np.nan,
     percent: bool = False,
 ) -> str:
-    """A dot for each estimate with its interval as a line; one row a name, from the top.
+    """Draw each estimate as a dot with its interval as a line, one row for each name, from the top.
 
     Args:
-        series: name -> one estimate a row; drawn one below the other where there are several.
-        mark: a value to point out, such as 0; NaN for none.
-        percent: whether values are shares, in [0, 1].
+        series: name -> one estimate per row; several series are drawn below each other within a row.
+        mark: a value to mark with a line, such as 0; NaN for none.
+        percent: whether values are shares in [0, 1].
     """
     drawing, axes = create_canvas(0.9 + len(names) * (0.12 + 0.14 * len(series)))
     rows = np.arange(len(names), dtype=float)[::-1]
@@ -37,7 +47,7 @@ def plot_intervals(
     for (name, estimates), offset, colour, marker in zip(
         series.items(), offsets, cycle(COLOURS), cycle(MARKERS), strict=False
     ):
-        values, lows, highs = np.array([(one.value, one.low, one.high) for one in estimates], float).reshape(-1, 3).T
+        values, lows, highs = np.array([astuple(estimate) for estimate in estimates], float).reshape(-1, 3).T
         certain = np.isfinite(lows) & np.isfinite(highs)
         axes.hlines(rows[certain] + offset, lows[certain], highs[certain], color=colour, linewidth=1.5, alpha=0.7)
         known = np.isfinite(values)
@@ -47,7 +57,7 @@ def plot_intervals(
     _label_rows(axes, names, rows)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     if percent:
-        axes.xaxis.set_major_formatter(_percent_formatter())
+        axes.xaxis.set_major_formatter(create_percent_formatter())
     axes.set_xlabel(label)
     if len(series) > 1:
         add_legend(axes)
@@ -55,30 +65,30 @@ def plot_intervals(
 
 
 def plot_reliability(curves: Mapping[str, Line]) -> str:
-    """Observed share of positives over mean probability, a line each; the diagonal is perfect."""
+    """Draw the observed share of positives over the mean probability, one line per curve; the diagonal is perfect."""
     drawing, axes = create_canvas(4.2)
     axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1, zorder=0)
     _draw_curves(axes, curves)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    axes.set_xlabel("mean probability of a bin")
+    axes.set_xlabel("mean predicted probability per bin")
     axes.set_ylabel("observed share of positives")
     return encode_svg(drawing)
 
 
 def plot_overlaps(curves: Mapping[str, Line], label: str) -> str:
-    """Share of cases that reach a threshold of overlap, a line a kind of map."""
+    """Draw the share of cases that reach each overlap threshold, one line per kind of map."""
     drawing, axes = create_canvas(3.2)
     _draw_curves(axes, curves)
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(_percent_formatter())
+    axes.yaxis.set_major_formatter(create_percent_formatter())
     axes.set_xlabel(label)
     axes.set_ylabel("share of cases")
     return encode_svg(drawing)
 
 
 def plot_waits(names: Sequence[str], statistics: Mapping[str, Sequence[float]]) -> str:
-    """Minutes on a scale of powers of ten (linear below one minute), one row a name, one dot for each statistic."""
+    """Draw waits in minutes on a log scale (linear below 1), one row for each name, one dot for each statistic."""
     drawing, axes = create_canvas(0.9 + 0.26 * len(names))
     rows = np.arange(len(names), dtype=float)[::-1]
     table = np.array([list(values) for values in statistics.values()], float).reshape(len(statistics), len(names))
@@ -113,13 +123,9 @@ def _draw_curves(axes: Axes, curves: Mapping[str, Line]) -> None:
 
 
 def _label_rows(axes: Axes, names: Sequence[str], rows: NDArray[np.float64]) -> None:
-    axes.set_yticks(rows, [name.replace("$", r"\$") for name in names])  # a dollar would begin a formula
+    axes.set_yticks(rows, [name.replace("$", r"\$") for name in names])  # a dollar sign would start a formula
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0, pad=8)
     axes.grid(axis="x", color=LINE, linewidth=0.8)
     axes.set_axisbelow(True)
-
-
-def _percent_formatter() -> FuncFormatter:
-    return FuncFormatter(lambda share, _: f"{100 * share:g}%")

@@ -1,4 +1,4 @@
-"""Evidence made by hand: numbers that a model could have, nothing computed."""
+"""Evidence written by hand: plausible numbers, nothing computed."""
 
 import math
 from typing import Any
@@ -20,7 +20,7 @@ from chestai.triage.queue_simulation import POLICIES, QueueReport, Scenario, Wai
 
 NAN = math.nan
 UNDEFINED = Estimate(NAN, NAN, NAN)
-RARE = "Hernia"  # without a positive image: all of it is undefined
+RARE = "Hernia"  # has no positive image, so all its metrics are undefined
 
 CARD: dict[str, Any] = {
     "members": [
@@ -49,12 +49,12 @@ CARD: dict[str, Any] = {
 }
 
 
-def make_estimate(value: float, half: float = 0.02) -> Estimate:
-    return Estimate(value, value - half, value + half)
+def make_estimate(value: float, margin: float = 0.02) -> Estimate:
+    return Estimate(value, value - margin, value + margin)
 
 
 def make_evidence(**changes: Any) -> Evidence:
-    """All sections, but for latency, which is missing; `changes` replace fields."""
+    """Evidence for all sections except latency, which is missing; `changes` replace fields."""
     values: dict[str, Any] = {
         "subject": EvaluatedModel("chestai version 3", 3, NIH14, CARD, True),
         "data": make_data(),
@@ -77,7 +77,7 @@ def make_evidence(**changes: Any) -> Evidence:
 
 
 def make_bare_evidence() -> Evidence:
-    """Outside predictions of two findings, one image a patient each: next to nothing is defined."""
+    """External predictions of two findings for one image: almost nothing is defined."""
     rows = tuple(FindingReport(finding, 0, 1, UNDEFINED, UNDEFINED) for finding in ("Mass", "Odd_$<b>|finding"))
     return Evidence(
         subject=EvaluatedModel(
@@ -101,7 +101,7 @@ def make_bare_evidence() -> Evidence:
 
 
 def make_undefined_evidence() -> Evidence:
-    """Every section is there, but nothing in it is defined."""
+    """Evidence for every section, with only undefined values."""
     scenario = make_queue().scenario
     maps = MapReport("model", UNDEFINED, (UNDEFINED,) * len(OVERLAPS), (UNDEFINED,) * len(OVERLAPS), {"Mass": (NAN, 0)})
     empty = Curve((), (), ())
@@ -220,8 +220,8 @@ def make_subgroups() -> SubgroupReport:
     }
     groups = [
         GroupReport(axis, name, 4000 + at, 900 + at, make_estimate(0.8 - 0.01 * at), make_estimate(0.25 + 0.02 * at))
-        for axis, of in names.items()
-        for at, name in enumerate(of)
+        for axis, group_names in names.items()
+        for at, name in enumerate(group_names)
     ]
     groups[4] = GroupReport("age", "80+", 300, 90, UNDEFINED, UNDEFINED)
     gaps = (

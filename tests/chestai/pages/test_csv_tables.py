@@ -1,4 +1,4 @@
-"""The evidence as CSV tables, read back."""
+"""The CSV tables of the evidence, read back."""
 
 import csv
 import io
@@ -10,62 +10,62 @@ from chestai.pages.model_card.csv_tables import render_csv_tables
 from tests.chestai.pages import card_evidence as made
 
 
-def rows(evidence: Evidence, name: str) -> list[dict[str, str]]:
+def read_rows(evidence: Evidence, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(render_csv_tables(evidence)[name])))
 
 
-def test_csvs_hold_the_numbers_in_full() -> None:
+def test_tables_keep_full_precision() -> None:
     evidence = made.make_evidence()
-    ranking = rows(evidence, "ranking.csv")
+    ranking = read_rows(evidence, "ranking.csv")
     assert [row["finding"] for row in ranking] == [*evidence.subject.findings, "macro", "micro"]
     assert float(ranking[-2]["auroc"]) == evidence.report.macro_auroc.value, "to the last digit"
     assert float(ranking[2]["auprc_high"]) == evidence.report.findings[2].auprc.high
     assert float(ranking[0]["prevalence"]) == 4000 / 25596
     assert ranking[13]["auroc"] == ranking[13]["auroc_low"] == "" and ranking[13]["negatives"] == "25596"
 
-    points = rows(evidence, "operating_points.csv")
+    points = read_rows(evidence, "operating_points.csv")
     assert len(points) == 4 * 14 and points[1]["threshold"] == repr(evidence.points[1].threshold)
     assert (points[0]["point"], points[0]["fp"], points[13]["fp"], points[13]["ppv"]) == ("youden", "6411", "", "")
 
-    calibration = rows(evidence, "calibration.csv")
+    calibration = read_rows(evidence, "calibration.csv")
     assert [row["ece"] for row in calibration if row["finding"] == "macro"] == ["0.21", "0.011", "0.012", "0.009"]
     assert {row["method"] for row in calibration if row["in_force"] == "1"} == {"platt"}
-    pooled = [row for row in rows(evidence, "reliability_curve.csv") if row["finding"] == "pooled"]
+    pooled = [row for row in read_rows(evidence, "reliability_curve.csv") if row["finding"] == "pooled"]
     assert tuple(float(row["observed"]) for row in pooled[:13]) == evidence.calibration[0].pooled.observed
 
-    triage = rows(evidence, "triage.csv")
+    triage = read_rows(evidence, "triage.csv")
     assert [(row["bucket"], row["tp"], row["urgent_in_bucket"]) for row in triage] == [
         ("urgent", "1500", "1500"),
         ("soon", "2500", "1000"),
     ]
-    assert {row["maximum"] for row in rows(evidence, "queue.csv") if row["group"] == "urgent"} == {
+    assert {row["maximum"] for row in read_rows(evidence, "queue.csv") if row["group"] == "urgent"} == {
         "402.0",
         "911.2",
         "290.1",
     }
 
 
-def test_csvs_of_groups_maps_and_corruptions() -> None:
+def test_tables_of_subgroups_heatmaps_and_corruptions() -> None:
     evidence = made.make_evidence()
-    groups = rows(evidence, "subgroups.csv")
+    groups = read_rows(evidence, "subgroups.csv")
     assert len(groups) == 15 + 2 and groups[4]["macro_auroc"] == "" and groups[-1]["group"] == "unlikely_view"
-    gap = rows(evidence, "subgroup_gaps.csv")[1]
+    gap = read_rows(evidence, "subgroup_gaps.csv")[1]
     assert (gap["better"], gap["worse"], float(gap["gap"])) == ("0-19", "60-79", 0.06)
     assert tuple(gap["findings"].split()) == evidence.subject.findings[:9]
 
-    located = rows(evidence, "localisation.csv")
+    located = read_rows(evidence, "localisation.csv")
     iou = [row for row in located if (row["cases"], row["maps"], row["metric"]) == ("shown", "model", "iou")]
     assert [float(row["threshold"]) for row in iou] == list(OVERLAPS) and {row["count"] for row in iou} == {"804"}
     assert [row["maps"] for row in located if row["metric"] == "gain"] == ["random", "centre", "untrained_network"]
     of_mass = next(row for row in located if row["finding"] == "Mass" and row["cases"] == "all")
     assert (of_mass["value"], of_mass["value_low"], of_mass["count"]) == ("0.61", "", "40")
 
-    drops = rows(evidence, "robustness.csv")
+    drops = read_rows(evidence, "robustness.csv")
     assert len(drops) == 21 and drops[3]["corruption"] == "contrast"
     assert math.isclose(float(drops[2]["change_low"]), -0.038) and drops[11]["change"] == ""
 
 
-def test_csvs_are_of_what_was_measured_only() -> None:
+def test_tables_exist_only_for_measured_sections() -> None:
     assert set(render_csv_tables(made.make_bare_evidence())) == {"ranking.csv"}
     names = "ranking operating_points calibration reliability_curve triage queue subgroups subgroup_gaps localisation "
     assert list(render_csv_tables(made.make_evidence())) == [f"{name}.csv" for name in f"{names}robustness".split()]
