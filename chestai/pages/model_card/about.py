@@ -60,7 +60,8 @@ def build_facts(evidence: Evidence) -> list[tuple[str, str]]:
         ("Macro-AUROC", format_inline(evidence.report.macro_auroc)),
         ("Images", format_number(data.images)),
         ("Patients", format_number(data.patients)),
-        ("Split", f"{data.split} (training patients {'known' if evidence.subject.split_known else 'not known'})"),
+        ("Split", data.split),
+        ("Training patients", "known" if evidence.subject.split_known else "not known"),
         ("Snapshot", data.snapshot or DASH),
         ("Data source", data.source),
     ]

@@ -13,7 +13,7 @@ from chestai.pages.page import DASH, Cell, Figure, Note, Section, Table, format_
 
 UNDEFINED = Estimate(math.nan, math.nan, math.nan)
 OVERLAP_NAMES = {"iou": "IoU", "iobb": "IoBB"}
-OVERLAP_LABELS = {"iou": "IoU: intersection over union", "iobb": "IoBB: intersection over the map's own box"}
+OVERLAP_LABELS = {"iou": "IoU (intersection over union)", "iobb": "IoBB (intersection over the heatmap's own box)"}
 
 
 def build_subgroups(evidence: Evidence) -> Section:
@@ -115,8 +115,8 @@ def _build_overlap_figures(report: LocalisationReport) -> list[Figure]:
             for maps in report.all_cases
         }
         if any(math.isfinite(value) for _, values in curves.values() for value in values):
-            alt = f"Share of cases over the threshold of overlap, {label}; the table has the numbers."
-            figures.append(Figure(plots.plot_overlaps(curves, f"at least this {label}"), alt, "All cases."))
+            alt = f"Share of cases that reach each threshold of {label}; the table has the numbers."
+            figures.append(Figure(plots.plot_overlaps(curves, f"threshold of {label}"), alt, "All cases."))
     return figures
 
 

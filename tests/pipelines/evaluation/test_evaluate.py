@@ -182,11 +182,12 @@ def test_derived_version_is_scored_and_gated_like_any_other(finished: Chain, tmp
     assert bundle.calibration.method == "isotonic" and bundle.seen_patients == trained.seen_patients
     assert bundle.card.triage != trained.card.triage
     assert bundle.triage.emergencies == trained.triage.emergencies
-    assert bundle.ood_detector is not None and trained.ood_detector is not None and bundle.ood_detector.limit == trained.ood_detector.limit
-    assert (
-        bundle.drift_reference is not None and trained.drift_reference is not None and [*bundle.drift_reference.features] == [*trained.drift_reference.features]
-    )
-    kept = {name for name, one in bundle.drift_reference.features.items() if one == trained.drift_reference.features[name]}
+    assert bundle.ood_detector is not None and trained.ood_detector is not None
+    assert bundle.ood_detector.limit == trained.ood_detector.limit
+    assert bundle.drift_reference is not None and trained.drift_reference is not None
+    features, before = bundle.drift_reference.features, trained.drift_reference.features
+    assert [*features] == [*before]
+    kept = {name for name, feature in features.items() if feature == before[name]}
     assert {"pixels.mean", "pixels.strangeness", "view", "outcome"} <= kept
     assert not {"probability.Effusion", "triage.score"} & kept, "its own scores, not the first model's"
 
@@ -226,8 +227,7 @@ def test_refuses_to_test_on_training_patients(finished: Chain, tmp_path: Path) -
     report: Any = pd.read_csv(other.uri("reports", LEAKAGE_REPORT), dtype=str).set_index("patient_id")
     assert dict(report["seen_as"]) == {**dict.fromkeys(moved, "train"), **dict.fromkeys(chosen, "val")}
     # The same IDs in another source are other people; a bundle that remembers nobody has no leakage.
-    renamed = tuple(
-        seen_patients.SeenPatients.of({seen_patients.patient_hash("elsewhere", one) for one in moved}, ()) for _ in "1"
-    )
-    check_leakage(replace(bundle, seen_patients=renamed), "version 1", other, other.snapshot(), ["test"])
+    patients = {seen_patients.patient_hash("elsewhere", patient_id) for patient_id in moved}
+    elsewhere = seen_patients.SeenPatients.of(patients, ())
+    check_leakage(replace(bundle, seen_patients=(elsewhere,)), "version 1", other, other.snapshot(), ["test"])
     check_leakage(replace(bundle, seen_patients=()), "version 1", other, other.snapshot(), ["test"])
