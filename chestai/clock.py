@@ -1,8 +1,8 @@
-"""TODO"""
+"""The time, as every table stores it."""
 
 from datetime import UTC, datetime
 
 
 def now() -> datetime:
-    """The present in UTC, as every table stores time."""
+    """The current time in UTC."""
     return datetime.now(UTC)

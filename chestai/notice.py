@@ -1,3 +1,3 @@
-"""What every page, answer and model of ChestAI says of itself."""
+"""The notice on every page, response and model."""
 
 RESEARCH_USE = "Research software, not a medical device: not for diagnosis or clinical decisions."

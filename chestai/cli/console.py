@@ -1,4 +1,4 @@
-"""What a person sees while a command runs: one progress display, with third-party noise kept in a log file."""
+"""The terminal of a command: one progress display; the output of libraries goes to a log file."""
 
 import contextlib
 import logging
@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-LINE_EVERY_S = 10.0  # without a terminal (a file, CI, `ray job logs`) progress comes as lines, not as a bar
+LINE_EVERY_S = 10.0  # without a terminal (a file, CI, `ray job logs`) progress is printed as lines instead of a bar
 
 
 @dataclass
 class Progress:
-    """Progress of one piece of work; `update` may be called as often as one likes."""
+    """Progress of one task; `update` may be called at any rate."""
 
     screen: "Screen"
     what: str
@@ -33,11 +33,11 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Units a second since work was first seen to be done: engines take seconds to start."""
+        """Units per second since the first were done, because engines take seconds to start."""
         return (self.done - self._first) / max(time.monotonic() - self.started, 1e-9)
 
     def update(self, done: int, note: str = "", total: int | None = None) -> None:
-        """Set how much is done, what to say beside it, and a better total where it is known by now."""
+        """Sets how much is done, the note beside it, and a corrected total if it is known by now."""
         if self.done == 0 and done > 0:
             self.started, self._first = time.monotonic(), done
         self.done, self.note, self.total = done, note or self.note, total or self.total
@@ -57,18 +57,18 @@ class Progress:
 
 @dataclass(frozen=True)
 class Screen:
-    """The terminal, and the file where everything else goes (None where nothing is redirected)."""
+    """The terminal, and the log file that receives everything else (None if nothing is redirected)."""
 
     console: Console
     log: Path | None = None
 
     def say(self, text: str) -> None:
-        """Print one line, as it is."""
+        """Prints one line, without markup."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def progress(self, what: str, total: int, unit: str) -> Iterator[Progress]:
-        """Show a bar with rate and ETA on a terminal, a line now and then elsewhere."""
+        """Shows a bar with rate and ETA on a terminal, and a line now and then elsewhere."""
         if not self.console.is_terminal:
             yield Progress(self, what, total, unit)
             return
@@ -88,9 +88,9 @@ class Screen:
 
 @contextlib.contextmanager
 def captured_output(log: Path) -> Iterator[Screen]:
-    """Send file descriptors 1 and 2, this process's and its children's, to `log`; yield the real terminal.
+    """Redirects stdout and stderr of this process and its children to `log`; yields the real terminal.
 
-    Redirecting the descriptors, not `sys.stdout`, catches what Java, C++ and child processes print.
+    Redirecting the file descriptors instead of `sys.stdout` also catches the output of Java and C++.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()

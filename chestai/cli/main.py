@@ -1,4 +1,4 @@
-"""How every command starts and ends: config in, a table out, one line for a user's mistake."""
+"""The frame of every command: loads the config, runs, prints a table, and reports a user's mistake in one line."""
 
 import re
 import signal
@@ -18,9 +18,9 @@ from chestai.lake.lake import Lake
 
 
 def main(name: str, run: Callable[[Config, Screen], object], argv: Sequence[str] | None = None) -> None:
-    """Run a command with the overrides of its command line, and exit.
+    """Runs a command with the overrides of its command line, and exits.
 
-    Exit status: 0 done; 1 failed, the log file holds the traceback; 2 a user's mistake, told in one line;
+    Exit status: 0 done; 1 failed, with the traceback in the log file; 2 a user's mistake, reported in one line;
     130 interrupted.
     """
     overrides = list(sys.argv[1:] if argv is None else argv)
@@ -31,7 +31,7 @@ def main(name: str, run: Callable[[Config, Screen], object], argv: Sequence[str]
     try:
         config, machine = conf.load_for_machine(overrides, name.rsplit(".", 1)[-1])
     except UserError as error:
-        sys.exit(_refuse(name, str(error)))
+        sys.exit(_report_mistake(name, str(error)))
     signal.signal(signal.SIGTERM, raise_interrupt)
     interrupted = watch_interrupts()
     lake = Lake(config.lake)
@@ -40,7 +40,7 @@ def main(name: str, run: Callable[[Config, Screen], object], argv: Sequence[str]
     try:
         with captured_output(log) as screen:
             if machine is not None:
-                _tell_placement(machine, screen)
+                _print_placement(machine, screen)
             try:
                 run(config, screen)
             except (UserError, KeyboardInterrupt):
@@ -50,12 +50,12 @@ def main(name: str, run: Callable[[Config, Screen], object], argv: Sequence[str]
                 raise
         status = 0
     except UserError as error:
-        status = _refuse(name, last_line(error))
+        status = _report_mistake(name, last_line(error))
     except KeyboardInterrupt:
         print(f"{name}: stopped", file=sys.stderr)
         status = 130
     except Exception as error:
-        if interrupted():  # Ctrl-C reaches the engines too, and their dying may be seen first
+        if interrupted():  # Ctrl-C also reaches the engines, and their death may be noticed first
             print(f"{name}: stopped", file=sys.stderr)
             sys.exit(130)
         print(f"{name}: failed: {last_line(error)[:300]}\n  the full story is in {log}", file=sys.stderr)
@@ -66,7 +66,7 @@ def main(name: str, run: Callable[[Config, Screen], object], argv: Sequence[str]
 
 
 def stage_command(name: str, stage: Stage) -> None:
-    """`main` for a single stage: run it and print its summary as a table."""
+    """Runs a single stage as a command and prints its summary as a table."""
 
     def run(config: Config, screen: Screen) -> None:
         summary = stage(config, screen)
@@ -76,20 +76,20 @@ def stage_command(name: str, stage: Stage) -> None:
     main(name, run)
 
 
-def _tell_placement(machine: Machine, screen: Screen) -> None:
-    """What this machine decided, for the log, and for a person at a terminal; elsewhere a mistake stays one line."""
+def _print_placement(machine: Machine, screen: Screen) -> None:
+    """Notes the chosen cluster in the log, and on a terminal; elsewhere the output of a mistake stays one line."""
     line = f"cluster: {describe(machine)}"
     print(line, flush=True)
     if screen.console.is_terminal:
         screen.say(line)
 
 
-def _refuse(name: str, message: str) -> int:
+def _report_mistake(name: str, message: str) -> int:
     print(f"{name}: {message}", file=sys.stderr)
     return 2
 
 
 def last_line(error: BaseException) -> str:
-    """The message; an error that crossed Ray carries its traceback before the line that matters."""
+    """The last line of an error's message: an error that crossed Ray carries its traceback before it."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return re.sub(r"^([\w]+\.)+\w*(Error|Exception): ", "", lines[-1])

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Ctrl-C and SIGTERM in commands whose engines install signal handlers of their own."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from types import FrameType
 
 @contextlib.contextmanager
 def preserve_sigterm_handler() -> Iterator[None]:
-    """Keep SIGTERM's handler through a block that starts an engine: Ray takes it for crash reports, and dies of it."""
+    """Restores the SIGTERM handler after a block that starts Ray, which installs its own and dies of SIGTERM."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -21,41 +21,40 @@ def preserve_sigterm_handler() -> Iterator[None]:
 
 @contextlib.contextmanager
 def defer_interrupts() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM take effect at the block's end, a second one at once; then handle them as before.
+    """Delays Ctrl-C and SIGTERM to the end of the block, and restores their handlers; a second one acts at once.
 
-    For the start of an engine that, interrupted in the middle of it, leaves processes behind, or brings handlers of its
-    own.
+    For starting an engine that leaves processes behind when interrupted, or installs handlers of its own.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    heard: list[int] = []
+    received: list[int] = []
 
-    def hear(number: int, frame: FrameType | None) -> None:
-        heard.append(number)
-        if len(heard) > 1:
+    def receive(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 1:
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if heard:
+    if received:
         raise KeyboardInterrupt
 
 
 def watch_interrupts() -> Callable[[], bool]:
-    """A function that tells whether an interrupt arrived since, whoever's handler it went to."""
-    heard, told = os.pipe()
-    os.set_blocking(heard, False)
-    os.set_blocking(told, False)
-    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    """Returns a function that says whether an interrupt has arrived since, whichever handler received it."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
     def interrupted() -> bool:
         try:
-            return bool({signal.SIGINT, signal.SIGTERM} & set(os.read(heard, 65536)))
+            return bool({signal.SIGINT, signal.SIGTERM} & set(os.read(reader, 65536)))
         except BlockingIOError:
             return False
 
@@ -63,6 +62,6 @@ def watch_interrupts() -> Callable[[], bool]:
 
 
 def raise_interrupt(number: int, frame: FrameType | None) -> None:
-    """SIGTERM (a job stopped by its cluster) unwinds like Ctrl-C, so that children are ended too."""
+    """Handles SIGTERM (a job stopped by its cluster) like Ctrl-C, so that child processes end too."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt

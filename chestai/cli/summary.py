@@ -1,4 +1,4 @@
-"""TODO"""
+"""What a stage did, as a report in the lake and as tables on the terminal."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +13,7 @@ from chestai.lake.lake import Lake
 
 @dataclass(frozen=True)
 class Summary:
-    """What a stage did: rows of `unit` in `seconds`, and the facts worth telling, in order."""
+    """The result of a stage: `rows` of `unit` in `seconds`, and further facts in the order in which they are shown."""
 
     stage: str
     rows: int
@@ -23,11 +23,11 @@ class Summary:
 
     @property
     def rate(self) -> float:
-        """Rows a second."""
+        """Rows per second."""
         return self.rows / max(self.seconds, 1e-9)
 
     def save(self, lake: Lake) -> str:
-        """Write `reports/<stage>.json` into the lake and return its location."""
+        """Writes `reports/<stage>.json` into the lake and returns its location."""
         return lake.write_report(self.stage, asdict(self))
 
 
@@ -35,35 +35,26 @@ Stage = Callable[[Config, Screen], Summary]
 
 
 def fact_table(summary: Summary) -> Table:
-    """A summary's facts, one a line."""
+    """The facts of a summary, one per line."""
     table = Table(title=summary.stage, title_justify="left", show_header=False)
     table.add_row(summary.unit, f"{summary.rows:,}")
     table.add_row("seconds", f"{summary.seconds:.1f}")
     for name, value in summary.facts.items():
         if name in ("report", "done"):
-            continue  # the long form, for the file
+            continue  # for the file only
         table.add_row(name.replace("_", " "), _text(value))
     return table
 
 
 def stage_table(summaries: Sequence[Summary]) -> Table:
-    """The chain's summary: a line a stage."""
+    """The summary of the chain, one line per stage."""
     table = Table("stage", "rows", "seconds", "rows/s", "what", title_justify="left")
     for column in table.columns[1:4]:
         column.justify = "right"
-    for one in summaries:
-        table.add_row(
-            one.stage,
-            f"{one.rows:,} {one.unit}",
-            f"{one.seconds:.1f}",
-            f"{one.rate:,.0f}",
-            _headline(one.facts),
-        )
+    for summary in summaries:
+        rows, headline = f"{summary.rows:,} {summary.unit}", str(summary.facts.get("headline", ""))
+        table.add_row(summary.stage, rows, f"{summary.seconds:.1f}", f"{summary.rate:,.0f}", headline)
     return table
-
-
-def _headline(facts: dict[str, Any]) -> str:
-    return str(facts.get("headline", ""))
 
 
 def _text(value: object) -> str:

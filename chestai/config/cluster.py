@@ -1,4 +1,4 @@
-"""Where things run and are written down."""
+"""Settings of the cluster, of Spark on it, and of MLflow."""
 
 from chestai.config.types import Positive, Rate, Section
 

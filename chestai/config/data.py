@@ -1,4 +1,4 @@
-"""Where images and labels come from, and how they are split."""
+"""Settings of sources, splits and the phantom corpus."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""What a model is measured by, what it must keep, and what is made of registered ones."""
+"""Settings of evaluation, promotion gate, simulated reading queue and derived models."""
 
 from typing import Annotated, Literal
 
@@ -53,7 +53,7 @@ class Queue(Section):
     seed: int
 
     def scenario(self) -> Scenario:
-        """The reading room that these settings describe."""
+        """The simulated reading room of these settings."""
         return Scenario(**self.model_dump())
 
 
@@ -63,7 +63,7 @@ class TriageGoal(Section):
     weights: bool = True
 
     def goal(self) -> TriageTarget:
-        """What the rule is tuned for."""
+        """The target of the tuning."""
         return TriageTarget(**self.model_dump())
 
 

@@ -1,31 +1,31 @@
-"""What this machine has, and which placement of conf/cluster is made for it."""
+"""The hardware of this machine, and the file of conf/cluster that suits it."""
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path("/")  # where proc, sys and dev are
+ROOT = Path("/")  # tests replace it
 
 
 @dataclass(frozen=True)
 class Machine:
-    """cores: that this process may use. memory_gb: in 10^9 bytes. gpus: NVIDIA devices that torch can use."""
+    """cores: usable by this process. memory_gb: in 10^9 bytes. gpus: NVIDIA devices that torch can use."""
 
     cores: int
     memory_gb: float
     gpus: int
 
     def __str__(self) -> str:
-        cores, gpus = _several(self.cores, "core"), _several(self.gpus, "GPU") if self.gpus else "no GPU"
+        cores, gpus = _count(self.cores, "core"), _count(self.gpus, "GPU") if self.gpus else "no GPU"
         return f"{cores}, {self.memory_gb:.0f} GB, {gpus}"
 
 
 def this_machine() -> Machine:
-    """The machine, or where it is smaller the container, that this process runs in.
+    """The machine that this process runs on, or the limits of its container if those are smaller.
 
-    Only where there is an NVIDIA device is torch imported, which takes seconds, and asked how many it can use: that
-    depends on the driver and on CUDA_VISIBLE_DEVICES.
+    torch is imported, which takes seconds, only if there is an NVIDIA device: it knows the effect of the driver and of
+    CUDA_VISIBLE_DEVICES.
     """
     cores = min([len(os.sched_getaffinity(0)), *_core_limits()])
     memory = min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_memory_limits()])
@@ -33,7 +33,7 @@ def this_machine() -> Machine:
 
 
 def placement(machine: Machine) -> str:
-    """The name of the file in conf/cluster for a machine.
+    """The file of conf/cluster for a machine.
 
     `gpu-large` from 4 GPUs up, `gpu-small` with fewer, `workstation` from 12 cores and 32 GB up, else `laptop`.
     """
@@ -43,11 +43,11 @@ def placement(machine: Machine) -> str:
 
 
 def describe(machine: Machine) -> str:
-    """The placement with what was found, such as `laptop (2 cores, 25 GB, no GPU)`."""
+    """The placement and the hardware, such as `laptop (2 cores, 25 GB, no GPU)`."""
     return f"{placement(machine)} ({machine})"
 
 
-def _several(count: int, what: str) -> str:
+def _count(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
 
 
@@ -62,29 +62,29 @@ def _gpus() -> int:
 
 
 def _core_limits() -> Iterator[int]:
-    """Whole cores, one at least, that each control group may use."""
+    """Whole cores, at least one, that each control group may use."""
     for folder in _groups("cpu"):
-        # Version 1 has them in two files.
-        both = _numbers(folder / "cpu.cfs_quota_us") + _numbers(folder / "cpu.cfs_period_us")
-        both = both or _numbers(folder / "cpu.max")
-        if len(both) == 2 and both[0] > 0:
-            yield max(1, both[0] // both[1])
+        # Version 1 has quota and period in two files.
+        quota = _numbers(folder / "cpu.cfs_quota_us") + _numbers(folder / "cpu.cfs_period_us")
+        quota = quota or _numbers(folder / "cpu.max")
+        if len(quota) == 2 and quota[0] > 0:
+            yield max(1, quota[0] // quota[1])
 
 
 def _memory_limits() -> Iterator[int]:
-    """Bytes that each control group may use; without a limit version 1 says more than any machine has."""
+    """Bytes that each control group may use; without a limit version 1 states more than any machine has."""
     for folder in _groups("memory"):
         yield from _numbers(folder / "memory.max") or _numbers(folder / "memory.limit_in_bytes")
 
 
 def _groups(controller: str) -> Iterator[Path]:
-    """Folders of the control groups that limit this process: its own and all above it, of version 2 and 1.
+    """Folders of the control groups that limit this process, of versions 1 and 2: its own and all above it.
 
-    A container often sees its own group as the topmost one, whatever path the kernel tells.
+    A container often sees its own group as the topmost one, whatever path the kernel states.
     """
     try:
         lines = (ROOT / "proc/self/cgroup").read_text().splitlines()
-    except OSError:  # a kernel without any
+    except OSError:  # a kernel without control groups
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
@@ -98,7 +98,7 @@ def _groups(controller: str) -> Iterator[Path]:
 
 
 def _numbers(file: Path) -> tuple[int, ...]:
-    """The numbers in a file; none where it is absent or says "max"."""
+    """The numbers in a file; none if it is absent or says "max"."""
     try:
         return tuple(int(word) for word in file.read_text().split())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The conf/ tree, composed with the overrides of a command line and checked."""
+"""Loads the configuration: composes conf/ with the overrides of a command line and validates the result."""
 
 import difflib
 import re
@@ -22,21 +22,22 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def load(overrides: Sequence[str] = (), section: str = "") -> Config:
-    """Compose conf/ with `key=value` overrides and validate the result; see `placed`."""
+    """Loads the configuration with `key=value` overrides; see `load_for_machine`."""
     return load_for_machine(overrides, section)[0]
 
 
 def load_for_machine(overrides: Sequence[str] = (), section: str = "") -> tuple[Config, Machine | None]:
-    """Compose conf/ with `key=value` overrides and validate the result.
+    """Loads the configuration; returns it with this machine, if the machine chose the `cluster` file, else None.
 
-    Where neither an override nor an experiment names a `cluster`, this machine decides; it is told then.
+    The machine chooses if neither an override nor an experiment names a `cluster`.
 
     Args:
-        section: the command's own, whose keys may be given without it: `model=3` to `pipelines.evaluate` means
-            `evaluate.model=3`.
+        overrides: `key=value` words.
+        section: The command's own section, whose keys may be given without its name: `model=3` of `pipelines.evaluate`
+            means `evaluate.model=3`.
 
     Raises:
-        UserError: one line that names the wrong key or value.
+        UserError: One line that names the wrong key or value.
     """
     overrides = [_in_section(override, section) for override in overrides]
     for override in overrides:
@@ -46,13 +47,13 @@ def load_for_machine(overrides: Sequence[str] = (), section: str = "") -> tuple[
             OverridesParser.create().parse_override(override)
         except HydraException as error:
             raise UserError(f"{override!r} cannot be read: quote the value, such as 'key=\"a, b\"'") from error
-    seen: list[Machine] = []
+    machines: list[Machine] = []
 
     def by_machine() -> str:
-        seen.append(this_machine())
-        return placement(seen[-1])
+        machines.append(this_machine())
+        return placement(machines[-1])
 
-    OmegaConf.register_new_resolver("placement", by_machine, replace=True)  # asked only where nothing else is named
+    OmegaConf.register_new_resolver("placement", by_machine, replace=True)  # called only if no cluster is named
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -61,24 +62,24 @@ def load_for_machine(overrides: Sequence[str] = (), section: str = "") -> tuple[
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error, overrides)) from error
     assert isinstance(values, dict)
-    return validate({str(key): value for key, value in values.items()}), seen[0] if seen else None
+    return validate({str(key): value for key, value in values.items()}), machines[0] if machines else None
 
 
 def validate(values: Mapping[str, Any]) -> Config:
-    """Nested plain values, as `Config.plain` gives them, as a checked `Config`. Raises `UserError`."""
+    """Validates nested plain values, as of `Config.plain`. Raises `UserError`."""
     try:
         config = Config.model_validate(values)
         config.triage.rule()
     except ValidationError as error:
         first = error.errors()[0]
-        key = _spoken(first["loc"])
+        key = _dotted_key(first["loc"])
         if first["type"] == "extra_forbidden":
             raise UserError(f"unknown key {key}{_hint(key)}") from error
         raise UserError(f"{key}={first['input']!r} is wrong: {first['msg']}") from error
     except ValueError as error:
         raise UserError(f"triage: {error}") from error
     names = [source.name for source in config.sources]
-    twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
+    twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
     if twice is not None:
         raise UserError(f"two sources are called {twice}: give one of them another name, such as also.b.name={twice}2")
     if config.serve.max_replicas < config.serve.min_replicas:
@@ -87,10 +88,10 @@ def validate(values: Mapping[str, Any]) -> Config:
 
 
 def with_changes(config: Config, values: Mapping[str, Any]) -> Config:
-    """A config with other values at dotted keys; the name of a group takes the whole of its file: `loss: focal`.
+    """A config with other values at dotted keys; the name of a group loads its whole file: `loss: focal`.
 
     Raises:
-        UserError: one line that names the wrong key or value.
+        UserError: One line that names the wrong key or value.
     """
     plain = config.plain()
     groups = {key: value for key, value in values.items() if (CONF / key).is_dir()}
@@ -112,8 +113,8 @@ def with_changes(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def quote(text: str) -> str:
-    """A text as the value of an override, which is read back as it is, whatever characters it has."""
-    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # or OmegaConf would put in what it finds under that name
+    """Quotes a text as the value of an override, so that it is read back unchanged whatever characters it has."""
+    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # or OmegaConf would interpolate
     return "'" + re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), literal) + "'"
 
 
@@ -124,14 +125,15 @@ def _in_section(override: str, section: str) -> str:
     return f"{section}.{override}" if own and not (CONF / key).is_dir() else override
 
 
-def _spoken(place: tuple[int | str, ...]) -> str:
-    """Where an error is, as a person writes the key: pydantic adds which member of a union it tried."""
-    tag = {"source": 1, "loss": 1, "also": 2, "tune": 3}.get(str(place[0]))
-    return ".".join(str(part) for at, part in enumerate(place) if at != tag or len(place) == at + 1)
+def _dotted_key(location: tuple[int | str, ...]) -> str:
+    """The key of a validation error as a user writes it: pydantic inserts the member of a union that it tried."""
+    tag = {"source": 1, "loss": 1, "also": 2, "tune": 3}.get(str(location[0]))
+    parts = enumerate(location)
+    return ".".join(str(part) for index, part in parts if index != tag or len(location) == index + 1)
 
 
 def _explain(error: Exception, overrides: Sequence[str]) -> str:
-    """One line for what Hydra refused: its own message where it names a group, else the key with a hint."""
+    """One line for an error of Hydra: the choices of a group, the unknown key with a hint, or Hydra's own message."""
     message = " ".join(str(error).split())
     for override in overrides:
         key = override.split("=", 1)[0].lstrip("+~")

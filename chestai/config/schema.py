@@ -1,4 +1,4 @@
-"""The sections of the conf/ tree as typed, validated, frozen objects; conf/config.yaml says what each key means."""
+"""The configuration as typed, validated, frozen objects; conf/config.yaml explains each key."""
 
 from typing import Any
 
@@ -57,7 +57,7 @@ __all__ = [
 
 
 class Config(Section):
-    """Everything a command can be told; see conf/config.yaml for what each key means."""
+    """The whole configuration; conf/config.yaml explains each key."""
 
     lake: str
     force: bool

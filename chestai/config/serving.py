@@ -1,4 +1,4 @@
-"""How images are scored, offline and by the endpoint."""
+"""Settings of scoring and of the endpoint."""
 
 from typing import Annotated, Literal, Self
 
@@ -84,7 +84,7 @@ class Serve(Section):
 
     @property
     def places(self) -> int:
-        """Images that a process of the HTTP side works on at a time: what replicas may take, and what may wait."""
+        """Admission slots of an HTTP process: the images that replicas may work on, and those that may wait."""
         return self.max_ongoing_requests * self.max_replicas + self.max_queued_requests
 
 
@@ -122,5 +122,5 @@ class Triage(Section):
     weights: dict[str, Annotated[float, Field(gt=0, le=1)]]
 
     def rule(self) -> TriageRule:
-        """The rule that these settings describe."""
+        """The triage rule of these settings."""
         return TriageRule(weights=self.weights, urgent=self.urgent, soon=self.soon)

@@ -1,4 +1,4 @@
-"""What is trained, and how."""
+"""Settings of network, loss, augmentation, feed and training."""
 
 from typing import Annotated, Literal
 

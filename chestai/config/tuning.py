@@ -1,4 +1,4 @@
-"""What a sweep tries."""
+"""Settings of a sweep and its search space."""
 
 from typing import Annotated, Literal, Self
 

@@ -1,4 +1,4 @@
-"""What settings are made of: frozen, without unknown keys, within ranges."""
+"""Types of settings: a frozen section without unknown keys, and values within ranges."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""How rare a finding is, as a weight for its positives."""
+"""The weight of a finding's positives in a loss."""
 
 
 def pos_weight(positives: int, known: int) -> float:

@@ -1,4 +1,4 @@
-"""Age, sex and view position, as label tables and image headers write them, in the lake's form."""
+"""Parses age, sex and view position of label tables and image headers into the form of the lake."""
 
 import re
 
@@ -11,7 +11,7 @@ VIEWS = {PA: PA, AP: AP, "LL": LATERAL, "RL": LATERAL, "LATERAL": LATERAL, "LLAT
 
 
 def read_years(text: str) -> float | None:
-    """An age such as `058Y`, `013M`, `006W`, `001D` or `58`, in years; None for what no age can be."""
+    """An age such as `058Y`, `013M`, `006W`, `001D` or `58`, in years; None if it is no possible age."""
     match = re.fullmatch(r"(\d+)(?:\.0)?([YMWD]?)", text)
     if match is None:
         return None
@@ -20,10 +20,10 @@ def read_years(text: str) -> float | None:
 
 
 def read_sex(text: str) -> str | None:
-    """`M` or `F`; None for everything else."""
+    """`M` or `F`; None for anything else."""
     return SEXES.get(text.strip().upper())
 
 
 def read_view(text: str) -> str | None:
-    """`PA`, `AP` or `lateral`; None for everything else."""
+    """`PA`, `AP` or `lateral`; None for anything else."""
     return VIEWS.get(text.strip().upper())

@@ -71,18 +71,18 @@ _SPELLINGS = {**{_plain(name): name for name in (*KNOWN, NO_FINDING)}, **SYNONYM
 
 
 def canonical(name: str) -> str:
-    """The lake's spelling of a finding; a name that we do not know keeps its own, with underscores for blanks."""
+    """The canonical spelling of a finding; an unknown name stays as it is, with underscores for blanks."""
     return _SPELLINGS.get(_plain(name)) or "_".join(name.split())
 
 
 def merged(vocabularies: Iterable[Sequence[str]]) -> tuple[str, ...]:
-    """One vocabulary of all findings of several: known ones in the order of `KNOWN`, then others by name."""
+    """Merges vocabularies: known findings in the order of `KNOWN`, then the others by name."""
     names = {name for vocabulary in vocabularies for name in vocabulary}
     return (*(name for name in KNOWN if name in names), *sorted(names - set(KNOWN)))
 
 
 def parse_findings(label: str, vocabulary: Sequence[str] = NIH14) -> list[str]:
-    """Findings of a pipe-separated label string, in vocabulary order and without repeats.
+    """Parses a pipe-separated label string into findings, in vocabulary order and without repeats.
 
     ``"No Finding"`` gives an empty list.
 

@@ -1,4 +1,4 @@
-"""What an uncertain label (CheXpert's -1) counts as: a policy for each finding.
+"""Label policies: what an uncertain label (CheXpert's -1) of each finding counts as.
 
 The policies are those of Irvin et al., "CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels and Expert
 Comparison", AAAI 2019, there called U-Ignore, U-Ones and U-Zeros.
@@ -12,7 +12,7 @@ from chestai.labels.findings import CHEXPERT13, canonical
 
 Policy = Literal["ignore", "ones", "zeros"]
 
-# The target of an uncertain label; None: not known, so that it counts in no loss and no metric.
+# The target of an uncertain label; None: not known, so it counts in no loss and no metric.
 TARGETS: Mapping[Policy, float | None] = {"ignore": None, "ones": 1.0, "zeros": 0.0}
 
 # By name: the policy of all findings but the exceptions that follow.

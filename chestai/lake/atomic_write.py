@@ -1,4 +1,4 @@
-"""Files that are written whole, locally or in an object store: who reads one sees what was there before, or all."""
+"""Atomic writes, locally or in an object store: a reader sees the old file or the whole new one."""
 
 import contextlib
 import os
@@ -12,13 +12,14 @@ from chestai.lake.files import resolve
 
 @contextlib.contextmanager
 def atomic_write(path: str) -> Iterator[Path]:
-    """A local file to write, which takes the place of `path` at the end of the block; if that raises, nothing changes.
+    """Yields a local file to write, which replaces `path` at the end of the block, or not if the block raises.
 
     Args:
-        path: local, whose folder is made at need, or a URI such as ``s3://bucket/key``.
+        path: Local, with its folder made if needed, or a URI such as `s3://bucket/key`.
 
     Raises:
-        OSError: it cannot be written. ValueError: there is no such kind of URI.
+        OSError: It cannot be written.
+        ValueError: The scheme of the URI is unknown.
     """
     if "://" in path:
         filesystem, inner = resolve(path)

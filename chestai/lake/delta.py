@@ -1,6 +1,6 @@
-"""Delta tables written in parts by many processes: each writes a Parquet file, one commit then shows all of them.
+"""Delta tables written in parts: many processes write a Parquet file each, and one commit makes all visible.
 
-A part that is never committed, because its task was repeated or its build died, is a file that no reader sees.
+A part that is never committed, because its task was repeated or its build died, stays invisible.
 """
 
 import json
@@ -20,9 +20,10 @@ from chestai.lake.lake import Lake
 
 @dataclass(frozen=True)
 class Part:
-    """A file of a table: its path below the table, its size in bytes, its rows, the values that it is filed under.
+    """A Parquet file of a table.
 
-    nulls: per column that is not nested, how many rows have none.
+    name: path below the table. size: in bytes. partition: the values of its partition columns. nulls: number of nulls
+    per column that is not nested.
     """
 
     name: str
@@ -32,12 +33,12 @@ class Part:
     nulls: dict[str, int] = field(default_factory=dict)
 
     def row(self) -> dict[str, str]:
-        """As a row of a table, to be sent to who commits it."""
+        """The part as a row of a table, to be sent to the process that commits it."""
         return {"part": json.dumps(asdict(self))}
 
     @staticmethod
     def from_row(row: Any) -> "Part":
-        """From anything that has the columns of `row`."""
+        """Restores a part from anything with the columns of `row`."""
         return Part(**json.loads(row["part"]))
 
 
@@ -49,18 +50,18 @@ def write_part(
     partition: dict[str, str] | None = None,
     compression: str = "snappy",
 ) -> Part:
-    """Write one Parquet file below a table, batch by batch, under a name that nobody else takes.
+    """Writes one Parquet file below a table, batch by batch, under a unique name.
 
     Args:
-        schema: of the file; batches are cast to it.
-        partition: the values of the table's partition columns, which are not in the file.
-        compression: of Parquet; with `none` there are no dictionaries either, so that reading is copying.
+        schema: Of the file; batches are cast to it.
+        partition: The values of the table's partition columns, which are not in the file.
+        compression: Of Parquet; `none` also turns dictionaries off, so that reading is copying.
     """
     under = "".join(f"{column}={value}/" for column, value in (partition or {}).items())
     filesystem, root = lake.filesystem(table)
     filesystem.create_dir(f"{root}/{under}", recursive=True)
     name, rows = f"{under}{uuid.uuid4().hex}.parquet", 0
-    nulls = {one.name: 0 for one in schema if not pa.types.is_nested(one.type)}
+    nulls = {column.name: 0 for column in schema if not pa.types.is_nested(column.type)}
     with (
         filesystem.open_output_stream(f"{root}/{name}") as sink,
         parquet.ParquetWriter(sink, schema, compression=compression, use_dictionary=compression != "none") as writer,
@@ -74,10 +75,10 @@ def write_part(
 
 
 def commit(lake: Lake, table: str, schema: pa.Schema, parts: Sequence[Part], partition_by: Sequence[str] = ()) -> int:
-    """Replace a table's content by these parts, in one atomic commit, and return its new version.
+    """Replaces the content of a table by these parts in one atomic commit; returns the new version.
 
     Args:
-        schema: of the table, partition columns included.
+        schema: Of the table, including partition columns.
     """
     actions = [
         AddAction(

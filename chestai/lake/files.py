@@ -1,4 +1,4 @@
-"""TODO"""
+"""Files by absolute path or URI, local or in an object store."""
 
 from pyarrow import fs
 
@@ -6,10 +6,10 @@ from pyarrow import fs
 def resolve(path: str) -> tuple[fs.FileSystem, str]:
     """The pyarrow filesystem of an absolute local path or a URI, and the path on it.
 
-    What follows an object store's bucket is a key as it is: Arrow would take a space for an error, `%` for a code.
+    The key after an object store's bucket is taken literally: Arrow itself would refuse a space and decode `%`.
     """
-    scheme, there, rest = path.partition("://")
-    if not there or scheme == "file":
+    scheme, separator, rest = path.partition("://")
+    if not separator or scheme == "file":
         filesystem, inner = fs.FileSystem.from_uri(path)
         return filesystem, inner
     bucket, _, key = rest.partition("/")
@@ -18,7 +18,7 @@ def resolve(path: str) -> tuple[fs.FileSystem, str]:
 
 
 def read_bytes(path: str) -> bytes:
-    """The bytes behind an absolute local path or a URI. Raises `OSError`."""
+    """Reads the bytes at an absolute local path or a URI. Raises `OSError`."""
     filesystem, inner = resolve(path)
     with filesystem.open_input_stream(inner) as stream:
         return bytes(stream.read())

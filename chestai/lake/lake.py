@@ -1,4 +1,4 @@
-"""The lake: one root URI, Delta tables below it, and the dataset snapshot that pins their versions."""
+"""The lake: one root URI with Delta tables and reports below it."""
 
 import json
 import os
@@ -29,6 +29,7 @@ class Lake:
 
     @property
     def local(self) -> bool:
+        """Whether the root is a local folder."""
         return "://" not in self.root
 
     def uri(self, *parts: str) -> str:
@@ -42,17 +43,17 @@ class Lake:
         return filesystem, path
 
     def version(self, table: str) -> int | None:
-        """The newest version of a table, None where there is no such table. Raises `UserError` like `open`."""
+        """The newest version of a table, or None. Raises `UserError` like `open`."""
         try:
             return self._table(table).version()
         except TableNotFoundError:
             return None
 
     def open(self, table: str, version: int | None = None) -> DeltaTable:
-        """A Delta table, as of a version (newest where None).
+        """Opens a Delta table, at a version or the newest.
 
         Raises:
-            UserError: there is no such table, or the root cannot be reached.
+            UserError: There is no such table, or the root cannot be reached.
         """
         try:
             return self._table(table, version)
@@ -61,7 +62,7 @@ class Lake:
 
     def _table(self, table: str, version: int | None = None) -> DeltaTable:
         try:
-            self.filesystem()  # pyarrow knows fewer kinds of URI than deltalake, which would say that there is no table
+            self.filesystem()  # pyarrow knows fewer kinds of URI than deltalake, which would report a missing table
             return DeltaTable(self.uri(table), version=version)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise UserError(f"lake={self.root} cannot be opened: {_cause(error)}") from error
@@ -73,16 +74,16 @@ class Lake:
         columns: Sequence[str] | None = None,
         where: pc.Expression | None = None,
     ) -> pa.Table:
-        """Read a table, its columns and rows optionally narrowed (`where` is pushed down to the files).
+        """Reads a table; `where` is pushed down to the files.
 
         Raises:
-            UserError: there is no such table.
+            UserError: There is no such table.
         """
         dataset: pds.Dataset = self.open(table, version).to_pyarrow_dataset()
         return dataset.to_table(columns=list(columns) if columns is not None else None, filter=where)
 
     def write(self, table: str, rows: pa.Table, mode: Literal["append", "overwrite"] = "overwrite") -> int:
-        """Write rows as one atomic commit and return the new version."""
+        """Writes rows as one atomic commit and returns the new version."""
         schema_mode: Literal["overwrite"] | None = "overwrite" if mode == "overwrite" else None
         write_deltalake(self.uri(table), rows, mode=mode, schema_mode=schema_mode)
         version = self.version(table)
@@ -90,7 +91,7 @@ class Lake:
         return version
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Make a build visible: append its row to `gold/stats`, last of all its tables."""
+        """Makes a build visible: appends its row to `gold/stats`, after all other tables."""
         self.write(STATS, pa.Table.from_pylist([snapshot.row()], schema=SCHEMAS[STATS]), mode="append")
 
     def history(self) -> list[Snapshot]:
@@ -101,10 +102,10 @@ class Lake:
         return [Snapshot.from_row(row) for row in rows]
 
     def snapshot(self, snapshot_id: str | None = None) -> Snapshot:
-        """A build by ID, the newest where None.
+        """A build by ID, or the newest.
 
         Raises:
-            UserError: the lake holds no (such) build.
+            UserError: The lake holds no (such) build.
         """
         builds = self.history()
         if not builds:
@@ -117,12 +118,12 @@ class Lake:
         raise UserError(f"the lake {self.root} holds no snapshot {snapshot_id}: it has {builds[-1].snapshot_id}")
 
     def gold(self, snapshot: Snapshot, table: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """A gold table as of a snapshot, sorted by image_id so that its order never depends on the build."""
+        """Reads a gold table of a snapshot, sorted by image_id so that its order does not depend on the build."""
         rows = self.read(table, snapshot.versions[table], columns)
         return rows.sort_by("image_id") if "image_id" in rows.column_names else rows
 
     def labelled(self, snapshot: Snapshot, columns: Sequence[str]) -> pa.Table:
-        """Columns of `gold/images` with the `targets` of `gold/labels`, row by row, sorted by image_id."""
+        """Joins columns of `gold/images` with the `targets` of `gold/labels`, sorted by image_id."""
         images = self.gold(snapshot, IMAGES, sorted({"image_id", *columns}))
         labels = self.gold(snapshot, LABELS, ["image_id", "targets"])
         if not images["image_id"].equals(labels["image_id"]):
@@ -130,12 +131,12 @@ class Lake:
         return images.append_column("targets", labels["targets"])
 
     def usable(self, snapshot: Snapshot, columns: Sequence[str]) -> pa.Table:
-        """`labelled`, without what a network can neither learn from nor be measured on: see `why_not`."""
+        """`labelled`, without the images that are not for a network, see `unusable_reason`."""
         rows = self.labelled(snapshot, ["path", "view", *columns])
         return rows.filter(pc.is_null(unusable_reason(rows)))
 
     def write_bytes(self, content: bytes, *parts: str) -> str:
-        """Write a file below the root and return its location."""
+        """Writes a file below the root and returns its location."""
         filesystem, path = self.filesystem(*parts)
         filesystem.create_dir(path.rsplit("/", 1)[0], recursive=True)
         with filesystem.open_output_stream(path) as stream:
@@ -143,11 +144,11 @@ class Lake:
         return self.uri(*parts)
 
     def write_report(self, stage: str, report: Mapping[str, Any]) -> str:
-        """Write `reports/<stage>.json` and return its location."""
+        """Writes `reports/<stage>.json` and returns its location."""
         return self.write_bytes(json.dumps(report, indent=2, default=str).encode(), "reports", f"{stage}.json")
 
     def read_report(self, stage: str) -> dict[str, Any] | None:
-        """What a stage reported last, None where it has not run."""
+        """The last report of a stage, or None."""
         try:
             return dict(json.loads(read_bytes(self.uri("reports", f"{stage}.json"))))
         except FileNotFoundError:
@@ -155,15 +156,15 @@ class Lake:
 
 
 def unusable_reason(images: pa.Table) -> pa.Array:
-    """Per row of gold/images (path, view), why no network may see it, file_missing or lateral_view; null: it may."""
+    """Per row of gold/images (path, view), why it is not for a network: file_missing, lateral_view or null."""
     missing = pc.is_null(images["path"])
     lateral = pc.fill_null(pc.equal(images["view"], LATERAL), False)
     return pc.if_else(missing, FILE_MISSING, pc.if_else(lateral, "lateral_view", pa.scalar(None, pa.string())))
 
 
 def _cause(error: Exception) -> str:
-    """What went wrong, in a line: of a server's XML only code and message, for the rest may hold keys."""
-    told = re.search(r"<Code>(.*?)</Code>.*?<Message>(.*?)</Message>", str(error), re.DOTALL)
-    cause = ": ".join(told.groups()) if told else re.sub(r"\x1b\[\d*m", "", str(error)).split("↳")[-1].strip()
+    """An error as one line; of a server's XML only code and message, because the rest may hold keys."""
+    match = re.search(r"<Code>(.*?)</Code>.*?<Message>(.*?)</Message>", str(error), re.DOTALL)
+    cause = ": ".join(match.groups()) if match else re.sub(r"\x1b\[\d*m", "", str(error)).split("↳")[-1].strip()
     insecure = "; set AWS_ALLOW_HTTP=true if AWS_ENDPOINT_URL is http" if "scheme is not allowed" in cause else ""
     return " ".join(cause.split()) + insecure

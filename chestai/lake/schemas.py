@@ -1,4 +1,4 @@
-"""TODO"""
+"""The gold tables: their names and schemas."""
 
 from collections.abc import Mapping
 
@@ -12,10 +12,10 @@ STATS = "gold/stats"
 
 FILE_MISSING = "file_missing"
 
-# The data contracts. images: pixel_mean and pixel_std are of the one image, in units of full scale; an image whose
-# file is absent (`source.images=optional`) has null for path and all that the file would tell. labels: `uncertain` are
-# the findings whose label the source calls uncertain, whatever the ETL made of it in `targets`; builds of a former
-# version have no such column. quarantine: `item` is the path or source row that was refused.
+# The data contracts. images: pixel_mean and pixel_std are of the single image, in units of full scale; an image whose
+# file is absent (`source.images=optional`) has null for the path and everything read from the file. labels: `uncertain`
+# holds the findings that the source labels uncertain, whatever their `targets`; builds of earlier releases lack it.
+# quarantine: `item` is the rejected path or source row.
 SCHEMAS: Mapping[str, pa.Schema] = {
     IMAGES: pa.schema(
         {

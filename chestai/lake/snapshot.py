@@ -1,4 +1,4 @@
-"""TODO"""
+"""The dataset snapshot: a finished build of the ETL."""
 
 import json
 from collections.abc import Mapping
@@ -9,13 +9,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One whole build: the row of `gold/stats` that makes it visible.
+    """A finished build: the row of `gold/stats` that makes it visible.
 
-    versions: Delta version of each gold table. accounting: the counts behind "rows in = rows out". splits: per
-    split, the numbers of frontal images, of those with a file, of patients and lateral images, and per finding the
-    positives and their share. pos_weight: N_neg / N_pos per finding on the train split. cooccurrence: (F, F) counts
-    over all frontal images. pixel_mean, pixel_std: of the train split's pixels in units of full scale; NaN where no
-    image has a file.
+    Attributes:
+        fingerprint: Of the inputs and settings, by which a later run finds that nothing changed.
+        vocabulary: The findings, in the order of all targets.
+        versions: Delta version of each gold table.
+        accounting: The counts behind "rows in = rows out".
+        splits: Per split, the numbers of frontal images, of those with a file, of patients and of lateral images, and
+            per finding the positives and their share.
+        pos_weight: N_neg / N_pos per finding on the train split.
+        cooccurrence: (F, F) counts over all frontal images.
+        pixel_mean, pixel_std: Of the train split's pixels in units of full scale; NaN if no image has a file.
     """
 
     snapshot_id: str
@@ -39,7 +44,7 @@ class Snapshot:
 
     @staticmethod
     def from_row(row: Mapping[str, Any]) -> "Snapshot":
-        """The inverse of `row`."""
+        """Restores a snapshot from its row."""
         parsed = {name: json.loads(row[name]) for name in ("versions", "accounting", "splits")}
         tuples = {
             "vocabulary": tuple(row["vocabulary"]),
