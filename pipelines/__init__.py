@@ -1,1 +1,1 @@
-"""The offline stages: phantom, etl, train, evaluate, score, and the run that chains them."""
+"""The offline stages: phantom, etl, train, evaluate, score, and `run`, which chains them."""

@@ -1,7 +1,7 @@
-"""The chain: (phantom,) etl, train, evaluate, score, and the endpoint, in one Ray.
+"""Run the chain in one Ray: (phantom,) etl, train, evaluate, score, and the endpoint.
 
-`python -m pipelines.run +experiment=demo` is `make demo`. `serve.stay=false` ends after the last stage instead of
-keeping the endpoint up until Ctrl-C.
+`python -m pipelines.run +experiment=demo` is `make demo`. With `serve.stay=false` it ends after the last stage;
+otherwise the endpoint stays up until Ctrl-C.
 """
 
 import time
@@ -22,15 +22,16 @@ from chestai.model.bundle import Bundle
 from chestai.model.registry import Registry
 from chestai.notice import RESEARCH_USE
 from pipelines import etl, evaluate, phantom, score, train
-from pipelines.cluster import log_folder, ray_cluster
-from pipelines.scoring import corpus as corpora
+from pipelines.cluster import ray_cluster
+from pipelines.ray_internals import get_log_folder
+from pipelines.scoring.corpus import find_corpus
 from pipelines.scoring.ledger import read_scores
 
 MOST_URGENT = 10
 
 
 def run(config: Config, screen: Screen) -> None:
-    """Run the stages one after another, each with the config of all, then start the endpoint."""
+    """Run the stages one after another with the same config, then start the endpoint."""
     stages: list[tuple[str, Stage]] = [
         ("etl", etl.run),
         ("train", train.run),
@@ -44,16 +45,16 @@ def run(config: Config, screen: Screen) -> None:
         for name, stage in stages:
             screen.say(f"{name} ...")
             summaries.append(stage(config, screen))
-            done = summaries[-1]
-            screen.say(f"{name} {done.seconds:.1f} s: {done.facts['headline']}")
+            facts = summaries[-1].facts
+            screen.say(f"{name} {summaries[-1].seconds:.1f} s: {facts['headline']}")
             if name == "evaluate" and Registry(config.tracking, Lake(config.lake)).champion() is None:
-                by_hand = f"`python -m pipelines.promote lake={config.lake} model={done.facts['version']} force=true`"
-                raise UserError(f"no champion to score with: {done.facts['verdict']}; by hand: {by_hand}")
+                command = f"`python -m pipelines.promote lake={config.lake} model={facts['version']} force=true`"
+                raise UserError(f"no champion to score with: {facts['verdict']}; by hand: {command}")
         started = time.monotonic()
         url, _, key = endpoint.deploy(config)
         try:
             summaries.append(Summary("serve", 1, "endpoint", time.monotonic() - started, {"headline": url}))
-            _tell(config, screen, summaries, url, key)
+            _print_summary(config, screen, summaries, url, key)
             if config.serve.stay:
                 screen.say("The endpoint stays up: Ctrl-C ends it.")
                 while True:
@@ -62,21 +63,21 @@ def run(config: Config, screen: Screen) -> None:
             endpoint.stop()
 
 
-def _tell(config: Config, screen: Screen, summaries: Sequence[Summary], url: str, key: str | None) -> None:
-    """The closing page: stages, the model, who is first in the queue, what to try."""
+def _print_summary(config: Config, screen: Screen, summaries: Sequence[Summary], url: str, key: str | None) -> None:
+    """Print the stages, the model, the most urgent images, and commands to try."""
     lake = Lake(config.lake)
-    evaluated = next(one for one in summaries if one.stage == "evaluate").facts
+    evaluation = next(summary for summary in summaries if summary.stage == "evaluate").facts
     screen.console.print(stage_table(summaries))
     data = "SYNTHETIC phantoms" if config.source.synthetic else config.source.format
-    screen.say(f"{evaluated['split']} macro-AUROC {evaluated['macro_auroc']} (95 %, patients resampled) on {data}")
-    screen.say(f"registry: {evaluated['model']}; {evaluated['verdict']}")
-    screen.say(f"model card: {evaluated['model_card']}")
+    screen.say(f"{evaluation['split']} macro-AUROC {evaluation['macro_auroc']} (95 %, patients resampled) on {data}")
+    screen.say(f"registry: {evaluation['model']}; {evaluation['verdict']}")
+    screen.say(f"model card: {evaluation['model_card']}")
     model = Registry(config.tracking, lake).load(config.score.model)
-    corpus = corpora.find(config.score.corpus, lake, config.score.match, config.score.split)
+    corpus = find_corpus(config.score.corpus, lake, config.score.match, config.score.split)
     scores = read_scores(Lake(config.score.out or config.lake), model.version, corpus.rows)
     rows = scores.filter(pc.field("not_scored").is_null()).slice(0, MOST_URGENT).to_pylist()
-    queue = [(row, _drivers(model.bundle, row)) for row in rows]
-    screen.console.print(_queue(queue))
+    queue = [(row, _find_drivers(model.bundle, row)) for row in rows]
+    screen.console.print(_make_queue_table(queue))
     if not queue:
         screen.say("No image could be scored; the score stage's report says why.")
         return
@@ -93,22 +94,22 @@ def _tell(config: Config, screen: Screen, summaries: Sequence[Summary], url: str
         screen.say(f"  {curl} '{url}/images/{image_id}/heatmap?label={label}' -o heatmap.png")
     screen.say(f"  curl -s {url}/health/ready    (interactive: {url}/docs)")
     screen.say(f"  .venv/bin/mlflow ui --backend-store-uri {Registry(config.tracking, lake).uri}")
-    screen.say(f"reports: {lake.uri('reports')}   log: {screen.log}   Ray's logs: {log_folder()}")
+    screen.say(f"reports: {lake.uri('reports')}   log: {screen.log}   Ray's logs: {get_log_folder()}")
     screen.say(RESEARCH_USE)
 
 
-def _drivers(bundle: Bundle, row: dict[str, Any]) -> list[tuple[str, float]]:
-    """What makes an image urgent, by the same triage rule that scored it."""
+def _find_drivers(bundle: Bundle, row: dict[str, Any]) -> list[tuple[str, float]]:
+    """Return the findings that make an image urgent, by the triage rule that scored it."""
     findings = bundle.card.findings
     return bundle.triage.drivers([row[f"prob_{finding}"] for finding in findings], findings)
 
 
-def _queue(queue: Sequence[tuple[dict[str, Any], list[tuple[str, float]]]]) -> Table:
+def _make_queue_table(queue: Sequence[tuple[dict[str, Any], list[tuple[str, float]]]]) -> Table:
     table = Table("image", "bucket", "score", "driven by (weight x probability)", title_justify="left")
     table.title = f"the {len(queue)} most urgent images"
     for row, drivers in queue:
-        why = ", ".join(f"{finding} {weighted:.2f}" for finding, weighted in drivers)
-        table.add_row(row["image_id"], row["bucket"], f"{row['triage_score']:.3f}", why)
+        contributions = ", ".join(f"{finding} {weighted:.2f}" for finding, weighted in drivers)
+        table.add_row(row["image_id"], row["bucket"], f"{row['triage_score']:.3f}", contributions)
     return table
 
 

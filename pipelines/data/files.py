@@ -1,4 +1,4 @@
-"""A folder of input files, local or in an object store: list it, read it."""
+"""List and read a folder of input files, local or in an object store."""
 
 import hashlib
 import os
@@ -14,28 +14,31 @@ from chestai.lake.files import read_bytes, resolve
 
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg"))
 
-# An image file: path relative to the folder; key, by which a label row names it (null: only its content tells); size
-# in bytes; last change in nanoseconds since 1970.
+# An image file. path: relative to the folder. key: by which label rows name it; null if only its content tells.
+# size: in bytes. changed_ns: its last change, in nanoseconds since 1970.
 LISTING = pa.schema({"path": pa.string(), "key": pa.string(), "size": pa.int64(), "changed_ns": pa.int64()})
 
 
-def is_image(name: str) -> bool:
-    """Whether a file is a PNG or JPEG by its name."""
+def has_image_suffix(name: str) -> bool:
+    """Whether the name is that of a PNG or JPEG file."""
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)
 class InputFolder:
-    """A folder by its absolute path or URI, which every node of the cluster must see."""
+    """A folder by its absolute path or URI. Every node of the cluster must see it."""
 
     uri: str
 
     @staticmethod
-    def at(root: str, hint: str = "", key: str = "source.root") -> "InputFolder":
-        """The folder at a path or URI, which the user gave as `key`.
+    def open(root: str, hint: str = "", key: str = "source.root") -> "InputFolder":
+        """Open the folder at a path or URI.
+
+        Args:
+            key: The config key that named the folder, for the error.
 
         Raises:
-            UserError: there is no such folder; the message ends with the hint.
+            UserError: There is no such folder; the message ends with the hint.
         """
         uri = root.rstrip("/") if "://" in root else os.path.abspath(os.path.expanduser(root))
         folder = InputFolder(uri)
@@ -45,32 +48,32 @@ class InputFolder:
         except (OSError, ValueError, pa.ArrowException) as error:
             raise UserError(f"{key}={root} cannot be opened: {error}{hint}") from error
         if kind != fs.FileType.Directory:
-            raise UserError(f"{key}={root} is no folder{hint}")
+            raise UserError(f"{key}={root} is not a folder{hint}")
         return folder
 
     def filesystem(self) -> tuple[fs.FileSystem, str]:
-        """The pyarrow filesystem and this folder's path on it."""
+        """Return the pyarrow filesystem and the path of this folder on it."""
         return resolve(self.uri)
 
     def location(self, path: str) -> str:
-        """The absolute path or URI of a file below the folder; of one elsewhere, the path itself."""
+        """Return the absolute path or URI of a file below the folder; absolute paths and URIs as they are."""
         return path if "://" in path or os.path.isabs(path) else f"{self.uri}/{path}"
 
-    def files(self) -> list[str]:
-        """Names of the files directly in the folder, sorted."""
+    def list_files(self) -> list[str]:
+        """Return the names of the files directly in the folder, sorted."""
         filesystem, root = self.filesystem()
         infos = filesystem.get_file_info(fs.FileSelector(root))
         return sorted(info.base_name for info in infos if info.type == fs.FileType.File)
 
     def read(self, path: str) -> bytes:
-        """The content of a file at a `location`. Raises `OSError`."""
+        """Read a file at a `location`. Raises `OSError`."""
         return read_bytes(self.location(path))
 
-    def images(self, is_image: Callable[[str], bool] = is_image) -> pa.Table:
-        """Every image file anywhere below the folder, hidden ones apart, as `LISTING` in order of path.
+    def list_images(self, is_image: Callable[[str], bool] = has_image_suffix) -> pa.Table:
+        """Return all image files at any depth except hidden ones, as `LISTING` in order of path.
 
         Args:
-            is_image: whether a file is one, by its name, which is its key.
+            is_image: Whether the file of a name is an image. The name becomes its key.
         """
         filesystem, root = self.filesystem()
         rows = [
@@ -82,8 +85,8 @@ class InputFolder:
         return pa.table([list(column) for column in columns], schema=LISTING)
 
 
-def listing_digest(listing: pa.Table) -> str:
-    """A hash of a `LISTING`: another one when a file came, went, or was written again."""
+def hash_listing(listing: pa.Table) -> str:
+    """Hash a `LISTING`: the hash changes when a file is added, removed or rewritten."""
     rows = zip(*(listing[name].to_pylist() for name in ("path", "size", "changed_ns")), strict=True)
     text = "\n".join(f"{path}\t{size}\t{changed}" for path, size, changed in rows)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,6 +1,6 @@
-"""Another policy for uncertain labels while training (`train.uncertainty`), on the train split alone.
+"""Apply another policy for uncertain labels (`train.uncertainty`) to the train split.
 
-Val and test stay as the ETL took them, so that models of different policies are measured by the same labels.
+Val and test keep the ETL's labels, so that models of different policies are measured by the same labels.
 """
 
 from dataclasses import dataclass
@@ -15,64 +15,71 @@ from chestai.labels.uncertainty import TARGETS, policies
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import LABELS
 from chestai.lake.snapshot import Snapshot
-from pipelines.data.pixel_cache import ImageStore, Pixels, Targets, as_targets, stored
+from pipelines.data.pixel_cache import ImageStore, Pixels, Targets, read_split_rows, to_targets
 
 
-def check_uncertain(lake: Lake, snapshot: Snapshot, policy: str | None) -> None:
-    """Raise `UserError` where there is a policy, and the snapshot is older than the column that it needs."""
-    fields = lake.open(LABELS, snapshot.versions[LABELS]).schema().fields if policy is not None else []
-    if policy is not None and "uncertain" not in [field.name for field in fields]:
+def check_uncertain_labels(lake: Lake, snapshot: Snapshot, policy: str | None) -> None:
+    """Check that the snapshot has the column that a policy needs.
+
+    Raises:
+        UserError: It was built before the column existed.
+    """
+    if policy is None:
+        return
+    fields = lake.open(LABELS, snapshot.versions[LABELS]).schema().fields
+    if "uncertain" not in [field.name for field in fields]:
         raise UserError(
-            f"train.uncertainty={policy}: snapshot {snapshot.snapshot_id} is of a former version and does not tell "
+            f"train.uncertainty={policy}: snapshot {snapshot.snapshot_id} is of an older version and does not say "
             "which labels are uncertain: run the ETL again with force=true"
         )
 
 
-def train_targets(lake: Lake, snapshot: Snapshot, policy: str | None) -> Targets | None:
-    """What the train split's images count as by a policy for their uncertain labels.
+def apply_policy(lake: Lake, snapshot: Snapshot, policy: str | None) -> Targets | None:
+    """Return the targets of the train split's images under a policy for uncertain labels.
 
-    The policy is for all of CheXpert's findings, whatever `source.uncertainty_of` said; uncertain labels of findings
-    that CheXpert lacks stay as the ETL took them.
+    The policy covers all of CheXpert's findings, whatever `source.uncertainty_of` said. Uncertain labels of findings
+    that CheXpert lacks keep the ETL's targets.
 
     Args:
-        policy: one of `chestai.labels.uncertainty.PRESETS`, or None: no policy but the ETL's.
+        policy: One of `chestai.labels.uncertainty.PRESETS`, or None for the ETL's policy.
 
     Returns:
         float32 (N, F) of 1, 0 and NaN = not known, the images in storage order; None without a policy.
 
     Raises:
-        UserError: see `check_uncertain`.
+        UserError: See `check_uncertain_labels`.
     """
     if policy is None:
         return None
-    check_uncertain(lake, snapshot, policy)
-    rows, labels = stored(lake, snapshot, "train"), lake.gold(snapshot, LABELS, ["image_id", "uncertain"])
+    check_uncertain_labels(lake, snapshot, policy)
+    rows, labels = read_split_rows(lake, snapshot, "train"), lake.gold(snapshot, LABELS, ["image_id", "uncertain"])
     uncertain = dict(zip(*(labels[name].to_pylist() for name in ("image_id", "uncertain")), strict=True))
-    targets, place = as_targets(rows["targets"]), {name: at for at, name in enumerate(snapshot.vocabulary)}
-    counts = {finding: TARGETS[chosen] for finding, chosen in policies(policy, {}).items()}
+    targets, index = to_targets(rows["targets"]), {name: at for at, name in enumerate(snapshot.vocabulary)}
+    replacements = {finding: TARGETS[chosen] for finding, chosen in policies(policy, {}).items()}
     for row, image_id in enumerate(rows["image_id"].to_pylist()):
         for finding in uncertain[image_id]:
-            if finding in counts:
-                targets[row, place[finding]] = np.nan if counts[finding] is None else counts[finding]
+            if finding in replacements:
+                target = replacements[finding]
+                targets[row, index[finding]] = np.nan if target is None else target
     return targets
 
 
-def pos_weight(snapshot: Snapshot, targets: Targets | None) -> tuple[float, ...]:
-    """`chestai.labels.balance.pos_weight` of each finding, by targets (N, F), or by the ETL's where there are none."""
+def compute_pos_weight(snapshot: Snapshot, targets: Targets | None) -> tuple[float, ...]:
+    """Return the weight of each finding's positives, from targets (N, F), or from the snapshot if they are None."""
     if targets is None:
         return snapshot.pos_weight
     positives, known = (targets == 1).sum(axis=0), (~np.isnan(targets)).sum(axis=0)
-    return tuple(balance.pos_weight(int(some), int(every)) for some, every in zip(positives, known, strict=True))
+    return tuple(balance.pos_weight(int(count), int(total)) for count, total in zip(positives, known, strict=True))
 
 
-def with_label_policy(store: ImageStore, targets: Targets | None) -> ImageStore:
-    """A split's store with other targets (N, F), in storage order; the store itself where there are none."""
+def relabel_store(store: ImageStore, targets: Targets | None) -> ImageStore:
+    """Return a store with other targets (N, F), in storage order; the store itself if they are None."""
     return store if targets is None else RelabelledStore(store, ray.put(targets))
 
 
 @dataclass(frozen=True)
 class RelabelledStore:
-    """A store that gives other targets; an image that could not be read stays one of which nothing is known."""
+    """A store with other targets. Images that could not be read keep NaN targets."""
 
     store: ImageStore
     targets: ray.ObjectRef  # float32 (N, F), in storage order
@@ -86,17 +93,18 @@ class RelabelledStore:
         return self.store.shards
 
     @property
-    def cpus(self) -> float:
-        return self.store.cpus
+    def task_cpus(self) -> float:
+        return self.store.task_cpus
 
     @property
-    def at_once(self) -> int | None:
-        return self.store.at_once
+    def max_tasks(self) -> int | None:
+        return self.store.max_tasks
 
     def read(self, rows: NDArray[np.int64]) -> tuple[Pixels, Targets]:
-        pixels, before = self.store.read(rows)
+        pixels, stored_targets = self.store.read(rows)
         targets = ray.get(self.targets)[rows]
-        # Black too: all labels of an image may be uncertain, and not known to the ETL's policy.
-        unread = [image for image in np.flatnonzero(np.isnan(before).all(axis=1)) if not pixels[image].any()]
+        # Unread images are black too. NaN alone would not do: the ETL's policy may have dropped all labels of an image.
+        unknown = np.flatnonzero(np.isnan(stored_targets).all(axis=1))
+        unread = [image for image in unknown if not pixels[image].any()]
         targets[unread] = np.nan
         return pixels, targets

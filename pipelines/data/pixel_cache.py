@@ -1,7 +1,7 @@
-"""Where training images come from: the pixel cache, decoded once, or the files themselves.
+"""Stores of training images: the pixel cache, decoded once, or the files themselves.
 
-Both hold a split in the same random order of images, in shards of the same rows, so what a network sees in which step
-does not depend on which of them it is fed from.
+Both hold a split in the same random order of images, in shards of the same rows, so the content of a training step does
+not depend on the store.
 """
 
 import os
@@ -22,20 +22,20 @@ from chestai.cli.console import Screen
 from chestai.lake.delta import Part, commit, write_part
 from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
-from pipelines.data.decode import decode
+from pipelines.data.decode import decode_files
 
-SHARD_ROWS = 256  # few large files: each costs a task when it is made, and a request on an object store
-GROUP_ROWS = 32  # of a Parquet row group, the least that is read of a shard
+SHARD_ROWS = 256  # few large files: each costs a task when it is written, and a request on an object store
+GROUP_ROWS = 32  # per Parquet row group, the smallest part of a shard that can be read
 
-ROWS = pa.schema(
+CACHE_ROWS = pa.schema(
     {
         "image_id": pa.string(),
         "targets": pa.list_(pa.float32()),
         "pixels": pa.binary(),
-        "unread": pa.string(),  # why an image could no longer be read; it is black, and its targets are not known
+        "unread": pa.string(),  # why an image could no longer be read; its pixels are 0 and its targets null
     }
 )
-SCHEMA = ROWS.append(pa.field("split", pa.string())).append(pa.field("shard", pa.int32()))
+CACHE_SCHEMA = CACHE_ROWS.append(pa.field("split", pa.string())).append(pa.field("shard", pa.int32()))
 
 Pixels = NDArray[np.uint8]
 Targets = NDArray[np.float32]
@@ -44,8 +44,11 @@ Targets = NDArray[np.float32]
 class ImageStore(Protocol):
     """A split in storage order.
 
-    size: pixels a side. shards: rows of each shard, in order. cpus: of a task that reads. at_once: tasks at a time that
-    one stream keeps busy; None: as many as there is room for.
+    Attributes:
+        size: Pixels per side.
+        shards: Rows of each shard, in order.
+        task_cpus: Cores of a reading task.
+        max_tasks: Tasks that one stream runs at a time; None for as many as there is room for.
     """
 
     @property
@@ -55,50 +58,50 @@ class ImageStore(Protocol):
     def shards(self) -> tuple[int, ...]: ...
 
     @property
-    def cpus(self) -> float: ...
+    def task_cpus(self) -> float: ...
 
     @property
-    def at_once(self) -> int | None: ...
+    def max_tasks(self) -> int | None: ...
 
     def read(self, rows: NDArray[np.int64]) -> tuple[Pixels, Targets]:
-        """Any rows, in any order: pixels uint8 (n, S, S), targets float32 (n, F) with NaN = not known."""
+        """Read rows in any order: pixels uint8 (n, S, S), targets float32 (n, F) with NaN = not known."""
         ...
 
 
-def stored(lake: Lake, snapshot: Snapshot, split: str) -> pa.Table:
-    """The usable images of a split in storage order: image_id, path, targets.
+def read_split_rows(lake: Lake, snapshot: Snapshot, split: str) -> pa.Table:
+    """Return the usable images of a split in storage order: image_id, path, targets.
 
-    Sorted by content hash: neighbours have nothing in common, and the order is the same wherever it is asked for.
+    They are sorted by content hash: neighbours have nothing in common, and the order is the same everywhere.
     """
     rows = lake.usable(snapshot, ["path", "sha256", "split"])
     return rows.filter(pc.field("split") == split).sort_by("sha256").select(["image_id", "path", "targets"])
 
 
-def shards_of(rows: int) -> tuple[int, ...]:
-    """Rows of each shard."""
+def shard_sizes(rows: int) -> tuple[int, ...]:
+    """Return the rows of each shard."""
     return tuple(min(SHARD_ROWS, rows - at) for at in range(0, rows, SHARD_ROWS))
 
 
 @dataclass(frozen=True)
 class FileStore:
-    """A split whose files are read and decoded each time they are wanted."""
+    """A split whose files are read and decoded each time."""
 
-    rows: ray.ObjectRef  # of the table that `stored` gives
+    rows: ray.ObjectRef  # of the table from `read_split_rows`
     count: int
     size: int
-    cpus: float = 1.0
-    at_once: int | None = None
+    task_cpus: float = 1.0
+    max_tasks: int | None = None
 
     @property
     def shards(self) -> tuple[int, ...]:
-        return shards_of(self.count)
+        return shard_sizes(self.count)
 
     def read(self, rows: NDArray[np.int64]) -> tuple[Pixels, Targets]:
         table = ray.get(self.rows).take(rows)
-        images, reasons = decode(table["path"].to_pylist(), self.size)
-        black = bytes(self.size**2)
-        pixels = np.frombuffer(b"".join(image or black for image in images), np.uint8)
-        targets = as_targets(table["targets"])
+        images, reasons = decode_files(table["path"].to_pylist(), self.size)
+        black_image = bytes(self.size**2)
+        pixels = np.frombuffer(b"".join(image or black_image for image in images), np.uint8)
+        targets = to_targets(table["targets"])
         targets[[reason is not None for reason in reasons]] = np.nan
         return pixels.reshape(-1, self.size, self.size), targets
 
@@ -110,56 +113,56 @@ class ShardStore:
     uris: tuple[str, ...]
     shards: tuple[int, ...]
     size: int
-    cpus: float = 0.5
+    task_cpus: float = 0.5
 
     @property
-    def at_once(self) -> int:
-        return max(2, len(os.sched_getaffinity(0)))  # with more tasks than real cores, the next piece comes later
+    def max_tasks(self) -> int:
+        return max(2, len(os.sched_getaffinity(0)))  # more tasks than real cores would delay the next piece
 
     def read(self, rows: NDArray[np.int64]) -> tuple[Pixels, Targets]:
         starts = np.concatenate([[0], np.cumsum(self.shards)])
-        shard = np.searchsorted(starts, rows, side="right") - 1
-        group, inside = np.divmod(rows - starts[shard], GROUP_ROWS)
+        shards = np.searchsorted(starts, rows, side="right") - 1
+        groups, offsets = np.divmod(rows - starts[shards], GROUP_ROWS)
         pixels = np.empty((len(rows), self.size, self.size), np.uint8)
-        places, targets = [], []
-        for one in np.unique(shard):
-            with _opened(self.uris[one]) as file:
-                for number in np.unique(group[shard == one]):
-                    at = np.flatnonzero((shard == one) & (group == number))
-                    table = file.read_row_group(int(number), columns=["pixels", "targets"], use_threads=False)
-                    pixels[at] = _images(table["pixels"], self.size)[inside[at]]
-                    targets.append(as_targets(table["targets"])[inside[at]])
-                    places.append(at)
-        return pixels, np.concatenate(targets)[np.argsort(np.concatenate(places))]
+        indices, targets = [], []
+        for shard in np.unique(shards):
+            with _open_parquet(self.uris[shard]) as file:
+                for group in np.unique(groups[shards == shard]):
+                    at = np.flatnonzero((shards == shard) & (groups == group))
+                    table = file.read_row_group(int(group), columns=["pixels", "targets"], use_threads=False)
+                    pixels[at] = _view_images(table["pixels"], self.size)[offsets[at]]
+                    targets.append(to_targets(table["targets"])[offsets[at]])
+                    indices.append(at)
+        return pixels, np.concatenate(targets)[np.argsort(np.concatenate(indices))]
 
 
-def _opened(uri: str) -> pq.ParquetFile:
+def _open_parquet(uri: str) -> pq.ParquetFile:
     filesystem, path = fs.FileSystem.from_uri(uri)
     if isinstance(filesystem, fs.LocalFileSystem):
         filesystem = fs.LocalFileSystem(use_mmap=True)  # twice as fast as copying out of the page cache
     return pq.ParquetFile(path, filesystem=filesystem)
 
 
-def _images(column: pa.ChunkedArray, size: int) -> Pixels:
-    """Images as a view of an Arrow binary column that holds size * size bytes a row, and no null."""
+def _view_images(column: pa.ChunkedArray, size: int) -> Pixels:
+    """Return a view of an Arrow binary column that holds size * size bytes per row, and no null, as images."""
     chunk = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies
     _, offsets, data = chunk.buffers()
     bounds = np.frombuffer(offsets, np.int32, len(chunk) + 1, chunk.offset * 4)
     return np.frombuffer(data, np.uint8, bounds[-1] - bounds[0], bounds[0]).reshape(len(chunk), size, size)
 
 
-def as_targets(column: pa.ChunkedArray) -> Targets:
-    """A column of lists as float32 (n, F), null as NaN; a copy."""
+def to_targets(column: pa.ChunkedArray) -> Targets:
+    """Copy a column of lists as float32 (n, F), null as NaN."""
     lists = column.combine_chunks()
     return np.array(lists.flatten().to_numpy(zero_copy_only=False), np.float32).reshape(len(lists), -1)
 
 
 @dataclass(frozen=True)
 class PixelCache:
-    """The images of a snapshot, decoded and resized: `pixels/<snapshot>-<size>`.
+    """The decoded and resized images of a snapshot, in the Delta table `pixels/<snapshot>-<size>`.
 
-    A Delta table partitioned by split and shard, whose Parquet files hold `uint8` pixels as uncompressed binary: see
-    tests/bench/storage.py for the other ways. Its single commit makes it visible.
+    It is partitioned by split and shard. Its Parquet files hold `uint8` pixels as uncompressed binary;
+    tests/bench/storage.py compares alternatives. Its single commit makes it visible.
     """
 
     lake: Lake
@@ -175,23 +178,21 @@ class PixelCache:
         return self.lake.version(self.table) is not None and "shard" in self._files().column_names
 
     def split(self, name: str) -> ShardStore:
-        """The shards of a split."""
+        """Return the shards of a split."""
         files = self._files()
-        mine = files.filter(pc.field("split") == name).sort_by("shard")
-        root = self.lake.uri(self.table)
-        return ShardStore(
-            tuple(f"{root}/{path}" if "://" in root else f"file://{root}/{path}" for path in mine["path"].to_pylist()),
-            tuple(mine["rows"].to_pylist()),
-            self.size,
-        )
+        shards = files.filter(pc.field("split") == name).sort_by("shard")
+        uri = self.lake.uri(self.table)
+        root = uri if "://" in uri else f"file://{uri}"
+        uris = tuple(f"{root}/{path}" for path in shards["path"].to_pylist())
+        return ShardStore(uris, tuple(shards["rows"].to_pylist()), self.size)
 
-    def unread(self) -> int:
-        """Images that could no longer be read when the cache was built."""
+    def count_unread(self) -> int:
+        """Count the images that could no longer be read when the cache was built."""
         files = self._files()
         return int(pc.sum(files["unread"]).as_py() or 0)
 
     def _files(self) -> pa.Table:
-        """path, rows, unread, split, shard of each file; a cache of a former format lacks the shard."""
+        """Return path, rows, unread, split and shard of each file. A cache of the old format lacks the shard."""
         actions = pa.table(DeltaTable(self.lake.uri(self.table)).get_add_actions(flatten=True))
         if "partition.shard" not in actions.column_names:
             return actions.select(["path"])
@@ -206,12 +207,12 @@ class PixelCache:
         )
 
 
-def pixel_cache(lake: Lake, snapshot: Snapshot, size: int, screen: Screen) -> PixelCache:
-    """The cache of a snapshot at a size, built by Ray Data where it is not there yet."""
+def build_pixel_cache(lake: Lake, snapshot: Snapshot, size: int, screen: Screen) -> PixelCache:
+    """Return the cache of a snapshot at a size; Ray Data builds it if it does not exist."""
     cache = PixelCache(lake, snapshot, size)
     if cache.built:
         return cache
-    tables = {split: stored(lake, snapshot, split) for split in ("train", "val", "test")}
+    tables = {split: read_split_rows(lake, snapshot, split) for split in ("train", "val", "test")}
     chunks = [
         table.slice(at, SHARD_ROWS)
         .append_column("split", pa.array([split] * min(SHARD_ROWS, table.num_rows - at)))
@@ -233,18 +234,18 @@ def pixel_cache(lake: Lake, snapshot: Snapshot, size: int, screen: Screen) -> Pi
             assert isinstance(batch, pa.Table)
             parts += [Part.from_row(row) for row in batch.to_pylist()]
             progress.update(sum(part.rows for part in parts))
-    assert sum(part.rows for part in parts) == total, "an image is missing from the pixel cache, or there twice"
-    commit(lake, cache.table, SCHEMA, parts, partition_by=["split", "shard"])
+    assert sum(part.rows for part in parts) == total, "an image is missing from the pixel cache, or in it twice"
+    commit(lake, cache.table, CACHE_SCHEMA, parts, partition_by=["split", "shard"])
     return cache
 
 
 def _write_shard(chunk: pa.Table, lake: Lake, table: str, size: int) -> pa.Table:
-    """Decode one shard into one Parquet file, and give its entry of the table."""
-    images, reasons = decode(chunk["path"].to_pylist(), size)
+    """Decode one shard into one Parquet file, and return its entry for the commit."""
+    images, reasons = decode_files(chunk["path"].to_pylist(), size)
     unknown = [None] * len(chunk["targets"][0])
     targets = [
-        known if reason is None else unknown
-        for known, reason in zip(chunk["targets"].to_pylist(), reasons, strict=True)
+        row_targets if reason is None else unknown
+        for row_targets, reason in zip(chunk["targets"].to_pylist(), reasons, strict=True)
     ]
     columns = [
         chunk["image_id"].combine_chunks(),
@@ -252,16 +253,16 @@ def _write_shard(chunk: pa.Table, lake: Lake, table: str, size: int) -> pa.Table
         pa.array([image or bytes(size**2) for image in images], pa.binary()),
         pa.array(reasons, pa.string()),
     ]
-    rows = pa.record_batch(columns, schema=ROWS)
+    rows = pa.record_batch(columns, schema=CACHE_ROWS)
     groups = [rows.slice(at, GROUP_ROWS) for at in range(0, rows.num_rows, GROUP_ROWS)]
-    place = {name: str(chunk[name][0].as_py()) for name in ("split", "shard")}
-    part = write_part(lake, table, ROWS, groups, partition=place, compression="none")
+    partition = {name: str(chunk[name][0].as_py()) for name in ("split", "shard")}
+    part = write_part(lake, table, CACHE_ROWS, groups, partition=partition, compression="none")
     return pa.Table.from_pylist([part.row()])
 
 
-def store_of(lake: Lake, snapshot: Snapshot, size: int, split: str, cached: bool) -> ImageStore:
-    """Where a split is read from: the pixel cache, which must be there, or the files."""
+def open_store(lake: Lake, snapshot: Snapshot, size: int, split: str, cached: bool) -> ImageStore:
+    """Return the store of a split: the pixel cache, which must exist, or the files."""
     if cached:
         return PixelCache(lake, snapshot, size).split(split)
-    rows = stored(lake, snapshot, split)
+    rows = read_split_rows(lake, snapshot, split)
     return FileStore(ray.put(rows.combine_chunks()), rows.num_rows, size)

@@ -1,6 +1,6 @@
-"""Reading each image file once, on the executors: is it whole, how large is it, how bright, whose is it.
+"""Inspect each image file once, on the executors: is it complete, how large, how bright, and whose is it?
 
-What was found is kept in the lake: a later build reads only files that are new or have changed.
+The facts are kept in the lake. A later build reads only files that are new or have changed.
 """
 
 import contextlib
@@ -26,20 +26,20 @@ from chestai.imaging.dicom import sandbox
 from chestai.imaging.errors import Unreadable
 from chestai.lake.files import read_bytes
 from chestai.lake.lake import Lake
-from pipelines.spark.arrow_io import read_delta, to_delta
+from pipelines.spark.arrow_io import read_delta, write_delta
 from pipelines.spark.python_workers import without_zip_rescan
 
-KNOWN = "etl/inspected"
-FORM = 1  # of what follows: raise it when the same file gives other facts than before
+INSPECTED = "etl/inspected"
+INSPECTION_VERSION = 1  # of this code: raise it when the same file gives other facts than before
 
-# Images a task: each task costs Spark some 50 ms beside their reading, and shows in the progress when it is done.
-SMALLEST_TASK, LARGEST_TASK = 64, 256
+# Images per task. A task costs Spark some 50 ms besides the reading, and counts as progress only when it is done.
+MIN_TASK_IMAGES, MAX_TASK_IMAGES = 64, 256
 
 UNREADABLE = "unreadable_file"
 
-# What inspection finds out. pixel_mean, pixel_std: in units of full scale. dicom_*: what a DICOM header says, null for
-# other files. reason, detail: why a file is refused; sizes and means are null then.
-FACTS = pa.schema(
+# What inspection finds. pixel_mean, pixel_std: in units of full scale. dicom_*: from the DICOM header, null for other
+# files. file_reason, file_detail: why a file is rejected; sizes and means are then null.
+FILE_FACTS = pa.schema(
     {
         "height": pa.int32(),
         "width": pa.int32(),
@@ -59,42 +59,44 @@ FACTS = pa.schema(
     }
 )
 
-# A file as it was when it was read: location, size in bytes, last change in nanoseconds since 1970.
-STATE = pa.schema({"path": pa.string(), "size": pa.int64(), "changed_ns": pa.int64()})
-MEMORY = pa.schema([*STATE, pa.field("form", pa.int32()), *FACTS])
+# A file when it was read: location, size in bytes, last change in nanoseconds since 1970.
+FILE_STATE = pa.schema({"path": pa.string(), "size": pa.int64(), "changed_ns": pa.int64()})
+INSPECTED_FILE = pa.schema([*FILE_STATE, pa.field("form", pa.int32()), *FILE_FACTS])
 
 
-def inspect(files: DataFrame, lake: Lake, progress: Progress) -> tuple[DataFrame, int]:
-    """Find out the facts about files.
+def inspect_files(files: DataFrame, lake: Lake, progress: Progress) -> tuple[DataFrame, int]:
+    """Add the facts about files, reading those that an earlier build of this lake has not read in their present state.
 
     Args:
-        files: one row a file, among its columns those of `STATE`.
+        files: One row per file, with the columns of `FILE_STATE` among others.
 
     Returns:
-        The files with the columns of `FACTS`, kept, so that each is read once; and how many were read, the others
-        being as they were when an earlier build of this lake read them.
+        The files with the columns of `FILE_FACTS`, persisted so that each is read once; and how many were read.
     """
-    known = read_delta(files.sparkSession, lake, KNOWN, MEMORY)
-    known = known.where((F.col("form") == FORM) & ~F.col("file_reason").eqNullSafe(UNREADABLE))
-    known = known.dropDuplicates(["path"]).select("path", F.struct("size", "changed_ns", *FACTS.names).alias("known"))
-    same = (F.col("known.size") == F.col("size")) & (F.col("known.changed_ns") == F.col("changed_ns"))
-    met = files.join(known, "path", "left").withColumn("same", F.coalesce(same, F.lit(False))).persist()
-    new = met.where("not same").count()
-    seen = files.sparkSession.sparkContext.accumulator(0)
-    old = met.where("same").select(*files.columns, *(F.col(f"known.{name}") for name in FACTS.names))
-    inspected = old.unionByName(_read(met.where("not same").drop("same"), new, files.columns, seen)).persist()
+    facts = read_delta(files.sparkSession, lake, INSPECTED, INSPECTED_FILE)
+    facts = facts.where((F.col("form") == INSPECTION_VERSION) & ~F.col("file_reason").eqNullSafe(UNREADABLE))
+    facts = facts.dropDuplicates(["path"])
+    facts = facts.select("path", F.struct("size", "changed_ns", *FILE_FACTS.names).alias("known"))
+    unchanged = (F.col("known.size") == F.col("size")) & (F.col("known.changed_ns") == F.col("changed_ns"))
+    joined = files.join(facts, "path", "left").withColumn("unchanged", F.coalesce(unchanged, F.lit(False))).persist()
+    old, new = joined.where("unchanged"), joined.where("not unchanged").drop("unchanged")
+    new_count = new.count()
+    read_count = files.sparkSession.sparkContext.accumulator(0)
+    old = old.select(*files.columns, *(F.col(f"known.{name}") for name in FILE_FACTS.names))
+    inspected = old.unionByName(_read_files(new, new_count, files.columns, read_count)).persist()
     progress.started = time.monotonic()  # the rate is that of reading, not of starting Spark
-    with _every_half_second(lambda: progress.update(min(seen.value, new), "reading images", new)):
+    with _call_periodically(lambda: progress.update(min(read_count.value, new_count), "reading images", new_count)):
         total = inspected.count()
-    to_delta(inspected.withColumn("form", F.lit(FORM)), total, lake, KNOWN, MEMORY)
-    return inspected, new
+    write_delta(inspected.withColumn("form", F.lit(INSPECTION_VERSION)), total, lake, INSPECTED, INSPECTED_FILE)
+    return inspected, new_count
 
 
 def inspect_file(location: str, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Read and decode a file by its absolute path or URI: a row of `FACTS`. A bad file is a row, no error.
+    """Read and decode a file and return a row of `FILE_FACTS`. A bad file gives a row, not an error.
 
     Args:
-        known: what an earlier reading found; it stands if the content is the same.
+        location: Absolute path or URI.
+        known: Facts from an earlier inspection; returned if the content is the same.
     """
     try:
         data = read_bytes(location)
@@ -102,7 +104,7 @@ def inspect_file(location: str, known: Mapping[str, Any] | None = None) -> dict[
         return {"file_reason": UNREADABLE, "file_detail": str(error)}
     digest = hashlib.sha256(data).hexdigest()
     if known is not None and known["sha256"] == digest:
-        return {name: known[name] for name in FACTS.names}
+        return {name: known[name] for name in FILE_FACTS.names}
     facts: dict[str, Any] = {"bytes": len(data), "sha256": digest}
     try:
         header, grey = preprocess.read_header(data), preprocess.decode(data)
@@ -124,37 +126,38 @@ def inspect_file(location: str, known: Mapping[str, Any] | None = None) -> dict[
     }
 
 
-def _read(files: DataFrame, count: int, columns: Sequence[str], seen: Accumulator[int]) -> DataFrame:
-    """The facts about files that are new or have changed, found out in tasks of a few images."""
-    a_core = count // files.sparkSession.sparkContext.defaultParallelism
-    a_task = min(max(a_core // 4, SMALLEST_TASK), LARGEST_TASK)
+def _read_files(files: DataFrame, count: int, columns: Sequence[str], read_count: Accumulator[int]) -> DataFrame:
+    """Inspect new or changed files, in tasks of a few images."""
+    per_core = count // files.sparkSession.sparkContext.defaultParallelism
+    per_task = min(max(per_core // 4, MIN_TASK_IMAGES), MAX_TASK_IMAGES)
     fields = files.select(*columns).schema.fields
-    schema = StructType([*fields, *from_arrow_schema(FACTS).fields])
-    return files.repartition(1 + count // a_task).mapInArrow(without_zip_rescan(_inspector(columns, seen)), schema)
+    schema = StructType([*fields, *from_arrow_schema(FILE_FACTS).fields])
+    inspect = without_zip_rescan(_make_inspector(columns, read_count))
+    return files.repartition(1 + count // per_task).mapInArrow(inspect, schema)
 
 
-def _inspector(
-    columns: Sequence[str], seen: Accumulator[int]
+def _make_inspector(
+    columns: Sequence[str], read_count: Accumulator[int]
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """`inspect_file` for the rows of Arrow batches, counted in `seen`."""
+    """Return `inspect_file` as a function of Arrow batches, which counts the files in `read_count`."""
 
-    def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        cv2.setNumThreads(1)  # the executor's other tasks have the other cores
+    def inspect(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        cv2.setNumThreads(1)  # the other cores are busy with the executor's other tasks
         for batch in batches:
-            found = []
+            rows = []
             for path, known in zip(batch["path"].to_pylist(), batch["known"].to_pylist(), strict=True):
-                found.append(inspect_file(path, known))
-                seen.add(1)
-            facts = pa.RecordBatch.from_pylist(found, schema=FACTS)
+                rows.append(inspect_file(path, known))
+                read_count.add(1)
+            facts = pa.RecordBatch.from_pylist(rows, schema=FILE_FACTS)
             kept = batch.select(list(columns))
-            yield pa.RecordBatch.from_arrays([*kept.columns, *facts.columns], names=[*columns, *FACTS.names])
+            yield pa.RecordBatch.from_arrays([*kept.columns, *facts.columns], names=[*columns, *FILE_FACTS.names])
 
-    return work
+    return inspect
 
 
 @contextlib.contextmanager
-def _every_half_second(call: Callable[[], None]) -> Iterator[None]:
-    """Call something from another thread while the block runs, and once at its end."""
+def _call_periodically(call: Callable[[], None]) -> Iterator[None]:
+    """Call a function from another thread every half second while the block runs, and once at its end."""
     done = threading.Event()
 
     def repeat() -> None:

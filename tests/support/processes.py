@@ -18,7 +18,7 @@ from tests.support.paths import ROOT
 
 RAY = str(Path(sys.executable).parent / "ray")
 
-FINISH_S = 240.0  # the longest that a command may take, on a machine that is busy with other things
+COMMAND_TIMEOUT_S = 240.0  # the longest that a command may take, on a machine that is busy with other things
 
 
 def free_port() -> int:
@@ -28,7 +28,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def environment(**more: str) -> Iterator[dict[str, str]]:
+def process_environment(**more: str) -> Iterator[dict[str, str]]:
     """An environment for processes; at the end, whatever still lives of those started in it is killed."""
     env = {**os.environ, **more, MARK: uuid.uuid4().hex}
 
@@ -45,51 +45,53 @@ def environment(**more: str) -> Iterator[dict[str, str]]:
         wait_until(gone, 30, "killing")
 
 
-def start(env: dict[str, str], *words: str, out: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
+def start_process(env: dict[str, str], *words: str, out: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
     return subprocess.Popen(
         words, cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
 
 
-def finish(process: subprocess.Popen[str], seconds: float = FINISH_S) -> str:
+def wait_for_success(process: subprocess.Popen[str], seconds: float = COMMAND_TIMEOUT_S) -> str:
     """Wait for a process, which must succeed, and return what it printed."""
     output, _ = process.communicate(timeout=seconds)
     assert process.returncode == 0, output
     return output
 
 
-def node(env: dict[str, str], log: Path, *words: str) -> None:
+def start_ray_node(env: dict[str, str], log: Path, *words: str) -> None:
     """Start a node, and wait until it is up."""
     with log.open("w") as out:
-        start(env, RAY, "start", *words, "--block", "--object-store-memory=200000000", "--disable-usage-stats", out=out)
+        start_process(
+            env, RAY, "start", *words, "--block", "--object-store-memory=200000000", "--disable-usage-stats", out=out
+        )
     wait_until(lambda: "Ray runtime started" in log.read_text(), 90, "starting a node")
 
 
 @contextlib.contextmanager
-def guarded(folder: Path, **more: str) -> Iterator[dict[str, str]]:
+def token_environment(folder: Path, **more: str) -> Iterator[dict[str, str]]:
     """An environment for a cluster with a token of its own."""
     (folder / "token").write_text(os.urandom(32).hex())
-    with environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(folder / "token"), **more) as env:
+    with process_environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(folder / "token"), **more) as env:
         yield env
 
 
 @contextlib.contextmanager
-def three_nodes(folder: Path) -> Iterator[dict[str, str]]:
+def three_node_cluster(folder: Path) -> Iterator[dict[str, str]]:
     """Three nodes of one cluster, guarded by a token, on this machine; gives the environment to reach it.
 
     The head node has one core, each of the others two.
     """
     port = free_port()
     other = (f"--address=127.0.0.1:{port}", "--num-cpus=2")
-    with guarded(folder) as env:
+    with token_environment(folder) as env:
         head = ("--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder / 'r'}", "--num-cpus=1")
         for number, words in enumerate((head, other, other)):
-            node(env, folder / f"{number}.log", *words)
+            start_ray_node(env, folder / f"{number}.log", *words)
         yield {**env, "RAY_ADDRESS": f"127.0.0.1:{port}"}
 
 
 @contextlib.contextmanager
-def growing(folder: Path, workers: int, cpus: int, idle_s: float) -> Iterator[dict[str, str]]:
+def autoscaling_cluster(folder: Path, workers: int, cpus: int, idle_s: float) -> Iterator[dict[str, str]]:
     """A head without cores whose autoscaler starts and ends nodes, as processes; gives the environment to reach it.
 
     Args:
@@ -126,11 +128,11 @@ def growing(folder: Path, workers: int, cpus: int, idle_s: float) -> Iterator[di
     (folder / "cluster.json").write_text(json.dumps(config))
     scaling = {"RAY_FAKE_CLUSTER": "1", "RAY_enable_autoscaler_v2": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
     identity = {"RAY_CLOUD_INSTANCE_ID": head_id, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": head_id}
-    with guarded(folder) as env:
+    with token_environment(folder) as env:
         words = ("--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={folder / 'r'}")
         ports = (f"--dashboard-port={free_port()}", "--dashboard-agent-listen-port=0")
         scaled = f"--autoscaling-config={folder / 'cluster.json'}"
-        node({**env, **scaling, **identity}, folder / "head.log", *words, *ports, scaled)
+        start_ray_node({**env, **scaling, **identity}, folder / "head.log", *words, *ports, scaled)
         yield {**env, "RAY_ADDRESS": f"127.0.0.1:{port}"}
 
 
@@ -138,14 +140,14 @@ def growing(folder: Path, workers: int, cpus: int, idle_s: float) -> Iterator[di
 def job_server(folder: Path) -> Iterator[dict[str, str]]:
     """A head of eight cores that takes jobs; gives the environment to submit them, with the token."""
     gcs, dashboard = free_port(), free_port()
-    with guarded(folder) as env:
+    with token_environment(folder) as env:
         ports = (f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-agent-listen-port=0")
         more = ("--num-cpus=8", "--include-dashboard=true", f"--temp-dir={folder / 'r'}")
-        node(env, folder / "head.log", "--head", *ports, *more)
+        start_ray_node(env, folder / "head.log", "--head", *ports, *more)
         yield {**env, "RAY_ADDRESS": f"http://127.0.0.1:{dashboard}"}
 
 
-def submit(
+def submit_job(
     env: dict[str, str], *words: str, options: Sequence[str] = (), timeout: int = 300
 ) -> subprocess.CompletedProcess[str]:
     """`ray job submit` of a command, from the working tree, as the README does it."""
@@ -160,7 +162,7 @@ def submit(
     )
 
 
-def until_up(env: dict[str, str]) -> None:
+def wait_for_job_server(env: dict[str, str]) -> None:
     """Wait for the job server."""
     for _ in range(60):
         answer = subprocess.run([RAY, "job", "list"], env=env, capture_output=True, text=True, check=False)

@@ -1,6 +1,6 @@
-"""Where images and labels come from. A source knows the form of its files; all else is the same for all.
+"""Sources of images and labels. A source knows the form of its files; everything else is common to all sources.
 
-One source a file: `nih`, `chexpert`, `folders`, `dicom`; `tables` is what they share.
+One module per source (`nih`, `chexpert`, `folders`, `dicom`); they share `tables`.
 """
 
 from typing import Protocol
@@ -17,50 +17,50 @@ from pipelines.spark.sources.nih import Nih
 
 
 class Source(Protocol):
-    """A labelled folder of images, found whole and of the right form."""
+    """A labelled folder of images whose form has been checked."""
 
     @property
     def folder(self) -> InputFolder:
-        """Where it is."""
+        """The folder."""
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """The findings that its labels speak of, spelt as `chestai.labels.findings` does, in the order of `targets`."""
+        """The findings it labels, spelt as in `chestai.labels.findings`, in the order of `targets`."""
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """The files that a build is made from besides the images: relative to the folder, or absolute."""
+        """Files besides the images that a build depends on: relative to the folder, or absolute."""
 
     @property
-    def has_lists(self) -> bool:
-        """Whether it brings an official split."""
+    def has_official_split(self) -> bool:
+        """Whether it comes with a split of its own."""
 
     @property
     def keeps_missing(self) -> bool:
-        """Whether entries whose file is absent stay in gold."""
+        """Whether label rows whose image file is absent stay in gold."""
 
     @property
     def note(self) -> str:
-        """What a person should know of how it was read."""
+        """One line for the user on how the source was read."""
 
-    def listing(self) -> pa.Table:
-        """Its image files, as `pipelines.data.files.LISTING`."""
+    def list_images(self) -> pa.Table:
+        """Return its image files as `pipelines.data.files.LISTING`."""
 
-    def entries(self, spark: SparkSession) -> DataFrame:
-        """Its label rows, in the columns of `tables.ENTRY`."""
+    def read_entries(self, spark: SparkSession) -> DataFrame:
+        """Return its label rows as `tables.ENTRY_COLUMNS`."""
 
-    def boxes(self, spark: SparkSession) -> DataFrame:
-        """Its drawn boxes, of any image, in the columns of `tables.BOX`."""
-
-
-FORMATS = {schema.Nih: Nih, schema.Chexpert: Chexpert, schema.Folders: Folders, schema.Dicom: Dicom}
+    def read_boxes(self, spark: SparkSession) -> DataFrame:
+        """Return the bounding boxes of its images as `tables.BOX_COLUMNS`."""
 
 
-def find(source: schema.Source) -> Source:
-    """The source that the configuration names, its inputs checked.
+SOURCE_TYPES = {schema.Nih: Nih, schema.Chexpert: Chexpert, schema.Folders: Folders, schema.Dicom: Dicom}
+
+
+def open_source(source: schema.Source) -> Source:
+    """Check the inputs of a configured source.
 
     Raises:
-        UserError: what is missing or of the wrong form, and what to do.
+        UserError: An input is missing or malformed; the message says what to do.
     """
-    found: Source = FORMATS[type(source)].find(source)  # type: ignore[attr-defined]
-    return found
+    opened: Source = SOURCE_TYPES[type(source)].find(source)  # type: ignore[attr-defined]
+    return opened

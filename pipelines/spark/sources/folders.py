@@ -1,4 +1,4 @@
-"""Sets of one folder a class: root/Normal/*.png, root/Pneumonia/*.png, also below train/, val/ and test/."""
+"""The source of one folder per class: root/Normal/*.png, root/Pneumonia/*.png, also below train/, val/ and test/."""
 
 import re
 from collections import defaultdict
@@ -14,108 +14,114 @@ from chestai.config import schema
 from chestai.errors import UserError
 from chestai.labels.findings import NO_FINDING, canonical, merged, targets
 from pipelines.data.files import InputFolder
-from pipelines.spark.sources.tables import ENTRY, folder_of, no_boxes
+from pipelines.spark.sources.tables import ENTRY_COLUMNS, make_empty_boxes, open_root
 from pipelines.spark.splits import TEST, TRAIN_VAL
 
-# Folders that name a split, in lower case, and folders of drawn lungs beside the images that they are drawn on.
+# Folders that name a split, in lower case; and folders of lung masks next to the images.
 SPLIT_FOLDERS = {"train": TRAIN_VAL, "val": TRAIN_VAL, "valid": TRAIN_VAL, "validation": TRAIN_VAL, "test": TEST}
 MASKS = "masks"
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an image lies: its path, its class folder (None in no such) and the split that its folders name."""
+class ImageLocation:
+    """Where an image lies: its path, its class folder (None without) and the split that its folders name."""
 
     path: str
     folder: str | None
     listed: str | None
 
     @staticmethod
-    def of(path: str) -> "Place":
-        """The class folder is the outermost that names no split."""
+    def parse(path: str) -> "ImageLocation":
+        """Read class and split from a path. The class folder is the outermost that does not name a split."""
         folders = path.split("/")[:-1]
         splits = [SPLIT_FOLDERS[folder.lower()] for folder in folders if folder.lower() in SPLIT_FOLDERS]
         classes = [folder for folder in folders if folder.lower() not in SPLIT_FOLDERS]
-        return Place(path, next(iter(classes), None), next(iter(splits), None))
+        return ImageLocation(path, next(iter(classes), None), next(iter(splits), None))
 
 
 @dataclass(frozen=True)
 class Folders:
-    """A set of one folder a class, found by `find`.
+    """A set of one folder per class, opened by `find`.
 
-    name: of the source, in front of its identifiers. images: `pipelines.data.files.LISTING`, without masks. places: by
-    key, where the images with a class lie: one place, or with labels=multilabel all those of a file name. classes:
-    the finding of each class folder, None for one without finding. pattern: finds the patient in a path.
+    Attributes:
+        name: Of the source; a prefix of its image and patient IDs.
+        images: `pipelines.data.files.LISTING`, without masks.
+        locations: By key, where the images with a class lie; several only with labels=multilabel.
+        classes: The finding of each class folder, None for one without finding.
+        pattern: Finds the patient in a path; None makes each image its own patient.
     """
 
     folder: InputFolder
     name: str
     images: pa.Table
-    places: Mapping[str, list[Place]]
+    locations: Mapping[str, list[ImageLocation]]
     classes: Mapping[str, str | None]
     pattern: re.Pattern[str] | None
     vocabulary: tuple[str, ...]
-    has_lists: bool
+    has_official_split: bool
     note: str
     tables: tuple[str, ...] = ()
     keeps_missing: bool = False
 
     @staticmethod
     def find(source: schema.Folders) -> "Folders":
-        """List the images and look at the folders that they are in.
+        """List the images and read their classes and splits from their paths.
 
         Raises:
-            UserError: there is no such folder; see `read_pattern` and `read_classes` for the rest.
+            UserError: No such folder, a bad pattern (see `compile_pattern`) or bad classes (see `map_classes`).
         """
-        pattern = read_pattern(source.patient_pattern)
-        folder = folder_of(source.root, "/data/folders")
-        images, masks = _without_masks(folder.images())
+        pattern = compile_pattern(source.patient_pattern)
+        folder = open_root(source.root, "/data/folders")
+        images, masks = _without_masks(folder.list_images())
         paths = images["path"].to_pylist()
         keys = [PurePosixPath(path).name for path in paths] if source.labels == "multilabel" else paths
         images = images.set_column(images.schema.get_field_index("key"), "key", pa.array(keys, pa.string()))
 
-        everywhere = [Place.of(path) for path in paths]
-        found = {place.folder for place in everywhere if place.folder is not None}
-        classes = read_classes(source, found) if paths else {}
-        places = defaultdict(list)
-        for key, place in zip(keys, everywhere, strict=True):
-            if place.folder in classes:
-                places[key].append(place)
+        parsed = [ImageLocation.parse(path) for path in paths]
+        class_folders = {location.folder for location in parsed if location.folder is not None}
+        classes = map_classes(source, class_folders) if paths else {}
+        locations = defaultdict(list)
+        for key, location in zip(keys, parsed, strict=True):
+            if location.folder in classes:
+                locations[key].append(location)
 
-        splits = {place.listed for of_key in places.values() for place in of_key}
-        has_lists = TEST in splits and None not in splits
+        splits = {location.listed for of_key in locations.values() for location in of_key}
+        has_official_split = TEST in splits and None not in splits
         vocabulary = merged([[finding for finding in classes.values() if finding]])
         notes = [f"{source.labels}: " + ", ".join(f"{name} = {classes[name] or 'no finding'}" for name in classes)]
         if masks:
             notes.append(f"{masks:,} files in folders named {MASKS} are not read")
-        if splits - {None} and not has_lists:
+        if splits - {None} and not has_official_split:
             notes.append("split folders are not kept: one must be test and every image in one")
         if pattern is None:
             notes.append("each image its own patient: the split cannot keep patients apart")
-        return Folders(folder, source.name, images, places, classes, pattern, vocabulary, has_lists, "; ".join(notes))
+        note = "; ".join(notes)
+        return Folders(folder, source.name, images, locations, classes, pattern, vocabulary, has_official_split, note)
 
-    def listing(self) -> pa.Table:
-        """Images by their path, or with labels=multilabel by their file name, as `find` saw them."""
+    def list_images(self) -> pa.Table:
+        """List the images as `find` saw them; their key is their path, or with labels=multilabel their file name."""
         return self.images
 
-    def entries(self, spark: SparkSession) -> DataFrame:
-        """What the folders say of each image in a class, as `pipelines.spark.sources.tables.ENTRY`."""
-        rows = [self._entry(line, key, places) for line, (key, places) in enumerate(self.places.items(), 1)]
-        return spark.createDataFrame(rows, ENTRY)  # type: ignore[type-var]  # takes dicts, its stubs do not
+    def read_entries(self, spark: SparkSession) -> DataFrame:
+        """Return one row per image in a class folder, as `pipelines.spark.sources.tables.ENTRY_COLUMNS`."""
+        rows = [
+            self._make_entry(line, key, locations) for line, (key, locations) in enumerate(self.locations.items(), 1)
+        ]
+        return spark.createDataFrame(rows, ENTRY_COLUMNS)  # type: ignore[type-var]  # takes dicts, its stubs do not
 
-    def boxes(self, spark: SparkSession) -> DataFrame:
-        """None, as `pipelines.spark.sources.tables.BOX`."""
-        return no_boxes(spark)
+    def read_boxes(self, spark: SparkSession) -> DataFrame:
+        """Return no rows: folders have no boxes."""
+        return make_empty_boxes(spark)
 
-    def _entry(self, line: int, key: str, places: list[Place]) -> dict[str, Any]:
-        """The row of one image, from all the places where it lies."""
-        found = {self.classes[place.folder] for place in places if place.folder is not None}
-        findings = [finding for finding in self.vocabulary if finding in found]
-        splits = {place.listed for place in places} if self.has_lists else {None}
+    def _make_entry(self, line: int, key: str, locations: list[ImageLocation]) -> dict[str, Any]:
+        """Return the row of one image from all its locations."""
+        labels = {self.classes[location.folder] for location in locations if location.folder is not None}
+        findings = [finding for finding in self.vocabulary if finding in labels]
+        splits = {location.listed for location in locations} if self.has_official_split else {None}
         image_id = f"{self.name}:{key.replace('/', ':')}"
-        patients = {self._patient(place.path) for place in places} if self.pattern else {image_id}
+        patients = {self._find_patient(location.path) for location in locations} if self.pattern else {image_id}
         problem = None
-        if findings and None in found:
+        if findings and None in labels:
             problem = "in a class folder without finding and in another"
         elif len(splits) > 1:
             problem = "in folders of test and of another split"
@@ -123,7 +129,7 @@ class Folders:
             problem = "patient_pattern finds no patient in the path"
         elif len(patients) > 1:
             problem = "patient_pattern finds several patients in its paths"
-        path = places[0].path
+        path = locations[0].path
         return {
             "line": line,
             "text": path,
@@ -140,40 +146,40 @@ class Folders:
             "detail": f"{path}: {problem}" if problem else None,
         }
 
-    def _patient(self, path: str) -> str | None:
+    def _find_patient(self, path: str) -> str | None:
         match = self.pattern.search(path) if self.pattern else None
         return f"{self.name}:{match[1]}" if match and match[1] else None
 
 
-def read_pattern(text: str | None) -> re.Pattern[str] | None:
-    """`source.patient_pattern`, compiled.
+def compile_pattern(text: str | None) -> re.Pattern[str] | None:
+    """Compile `source.patient_pattern`.
 
     Raises:
-        UserError: it is no regular expression, or has no group.
+        UserError: It is not a regular expression, or has no group.
     """
     if text is None:
         return None
     try:
         pattern = re.compile(text)
     except re.error as error:
-        raise UserError(f"source.patient_pattern={text} is no regular expression: {error}") from error
+        raise UserError(f"source.patient_pattern={text} is not a regular expression: {error}") from error
     if not pattern.groups:
         raise UserError(f"source.patient_pattern={text} has no group: put the patient's part in parentheses")
     return pattern
 
 
-def read_classes(source: schema.Folders, found: Collection[str]) -> dict[str, str | None]:
-    """The finding of each class folder, None for one without finding: `source.classes`, or all folders found.
+def map_classes(source: schema.Folders, present: Collection[str]) -> dict[str, str | None]:
+    """Map each class folder to its finding, None for one without finding: `source.classes`, or all folders present.
 
     Raises:
-        UserError: a class that no folder has, or no finding among them.
+        UserError: A class without a folder, or no class with a finding.
     """
-    folders = ", ".join(sorted(found)) or "no class folders"
-    named = source.classes if source.classes is not None else {folder: folder for folder in sorted(found)}
-    unknown = [folder for folder in named if folder not in found]
+    folders = ", ".join(sorted(present)) or "no class folders"
+    classes = source.classes if source.classes is not None else {folder: folder for folder in sorted(present)}
+    unknown = [folder for folder in classes if folder not in present]
     if unknown:
         raise UserError(f"source.classes names the folder {unknown[0]}, but source.root={source.root} has {folders}")
-    findings = {folder: canonical(name) if name else NO_FINDING for folder, name in named.items()}
+    findings = {folder: canonical(name) if name else NO_FINDING for folder, name in classes.items()}
     if set(findings.values()) <= {NO_FINDING}:
         raise UserError(
             f"source.root={source.root} has {folders}, and none stands for a finding: give source.classes, "
@@ -183,6 +189,6 @@ def read_classes(source: schema.Folders, found: Collection[str]) -> dict[str, st
 
 
 def _without_masks(images: pa.Table) -> tuple[pa.Table, int]:
-    """The images that lie in no folder of masks, and how many do."""
+    """Return the images outside folders of masks, and how many files lie in such folders."""
     kept = [MASKS not in path.lower().split("/")[:-1] for path in images["path"].to_pylist()]
     return images.filter(pa.array(kept, pa.bool_())), kept.count(False)

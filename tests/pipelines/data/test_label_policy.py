@@ -28,25 +28,26 @@ from chestai.lake.schemas import IMAGES, LABELS, SCHEMAS
 from chestai.lake.snapshot import Snapshot
 from chestai.model.registry import Registry
 from pipelines import train
-from pipelines.data.label_policy import RelabelledStore, pos_weight, train_targets, with_label_policy
-from pipelines.data.loader import epoch
+from pipelines.data.label_policy import RelabelledStore, apply_policy, compute_pos_weight, relabel_store
+from pipelines.data.loader import stream_epoch
 from pipelines.data.pixel_cache import (
     FileStore,
     ImageStore,
     Pixels,
     ShardStore,
     Targets,
-    as_targets,
-    pixel_cache,
-    store_of,
-    stored,
+    build_pixel_cache,
+    open_store,
+    read_split_rows,
+    to_targets,
 )
-from pipelines.data.sampler import epoch_order, repeat_factors
+from pipelines.data.sampler import compute_repeat_factors, make_epoch_order
 from pipelines.training import register
 from pipelines.training.build import new_network
 from pipelines.training.loop import STATE
+from pipelines.training.trainer import build_trainer
 from tests.support.chain import go
-from tests.support.corpus import grey, png
+from tests.support.corpus import encode_png, make_noise
 
 SIZE = 64
 UNSURE = -1.0
@@ -74,7 +75,7 @@ class Corpus:
 
     def train_ids(self) -> list[str]:
         """In storage order."""
-        ids: list[str] = stored(self.lake, self.snapshot, "train")["image_id"].to_pylist()
+        ids: list[str] = read_split_rows(self.lake, self.snapshot, "train")["image_id"].to_pylist()
         return ids
 
 
@@ -88,7 +89,7 @@ def corpus(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Corpu
     for split, count in COUNTS.items():
         for number in range(count):
             image_id, path = f"{split}{number:04}", folder / f"{split}{number:04}.png"
-            path.write_bytes(png(grey(len(images), SIZE, SIZE)))
+            path.write_bytes(encode_png(make_noise(len(images), SIZE, SIZE)))
             about = {"source": "x", "patient_id": image_id, "view": "AP", "split": split}
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             images.append({"image_id": image_id, "path": str(path), "sha256": digest, **about})
@@ -118,7 +119,7 @@ def corpus(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Corpu
     )
     lake.publish(snapshot)
     (folder / f"{UNREAD}.png").unlink()
-    pixel_cache(lake, snapshot, SIZE, Screen(Console(file=io.StringIO())))
+    build_pixel_cache(lake, snapshot, SIZE, Screen(Console(file=io.StringIO())))
     return Corpus(lake, snapshot, said)
 
 
@@ -133,10 +134,12 @@ def same(found: Any, expected: Any) -> bool:
 
 @pytest.mark.parametrize("policy", [*PRESETS, None])
 def test_the_policy_decides_what_is_uncertain_and_nothing_else(corpus: Corpus, policy: str | None) -> None:
-    targets = train_targets(corpus.lake, corpus.snapshot, policy)
+    targets = apply_policy(corpus.lake, corpus.snapshot, policy)
     expected = [corpus.reference(image_id, policy) for image_id in corpus.train_ids()]
     if policy is None:
-        assert targets is None and same(as_targets(stored(corpus.lake, corpus.snapshot, "train")["targets"]), expected)
+        assert targets is None and same(
+            to_targets(read_split_rows(corpus.lake, corpus.snapshot, "train")["targets"]), expected
+        )
         return
     assert targets is not None and targets.dtype == np.float32 and same(targets, expected)
     assert np.isnan(targets[:, VOCABULARY.index("Hernia")]).sum() == sum(
@@ -147,14 +150,14 @@ def test_the_policy_decides_what_is_uncertain_and_nothing_else(corpus: Corpus, p
 @pytest.mark.parametrize("policy", ["ignore", "zeros", "irvin2019"])
 @pytest.mark.parametrize("cached", [True, False])
 def test_an_epoch_has_the_policy_s_targets_of_each_image(corpus: Corpus, policy: str, cached: bool) -> None:
-    plain = store_of(corpus.lake, corpus.snapshot, SIZE, "train", cached)
-    store = with_label_policy(plain, train_targets(corpus.lake, corpus.snapshot, policy))
-    assert (store.size, store.shards, store.cpus, store.at_once) == (
-        *(plain.size, plain.shards, plain.cpus, plain.at_once),
+    plain = open_store(corpus.lake, corpus.snapshot, SIZE, "train", cached)
+    store = relabel_store(plain, apply_policy(corpus.lake, corpus.snapshot, policy))
+    assert (store.size, store.shards, store.task_cpus, store.max_tasks) == (
+        *(plain.size, plain.shards, plain.task_cpus, plain.max_tasks),
     )
-    number_of = {grey(number, SIZE, SIZE).tobytes(): number for number in range(COUNTS["train"])}
-    order = epoch_order(store.shards, SIZE, 24, 1, seed=7, epoch=0)
-    batches = list(epoch(store, order, 0, 1))
+    number_of = {make_noise(number, SIZE, SIZE).tobytes(): number for number in range(COUNTS["train"])}
+    order = make_epoch_order(store.shards, SIZE, 24, 1, seed=7, epoch=0)
+    batches = list(stream_epoch(store, order, 0, 1))
     pixels = np.concatenate([batch.pixels for batch in batches])
     targets = np.concatenate([batch.targets for batch in batches])
     assert len(pixels) == COUNTS["train"] and targets.dtype == np.float32
@@ -175,8 +178,8 @@ class Four:
 
     size: int = 2
     shards: tuple[int, ...] = (4,)
-    cpus: float = 1.0
-    at_once: int | None = None
+    task_cpus: float = 1.0
+    max_tasks: int | None = None
 
     def read(self, rows: NDArray[np.int64]) -> tuple[Pixels, Targets]:
         light = np.array([9, 9, 0, 0], np.uint8)[:, None, None] * np.ones((2, 2), np.uint8)
@@ -187,12 +190,12 @@ class Four:
 def test_only_what_could_not_be_read_stays_unknown(ray_cluster: None) -> None:
     new = np.array([[1, 1], [1, 0], [0, 1], [1, 1]], np.float32)
     rows = np.array([3, 1, 0, 2, 1])
-    pixels, targets = with_label_policy(Four(), new).read(rows)
+    pixels, targets = relabel_store(Four(), new).read(rows)
     assert same(targets, np.where((rows == 3)[:, None], np.nan, new[rows])) and targets.dtype == np.float32
     assert np.array_equal(pixels, Four().read(rows)[0])
     assert same(Four().read(np.arange(4))[1][1:2], [[np.nan] * 2]) and same(new, [[1, 1], [1, 0], [0, 1], [1, 1]])
     store = Four()
-    assert with_label_policy(store, None) is store
+    assert relabel_store(store, None) is store
 
 
 def weights(corpus: Corpus, policy: str) -> list[float]:
@@ -203,19 +206,21 @@ def weights(corpus: Corpus, policy: str) -> list[float]:
 
 
 def test_pos_weight_is_of_the_targets_that_are_trained_on(corpus: Corpus) -> None:
-    found = {name: pos_weight(corpus.snapshot, train_targets(corpus.lake, corpus.snapshot, name)) for name in PRESETS}
+    found = {
+        name: compute_pos_weight(corpus.snapshot, apply_policy(corpus.lake, corpus.snapshot, name)) for name in PRESETS
+    }
     for name, balance in found.items():
         assert list(balance) == weights(corpus, name)
     assert found["ones"] != found["zeros"] != found["ignore"]
     assert found["zeros"][VOCABULARY.index("Fracture")] == 1.0, "no positive is left"
-    assert pos_weight(corpus.snapshot, None) == corpus.snapshot.pos_weight
+    assert compute_pos_weight(corpus.snapshot, None) == corpus.snapshot.pos_weight
 
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_a_training_job_takes_all_from_the_policy_s_targets(corpus: Corpus, cached: bool) -> None:
     def job(*words: str) -> dict[str, Any]:
         config = told(corpus, f"feed.cache={'pixels' if cached else 'none'}", "train.balance=0.4", *words)
-        trainer: Any = train.build_trainer(config, Registry(config.tracking, corpus.lake), corpus.snapshot, "run")
+        trainer: Any = build_trainer(config, Registry(config.tracking, corpus.lake), corpus.snapshot, "run")
         found: dict[str, Any] = trainer.train_loop_config
         return found
 
@@ -223,7 +228,7 @@ def test_a_training_job_takes_all_from_the_policy_s_targets(corpus: Corpus, cach
     plain, zeros = job(), job("train.uncertainty=zeros")
     expected = np.array([corpus.reference(image_id, "zeros") for image_id in corpus.train_ids()], np.float32)
     assert zeros["pos_weight"] == weights(corpus, "zeros") != plain["pos_weight"] == list(corpus.snapshot.pos_weight)
-    assert np.array_equal(ray.get(zeros["repeats"]), repeat_factors(expected, 0.4))
+    assert np.array_equal(ray.get(zeros["repeats"]), compute_repeat_factors(expected, 0.4))
     assert not np.array_equal(ray.get(plain["repeats"]), ray.get(zeros["repeats"]))
     assert isinstance(zeros["train"], RelabelledStore) and same(ray.get(zeros["train"].targets), expected)
     assert {type(one) for one in (plain["train"], plain["val"], zeros["val"], zeros["train"].store)} == {kind}
@@ -256,11 +261,11 @@ def test_a_snapshot_that_does_not_tell_is_refused_before_anything_is_done(corpus
     lake.publish(snapshot)
     triage = "triage.weights={Edema: 1.0, Effusion: 0.9}"
     config = told(replace(corpus, lake=lake), "train.uncertainty=ones", triage)
-    for attempt in (lambda: go(train.run, config), lambda: train_targets(lake, snapshot, "ones")):
+    for attempt in (lambda: go(train.run, config), lambda: apply_policy(lake, snapshot, "ones")):
         with pytest.raises(UserError, match=r"train\.uncertainty=ones: snapshot former .* with force=true") as refused:
             attempt()
         assert "\n" not in str(refused.value)
-    assert train_targets(lake, snapshot, None) is None
+    assert apply_policy(lake, snapshot, None) is None
 
 
 def test_a_snapshot_without_any_uncertain_label_is_trained_as_it_is(corpus: Corpus, tmp_path: Path) -> None:
@@ -269,7 +274,7 @@ def test_a_snapshot_without_any_uncertain_label_is_trained_as_it_is(corpus: Corp
     none = pa.array([[]] * labels.num_rows, pa.list_(pa.string()))
     sure = lake.write(LABELS, labels.drop(["uncertain"]).append_column("uncertain", none))
     snapshot = replace(corpus.snapshot, versions={IMAGES: images, LABELS: sure})
-    assert same(train_targets(lake, snapshot, "zeros"), as_targets(stored(lake, snapshot, "train")["targets"]))
+    assert same(apply_policy(lake, snapshot, "zeros"), to_targets(read_split_rows(lake, snapshot, "train")["targets"]))
 
 
 def test_a_recipe_without_a_policy_has_the_id_of_before(corpus: Corpus) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.data.sampler import EpochOrder, epoch_order, lanes_for, repeat_factors
+from pipelines.data.sampler import EpochOrder, choose_lanes, compute_repeat_factors, make_epoch_order
 
 
 def steps_of(order: EpochOrder, workers: int, worker: int) -> dict[int, list[int]]:
@@ -36,7 +36,7 @@ def test_every_row_comes_once_and_every_worker_has_work(
     shards: list[int], each: int, workers: int, size: int, epoch: int
 ) -> None:
     batch_size = each * workers
-    order = epoch_order(shards, size, batch_size, workers, seed=3, epoch=epoch)
+    order = make_epoch_order(shards, size, batch_size, workers, seed=3, epoch=epoch)
     parts = [steps_of(order, workers, worker) for worker in range(workers)]
     seen = [row for part in parts for rows in part.values() for row in rows]
     assert sorted(seen) == list(range(sum(shards)))
@@ -51,15 +51,15 @@ def test_every_row_comes_once_and_every_worker_has_work(
 
 @pytest.mark.parametrize("workers", [2, 4, 8])
 def test_a_step_holds_the_same_rows_in_the_same_order_for_any_number_of_workers(workers: int) -> None:
-    alone = steps_of(epoch_order([50] * 9, 128, 32, 1, seed=1, epoch=2), 1, 0)
-    order = epoch_order([50] * 9, 128, 32, workers, seed=1, epoch=2)
+    alone = steps_of(make_epoch_order([50] * 9, 128, 32, 1, seed=1, epoch=2), 1, 0)
+    order = make_epoch_order([50] * 9, 128, 32, workers, seed=1, epoch=2)
     parts = [steps_of(order, workers, worker) for worker in range(workers)]
     for step, rows in alone.items():
         assert [row for part in parts for row in part[step]] == rows
 
 
 def test_shares_say_where_a_worker_s_rows_lie_in_the_step() -> None:
-    order = epoch_order([37], 128, 12, 2, seed=1, epoch=0)
+    order = make_epoch_order([37], 128, 12, 2, seed=1, epoch=0)
     per = order.lanes // 2
     left = [share for turn in range(order.rounds) for share, _ in order.shares(turn, range(per))]
     right = [share for turn in range(order.rounds) for share, _ in order.shares(turn, range(per, 2 * per))]
@@ -70,7 +70,9 @@ def test_shares_say_where_a_worker_s_rows_lie_in_the_step() -> None:
 
 def test_epochs_differ_and_a_seed_repeats_itself() -> None:
     def first(seed: int, epoch: int) -> list[int]:
-        return [row for rows in steps_of(epoch_order([64] * 8, 64, 32, 1, seed, epoch), 1, 0).values() for row in rows]
+        return [
+            row for rows in steps_of(make_epoch_order([64] * 8, 64, 32, 1, seed, epoch), 1, 0).values() for row in rows
+        ]
 
     assert first(1, 0) == first(1, 0)
     assert first(1, 0) != first(1, 1) and first(1, 0) != first(2, 0)
@@ -82,7 +84,7 @@ def test_the_shuffle_mixes_shards_and_rows() -> None:
     positions, shards = [], []
     for epoch in range(10):
         # 512 px: pools of 512 rows, an eighth of the split
-        steps = steps_of(epoch_order([64] * 64, 512, 32, 1, 5, epoch), 1, 0)
+        steps = steps_of(make_epoch_order([64] * 64, 512, 32, 1, 5, epoch), 1, 0)
         positions.append(np.argsort([row for step in sorted(steps) for row in steps[step]]))
         shards.append(np.mean([len(set(shard_of[rows])) for rows in steps.values()]))
     alike = [np.corrcoef(one, other)[0, 1] for one, other in pairwise(positions)]
@@ -97,7 +99,7 @@ def test_rows_come_as_often_as_the_sampler_says() -> None:
     repeats = np.array([1.0] * 90 + [2.5] * 10, np.float32)
     counts = np.zeros(100)
     for epoch in range(200):
-        order = epoch_order([25] * 4, 64, 8, 1, 0, epoch, repeats)
+        order = make_epoch_order([25] * 4, 64, 8, 1, 0, epoch, repeats)
         rows = np.bincount([row for mine in steps_of(order, 1, 0).values() for row in mine], minlength=100)
         assert (rows[:90] == 1).all() and set(rows[90:]) <= {2, 3}
         counts += rows
@@ -109,7 +111,7 @@ def test_repeat_factors_follow_the_formula() -> None:
     targets[:50, 0] = 1  # common
     targets[0, 1] = 1  # 1 in 100
     targets[1:5, 2], targets[50:, 2] = 1, np.nan  # 4 of 50 known
-    factors = repeat_factors(targets, share=0.16)
+    factors = compute_repeat_factors(targets, share=0.16)
     assert factors[0] == pytest.approx(4.0)  # sqrt(0.16 / 0.01)
     assert factors[1] == pytest.approx(np.sqrt(2))  # sqrt(0.16 / 0.08)
     assert (factors[5:] == 1).all()
@@ -118,9 +120,9 @@ def test_repeat_factors_follow_the_formula() -> None:
 @pytest.mark.parametrize(("batch_size", "workers"), [(32, 3), (2, 2), (7, 2)])
 def test_a_batch_that_workers_cannot_share_is_refused(batch_size: int, workers: int) -> None:
     with pytest.raises(ValueError, match=f"{batch_size} images cannot be shared evenly by {workers} workers"):
-        lanes_for(batch_size, workers)
+        choose_lanes(batch_size, workers)
 
 
 def test_lanes_do_not_depend_on_workers_that_divide_them() -> None:
-    assert [lanes_for(32, workers) for workers in (1, 2, 4, 8)] == [8, 8, 8, 8]
-    assert lanes_for(256, 16) == 16 and lanes_for(48, 3) == 6 and lanes_for(20, 1) == 5
+    assert [choose_lanes(32, workers) for workers in (1, 2, 4, 8)] == [8, 8, 8, 8]
+    assert choose_lanes(256, 16) == 16 and choose_lanes(48, 3) == 6 and choose_lanes(20, 1) == 5

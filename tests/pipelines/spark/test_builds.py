@@ -16,11 +16,11 @@ from chestai.errors import UserError
 from chestai.labels.findings import CHEXPERT13, NIH14
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import BOXES, IMAGES, LABELS, QUARANTINE
-from pipelines.spark import report
+from pipelines.spark.history import show_history
 from pipelines.spark.sources.chexpert import HEADER
 from pipelines.spark.sources.nih import ENTRY_HEADER
-from pipelines.spark.splits import split_of
-from tests.support.corpus import configure, grey, png, run, write_corpus
+from pipelines.spark.splits import assign_split
+from tests.support.corpus import corpus_config, encode_png, make_noise, run_etl, write_corpus
 
 pytestmark = pytest.mark.usefixtures("spark_session")
 
@@ -33,16 +33,16 @@ def write_plain(root: Path, patients: range, image_of: dict[int, int] | None = N
     for patient in patients:
         path = root / f"{patient:08d}_003.png"
         if not path.exists():
-            path.write_bytes(png(grey((image_of or {}).get(patient, patient), 32, 32)))
+            path.write_bytes(encode_png(make_noise((image_of or {}).get(patient, patient), 32, 32)))
 
 
 @pytest.mark.slow
 def test_a_moved_corpus_is_the_same_snapshot_at_new_paths(tmp_path: Path) -> None:
     root, elsewhere, lake = tmp_path / "corpus", tmp_path / "elsewhere", Lake(str(tmp_path / "lake"))
     write_corpus(root)
-    run(configure(root, tmp_path / "lake"))
+    run_etl(corpus_config(root, tmp_path / "lake"))
     shutil.copytree(root, elsewhere)
-    run(configure(elsewhere, tmp_path / "lake"))
+    run_etl(corpus_config(elsewhere, tmp_path / "lake"))
     old, new = lake.history()
     assert new.snapshot_id == old.snapshot_id and new.fingerprint != old.fingerprint
     apart = {"built_at": 0, "versions": 0, "fingerprint": 0}
@@ -54,17 +54,17 @@ def test_a_moved_corpus_is_the_same_snapshot_at_new_paths(tmp_path: Path) -> Non
 
 
 def test_a_grown_root_is_read_only_where_it_is_new(tmp_path: Path) -> None:
-    root, config = tmp_path / "corpus", configure(tmp_path / "corpus", tmp_path / "lake")
+    root, config = tmp_path / "corpus", corpus_config(tmp_path / "corpus", tmp_path / "lake")
     write_plain(root, range(1, 11))
-    assert run(config).facts["read"] == "10 new or changed of 10 files"
+    assert run_etl(config).facts["read"] == "10 new or changed of 10 files"
     write_plain(root, range(1, 14))
-    (root / "00000001_003.png").write_bytes(png(grey(99, 40, 40)))  # written again, otherwise
+    (root / "00000001_003.png").write_bytes(encode_png(make_noise(99, 40, 40)))  # written again, otherwise
     os.utime(root / "00000002_003.png")  # written again, the same
     untouched = root / "00000003_003.png"
     stat = untouched.stat()
     untouched.write_bytes(b"\0" * stat.st_size)
     os.utime(untouched, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # if this one were read, it would be refused
-    summary = run(config)
+    summary = run_etl(config)
     assert summary.facts["read"] == "5 new or changed of 13 files"
     assert summary.facts["headline"].endswith("0 quarantined")
     lake = Lake(config.lake)
@@ -80,15 +80,15 @@ def test_a_grown_root_is_read_only_where_it_is_new(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_lake_of_the_former_schema_is_built_on(tmp_path: Path) -> None:
     """Builds of labels without `uncertain` stay readable beside new ones, and keep their name when built anew."""
-    root, config = tmp_path / "corpus", configure(tmp_path / "corpus", tmp_path / "lake")
+    root, config = tmp_path / "corpus", corpus_config(tmp_path / "corpus", tmp_path / "lake")
     write_plain(root, range(1, 6))
-    run(config)
+    run_etl(config)
     lake = Lake(config.lake)
     built = lake.snapshot()
     former = lake.write(LABELS, lake.gold(built, LABELS).drop(["uncertain"]))
     lake.publish(replace(built, versions={**built.versions, LABELS: former}, built_at=now()))
-    assert run(config).facts["read"] == "nothing"
-    assert run(config.model_copy(update={"force": True})).facts["read"] == "0 new or changed of 5 files"
+    assert run_etl(config).facts["read"] == "nothing"
+    assert run_etl(config.model_copy(update={"force": True})).facts["read"] == "0 new or changed of 5 files"
     _, old, again = lake.history()
     assert lake.gold(old, LABELS).column_names == ["image_id", "findings", "targets"]
     assert lake.gold(again, LABELS)["uncertain"].to_pylist() == [[]] * 5
@@ -98,14 +98,14 @@ def test_a_lake_of_the_former_schema_is_built_on(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_history_lists_the_builds(tmp_path: Path) -> None:
-    config = configure(tmp_path / "corpus", tmp_path / "lake")
+    config = corpus_config(tmp_path / "corpus", tmp_path / "lake")
     screen = Screen(Console(file=io.StringIO(), width=200))
     with pytest.raises(UserError, match=r"holds no build"):
-        report.show_history(config, screen)
+        show_history(config, screen)
     for patients in (range(1, 5), range(1, 6)):
         write_plain(tmp_path / "corpus", patients)
-        run(config)
-    report.show_history(config, screen)
+        run_etl(config)
+    show_history(config, screen)
     lines = screen.console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     for build, images in zip(Lake(config.lake).history(), ("4", "5"), strict=True):
         (line,) = [line for line in lines if build.snapshot_id in line]
@@ -116,7 +116,7 @@ def test_missing_files_stay_in_gold_where_they_may(tmp_path: Path) -> None:
     root = tmp_path / "corpus"
     write_corpus(root)
     os.remove(root / "images_001" / "images" / "00000013_000.png")
-    run(configure(root, tmp_path / "lake", "source.images=optional"))
+    run_etl(corpus_config(root, tmp_path / "lake", "source.images=optional"))
     lake = Lake(str(tmp_path / "lake"))
     snapshot = lake.snapshot()
     rows = {row["image_id"]: row for row in lake.gold(snapshot, IMAGES).to_pylist()}
@@ -137,7 +137,7 @@ def test_a_corpus_of_bad_files_is_a_build_that_says_so(tmp_path: Path) -> None:
     write_plain(root, range(1, 6))
     for path in root.glob("*.png"):
         path.write_bytes(b"<html>sign in</html>")
-    summary = run(configure(root, tmp_path / "lake"))
+    summary = run_etl(corpus_config(root, tmp_path / "lake"))
     lake = Lake(str(tmp_path / "lake"))
     assert summary.rows == 0 and summary.facts["quarantine"] == {"not_an_image": 5}
     assert lake.gold(lake.snapshot(), QUARANTINE).num_rows == 5
@@ -151,13 +151,13 @@ def test_a_patient_in_two_splits_fails_the_build(tmp_path: Path) -> None:
     lists[0].write_text(lists[0].read_text().replace("00000001_001.png\n", ""))
     lists[1].write_text(lists[1].read_text() + "\n00000001_001.png")
     with pytest.raises(UserError, match=r"patient 00000001 .* test"):
-        run(configure(tmp_path / "corpus", tmp_path / "lake"))
+        run_etl(corpus_config(tmp_path / "corpus", tmp_path / "lake"))
     assert Lake(str(tmp_path / "lake")).history() == []
-    run(configure(tmp_path / "corpus", tmp_path / "lake", "split.by=hash"))
+    run_etl(corpus_config(tmp_path / "corpus", tmp_path / "lake", "split.by=hash"))
     images = Lake(str(tmp_path / "lake")).gold(Lake(str(tmp_path / "lake")).snapshot(), IMAGES).to_pylist()
-    split = configure(tmp_path / "corpus", tmp_path / "lake").split
+    split = corpus_config(tmp_path / "corpus", tmp_path / "lake").split
     assert {(row["patient_id"], row["split"]) for row in images} == {
-        (row["patient_id"], split_of(row["patient_id"], None, split)) for row in images
+        (row["patient_id"], assign_split(row["patient_id"], None, split)) for row in images
     }
     assert "00000012_000" in {row["image_id"] for row in images}, "no list, nothing unlisted"
 
@@ -165,19 +165,19 @@ def test_a_patient_in_two_splits_fails_the_build(tmp_path: Path) -> None:
 def test_the_form_of_2020_without_lists_and_boxes_is_split_by_hash(tmp_path: Path) -> None:
     root = tmp_path / "corpus"
     write_plain(root, range(1, 41))
-    config = configure(root, tmp_path / "lake")
-    run(config)
+    config = corpus_config(root, tmp_path / "lake")
+    run_etl(config)
     lake = Lake(config.lake)
     images = lake.gold(lake.snapshot(), IMAGES).to_pylist()
     assert {row["patient_id"]: row["split"] for row in images} == {
-        f"{patient:08d}": split_of(f"{patient:08d}", None, config.split) for patient in range(1, 41)
+        f"{patient:08d}": assign_split(f"{patient:08d}", None, config.split) for patient in range(1, 41)
     }
     assert {row["split"] for row in images} == {"train", "val", "test"}
     assert {(row["age_years"], row["study_id"][8:]) for row in images} == {(57.0, "_003")}
     assert lake.gold(lake.snapshot(), BOXES).num_rows == lake.gold(lake.snapshot(), QUARANTINE).num_rows == 0
     assert lake.snapshot().pos_weight == (1.0,) * 14
     with pytest.raises(UserError, match=r"split\.by=official: the source nih has no split of its own"):
-        run(configure(root, tmp_path / "lake", "split.by=official"))
+        run_etl(corpus_config(root, tmp_path / "lake", "split.by=official"))
 
 
 def test_several_sources_are_one_build(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_several_sources_are_one_build(tmp_path: Path) -> None:
     study = chexpert / "train" / "patient00001" / "study1"
     study.mkdir(parents=True)
     for at, name in enumerate(("view1_frontal.jpg", "view2_lateral.jpg"), 50):
-        (study / name).write_bytes(png(grey(at)))
+        (study / name).write_bytes(encode_png(make_noise(at)))
     blank = ",".join([""] * 9)
     path = "CheXpert-v1.0-small/train/patient00001/study1"
     rows = [
@@ -197,13 +197,13 @@ def test_several_sources_are_one_build(tmp_path: Path) -> None:
     (chexpert / "train.csv").write_text("\n".join([HEADER, *rows]))
     for at, name in enumerate(("Normal", "Tuberculosis"), 60):
         (folders / name).mkdir(parents=True)
-        (folders / name / "a.png").write_bytes(png(grey(at)))
-    (folders / "Tuberculosis" / "b.png").write_bytes(png(grey(1, 32, 32)))  # NIH's patient 1 again
+        (folders / name / "a.png").write_bytes(encode_png(make_noise(at)))
+    (folders / "Tuberculosis" / "b.png").write_bytes(encode_png(make_noise(1, 32, 32)))  # NIH's patient 1 again
     also = [
         *("+source@also.c=chexpert", f"also.c.root={chexpert}", "also.c.uncertainty=ones"),
         *("+source@also.f=folders", f"also.f.root={folders}"),
     ]
-    run(configure(nih, tmp_path / "lake", *also))
+    run_etl(corpus_config(nih, tmp_path / "lake", *also))
     lake = Lake(str(tmp_path / "lake"))
     snapshot = lake.snapshot()
     assert snapshot.source == "nih+chexpert+folders"
@@ -234,17 +234,17 @@ def test_files_of_one_name_are_one_image_only_if_they_agree(tmp_path: Path) -> N
     for folder in ("Normal", "Pneumonia", "Tuberculosis"):
         (tmp_path / "set" / folder).mkdir(parents=True)
     contents = {
-        "Pneumonia/a.png": png(grey(1)),
-        "Tuberculosis/a.png": png(grey(1)),
-        "Pneumonia/b.png": png(grey(2)),
-        "Tuberculosis/b.png": png(grey(3)),
-        "Pneumonia/c.png": png(grey(4))[:900],
-        "Tuberculosis/c.png": png(grey(4)),
-        "Normal/d.png": png(grey(5)),
+        "Pneumonia/a.png": encode_png(make_noise(1)),
+        "Tuberculosis/a.png": encode_png(make_noise(1)),
+        "Pneumonia/b.png": encode_png(make_noise(2)),
+        "Tuberculosis/b.png": encode_png(make_noise(3)),
+        "Pneumonia/c.png": encode_png(make_noise(4))[:900],
+        "Tuberculosis/c.png": encode_png(make_noise(4)),
+        "Normal/d.png": encode_png(make_noise(5)),
     }
     for name, content in contents.items():
         (tmp_path / "set" / name).write_bytes(content)
-    run(configure(tmp_path / "set", tmp_path / "lake", "source=folders", "source.labels=multilabel"))
+    run_etl(corpus_config(tmp_path / "set", tmp_path / "lake", "source=folders", "source.labels=multilabel"))
     lake = Lake(str(tmp_path / "lake"))
     labels = {row["image_id"]: row["targets"] for row in _labels(lake)}
     assert labels == {"folders:a.png": [1.0, 1.0], "folders:c.png": [1.0, 1.0], "folders:d.png": [0.0, 0.0]}
@@ -265,4 +265,4 @@ def _labels(lake: Lake) -> list[dict[str, Any]]:
 def test_a_corpus_without_images_is_refused_before_spark(tmp_path: Path) -> None:
     (tmp_path / "Data_Entry_2017.csv").write_text(ENTRY_HEADER + "\n")
     with pytest.raises(UserError, match=r"holds no image file at any depth"):
-        run(configure(tmp_path, tmp_path / "lake"))
+        run_etl(corpus_config(tmp_path, tmp_path / "lake"))

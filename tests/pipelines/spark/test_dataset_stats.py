@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from pipelines.spark.dataset_stats import content_id
+from pipelines.spark.dataset_stats import compute_content_id
 
 COLUMNS = "image_id string, sha256 string, split string, targets array<float>, uncertain array<string>"
 VOCABULARY = ("Edema", "Effusion", "Mass")
@@ -32,7 +32,7 @@ def gold(count: int, seed: int) -> list[Row]:
 
 
 def named(spark: SparkSession, rows: list[Row]) -> str:
-    return content_id(spark.createDataFrame(rows, COLUMNS), VOCABULARY, 2)  # type: ignore[type-var]
+    return compute_content_id(spark.createDataFrame(rows, COLUMNS), VOCABULARY, 2)  # type: ignore[type-var]
 
 
 def former_id(rows: list[Row]) -> str:

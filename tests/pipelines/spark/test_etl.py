@@ -16,20 +16,20 @@ from chestai.labels.findings import NIH14, targets
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import BOXES, IMAGES, LABELS, QUARANTINE, SCHEMAS, STATS
 from pipelines.spark.reconcile import REASONS
-from pipelines.spark.splits import split_of
-from tests.support.corpus import TEST_FILES, Built, configure, run, write_corpus
+from pipelines.spark.splits import assign_split
+from tests.support.corpus import TEST_FILES, BuiltCorpus, corpus_config, run_etl, write_corpus
 
 
 @pytest.fixture(scope="module")
-def built(spark_session: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Built:
+def built(spark_session: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> BuiltCorpus:
     folder = tmp_path_factory.mktemp("etl")
     write_corpus(folder / "corpus")
-    summary = run(configure(folder / "corpus", folder / "lake"))
+    summary = run_etl(corpus_config(folder / "corpus", folder / "lake"))
     lake = Lake(str(folder / "lake"))
-    return Built(folder / "corpus", lake, summary, lake.snapshot())
+    return BuiltCorpus(folder / "corpus", lake, summary, lake.snapshot())
 
 
-def test_gold_holds_the_good_images_once(built: Built) -> None:
+def test_gold_holds_the_good_images_once(built: BuiltCorpus) -> None:
     gold = ["00000001_000", "00000001_001", "00000002_000", "00000003_000", "00000005_000", "00000013_000"]
     assert [row["image_id"] for row in built.rows(IMAGES)] == gold
     assert [row["image_id"] for row in built.rows(LABELS)] == gold
@@ -37,7 +37,7 @@ def test_gold_holds_the_good_images_once(built: Built) -> None:
 
 
 @pytest.mark.parametrize("table", [IMAGES, LABELS, BOXES, QUARANTINE, STATS])
-def test_tables_have_exactly_the_contract_s_schemas(built: Built, table: str) -> None:
+def test_tables_have_exactly_the_contract_s_schemas(built: BuiltCorpus, table: str) -> None:
     version = built.snapshot.versions.get(table)
     found = DeltaTable(built.lake.uri(table), version=version).schema().to_json()
     empty = Lake(str(built.root.parent / "contracts"))
@@ -45,7 +45,7 @@ def test_tables_have_exactly_the_contract_s_schemas(built: Built, table: str) ->
     assert found == DeltaTable(empty.uri(table)).schema().to_json()
 
 
-def test_images_say_what_the_file_and_the_entry_say(built: Built) -> None:
+def test_images_say_what_the_file_and_the_entry_say(built: BuiltCorpus) -> None:
     images = built.by_image(IMAGES)
     tall = images["00000003_000"]
     path = built.root / "images_001" / "images" / "00000003_000.png"
@@ -74,7 +74,7 @@ def test_images_say_what_the_file_and_the_entry_say(built: Built) -> None:
     assert images["00000013_000"]["age_years"] == pytest.approx(1 / 365.25)
 
 
-def test_labels_are_those_of_the_first_entry(built: Built) -> None:
+def test_labels_are_those_of_the_first_entry(built: BuiltCorpus) -> None:
     labels = built.by_image(LABELS)
     assert labels["00000001_000"]["findings"] == ["Cardiomegaly"]
     assert labels["00000002_000"]["findings"] == [] and sum(labels["00000002_000"]["targets"]) == 0
@@ -82,7 +82,7 @@ def test_labels_are_those_of_the_first_entry(built: Built) -> None:
         assert row["targets"] == targets(row["findings"]) and row["uncertain"] == []
 
 
-def test_every_refused_input_has_one_row_with_its_reason(built: Built) -> None:
+def test_every_refused_input_has_one_row_with_its_reason(built: BuiltCorpus) -> None:
     found = {(row["item"].rsplit("/", 1)[-1][:16], row["reason"]) for row in built.rows(QUARANTINE)}
     assert found == {
         ("00000001_000.png", "duplicate_entry"),
@@ -112,7 +112,7 @@ def test_every_refused_input_has_one_row_with_its_reason(built: Built) -> None:
     assert "the same file content as 00000005_000" in details
 
 
-def test_nothing_is_lost(built: Built) -> None:
+def test_nothing_is_lost(built: BuiltCorpus) -> None:
     assert built.snapshot.accounting == {
         "entries": 18,
         "files": 17,
@@ -130,20 +130,20 @@ def test_nothing_is_lost(built: Built) -> None:
     }
 
 
-def test_boxes_are_those_of_gold_images_with_the_vocabulary_s_spelling(built: Built) -> None:
+def test_boxes_are_those_of_gold_images_with_the_vocabulary_s_spelling(built: BuiltCorpus) -> None:
     assert built.rows(BOXES) == [
         {"image_id": "00000003_000", "finding": "Infiltration", "x": 10.5, "y": 20.0, "w": 30.0, "h": 40.0}
     ]
 
 
-def test_splits_follow_the_lists_and_the_patient_s_hash(built: Built) -> None:
+def test_splits_follow_the_lists_and_the_patient_s_hash(built: BuiltCorpus) -> None:
     split = conf.load().split
     for row in built.rows(IMAGES):
         listed = "test" if f"{row['image_id']}.png" in TEST_FILES else "train_val"
-        assert row["split"] == split_of(row["patient_id"], listed, split)
+        assert row["split"] == assign_split(row["patient_id"], listed, split)
 
 
-def test_the_snapshot_counts_what_gold_holds(built: Built) -> None:
+def test_the_snapshot_counts_what_gold_holds(built: BuiltCorpus) -> None:
     images, labels, splits = built.rows(IMAGES), built.by_image(LABELS), built.snapshot.splits
     for name, counts in splits.items():
         rows = [row for row in images if row["split"] == name]
@@ -157,7 +157,7 @@ def test_the_snapshot_counts_what_gold_holds(built: Built) -> None:
     assert np.array_equal(np.array(built.snapshot.cooccurrence), matrix.T @ matrix)
 
 
-def test_pos_weight_is_of_the_train_split_and_always_finite(built: Built) -> None:
+def test_pos_weight_is_of_the_train_split_and_always_finite(built: BuiltCorpus) -> None:
     train = built.snapshot.splits["train"]
     for finding, weight in zip(NIH14, built.snapshot.pos_weight, strict=True):
         positives = train["positives"][finding]
@@ -165,14 +165,14 @@ def test_pos_weight_is_of_the_train_split_and_always_finite(built: Built) -> Non
         assert weight == (negatives / positives if positives and negatives else 1.0)
 
 
-def test_brightness_is_of_the_train_split_in_units_of_full_scale(built: Built) -> None:
+def test_brightness_is_of_the_train_split_in_units_of_full_scale(built: BuiltCorpus) -> None:
     train = [Path(row["path"]) for row in built.rows(IMAGES) if row["split"] == "train"]
     pixels = np.stack([decode(path.read_bytes()) for path in train]) / 255
     assert built.snapshot.pixel_mean == pytest.approx(pixels.mean(), abs=1e-9)
     assert built.snapshot.pixel_std == pytest.approx(pixels.std(), abs=1e-9)
 
 
-def test_the_summary_tells_what_a_person_needs(built: Built) -> None:
+def test_the_summary_tells_what_a_person_needs(built: BuiltCorpus) -> None:
     facts = built.summary.facts
     assert facts["headline"] == f"snapshot {built.snapshot.snapshot_id}, 17 quarantined"
     assert facts["quarantine"]["conflicting_duplicate"] == 2
@@ -180,9 +180,9 @@ def test_the_summary_tells_what_a_person_needs(built: Built) -> None:
     assert (Path(built.lake.root) / "reports" / "etl.json").exists()
 
 
-def test_the_same_input_is_not_built_twice(built: Built) -> None:
+def test_the_same_input_is_not_built_twice(built: BuiltCorpus) -> None:
     started = time.monotonic()
-    summary = run(configure(built.root, Path(built.lake.root)))
+    summary = run_etl(corpus_config(built.root, Path(built.lake.root)))
     assert summary.facts["headline"] == f"already built: snapshot {built.snapshot.snapshot_id}, 17 quarantined"
     assert time.monotonic() - started < 10  # no Spark
     assert len(built.lake.history()) == 1 and summary.rows == 6

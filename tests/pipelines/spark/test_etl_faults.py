@@ -15,16 +15,16 @@ import pytest
 
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import BOXES, IMAGES, LABELS, QUARANTINE, STATS
-from pipelines.spark.file_inspection import KNOWN
-from tests.support.corpus import grey, write_corpus
+from pipelines.spark.file_inspection import INSPECTED
+from tests.support.corpus import make_noise, write_corpus
 from tests.support.processes import (
-    FINISH_S,
+    COMMAND_TIMEOUT_S,
     MARK,
-    environment,
-    finish,
     marked_processes,
-    start,
-    three_nodes,
+    process_environment,
+    start_process,
+    three_node_cluster,
+    wait_for_success,
     wait_until,
 )
 
@@ -53,7 +53,7 @@ def write_large(root: Path) -> int:
         listed.writelines(f"\n{name}" for name in names)
     size = 0
     for name in names:
-        pixels = grey(int(name[:8]), 512, 512)
+        pixels = make_noise(int(name[:8]), 512, 512)
         data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 0])[1].tobytes()
         (root / "images_002" / "images" / name).write_bytes(data)
         size += len(data)
@@ -61,7 +61,9 @@ def write_large(root: Path) -> int:
 
 
 def etl(env: dict[str, str], root: Path, lake: Lake, *more: str) -> subprocess.Popen[str]:
-    return start(env, sys.executable, "-m", "pipelines.etl", f"source.root={root}", f"lake={lake.root}", *SMALL, *more)
+    return start_process(
+        env, sys.executable, "-m", "pipelines.etl", f"source.root={root}", f"lake={lake.root}", *SMALL, *more
+    )
 
 
 def content(lake: Lake) -> dict[str, Any]:
@@ -87,8 +89,8 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Corpora:
 def undisturbed(corpora: Corpora, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a build of the larger corpus holds when nothing goes wrong."""
     lake = Lake(str(tmp_path_factory.mktemp("undisturbed") / "lake"))
-    with environment() as env:
-        finish(etl(env, corpora.large, lake))
+    with process_environment() as env:
+        wait_for_success(etl(env, corpora.large, lake))
     return content(lake)
 
 
@@ -116,9 +118,9 @@ with ray_cluster(settings.cluster):
 def small_build(corpora: Corpora, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, str]:
     """A lake with a build of the small corpus, and Ray's free cores before and after it."""
     lake = Lake(str(tmp_path_factory.mktemp("small") / "lake"))
-    with environment() as env:
+    with process_environment() as env:
         words = (f"source.root={corpora.small}", f"lake={lake.root}", *SMALL)
-        output = finish(start(env, sys.executable, "-c", CORES, *words))
+        output = wait_for_success(start_process(env, sys.executable, "-c", CORES, *words))
     return lake, next(line for line in output.splitlines() if line.startswith("cores"))
 
 
@@ -139,10 +141,10 @@ def bytes_read(mark: str) -> int:
 
 def moment(name: str, mark: str, lake: Lake, corpora: Corpora) -> Callable[[], bool]:
     """Tells whether a build of the larger corpus has come so far."""
-    known, images = lake.version(KNOWN), lake.version(IMAGES)
+    known, images = lake.version(INSPECTED), lake.version(IMAGES)
     return {
         "reading": lambda: bytes_read(mark) > corpora.size // 2,
-        "matching": lambda: lake.version(KNOWN) != known,
+        "matching": lambda: lake.version(INSPECTED) != known,
         "writing": lambda: lake.version(IMAGES) != images,
     }[name]
 
@@ -154,18 +156,18 @@ def test_a_killed_driver_leaves_the_last_build_and_the_next_is_whole(
     lake = Lake(str(tmp_path / "lake"))
     shutil.copytree(small_build[0].root, lake.root)
     before, builds = content(lake), lake.history()
-    versions = {table: lake.version(table) for table in (KNOWN, IMAGES, STATS)}
-    with environment() as env:
+    versions = {table: lake.version(table) for table in (INSPECTED, IMAGES, STATS)}
+    with process_environment() as env:
         process = etl(env, corpora.large, lake)
-        wait_until(moment(when, env[MARK], lake, corpora), FINISH_S, when)
+        wait_until(moment(when, env[MARK], lake, corpora), COMMAND_TIMEOUT_S, when)
         process.kill()
         process.communicate(timeout=60)
         wait_until(lambda: not marked_processes(env[MARK]), 60, "the end of what the driver had started")
     grown = {table for table, version in versions.items() if lake.version(table) != version}
-    assert grown == {"reading": set(), "matching": {KNOWN}, "writing": {KNOWN, IMAGES}}[when]
+    assert grown == {"reading": set(), "matching": {INSPECTED}, "writing": {INSPECTED, IMAGES}}[when]
     assert lake.history() == builds and content(lake) == before
-    with environment() as env:
-        finish(etl(env, corpora.large, lake))
+    with process_environment() as env:
+        wait_for_success(etl(env, corpora.large, lake))
     assert content(lake) == undisturbed
     assert lake.history()[:-1] == builds
 
@@ -187,11 +189,11 @@ def test_a_build_outlives_an_executor(
 ) -> None:
     """Of one executor, which is started again, or of two, with what it kept of the images' facts."""
     lake = Lake(str(tmp_path / "lake"))
-    with environment() as env:
+    with process_environment() as env:
         process = etl(env, corpora.large, lake, f"cluster.spark.executors={count}")
-        wait_until(moment(when, env[MARK], lake, corpora), FINISH_S, when)
+        wait_until(moment(when, env[MARK], lake, corpora), COMMAND_TIMEOUT_S, when)
         executors(env[MARK])[0].kill()
-        finish(process)
+        wait_for_success(process)
     assert "Lost executor" in (Path(lake.root) / "logs" / "etl.log").read_text(), "it was killed while it mattered"
     assert content(lake) == undisturbed and len(lake.history()) == 1
 
@@ -199,7 +201,7 @@ def test_a_build_outlives_an_executor(
 @pytest.fixture
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """An executor of two cores does not fit into the head node, and only one into each of the others."""
-    with three_nodes(tmp_path_factory.mktemp("n")) as env:
+    with three_node_cluster(tmp_path_factory.mktemp("n")) as env:
         yield env
 
 
@@ -213,6 +215,6 @@ def test_executors_on_two_nodes_build_the_same(
         assert process.poll() is None, process.communicate()
         return len({one.ppid() for one in executors(nodes[MARK])}) == 2  # a worker's parent is its node's raylet
 
-    wait_until(spread, FINISH_S, "work on two nodes")
-    finish(process)
+    wait_until(spread, COMMAND_TIMEOUT_S, "work on two nodes")
+    wait_for_success(process)
     assert content(lake) == undisturbed

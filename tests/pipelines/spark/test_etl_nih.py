@@ -11,7 +11,7 @@ from chestai.labels.findings import NIH14
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import BOXES, IMAGES, LABELS
 from tests.pipelines.conftest import LISTS
-from tests.support.corpus import configure, run
+from tests.support.corpus import corpus_config, run_etl
 
 pytestmark = pytest.mark.usefixtures("spark_session")
 
@@ -77,7 +77,7 @@ def test_the_sample_form(nih_root: Path, tmp_path: Path) -> None:
     rows = [row[:11] for row in rows_of(nih_root / "Data_Entry_2017.csv")][::20][:5606]
     with (root / "sample_labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows([SAMPLE_COLUMNS, *rows])
-    summary = run(configure(root, tmp_path / "lake", "source.images=optional"))
+    summary = run_etl(corpus_config(root, tmp_path / "lake", "source.images=optional"))
     snapshot = Lake(str(tmp_path / "lake")).snapshot()
     assert snapshot.accounting["gold"] == len(rows) == 5606 and snapshot.accounting["quarantined"] == 0
     assert summary.facts["labels"] == "nih: sample_labels.csv (sample form)"
@@ -88,7 +88,7 @@ def test_the_sample_form(nih_root: Path, tmp_path: Path) -> None:
 
 
 def test_the_real_images(nih_root: Path, tmp_path: Path) -> None:
-    summary = run(configure(nih_root, tmp_path / "lake"))
+    summary = run_etl(corpus_config(nih_root, tmp_path / "lake"))
     lake = Lake(str(tmp_path / "lake"))
     snapshot = lake.snapshot()
     accounting = snapshot.accounting

@@ -15,12 +15,12 @@ from chestai.lake.lake import Lake
 from chestai.lake.schemas import IMAGES, QUARANTINE
 from pipelines.spark.reconcile import REASONS
 from pipelines.spark.sources.nih import ENTRY_HEADER
-from tests.support.corpus import configure, grey, png, run
+from tests.support.corpus import corpus_config, encode_png, make_noise, run_etl
 
 pytestmark = pytest.mark.usefixtures("spark_session")
 
-GOOD = {seed: png(grey(seed, 32, 32)) for seed in range(6)}
-CONTENTS = [*GOOD.values(), GOOD[0][:200], b"", b"<html>", png(grey(9, 8, 8))]
+GOOD = {seed: encode_png(make_noise(seed, 32, 32)) for seed in range(6)}
+CONTENTS = [*GOOD.values(), GOOD[0][:200], b"", b"<html>", encode_png(make_noise(9, 8, 8))]
 
 # Few patients and names, so that doubles, collisions and contradictions are the rule.
 names = st.builds("{:08d}_{:03d}.png".format, st.integers(1, 6), st.integers(0, 2))
@@ -96,9 +96,9 @@ def build_and_check(
         if listed is not None:
             for name, is_test in (("test_list.txt", True), ("train_val_list.txt", False)):
                 (root / name).write_text("\n".join(image for image in listed if listed[image] == is_test))
-        config = configure(root, Path(lake.root), f"source.images={'optional' if optional else 'required'}")
+        config = corpus_config(root, Path(lake.root), f"source.images={'optional' if optional else 'required'}")
         try:
-            run(config)
+            run_etl(config)
         except UserError as error:  # the one thing that stops a build
             assert listed is not None and "has images in the splits" in str(error)
             assert lake.history() == []

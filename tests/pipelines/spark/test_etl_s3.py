@@ -18,7 +18,7 @@ from chestai.lake.lake import Lake
 from chestai.lake.schemas import BOXES, IMAGES, LABELS, QUARANTINE, SCHEMAS
 from chestai.lake.snapshot import Snapshot
 from pipelines.data.files import InputFolder
-from tests.support.corpus import Built, configure, grey, png, run, write_corpus
+from tests.support.corpus import BuiltCorpus, corpus_config, encode_png, make_noise, run_etl, write_corpus
 from tests.support.paths import ROOT
 from tests.support.s3 import S3, serving
 
@@ -54,16 +54,16 @@ def etl(s3: S3, place: Path) -> Call:
 
 
 @pytest.fixture(scope="module")
-def local(spark_session: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Built:
+def local(spark_session: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> BuiltCorpus:
     folder = tmp_path_factory.mktemp("local")
     write_corpus(folder / "corpus")
-    summary = run(configure(folder / "corpus", folder / "lake"))
+    summary = run_etl(corpus_config(folder / "corpus", folder / "lake"))
     lake = Lake(str(folder / "lake"))
-    return Built(folder / "corpus", lake, summary, lake.snapshot())
+    return BuiltCorpus(folder / "corpus", lake, summary, lake.snapshot())
 
 
 @pytest.fixture(scope="module")
-def first(s3: S3, etl: Call, local: Built, place: Path) -> subprocess.CompletedProcess[str]:
+def first(s3: S3, etl: Call, local: BuiltCorpus, place: Path) -> subprocess.CompletedProcess[str]:
     """The corpus of `local`, built from the bucket into the bucket."""
     s3.upload(local.root, "corpus")
     done = etl(*WORDS)
@@ -87,7 +87,7 @@ def rows(lake: Lake, snapshot: Snapshot, table: str, root: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_build_in_a_bucket_is_the_local_one(local: Built, lake: Lake) -> None:
+def test_a_build_in_a_bucket_is_the_local_one(local: BuiltCorpus, lake: Lake) -> None:
     snapshot = lake.snapshot()
     apart = {"built_at": 0, "fingerprint": 0}
     assert {**snapshot.__dict__, **apart} == {**local.snapshot.__dict__, **apart}
@@ -98,7 +98,7 @@ def test_a_build_in_a_bucket_is_the_local_one(local: Built, lake: Lake) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_in_gold_can_be_read(local: Built, lake: Lake) -> None:
+def test_what_is_in_gold_can_be_read(local: BuiltCorpus, lake: Lake) -> None:
     usable = lake.usable(lake.snapshot(), [])
     assert usable.num_rows == local.snapshot.accounting["gold"]
     for path in usable["path"].to_pylist():
@@ -129,7 +129,7 @@ def test_the_same_objects_are_not_built_twice(etl: Call, lake: Lake) -> None:
 def test_a_new_object_is_read_alone(s3: S3, etl: Call, lake: Lake, tmp_path: Path) -> None:
     """`tracking.uri` is named here, and the page of this build is logged there."""
     key = "corpus/images_003/00000011_000.png"
-    s3.client().put_object(Bucket=s3.bucket, Key=key, Body=png(grey(110)))
+    s3.client().put_object(Bucket=s3.bucket, Key=key, Body=encode_png(make_noise(110)))
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     done = etl(*WORDS, f"tracking.uri={uri}")
     assert done.returncode == 0, done.stderr
@@ -179,12 +179,19 @@ UNSIGNED = "SignatureDoesNotMatch: The request signature we calculated does not 
     [
         (None, "s3://xrays/lake", {}, "lake=s3://xrays/lake cannot be opened: NoSuchBucket: The specified bucket"),
         (None, LAKE, MISTYPED, f"lake={LAKE} cannot be opened: {UNSIGNED}"),
-        ("s3://xrays/corpus", LAKE, {}, "source.root=s3://xrays/corpus is no folder"),
+        ("s3://xrays/corpus", LAKE, {}, "source.root=s3://xrays/corpus is not a folder"),
         (CORPUS, LAKE, MISTYPED, f"source.root={CORPUS} cannot be opened: "),
     ],
 )
 def test_a_mistake_is_one_line(
-    source: str | None, lake_uri: str, env: dict[str, str], answer: str, s3: S3, etl: Call, local: Built, place: Path
+    source: str | None,
+    lake_uri: str,
+    env: dict[str, str],
+    answer: str,
+    s3: S3,
+    etl: Call,
+    local: BuiltCorpus,
+    place: Path,
 ) -> None:
     done = etl(f"source.root={source or local.root}", f"lake={lake_uri}", **env)
     assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
@@ -220,4 +227,4 @@ def test_other_schemes_are_refused() -> None:
     with pytest.raises(UserError, match=r"^lake=s3a://xray/lake cannot be opened: .*s3a"):
         Lake("s3a://xray/lake").history()
     with pytest.raises(UserError, match=r"^source\.root=s3a://xray/corpus cannot be opened: .*s3a"):
-        InputFolder.at("s3a://xray/corpus")
+        InputFolder.open("s3a://xray/corpus")

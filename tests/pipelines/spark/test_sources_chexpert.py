@@ -17,7 +17,7 @@ from chestai.labels.findings import CHEXPERT13
 from chestai.labels.uncertainty import policies
 from pipelines.data.files import LISTING
 from pipelines.spark.sources.chexpert import FIELDS, HEADER, Chexpert
-from pipelines.spark.sources.tables import BOX, ENTRY
+from pipelines.spark.sources.tables import BOX_COLUMNS, ENTRY_COLUMNS
 
 NAMED_OTHERWISE = {"Pleural Effusion": "Effusion"}
 
@@ -45,8 +45,8 @@ def write(root: Path, table: str, lines: Sequence[str], header: str = HEADER) ->
 
 
 def entries(root: Path, spark_session: SparkSession, **changes: Any) -> list[Row]:
-    frame = Chexpert.find(config(root, **changes)).entries(spark_session)
-    assert frame.dtypes == spark_session.createDataFrame([], ENTRY).dtypes
+    frame = Chexpert.find(config(root, **changes)).read_entries(spark_session)
+    assert frame.dtypes == spark_session.createDataFrame([], ENTRY_COLUMNS).dtypes
     return sorted(frame.collect(), key=lambda entry: (entry.listed or "", entry.line))
 
 
@@ -151,14 +151,14 @@ def test_the_key_of_an_image_is_that_of_its_row_in_any_release(tmp_path: Path, s
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     source = Chexpert.find(config(tmp_path))
-    assert source.listing().schema == LISTING
-    keys = dict(zip(*(source.listing()[name].to_pylist() for name in ("path", "key")), strict=True))
+    assert source.list_images().schema == LISTING
+    keys = dict(zip(*(source.list_images()[name].to_pylist() for name in ("path", "key")), strict=True))
     assert keys == {
         names[0]: "patient00001/study1/view1_frontal.jpg",
         names[1]: "patient00002/study1/view2_lateral.jpg",
         "stray.jpg": "stray.jpg",
     }
-    assert [one.key for one in source.entries(spark_session).collect()] == [keys[names[0]]]
+    assert [one.key for one in source.read_entries(spark_session).collect()] == [keys[names[0]]]
 
 
 def test_a_bad_row_is_refused_with_its_file_and_line(tmp_path: Path, spark_session: SparkSession) -> None:
@@ -220,8 +220,8 @@ def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path: Path, spark_
 def test_one_table_alone_is_no_official_split(tmp_path: Path, spark_session: SparkSession, table: str) -> None:
     write(tmp_path, table, [row(path_of(1))])
     source = Chexpert.find(config(tmp_path))
-    assert source.tables == (table,) and not source.has_lists
-    assert [one.listed for one in source.entries(spark_session).collect()] == [None]
+    assert source.tables == (table,) and not source.has_official_split
+    assert [one.listed for one in source.read_entries(spark_session).collect()] == [None]
 
 
 def test_what_was_found_is_said(tmp_path: Path, spark_session: SparkSession) -> None:
@@ -229,11 +229,11 @@ def test_what_was_found_is_said(tmp_path: Path, spark_session: SparkSession) -> 
     write(tmp_path, "valid.csv", [])
     source = Chexpert.find(config(tmp_path, uncertainty="yuan2021", uncertainty_of={"Fracture": "ignore"}))
     assert source.note == "train.csv and valid.csv; uncertain labels: yuan2021, Fracture ignore"
-    assert source.has_lists and source.vocabulary == CHEXPERT13
+    assert source.has_official_split and source.vocabulary == CHEXPERT13
     assert not source.keeps_missing and Chexpert.find(config(tmp_path, images="optional")).keeps_missing
-    assert source.entries(spark_session).count() == 0
-    boxes = source.boxes(spark_session)
-    assert boxes.count() == 0 and boxes.dtypes == spark_session.createDataFrame([], BOX).dtypes
+    assert source.read_entries(spark_session).count() == 0
+    boxes = source.read_boxes(spark_session)
+    assert boxes.count() == 0 and boxes.dtypes == spark_session.createDataFrame([], BOX_COLUMNS).dtypes
 
 
 def test_a_wrong_folder_table_or_policy_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pyspark.sql import Row, SparkSession
 from chestai.config import schema
 from chestai.errors import UserError
 from pipelines.data.files import LISTING
-from pipelines.spark.sources.folders import Folders, Place
-from pipelines.spark.sources.tables import BOX, ENTRY
+from pipelines.spark.sources.folders import Folders, ImageLocation
+from pipelines.spark.sources.tables import BOX_COLUMNS, ENTRY_COLUMNS
 
 NO_PATIENTS = "each image its own patient: the split cannot keep patients apart"
 
@@ -28,8 +28,8 @@ def config(root: Path | None, **changes: Any) -> schema.Folders:
 
 
 def entries(source: Folders, spark_session: SparkSession) -> list[Row]:
-    frame = source.entries(spark_session)
-    assert frame.dtypes == spark_session.createDataFrame([], ENTRY).dtypes
+    frame = source.read_entries(spark_session)
+    assert frame.dtypes == spark_session.createDataFrame([], ENTRY_COLUMNS).dtypes
     return sorted(frame.collect(), key=lambda entry: entry.line)
 
 
@@ -47,7 +47,7 @@ def entries(source: Folders, spark_session: SparkSession) -> list[Row]:
     ],
 )
 def test_a_path_names_its_class_and_its_split(path: str, folder: str | None, listed: str | None) -> None:
-    assert Place.of(path) == Place(path, folder, listed)
+    assert ImageLocation.parse(path) == ImageLocation(path, folder, listed)
 
 
 def test_a_folder_a_class(tmp_path: Path, spark_session: SparkSession) -> None:
@@ -55,7 +55,7 @@ def test_a_folder_a_class(tmp_path: Path, spark_session: SparkSession) -> None:
     source = Folders.find(config(tmp_path))
     assert source.vocabulary == ("Effusion", "Gout")
     assert source.note == (f"multiclass: Gout = Gout, Normal = no finding, pleural effusion = Effusion; {NO_PATIENTS}")
-    assert not source.has_lists and not source.keeps_missing and source.tables == ()
+    assert not source.has_official_split and not source.keeps_missing and source.tables == ()
 
     gout, normal, effusion = entries(source, spark_session)
     assert (gout.line, gout.text, gout.key) == (1, "Gout/deep/c.png", "Gout/deep/c.png")
@@ -68,11 +68,11 @@ def test_a_folder_a_class(tmp_path: Path, spark_session: SparkSession) -> None:
         known = (entry.age_years, entry.sex, entry.view, entry.listed, entry.reason, entry.detail)
         assert known == (None,) * 6 and entry.impossible_age is False
 
-    listing = source.listing()
+    listing = source.list_images()
     assert listing["key"].to_pylist() == listing["path"].to_pylist()
     assert listing.schema == LISTING and listing.num_rows == 4  # the stray one too, to be accounted for
-    boxes = source.boxes(spark_session)
-    assert boxes.count() == 0 and boxes.dtypes == spark_session.createDataFrame([], BOX).dtypes
+    boxes = source.read_boxes(spark_session)
+    assert boxes.count() == 0 and boxes.dtypes == spark_session.createDataFrame([], BOX_COLUMNS).dtypes
 
 
 def test_folders_of_a_split_that_are_whole_are_the_official_split(tmp_path: Path, spark_session: SparkSession) -> None:
@@ -82,7 +82,7 @@ def test_folders_of_a_split_that_are_whole_are_the_official_split(tmp_path: Path
         *("test/NORMAL/IM-1.jpeg", "test/PNEUMONIA/person3_virus_1.jpeg", "test/.DS_Store"),
     )
     source = Folders.find(config(tmp_path))
-    assert source.has_lists and source.vocabulary == ("Pneumonia",)
+    assert source.has_official_split and source.vocabulary == ("Pneumonia",)
     found = {entry.text: (entry.listed, entry.findings) for entry in entries(source, spark_session)}
     assert found == {
         "train/NORMAL/IM-1.jpeg": ("train_val", []),
@@ -97,7 +97,7 @@ def test_folders_of_a_split_that_are_whole_are_the_official_split(tmp_path: Path
 def test_half_a_split_is_none_and_is_said(tmp_path: Path, spark_session: SparkSession, paths: tuple[str, ...]) -> None:
     lay(tmp_path, *paths)
     source = Folders.find(config(tmp_path))
-    assert not source.has_lists
+    assert not source.has_official_split
     assert "split folders are not kept: one must be test and every image in one" in source.note
     assert {entry.listed for entry in entries(source, spark_session)} == {None}
 
@@ -115,7 +115,7 @@ def test_masks_are_not_read_and_the_note_counts_them(tmp_path: Path, spark_sessi
         "Normal/images/Normal-1.png": [],
         "Viral Pneumonia/images/Viral Pneumonia-1.png": ["Viral_Pneumonia"],
     }
-    assert source.listing()["key"].to_pylist() == list(found)
+    assert source.list_images()["key"].to_pylist() == list(found)
 
 
 def test_classes_name_the_folders_that_are_read(tmp_path: Path, spark_session: SparkSession) -> None:
@@ -125,7 +125,7 @@ def test_classes_name_the_folders_that_are_read(tmp_path: Path, spark_session: S
     assert source.note.startswith("multiclass: ok = no finding, tb = Tuberculosis, ok2 = no finding; ")
     found = {entry.key: entry.findings for entry in entries(source, spark_session)}
     assert found == {"tb/a.png": ["Tuberculosis"], "ok/b.png": [], "ok2/c.png": []}
-    assert source.listing().num_rows == 4
+    assert source.list_images().num_rows == 4
 
 
 def test_one_file_name_in_several_folders_has_all_their_findings(tmp_path: Path, spark_session: SparkSession) -> None:
@@ -140,13 +140,13 @@ def test_one_file_name_in_several_folders_has_all_their_findings(tmp_path: Path,
     assert found["a.png"].image_id == found["a.png"].patient_id == "set:a.png"
     assert found["d.png"].reason == "entry_unparsable"
     assert found["d.png"].detail == "Effusion/d.png: in a class folder without finding and in another"
-    assert sorted(source.listing()["key"].to_pylist()) == ["a.png", "a.png", "b.png", "c.png", "d.png", "d.png"]
+    assert sorted(source.list_images()["key"].to_pylist()) == ["a.png", "a.png", "b.png", "c.png", "d.png", "d.png"]
 
 
 def test_one_file_name_in_train_and_in_test_is_refused(tmp_path: Path, spark_session: SparkSession) -> None:
     lay(tmp_path, "train/Edema/a.png", "test/Mass/a.png", "train/Edema/b.png", "val/Mass/b.png", "test/Mass/c.png")
     source = Folders.find(config(tmp_path, labels="multilabel"))
-    assert source.has_lists
+    assert source.has_official_split
     found = {entry.key: (entry.listed, entry.reason) for entry in entries(source, spark_session)}
     assert found == {
         "a.png": (None, "entry_unparsable"),
@@ -177,12 +177,12 @@ def test_a_file_name_with_two_patients_is_refused(tmp_path: Path, spark_session:
 
 def test_a_folder_without_images_is_left_to_the_build(tmp_path: Path, spark_session: SparkSession) -> None:
     source = Folders.find(config(tmp_path, classes={"Normal": None}))
-    assert source.listing().num_rows == 0 and source.entries(spark_session).count() == 0
+    assert source.list_images().num_rows == 0 and source.read_entries(spark_session).count() == 0
 
 
 @pytest.mark.parametrize("pattern", ["(", "person", "(?:person)"])
 def test_a_pattern_that_can_find_no_patient_is_refused(tmp_path: Path, pattern: str) -> None:
-    with pytest.raises(UserError, match=r"source\.patient_pattern=.* (is no regular expression|has no group)"):
+    with pytest.raises(UserError, match=r"source\.patient_pattern=.* (is not a regular expression|has no group)"):
         Folders.find(config(tmp_path, patient_pattern=pattern))
 
 

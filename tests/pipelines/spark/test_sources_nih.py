@@ -8,10 +8,10 @@ from chestai.config import schema
 from chestai.errors import UserError
 from chestai.labels.demographics import read_years
 from chestai.labels.findings import NIH14
-from pipelines.data.files import InputFolder, listing_digest
+from pipelines.data.files import InputFolder, hash_listing
 from pipelines.spark import sources
 from pipelines.spark.sources.nih import ENTRY_HEADER, SAMPLE_HEADER, Nih
-from pipelines.spark.sources.tables import read_label
+from pipelines.spark.sources.tables import parse_label
 
 
 def source(root: str | None, synthetic: bool = False) -> schema.Nih:
@@ -48,12 +48,12 @@ def test_an_age_is_in_years_or_none_where_it_cannot_be(text: str, years: float |
 
 
 def test_a_label_gives_findings_and_targets_or_its_problem() -> None:
-    findings, targets, problem = read_label("Emphysema|Infiltrate", NIH14)
+    findings, targets, problem = parse_label("Emphysema|Infiltrate", NIH14)
     assert findings == ["Infiltration", "Emphysema"] and problem is None
     assert targets is not None and sum(targets) == 2 and len(targets) == 14
-    assert read_label("No Finding", NIH14) == ([], [0.0] * 14, None)
-    assert read_label("Mass|Gout", NIH14) == (None, None, "unknown finding 'Gout'")
-    assert read_label(None, NIH14)[2] is not None
+    assert parse_label("No Finding", NIH14) == ([], [0.0] * 14, None)
+    assert parse_label("Mass|Gout", NIH14) == (None, None, "unknown finding 'Gout'")
+    assert parse_label(None, NIH14)[2] is not None
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_label_gives_findings_and_targets_or_its_problem() -> None:
 def test_all_headers_are_recognised(tmp_path: Path, header: str, form: str) -> None:
     found = Nih.find(corpus(tmp_path, Data_Entry_2017__csv=header))
     assert found.note == f"Data_Entry_2017.csv ({form} form)"
-    assert found.tables == ("Data_Entry_2017.csv",) and not found.has_lists
+    assert found.tables == ("Data_Entry_2017.csv",) and not found.has_official_split
 
 
 def test_the_first_issue_goes_before_the_second_and_the_note_says_so(tmp_path: Path) -> None:
@@ -103,14 +103,14 @@ def test_an_image_in_both_lists_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_folder_names_the_key_and_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"source\.root is not set"):
-        sources.find(source(None))
+        sources.open_source(source(None))
     nowhere = str(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"source\.root=.*nowhere is no folder$"):
-        sources.find(source(nowhere))
+    with pytest.raises(UserError, match=r"source\.root=.*nowhere is not a folder$"):
+        sources.open_source(source(nowhere))
     with pytest.raises(UserError, match=r"python -m pipelines\.phantom"):
-        sources.find(source(nowhere, synthetic=True))
+        sources.open_source(source(nowhere, synthetic=True))
     with pytest.raises(UserError, match=r"holds no label table Data_Entry_2017\*\.csv or sample_labels\.csv"):
-        sources.find(source(str(tmp_path)))
+        sources.open_source(source(str(tmp_path)))
 
 
 def test_images_are_found_at_any_depth_but_hidden_files_are_not(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_images_are_found_at_any_depth_but_hidden_files_are_not(tmp_path: Path) 
     for name in ("b.png", "a.JPG", "._b.png", "notes.txt"):
         (deep / name).write_bytes(b"x")
     (tmp_path / "c.jpeg").write_bytes(b"xyz")
-    listing = InputFolder.at(str(tmp_path)).images()
+    listing = InputFolder.open(str(tmp_path)).list_images()
     assert listing["path"].to_pylist() == ["c.jpeg", "images_001/images/a.JPG", "images_001/images/b.png"]
     assert listing["key"].to_pylist() == ["c.jpeg", "a.JPG", "b.png"]
     assert listing["size"].to_pylist() == [3, 1, 1]
@@ -127,8 +127,8 @@ def test_images_are_found_at_any_depth_but_hidden_files_are_not(tmp_path: Path) 
 
 def test_the_listing_s_digest_changes_with_a_file(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
-    folder = InputFolder.at(str(tmp_path))
-    before = listing_digest(folder.images())
-    assert listing_digest(folder.images()) == before
+    folder = InputFolder.open(str(tmp_path))
+    before = hash_listing(folder.list_images())
+    assert hash_listing(folder.list_images()) == before
     (tmp_path / "a.png").write_bytes(b"xy")
-    assert listing_digest(folder.images()) != before
+    assert hash_listing(folder.list_images()) != before
