@@ -61,39 +61,6 @@ class GalleryImage:
     maps: Mapping[str, NDArray[np.float32]]
 
 
-@dataclass(frozen=True)
-class _FindingRow:
-    """A finding as text for the template. bar, mark: in percent of the gauge's length."""
-
-    finding: str
-    probability: str
-    bar: float
-    point: str
-    mark: float | None
-    reached: bool
-
-
-@dataclass(frozen=True)
-class _Case:
-    """A case as text for the template. image, maps: `data:` URIs."""
-
-    rank: int
-    image_id: str
-    bucket: str
-    score: str
-    drivers: str
-    width: int
-    height: int
-    image: str
-    maps: Sequence[tuple[str, str]]
-    rows: Sequence[_FindingRow]
-
-    @property
-    def anchor(self) -> str:
-        """Made from the rank, because an image ID may hold any character."""
-        return f"case-{self.rank}"
-
-
 def render_gallery(
     cases: Sequence[GalleryImage],
     title: str,
@@ -155,26 +122,25 @@ def _format_subtitle(cases: Sequence[GalleryImage]) -> str:
     return f"{format_number(len(cases))} {'case' if len(cases) == 1 else 'cases'}, most urgent first: {buckets}"
 
 
-def _build_case(rank: int, case: GalleryImage) -> _Case:
+def _build_case(rank: int, case: GalleryImage) -> dict[str, Any]:
+    """What the template shows of a case; image and maps are `data:` URIs."""
     small = shrink(case.grey)
     height, width = small.shape
-    maps = [
-        (_format_caption(case, finding), _encode_heatmap(case.maps[finding])) for finding in _list_mapped_findings(case)
-    ]
-    return _Case(
-        rank=rank,
-        image_id=case.image_id.encode(errors="replace").decode(),  # without surrogates
-        bucket=case.bucket,
-        score=format_number(float(case.score), 3),
-        drivers=", ".join(
-            f"{format_name(finding)} {format_number(float(weighted), 2)}" for finding, weighted in case.drivers
-        ),
-        width=width,
-        height=height,
-        image=encode_jpeg(small),
-        maps=maps,
-        rows=[_build_row(case, finding) for finding in _sort_findings(case)],
-    )
+    return {
+        "rank": rank,
+        "anchor": f"case-{rank}",  # not the image ID, which may hold any character
+        "image_id": case.image_id.encode(errors="replace").decode(),  # without surrogates
+        "bucket": case.bucket,
+        "score": format_number(float(case.score), 3),
+        "drivers": ", ".join(f"{format_name(name)} {format_number(float(value), 2)}" for name, value in case.drivers),
+        "width": width,
+        "height": height,
+        "image": encode_jpeg(small),
+        "maps": [
+            (_format_caption(case, name), _encode_heatmap(case.maps[name])) for name in _list_mapped_findings(case)
+        ],
+        "rows": [_build_row(case, finding) for finding in _sort_findings(case)],
+    }
 
 
 def _is_reached(case: GalleryImage, finding: str) -> bool:
@@ -200,17 +166,18 @@ def _format_caption(case: GalleryImage, finding: str) -> str:
     return f"{format_name(finding)} {format_number(float(case.probabilities[finding]), 3)}"
 
 
-def _build_row(case: GalleryImage, finding: str) -> _FindingRow:
+def _build_row(case: GalleryImage, finding: str) -> dict[str, Any]:
+    """What the template shows of a finding; bar and mark are in percent of the gauge's length."""
     probability, threshold = float(case.probabilities[finding]), case.thresholds.get(finding)
     point = math.nan if threshold is None else float(threshold)
-    return _FindingRow(
-        finding=format_name(finding),
-        probability=format_number(probability, 3),
-        bar=0.0 if math.isnan(probability) else 100 * probability,
-        point=format_number(point, 3),
-        mark=None if math.isnan(point) else 100 * point,
-        reached=_is_reached(case, finding),
-    )
+    return {
+        "finding": format_name(finding),
+        "probability": format_number(probability, 3),
+        "bar": 0.0 if math.isnan(probability) else 100 * probability,
+        "point": format_number(point, 3),
+        "mark": None if math.isnan(point) else 100 * point,
+        "reached": _is_reached(case, finding),
+    }
 
 
 def _encode_heatmap(cam: NDArray[np.float32]) -> str:

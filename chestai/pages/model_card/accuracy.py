@@ -3,12 +3,17 @@
 import math
 
 from chestai.evaluation.evidence import Evidence
-from chestai.metrics.bootstrap import LEVEL
-from chestai.metrics.operating_points import PointReport
+from chestai.metrics.bootstrap import CONFIDENCE_LEVEL
 from chestai.metrics.reliability import CalibrationReport
 from chestai.metrics.report import PerformanceReport
 from chestai.pages.model_card import plots
-from chestai.pages.model_card.cells import build_not_measured, format_difference, format_estimate, format_share
+from chestai.pages.model_card.cells import (
+    CONFUSION_COLUMNS,
+    build_not_measured,
+    format_confusion,
+    format_difference,
+    format_estimate,
+)
 from chestai.pages.page import Cell, Figure, Note, Section, Table, format_name, format_number, format_percent
 
 POINTS = {
@@ -35,7 +40,7 @@ def build_ranking(evidence: Evidence) -> Section:
     )
     if report.resamples:
         text += (
-            f" Brackets, here and below, are {100 * LEVEL:.0f} % confidence intervals from "
+            f" Brackets, here and below, are {100 * CONFIDENCE_LEVEL:.0f} % confidence intervals from "
             f"{format_number(report.resamples)} bootstrap samples of patients."
         )
     else:
@@ -97,18 +102,14 @@ def build_operating_points(evidence: Evidence) -> Section:
     )
     text += " PPV and NPV depend on the prevalence in these images."
     parts: list[Note | Table] = [Note(text)]
-    columns = ["finding", "threshold", "TP", "FP", "TN", "FN", "sensitivity", "specificity", "PPV", "NPV"]
     for name in dict.fromkeys(point.point for point in evidence.points):
-        rows = [_build_point_row(point) for point in evidence.points if point.point == name]
-        parts.append(Table(POINTS.get(name, format_name(name)), columns, rows))
+        rows: list[list[str | Cell]] = [
+            [format_name(point.finding), format_number(point.threshold, 4), *format_confusion(point)]
+            for point in evidence.points
+            if point.point == name
+        ]
+        parts.append(Table(POINTS.get(name, format_name(name)), ["finding", "threshold", *CONFUSION_COLUMNS], rows))
     return Section("points", "Operating points", parts)
-
-
-def _build_point_row(point: PointReport) -> list[str | Cell]:
-    confusion = point.confusion
-    counts = (confusion.tp, confusion.fp, confusion.tn, confusion.fn) if confusion else [math.nan] * 4
-    rates = [format_share(rate) for rate in (point.sensitivity, point.specificity, point.ppv, point.npv)]
-    return [format_name(point.finding), format_number(point.threshold, 4), *map(format_number, counts), *rates]
 
 
 def build_calibration(evidence: Evidence) -> Section:

@@ -5,7 +5,11 @@ from collections.abc import Callable
 
 from chestai.evaluation.evidence import Evidence
 from chestai.metrics.bootstrap import Estimate
+from chestai.metrics.operating_points import PointReport
 from chestai.pages.page import Cell, Note, format_number
+from chestai.triage.metrics import CutReport
+
+CONFUSION_COLUMNS = ("TP", "FP", "TN", "FN", "sensitivity", "specificity", "PPV", "NPV")
 
 
 def format_estimate(estimate: Estimate, digits: int = 3) -> Cell:
@@ -33,6 +37,14 @@ def format_inline(estimate: Estimate, digits: int = 3) -> str:
     """A value and its interval as text: 0.812 [0.801, 0.823]."""
     cell = format_estimate(estimate, digits)
     return f"{cell.text} {cell.note}".strip()
+
+
+def format_confusion(report: PointReport | CutReport) -> list[Cell]:
+    """TP, FP, TN, FN, sensitivity, specificity, PPV and NPV; dashes if they are undefined."""
+    confusion = report.confusion
+    counts = (confusion.tp, confusion.fp, confusion.tn, confusion.fn) if confusion else (math.nan,) * 4
+    rates = (report.sensitivity, report.specificity, report.ppv, report.npv)
+    return [*(Cell(format_number(count)) for count in counts), *map(format_share, rates)]
 
 
 def get_reason(evidence: Evidence, name: str) -> str:

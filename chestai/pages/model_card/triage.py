@@ -5,7 +5,7 @@ from typing import Any
 
 from chestai.evaluation.evidence import Evidence
 from chestai.pages.model_card import plots
-from chestai.pages.model_card.cells import build_not_measured, format_inline, format_share
+from chestai.pages.model_card.cells import CONFUSION_COLUMNS, build_not_measured, format_confusion, format_inline
 from chestai.pages.page import Cell, Figure, Note, Section, Table, format_name, format_number, format_percent
 from chestai.triage.metrics import UrgencyReport
 from chestai.triage.queue_simulation import QueueReport, Scenario, WaitReport
@@ -50,14 +50,11 @@ def _build_rule_note(evidence: Evidence) -> list[Note]:
 
 
 def _build_cut_table(report: UrgencyReport) -> Table:
-    rows: list[list[str | Cell]] = []
-    for cut in report.cuts:
-        confusion = cut.confusion
-        counts = [format_number(count) for count in (confusion.tp, confusion.fp, confusion.tn, confusion.fn)]
-        rates = [format_share(rate) for rate in (cut.sensitivity, cut.specificity, cut.ppv, cut.npv)]
-        name = CUTS.get(cut.bucket, format_name(cut.bucket))
-        rows.append([name, format_number(cut.cut, 3), *counts, *rates])
-    columns = ["bucket", "score from", "TP", "FP", "TN", "FN", "sensitivity", "specificity", "PPV", "NPV"]
+    rows: list[list[str | Cell]] = [
+        [CUTS.get(cut.bucket, format_name(cut.bucket)), format_number(cut.cut, 3), *format_confusion(cut)]
+        for cut in report.cuts
+    ]
+    columns = ["bucket", "score from", *CONFUSION_COLUMNS]
     return Table("Urgent images found at each cut-off of the score", columns, rows)
 
 
