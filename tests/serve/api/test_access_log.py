@@ -144,6 +144,6 @@ def test_nothing_is_shown_that_could_not_be_noted(tmp_path: Path, monkeypatch: p
     def full(*events: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(services.store, "note", full)
+    monkeypatch.setattr(services.store, "save_events", full)
     reply = ask(app, "/model", method="GET")
     assert (reply.status, reply.json()["code"]) == (503, "state_full")

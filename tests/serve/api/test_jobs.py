@@ -126,7 +126,7 @@ def test_what_began_and_could_not_be_written_down_is_found_again(site: Site, mon
         raise OutboxFull
 
     with monkeypatch.context() as broken:
-        broken.setattr(site.services.store, "job", full)
+        broken.setattr(site.services.store, "save_job", full)
         status, told = site.submit(key="k")
     assert (status, told["code"]) == (503, "state_full")
     (begun,) = site.tray.works
