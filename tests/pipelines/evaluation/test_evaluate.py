@@ -103,7 +103,7 @@ def test_predictions_file_gets_the_same_numbers_as_its_model(finished: Chain, tm
     facts = go(evaluate.run, config).facts
     assert Registry(config.tracking, finished.lake).champion() == before
     assert facts["verdict"] == "measured, nothing changed" and facts["split_known"] is False
-    assert facts["notes"] == "2 rows were left out: not frontal images of the lake. Not predicted: Hernia."
+    assert facts["notes"] == "2 rows left out: not frontal images of the lake. Not predicted: Hernia."
     own = finished.said["evaluate"].facts["auroc"]
     for finding, value in facts["auroc"].items():
         assert value == pytest.approx(own[finding], abs=1e-6, nan_ok=True), finding
