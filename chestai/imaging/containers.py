@@ -1,7 +1,7 @@
-"""What PNG and JPEG files are made of, looked at before a decoder trusts them.
+"""Checks the structure of PNG and JPEG files before a decoder reads them.
 
-Decoders do what a file says: inflate its comments, pass over all pixels for each of its scans, read on after the last
-row. A few bytes then cost gigabytes or hours, so what no image needs is refused here, by structure alone.
+Decoders obey a file: they inflate its comments, pass over all pixels for each of its scans, and read on after the last
+row. A few bytes can cost gigabytes or hours, so everything that no image needs is rejected here by structure alone.
 """
 
 import re
@@ -15,8 +15,8 @@ PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 MAX_PARTS = 65_536  # chunks or segments; 100 megapixels in chunks of 8 KiB are 25,000
 MAX_SCANS = 50  # of a progressive JPEG; encoders make ten or so, and each costs a pass over all pixels
 MAX_TEXT = 2**24  # bytes of a PNG's texts and colour profile, inflated
-UNCHECKED = 2**20  # bytes of packed pixels that inflate to 1 GiB at most, which costs two seconds
-PADDING = b"\0\r\n "  # what may follow the end
+UNCHECKED = 2**20  # bytes of packed pixels; they inflate to 1 GiB at most, which takes two seconds
+PADDING = b"\0\r\n "  # bytes that may follow the end
 
 PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # chunks that a decoder needs
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
@@ -25,11 +25,11 @@ START_OF_SCAN, END = b"\xda", b"\xd9"
 
 
 def check_container(data: bytes) -> bytes:
-    """The file as a decoder may have it: a PNG without the chunks that carry no pixels, all else as it is.
+    """Returns the file for the decoder: a PNG without the chunks that carry no pixels, anything else unchanged.
 
     Raises:
-        Unreadable: a PNG or JPEG that is cut, damaged, followed by something else, animated, or larger inside than any
-            image can be.
+        Unreadable: A PNG or JPEG that is truncated, damaged, animated, followed by other data, or inflates to more than
+            an image needs.
     """
     if data.startswith(PNG):
         return _png(data)
@@ -65,7 +65,7 @@ def _png(data: bytes) -> bytes:
         raise Unreadable("too_large", f"the PNG has more than {MAX_PARTS} chunks")
     _check_rest(data, at)
     if sum(map(len, pixels)) > UNCHECKED:
-        _inflated(pixels, _most_of(data))
+        _inflated(pixels, _max_inflated(data))
     return b"".join(kept)
 
 
@@ -74,42 +74,42 @@ def _number(data: bytes, at: int) -> int:
 
 
 def _packed(kind: bytes, body: bytes) -> bytes:
-    """The deflated part of a chunk; empty where there is none."""
+    """The deflated part of a chunk; empty if there is none."""
     _, _, rest = body.partition(b"\0")
     if kind == b"iTXt":  # flag, method, language, translated keyword
         return rest[2:].split(b"\0", 2)[-1] if rest[:1] == b"\1" else b""
     return rest[1:]  # method
 
 
-def _inflated(packed: Iterable[bytes | memoryview], most: int) -> int:
-    """How many bytes come out. Raises `Unreadable` as soon as there are more than `most`."""
+def _inflated(packed: Iterable[bytes | memoryview], limit: int) -> int:
+    """The number of inflated bytes. Raises `Unreadable` as soon as there are more than `limit`."""
     inflater, size = zlib.decompressobj(), 0
     for piece in packed:
         while piece:
             try:
                 size += len(inflater.decompress(piece, 2**20))
             except zlib.error:
-                return size  # damage is for the decoder to find
-            if size > most:
+                return size  # the decoder will report the damage
+            if size > limit:
                 raise Unreadable("too_large", "the PNG inflates to more than an image needs: a decompression bomb")
             piece = inflater.unconsumed_tail
     return size
 
 
-def _most_of(data: bytes) -> int:
-    """Twice the bytes of all rows by the header, IHDR: interlacing adds some to small images."""
+def _max_inflated(data: bytes) -> int:
+    """Twice the bytes of all rows according to the header, IHDR: interlacing adds some to small images."""
     width, height, depth, colour = struct.unpack_from(">IIBB", data, len(PNG) + 8)
     return 2 * height * (2 + width * depth * CHANNELS.get(colour, 4) // 8)
 
 
 def _check_jpeg(data: bytes) -> None:
-    """Walks every segment as decoders do, which skip what is none (ITU-T T.81, B.1.1)."""
+    """Walks every segment as decoders do, which skip other bytes (ITU-T T.81, B.1.1)."""
     at, scans = len(JPEG), 0
     for _ in range(MAX_PARTS):
-        found = MARKER.search(data, at)
-        if found is None:
+        match = MARKER.search(data, at)
+        if match is None:
             raise Unreadable("truncated" if scans else "not_an_image", "the JPEG has no end marker")
-        at, marker = found.end(), found[1]
+        at, marker = match.end(), match[1]
         if marker == END:
             break
         scans += marker == START_OF_SCAN
@@ -123,7 +123,7 @@ def _check_jpeg(data: bytes) -> None:
 
 
 def _check_rest(data: bytes, end: int) -> None:
-    """Refuse what follows an image: a file of two natures, or a second picture."""
+    """Rejects data after the image: a polyglot file, or a second picture."""
     rest = data[end:].lstrip(PADDING)
     if rest.startswith((PNG, JPEG)):
         raise Unreadable("multi_frame", "a second picture follows the image's end")

@@ -1,9 +1,9 @@
-"""Corruptions of an image as other machines and archives bring them, to see how far a model's answers hold.
+"""Corruptions of an image, as other machines and archives cause them, to measure how robust a model is.
 
 After Hendrycks and Dietterich, "Benchmarking neural network robustness to common corruptions and perturbations",
 ICLR 2019, with kinds and magnitudes for radiographs.
 
-| name       | what happens                                              | severity 1 | 2     | 3     |
+| name       | effect                                                    | severity 1 | 2     | 3     |
 |------------|-----------------------------------------------------------|------------|-------|-------|
 | brightness | all grey values up or down, in parts of full scale        | 0.05       | 0.10  | 0.18  |
 | contrast   | distance from the image's mean grey, as it remains        | 0.75       | 0.55  | 0.35  |
@@ -30,20 +30,20 @@ SEVERITIES = (1, 2, 3)
 
 
 def corrupt(pixels: NDArray[np.uint8], name: str, severity: int, seeds: Sequence[int]) -> NDArray[np.uint8]:
-    """Corrupted copies of images.
+    """Returns corrupted copies of images.
 
     Args:
         pixels: uint8 (N, S, S), left as it is.
         name: one of `CORRUPTIONS`.
         severity: 1 to 3; the table above.
-        seeds: one for each image, 0 and up: of its noise, and of which way it is turned or its brightness moves. The
-            draws are the same for every severity, and do not depend on the rest of the batch.
+        seeds: One per image, 0 or more: for its noise, and for the direction of rotation and brightness. Draws are the
+            same for every severity and independent of the rest of the batch.
 
     Returns:
         uint8 (N, S, S).
 
     Raises:
-        ValueError: an unknown name or severity, a negative seed, not one seed for each image, or pixels that are not
+        ValueError: An unknown name or severity, a negative seed, a number of seeds other than N, or pixels that are not
             uint8 (N, S, S).
     """
     if name not in CORRUPTIONS:
@@ -62,46 +62,46 @@ def corrupt(pixels: NDArray[np.uint8], name: str, severity: int, seeds: Sequence
 
 
 def _brightness(image: Grey, amount: float, rng: np.random.Generator) -> Grey:
-    return _legal(image + _either_way(255 * amount, rng))
+    return _to_uint8(image + _signed(255 * amount, rng))
 
 
 def _contrast(image: Grey, remaining: float, rng: np.random.Generator) -> Grey:
     mean = image.mean()
-    return _legal(mean + remaining * (image - mean))
+    return _to_uint8(mean + remaining * (image - mean))
 
 
 def _blur(image: Grey, deviation: float, rng: np.random.Generator) -> Grey:
-    return _legal(cv2.GaussianBlur(image.astype(np.float32), (0, 0), deviation * len(image)))
+    return _to_uint8(cv2.GaussianBlur(image.astype(np.float32), (0, 0), deviation * len(image)))
 
 
 def _noise(image: Grey, deviation: float, rng: np.random.Generator) -> Grey:
-    return _legal(image + rng.standard_normal(image.shape, dtype=np.float32) * (255 * deviation))
+    return _to_uint8(image + rng.standard_normal(image.shape, dtype=np.float32) * (255 * deviation))
 
 
 def _resolution(image: Grey, remaining: float, rng: np.random.Generator) -> Grey:
     side = max(1, round(remaining * len(image)))
     small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-    return _legal(cv2.resize(small, image.shape, interpolation=cv2.INTER_LINEAR))
+    return _to_uint8(cv2.resize(small, image.shape, interpolation=cv2.INTER_LINEAR))
 
 
 def _jpeg(image: Grey, quality: float, rng: np.random.Generator) -> Grey:
     ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
     if not ok:
         raise RuntimeError("OpenCV could not encode the image")
-    return _legal(np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)))
+    return _to_uint8(np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)))
 
 
 def _rotation(image: Grey, degrees: float, rng: np.random.Generator) -> Grey:
     side = len(image)
-    turn = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), _either_way(degrees, rng), 1.0)
-    return _legal(cv2.warpAffine(image, turn, (side, side), flags=cv2.INTER_LINEAR))
+    turn = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), _signed(degrees, rng), 1.0)
+    return _to_uint8(cv2.warpAffine(image, turn, (side, side), flags=cv2.INTER_LINEAR))
 
 
-def _either_way(amount: float, rng: np.random.Generator) -> float:
+def _signed(amount: float, rng: np.random.Generator) -> float:
     return math.copysign(amount, rng.random() - 0.5)
 
 
-def _legal(image: NDArray[np.generic]) -> Grey:
+def _to_uint8(image: NDArray[np.generic]) -> Grey:
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 

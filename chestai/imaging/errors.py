@@ -1,4 +1,4 @@
-"""What is no usable image: the reasons, in a closed set of words, and the size limits that all formats share."""
+"""Why a file is no usable image: a closed set of reasons, and the size limits of all formats."""
 
 MIN_SIDE = 32
 MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 detector; more is a decompression bomb
@@ -12,7 +12,7 @@ REASONS = (
     "too_small",
     "undecodable",
     "multi_frame",
-    # of DICOM files only, whose header says it
+    # of DICOM files only, by their header
     "not_a_radiograph",
     "not_a_chest",
     "not_frontal",

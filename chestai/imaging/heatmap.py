@@ -1,4 +1,4 @@
-"""TODO"""
+"""Heatmaps: Grad-CAM at the size of the image, and overlays of it."""
 
 import cv2
 import numpy as np
@@ -8,26 +8,26 @@ from chestai.imaging.preprocess import Grey, letterbox
 
 
 def is_shown(probability: float, threshold: float | None) -> bool:
-    """Whether a finding's map is shown: only where the finding reaches its operating point; never without one.
+    """Whether a finding's heatmap is shown: only if the finding reaches its operating point.
 
-    A map is scaled by its own peak, and so looks convincing even where the network sees nothing.
+    A heatmap is scaled by its own peak, so it looks convincing even where the network sees nothing.
 
     Args:
-        probability: calibrated, 0 to 1.
-        threshold: the operating point; None or NaN for none.
+        probability: Calibrated, 0 to 1.
+        threshold: The operating point; None or NaN if there is none, then nothing is shown.
     """
     return threshold is not None and bool(probability >= threshold)
 
 
 def heatmap(evidence: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Grad-CAM of one finding at the original image's size.
+    """Grad-CAM of one finding at the size of the original image.
 
     Args:
-        evidence: (h, w), the finding's plane of `network.Output.evidence`.
-        height, width: of the original image in pixels; the padding that `pixels.resize` added is cut off.
+        evidence: (h, w), the finding's plane of `chestai.model.classifier.NetworkOutput.evidence`.
+        height, width: Of the original image in pixels; the padding of `preprocess.resize` is cut off.
 
     Returns:
-        float32 (height, width) in 0 to 1; all 0 where nothing speaks for the finding.
+        float32 (height, width), 0 to 1; all 0 if nothing supports the finding.
     """
     cam = np.maximum(evidence.astype(np.float32), 0)
     peak = float(cam.max())
@@ -40,12 +40,12 @@ def heatmap(evidence: NDArray[np.float32], height: int, width: int) -> NDArray[n
 
 
 def overlay(grey: Grey, cam: NDArray[np.float32], strength: float = 0.45) -> bytes:
-    """A colour PNG of the image with the map on top; the colour is the stronger, the more the map says.
+    """A colour PNG of the image with the heatmap on top; the higher the value, the stronger the colour.
 
     Args:
         grey: uint8 (H, W).
         cam: float (H, W) in 0 to 1, from `heatmap`.
-        strength: opacity of the map where it is 1, 0 to 1.
+        strength: Opacity where the heatmap is 1; 0 to 1.
     """
     colour = cv2.applyColorMap((cam * 255).astype(np.uint8), cv2.COLORMAP_TURBO).astype(np.float32)
     alpha = (strength * cam)[..., None]

@@ -25,7 +25,7 @@ CHANNELS = {"1": 1, "L": 1, "I;16": 1, "LA": 2, "P": 1, "RGB": 3, "RGBA": 4}
 
 @dataclass(frozen=True)
 class Header:
-    """What an image file says of itself before it is decoded; sizes in pixels."""
+    """The header of an image file; sizes in pixels."""
 
     format: str
     height: int
@@ -34,11 +34,11 @@ class Header:
 
 
 def read_header(data: bytes) -> Header:
-    """Parse and check the header of a PNG, JPEG or DICOM file.
+    """Parses and checks the header of a PNG, JPEG or DICOM file.
 
     Raises:
-        Unreadable: empty, not an image, of another format, or with an impossible size; and a DICOM file whose header
-            says that it is no frontal chest radiograph.
+        Unreadable: Empty, not an image, of another format, of an impossible size, or a DICOM file whose header says
+            that it is no frontal chest radiograph.
     """
     if not data:
         raise Unreadable("empty_file", "the file has 0 bytes")

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chestai import calibration
-from chestai.metrics.masking import findings_with_both_classes, prevalence
-from chestai.metrics.thresholds import youden
+from chestai.metrics.masking import compute_prevalence, mask_infinite_odds
+from chestai.metrics.thresholds import youden_threshold
 from chestai.model.bundle import Bundle
 
 
@@ -36,7 +36,7 @@ def recalibrate(
         )
     probabilities = fitted.apply(logits)
     points = {
-        finding: _finite_or_none(youden(targets[:, column], probabilities[:, column]))
+        finding: _finite_or_none(youden_threshold(targets[:, column], probabilities[:, column]))
         for column, finding in enumerate(card.findings)
     }
     return replace(bundle, card=card.model_copy(update={"calibration": fitted.to_dict(), "thresholds": points}))
@@ -51,8 +51,8 @@ def shift_to_prevalence(
         targets: (N, F) of val, NaN where not known.
         site: (F,) prevalences. A finding whose prevalence is NaN, 0 or 1, at the site or on val, stays as it is.
     """
-    val, target = findings_with_both_classes(prevalence(targets)), findings_with_both_classes(site)
-    return calibration.shift(fitted, val, np.where(np.isnan(val), np.nan, target))
+    val, target = mask_infinite_odds(compute_prevalence(targets)), mask_infinite_odds(site)
+    return calibration.shift_prevalence(fitted, val, np.where(np.isnan(val), np.nan, target))
 
 
 def _finite_or_none(value: float) -> float | None:

@@ -15,11 +15,11 @@ from chestai.errors import UserError
 
 
 class NetworkOutput(NamedTuple):
-    """One forward pass.
+    """The output of a forward pass.
 
     logits: float (N, F), before calibration.
     evidence: float (N, F, h, w); its mean over space plus the finding's bias is the logit.
-    embedding: float (N, C), the backbone's features averaged over space: what the head sees of an image as a whole.
+    embedding: float (N, C), the backbone's features averaged over space.
     """
 
     logits: Tensor
@@ -32,8 +32,8 @@ class Classifier(nn.Module):
 
     The head is a 1x1 convolution, averaged over space: the same function as pooling before a linear layer, but its
     output before averaging is, after a ReLU, the Grad-CAM of every finding at once (Selvaraju et al., ICCV 2017;
-    for heads linear over pooled features it reduces to CAM, Zhou et al., CVPR 2016). Of a transformer's tokens the
-    patches' are averaged; class and register tokens are left out, for they have no place in the image.
+    for heads linear over pooled features it reduces to CAM, Zhou et al., CVPR 2016). Of a transformer, the patch tokens
+    are averaged; class and register tokens have no place in the image and are left out.
 
     Args:
         backbone: name of a timm classifier: a CNN, or a transformer over a grid of patches.
@@ -44,7 +44,7 @@ class Classifier(nn.Module):
         dropout: probability of dropping a feature channel before the head, 0 to 1.
 
     Raises:
-        UserError: timm has no such backbone, or it gives no grid of features at this size.
+        UserError: timm has no such backbone, or it has no grid of features at this size.
     """
 
     mean: Tensor
@@ -67,8 +67,8 @@ class Classifier(nn.Module):
             self.backbone: nn.Module = timm.create_model(
                 backbone, num_classes=0, global_pool="", in_chans=len(mean), **input_size(backbone, size)
             )
-            width = _checked(self.backbone, len(mean), size)
-        except Exception as error:  # whatever one of timm's hundred families objects with
+            width = _feature_width(self.backbone, len(mean), size)
+        except Exception as error:  # any of timm's hundred families may raise its own
             reason = " ".join(str(error).split())
             raise UserError(f"network.backbone={backbone} cannot be used at network.size={size}: {reason}") from error
         self.features = nn.Identity()  # a hook point whose output no in-place operation touches
@@ -79,22 +79,22 @@ class Classifier(nn.Module):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32)[:, None, None], persistent=False)
 
     def forward(self, pixels: Tensor) -> NetworkOutput:
-        """`uint8` (N, S, S) from `chestai.imaging.preprocess` -> `Output`."""
+        """Predicts uint8 (N, S, S) from `chestai.imaging.preprocess`."""
         x = (pixels.unsqueeze(1).to(torch.float32) / 255.0 - self.mean) / self.std
-        given = self.backbone(x.contiguous(memory_format=torch.channels_last))
-        features = self.features(_grid(given, self.backbone))
+        raw = self.backbone(x.contiguous(memory_format=torch.channels_last))
+        features = self.features(_grid(raw, self.backbone))
         evidence = self.head(functional.dropout2d(features, self.dropout, self.training))
         return NetworkOutput(evidence.float().mean(dim=(2, 3)) + self.bias, evidence, features.float().mean(dim=(2, 3)))
 
 
 def input_size(backbone: str, size: int) -> dict[str, Any]:
-    """The argument of `timm.create_model` by which a backbone of fixed input size is built for `size` pixels a side."""
+    """The argument of `timm.create_model` that builds a backbone of fixed input size for `size` pixels a side."""
     published = timm.get_pretrained_cfg(backbone)
     return {"img_size": size} if published is not None and published.fixed_input_size else {}
 
 
 def _grid(features: Tensor, backbone: nn.Module) -> Tensor:
-    """What a backbone of timm gives, in any of its layouts, as (N, C, h, w)."""
+    """The features of a timm backbone, in any of its layouts, as (N, C, h, w)."""
     if features.ndim == 3:  # tokens (N, prefix + h * w, C), the prefix being class and register tokens
         has_class = getattr(backbone, "cls_token", None) is not None
         prefix = int(getattr(backbone, "num_prefix_tokens", has_class))
@@ -105,11 +105,11 @@ def _grid(features: Tensor, backbone: nn.Module) -> Tensor:
     return features.permute(0, 3, 1, 2)
 
 
-def _checked(backbone: nn.Module, channels: int, size: int) -> int:
-    """The width C of a backbone's features, by a forward pass over shapes alone (device meta).
+def _feature_width(backbone: nn.Module, channels: int, size: int) -> int:
+    """The width C of a backbone's features, by a forward pass over shapes only (device meta).
 
     Raises:
-        Exception: the backbone cannot be run, or gives no grid of features.
+        Exception: The backbone cannot be run, or has no grid of features.
     """
     shapes = {
         name: torch.empty_like(tensor, device="meta")
@@ -117,10 +117,10 @@ def _checked(backbone: nn.Module, channels: int, size: int) -> int:
     }
     image = torch.zeros(1, channels, size, size, device="meta")
     backbone.eval()  # in training, batch normalisation refuses 1x1 features of one image
-    given = functional_call(backbone, shapes, (image,))
+    raw = functional_call(backbone, shapes, (image,))
     backbone.train()
-    features = _grid(given, backbone)
+    features = _grid(raw, backbone)
     widths = backbone.num_features, getattr(backbone, "head_hidden_size", None)
     if features.ndim != 4 or features.shape[1] not in widths or 0 in features.shape:
-        raise ValueError(f"it gives {tuple(given.shape)}, no grid of {widths[0]} features")
+        raise ValueError(f"it gives {tuple(raw.shape)}, no grid of {widths[0]} features")
     return features.shape[1]

@@ -1,4 +1,4 @@
-"""Initial weights of the backbone: timm's own, or those of a file in any of the forms such files come in."""
+"""Loads initial weights of the backbone: timm's, or those of a file in any common form."""
 
 import pickle
 import re
@@ -29,11 +29,15 @@ OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """What became of initial weights; tensors of integers (batch norm's counters) do not count.
+    """The result of loading initial weights; integer tensors (batch norm's counters) do not count.
 
-    source: a file or timm's name of the weights. taken: tensors of the backbone that have the source's values, of
-    `total`. missing: the others, which stay random. left_over: tensors of the source that fit nowhere, such as those of
-    its head; with both shapes where only these differ. adapted: taken with another number of stem channels.
+    Attributes:
+        source: A file, or timm's name of the weights.
+        taken: Tensors of the backbone, of `total`, that have the source's values.
+        missing: The others, which stay random.
+        left_over: Tensors of the source that fit nowhere, such as those of its head; with both shapes if only the
+            shapes differ.
+        adapted: Tensors taken with another number of input channels.
     """
 
     source: str
@@ -44,49 +48,49 @@ class LoadedWeights:
     adapted: tuple[str, ...] = ()
 
     def line(self) -> str:
-        """All of it in one line; of long lists the first three."""
+        """The result in one line, with the first three names of long lists."""
         lists = {"missing": self.missing, "left over": self.left_over, "adapted": self.adapted}
-        parts = [f"{len(names)} {what} ({_some(names)})" for what, names in lists.items() if names]
+        parts = [f"{len(names)} {kind} ({_some(names)})" for kind, names in lists.items() if names]
         return "; ".join([f"{self.source}: {self.taken} of the backbone's {self.total} tensors taken", *parts])
 
 
 def load_pretrained(network: Classifier, which: str) -> LoadedWeights:
-    """Give the backbone of `network`, in place, its initial weights.
+    """Loads initial weights into the backbone of `network`, in place.
 
-    The head stays random: which findings a file's head is for, and in what order, it does not say.
+    The head stays random, because a file does not say which findings its head is for, and in what order.
 
     Args:
         which: `none`, `imagenet` (timm's default weights for this backbone; downloaded), or the path of a file:
-            safetensors, or what torch.save made of a state dict or of a dict that has one in it.
+            safetensors, or a state dict saved by torch.save, possibly inside another dict.
 
     Raises:
-        UserError: there are no such weights, they cannot be fetched or read, or none of them fits the backbone.
+        UserError: There are no such weights, they cannot be fetched or read, or none of them fits the backbone.
     """
     if which == "none":
         return LoadedWeights("random", 0, len(_floating(network.backbone.state_dict())))
-    source, found = _published(network) if which == "imagenet" else (which, _read(Path(which)))
-    return _fill(network, source, _floating(found))
+    source, tensors = _published(network) if which == "imagenet" else (which, _read(Path(which)))
+    return _fill(network, source, _floating(tensors))
 
 
 def ancestry(which: str) -> tuple[bool, tuple[SeenPatients, ...]]:
-    """Which patients initial weights learnt from: whether that is known, and each training behind them.
+    """The patients that initial weights were trained on: whether they are known, and each training behind the weights.
 
-    Known are those of no weights and of ImageNet (nobody), and those of a bundle's weights, as far as the bundle knows,
-    which lie beside its card. Of any other file nothing is known.
+    They are known of no weights and of ImageNet (nobody), and of a bundle's weights as far as its card knows. Of any
+    other file nothing is known.
 
     Args:
-        which: as for `load_pretrained`; that a file holds what its name says is not looked at.
+        which: As of `load_pretrained`; the content of a file is not checked.
 
     Raises:
-        UserError: the card beside the weights, or its list of patients, is damaged or missing.
+        UserError: The card beside the weights, or its list of patients, is damaged or missing.
     """
     if which in ("none", "imagenet"):
         return True, ()
     path = Path(which)
     if path.name != WEIGHTS or not (path.parent / CARD).is_file():
         return False, ()
-    card, seen = read_card(path.parent)
-    return card.split_known, seen
+    card, patients = read_card(path.parent)
+    return card.split_known, patients
 
 
 def _published(network: Classifier) -> tuple[str, Mapping[str, Tensor]]:
@@ -98,7 +102,7 @@ def _published(network: Classifier) -> tuple[str, Mapping[str, Tensor]]:
         if config.hf_hub_id is not None:
             _reach(config.hf_hub_id)
         model = timm.create_model(network.name, pretrained=True, **input_size(network.name, network.size))
-    except Exception as error:  # of the network, of the file system, of timm
+    except Exception as error:  # from the network, the file system or timm
         reason = " ".join(str(error).split())
         raise UserError(
             f"network.pretrained=imagenet: no weights for {network.name} ({reason}); {GIVE_A_FILE}"
@@ -107,40 +111,40 @@ def _published(network: Classifier) -> tuple[str, Mapping[str, Tensor]]:
 
 
 def _reach(repository: str) -> None:
-    """One short request, for the hub's client retries for most of a minute before it gives up; none if cached."""
+    """Checks the connection by one short request, unless cached: the hub's client retries for most of a minute."""
     if isinstance(huggingface_hub.try_to_load_from_cache(repository, HUB_FILE), str):
         return
     try:
         huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(repository, HUB_FILE), timeout=10)
     except HfHubHTTPError:
-        return  # it answered: what is wrong will be said when the weights are fetched
+        return  # the server is there; fetching the weights will report the error
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
-    """The state dict in a file. Only tensors are read: a file that needs code to be unpickled is refused."""
-    here = f"network.pretrained={path}"
+    """Reads the state dict of a file. Only tensors are read: a file that needs code to be unpickled is rejected."""
+    key = f"network.pretrained={path}"
     if not path.is_file():
-        raise UserError(f"{here}: no such file; it is imagenet, none, or the path of a file of weights")
+        raise UserError(f"{key}: no such file; it is imagenet, none, or the path of a file of weights")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         name = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"needs {name[1]} to be unpickled" if name else "is no checkpoint"
-        raise UserError(f"{here} {what}, but only tensors are read: save a state_dict() as safetensors") from error
-    except Exception as error:  # torch raises anything from KeyError to EOFError on a file that is not its own
+        reason = f"needs {name[1]} to be unpickled" if name else "is no checkpoint"
+        raise UserError(f"{key} {reason}, but only tensors are read: save a state_dict() as safetensors") from error
+    except Exception as error:  # torch raises anything from KeyError to EOFError for a foreign file
         reason = " ".join(f"{type(error).__name__} {error}".split()).split(". ")[0]
-        raise UserError(f"{here} is no checkpoint of tensors ({reason}): save a state_dict() as safetensors") from error
-    return max(_state_dicts(held), key=len, default={})
+        raise UserError(f"{key} is no checkpoint of tensors ({reason}): save a state_dict() as safetensors") from error
+    return max(_state_dicts(content), key=len, default={})
 
 
-def _state_dicts(held: Any) -> Iterator[Mapping[str, Tensor]]:
-    """Every dict of named tensors in a checkpoint: the largest is the network's."""
-    if isinstance(held, Mapping):
-        yield {name: one for name, one in held.items() if isinstance(name, str) and isinstance(one, Tensor)}
-        for one in held.values():
-            yield from _state_dicts(one)
+def _state_dicts(content: Any) -> Iterator[Mapping[str, Tensor]]:
+    """Every dict of named tensors in a checkpoint; the largest is the network's."""
+    if isinstance(content, Mapping):
+        yield {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+        for value in content.values():
+            yield from _state_dicts(value)
 
 
 def _fill(network: Classifier, source: str, found: Mapping[str, Tensor]) -> LoadedWeights:
@@ -172,7 +176,7 @@ def _fill(network: Classifier, source: str, found: Mapping[str, Tensor]) -> Load
 
 
 def _prefix(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
-    """The one prefix (`module.`, `backbone.`, ...) without which most tensors match in name and shape; the shorter."""
+    """The shortest prefix (`module.`, `backbone.`, ...) without which most tensors match in name and shape."""
     matches: Counter[str] = Counter()
     for name, tensor in found.items():
         for start in (0, *(dot.end() for dot in re.finditer(r"\.", name))):
@@ -183,9 +187,9 @@ def _prefix(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
 
 
 def _fitting(tensor: Tensor, like: Tensor) -> Tensor | None:
-    """A tensor in another's shape, or None: a stem's channels may be summed (3 to 1) or shared out (1 to 3).
+    """A tensor in another's shape, or None: input channels may be summed (3 to 1) or spread (1 to 3).
 
-    Either way a grey image, given to each channel alike, has the same features as before.
+    Either way a grey image, given to each channel, has the same features as before.
     """
     if tensor.shape == like.shape:
         return tensor

@@ -1,20 +1,20 @@
-"""Drift: how far what a model is given, and what it answers, has moved from what it was fitted on.
+"""Drift: how far the images and scores of an endpoint have moved from those of the model's training.
 
-A `Reference` is stored beside the weights at training, a `Window` counts the last images of an endpoint, `report` holds
-the two together, feature by feature:
+A `DriftReference` is stored beside the weights at training, a `DriftWindow` counts the last images of an endpoint, and
+`measure_drift` compares the two, feature by feature:
 
 - PSI, the population stability index: sum over bins of (q - p) * ln(q / p), p the reference's share of a bin and q the
   window's (Siddiqi, "Credit Risk Scorecards", 2006; the same as Jeffreys' divergence). Numbers are binned at the
-  deciles of the reference, words are bins themselves. Each bin gets half an image more, so that an empty one has a
+  deciles of the reference, words are bins themselves. Half an image is added to each bin, so that an empty one has a
   logarithm.
-- KS, the two-sample Kolmogorov-Smirnov distance, taken at the borders of the bins alone: never more than that of the
-  values themselves. Words have none. It is told, and decides nothing.
+- KS, the two-sample Kolmogorov-Smirnov distance, taken at the borders of the bins, so never more than that of the
+  values themselves. Words have none. It is reported and decides nothing.
 
-By convention a PSI below 0.1 is stable and from 0.25 drifted. A small window reaches that by chance: without any drift
+By convention a PSI below 0.1 is stable, and from 0.25 on drifted. A small window reaches that by chance: without drift,
 PSI is (1/n + 1/m) times a chi-square of bins - 1 degrees of freedom, for n images in the window and m in the reference
 (Yurdakul and Naranjo, "Statistical properties of the population stability index", Journal of Risk Model Validation
-2020). So a feature has moved only where its PSI lies above that distribution's 1 - `ALPHA` / features quantile, and
-what is compared with 0.1 and 0.25 is PSI less its expectation. Below `FEWEST` images, on either side, nothing is said.
+2020). So a feature has moved only if its PSI lies above the 1 - `ALPHA` / features quantile of that distribution, and
+PSI less its expectation is compared with 0.1 and 0.25. With fewer than `MIN_IMAGES` images the verdict is unknown.
 """
 
 import json
@@ -28,14 +28,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from chestai.monitoring.histogram import CategoryHistogram, NumericHistogram
 
-Verdict = Literal["unknown", "stable", "moderate", "drifted"]  # from nothing to worst
+Verdict = Literal["unknown", "stable", "moderate", "drifted"]  # from none to worst
 Values = ArrayLike | Sequence[str | None]
-Columns = Mapping[str, Values]  # feature -> its values, one an image
-Counts = Mapping[str, Sequence[int]]  # feature -> images in each bin; sums of them are of all the windows
+Columns = Mapping[str, Values]  # feature -> its values, one per image
+Counts = Mapping[str, Sequence[int]]  # feature -> images in each bin; counts of several windows add up
 
 MODERATE, DRIFTED = 0.1, 0.25
-ALPHA = 0.01  # that any feature is called moved without drift
-FEWEST = 50
+ALPHA = 0.01  # probability of a false alarm over all features
+MIN_IMAGES = 50
 SIZE = 1000  # images of a window
 
 _ORDER: tuple[Verdict, ...] = ("unknown", "stable", "moderate", "drifted")
@@ -43,68 +43,73 @@ _ORDER: tuple[Verdict, ...] = ("unknown", "stable", "moderate", "drifted")
 
 @dataclass(frozen=True)
 class DriftReference:
-    """What each feature was like when the model was made."""
+    """The histogram of each feature at the training of a model."""
 
     features: Mapping[str, NumericHistogram | CategoryHistogram]
 
     @classmethod
     def of(cls, columns: Columns) -> Self:
-        """From values, which may be of different images from feature to feature.
+        """Counts values, which may be of different images from feature to feature.
 
-        Columns of strings (and None) become `Words`, others `Scale`; a feature without any known value is left out.
+        Columns of strings (and None) become `CategoryHistogram`, others `NumericHistogram`; a feature without any known
+        value is left out.
         """
         features: dict[str, NumericHistogram | CategoryHistogram] = {}
         for name, values in columns.items():
-            one = CategoryHistogram.of(values) if _are_words(values) else NumericHistogram.of(values)  # type: ignore[arg-type]
-            if sum(one.counts):
-                features[name] = one
+            histogram = CategoryHistogram.of(values) if _are_words(values) else NumericHistogram.of(values)  # type: ignore[arg-type]
+            if sum(histogram.counts):
+                features[name] = histogram
         return cls(features)
 
     def updated(self, other: "DriftReference") -> Self:
-        """With the other's features in the place of its own of these names."""
+        """Replaces features by those of another reference."""
         return type(self)({**self.features, **other.features})
 
     def to_json(self) -> str:
-        """As a text for `from_json`."""
-        return json.dumps({"format": 1, "features": {name: vars(one) for name, one in self.features.items()}})
+        """The reference as text."""
+        return json.dumps(
+            {"format": 1, "features": {name: vars(histogram) for name, histogram in self.features.items()}}
+        )
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The inverse of `to_json`.
+        """Restores a reference from the text of `to_json`.
 
         Raises:
-            ValueError: the text is not such a reference.
+            ValueError: The text is no such reference.
         """
         values = json.loads(text)
         if not isinstance(values, dict) or values.get("format") != 1:
             raise ValueError("no drift reference of format 1")
         try:
-            return cls({str(name): _from_dict(one) for name, one in values["features"].items()})
+            return cls({str(name): _from_dict(histogram) for name, histogram in values["features"].items()})
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"no drift reference: {error!r}") from error
 
 
 class DriftWindow:
-    """The bins of the last images, as many as `size`, in memory that does not grow; for any number of threads."""
+    """Counts the last `size` images in fixed memory; safe for any number of threads."""
 
     def __init__(self, reference: DriftReference, size: int = SIZE) -> None:
         if size < 1:
             raise ValueError(f"a window of {size} images must hold 1 or more")
         self.features = dict(reference.features)
-        bins = max((len(one.counts) for one in self.features.values()), default=1)
+        bins = max((len(histogram.counts) for histogram in self.features.values()), default=1)
         self._codes = np.full((size, len(self.features)), -1, np.int16)
         self._counts = np.zeros((len(self.features), bins), np.int64)
         self._next = 0
         self._lock = threading.Lock()
 
     def add(self, columns: Columns) -> None:
-        """Count images, oldest first; what a feature has no value of, because it was not scored say, may be left out.
+        """Counts images, oldest first. Features without values, of unscored images for example, may be left out.
+
+        Features that the reference lacks are ignored.
 
         Raises:
-            ValueError: columns are not of one length. Features that the reference lacks are passed over.
+            ValueError: Columns differ in length.
         """
         given = {name: self.features[name].codes(columns[name]) for name in self.features if name in columns}  # type: ignore[arg-type]
-        lengths = {len(one) for one in given.values()}
+        lengths = {len(codes) for codes in given.values()}
         if len(lengths) > 1:
             raise ValueError(f"columns are of {sorted(lengths)} images, not of one number")
         if not lengths:
@@ -124,18 +129,21 @@ class DriftWindow:
         """Images in each bin now; those of several windows over one reference can be `merged`."""
         with self._lock:
             counts = self._counts.copy()
-        return {name: counts[row, : len(one.counts)].tolist() for row, (name, one) in enumerate(self.features.items())}
+        return {
+            name: counts[row, : len(histogram.counts)].tolist()
+            for row, (name, histogram) in enumerate(self.features.items())
+        }
 
     def _count(self, row: NDArray[np.int16], by: int) -> None:
-        known = np.flatnonzero(row >= 0)
-        self._counts[known, row[known]] += by
+        counted = np.flatnonzero(row >= 0)
+        self._counts[counted, row[counted]] += by
 
 
 def merged(parts: Sequence[Counts]) -> Counts:
-    """The counts of several windows over one reference as those of one.
+    """Adds up the counts of several windows over one reference.
 
     Raises:
-        ValueError: there is none, or they are of different references.
+        ValueError: There are none, or they are of different references.
     """
     if not parts:
         raise ValueError("parts must be one or more")
@@ -147,7 +155,7 @@ def merged(parts: Sequence[Counts]) -> Counts:
 
 @dataclass(frozen=True)
 class FeatureDrift:
-    """A feature's drift; psi and ks None where there is no image, ks also for words. n: images of the window."""
+    """The drift of a feature. psi, ks: None without images, ks also for words. n: images of the window."""
 
     name: str
     psi: float | None
@@ -158,36 +166,34 @@ class FeatureDrift:
 
 @dataclass(frozen=True)
 class DriftResult:
-    """All features, in the reference's order, and the worst verdict of all."""
+    """The drift of all features, in the order of the reference, and the worst verdict."""
 
     features: tuple[FeatureDrift, ...]
     verdict: Verdict
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {"verdict": self.verdict, "features": [vars(one) for one in self.features]}
+        """The result as JSON-able values."""
+        return {"verdict": self.verdict, "features": [vars(feature) for feature in self.features]}
 
 
-def measure_drift(reference: DriftReference, counts: Counts, fewest: int = FEWEST) -> DriftResult:
-    """Hold a window's counts against the reference.
+def measure_drift(reference: DriftReference, counts: Counts, min_images: int = MIN_IMAGES) -> DriftResult:
+    """Compares the counts of a window with the reference.
 
     Args:
-        fewest: images of the window, or of the reference, below which a feature's verdict is unknown.
+        min_images: Of window and reference; with fewer, the verdict of a feature is unknown.
 
     Raises:
-        ValueError: the counts are of another reference.
+        ValueError: The counts are of another reference.
     """
-    shapes = (
-        {name: len(one.counts) for name, one in reference.features.items()},
-        {n: len(c) for n, c in counts.items()},
-    )
-    if shapes[0] != shapes[1]:
+    bins = {name: len(histogram.counts) for name, histogram in reference.features.items()}
+    if bins != {name: len(column) for name, column in counts.items()}:
         raise ValueError("the counts are of another reference")
-    judged = sum(sum(one) >= fewest for one in counts.values())
+    judged = sum(sum(column) >= min_images for column in counts.values())
     features = tuple(
-        _judge(name, one, np.asarray(counts[name]), fewest, judged) for name, one in reference.features.items()
+        _judge(name, histogram, np.asarray(counts[name]), min_images, judged)
+        for name, histogram in reference.features.items()
     )
-    worst = max((_ORDER.index(one.verdict) for one in features), default=0)
+    worst = max((_ORDER.index(feature.verdict) for feature in features), default=0)
     return DriftResult(features, _ORDER[worst])
 
 
@@ -209,16 +215,16 @@ def ks(reference: ArrayLike, window: ArrayLike) -> float:
 
 
 def _judge(
-    name: str, one: NumericHistogram | CategoryHistogram, window: NDArray[Any], fewest: int, judged: int
+    name: str, histogram: NumericHistogram | CategoryHistogram, window: NDArray[Any], min_images: int, judged: int
 ) -> FeatureDrift:
-    from scipy.special import chdtri  # slow to load, and counting needs none of it
+    from scipy.special import chdtri  # slow to load, and not needed for counting
 
-    images, ours = int(window.sum()), np.asarray(one.counts)
+    images, ours = int(window.sum()), np.asarray(histogram.counts)
     if not images:
         return FeatureDrift(name, None, None, "unknown", 0)
     moved = psi(ours, window)
-    distance = ks(ours, window) if isinstance(one, NumericHistogram) else None
-    if min(images, int(ours.sum())) < fewest:
+    distance = ks(ours, window) if isinstance(histogram, NumericHistogram) else None
+    if min(images, int(ours.sum())) < min_images:
         return FeatureDrift(name, moved, distance, "unknown", images)
     freedom = len(_occupied(ours, window)[0]) - 1
     noise = 1 / images + 1 / int(ours.sum())
@@ -238,7 +244,7 @@ def _occupied(reference: ArrayLike, window: ArrayLike) -> NDArray[np.float64]:
 def _are_words(values: Values) -> bool:
     if isinstance(values, np.ndarray):
         return values.dtype.kind not in "fiub"
-    return any(isinstance(one, str) for one in values)  # type: ignore[union-attr]
+    return any(isinstance(value, str) for value in values)  # type: ignore[union-attr]
 
 
 def _from_dict(values: Mapping[str, Any]) -> NumericHistogram | CategoryHistogram:

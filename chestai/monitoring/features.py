@@ -1,4 +1,4 @@
-"""What is watched of each image for drift (`monitoring.drift`): its pixels, scores and view, and whether it has scores.
+"""The features of an image that are monitored for drift: pixels, scores, view, and whether it is scored.
 
 Training and the endpoint call these functions, so that a window and its reference hold the same features.
 """
@@ -20,30 +20,32 @@ VIEW, OUTCOME = "view", "outcome"
 SCORED, NOT_SCORED = "scored", "not_scored"
 
 
-def of_pixels(pixels: NDArray[np.uint8], intake: OodDetector | None = None) -> Columns:
-    """Input statistics of `uint8` (N, S, S), refused images too.
+def of_pixels(pixels: NDArray[np.uint8], detector: OodDetector | None = None) -> Columns:
+    """Pixel statistics of uint8 (N, S, S), including rejected images.
 
     Returns:
         `pixels.mean`, `pixels.std`, `pixels.q05`, `.q50`, `.q95` in grey values; `pixels.sharpness`, the mean absolute
-        Laplacian, which noise raises and blur lowers; with an intake `pixels.strangeness`, its score. float64 (N,).
+        Laplacian, which noise raises and blur lowers; with a detector `pixels.strangeness`, its score. float64 (N,).
     """
-    counts = np.array([np.bincount(one.ravel(), minlength=256) for one in pixels]).reshape(-1, 256)
+    counts = np.array([np.bincount(image.ravel(), minlength=256) for image in pixels]).reshape(-1, 256)
     shares = counts / max(1, pixels[:1].size)
-    levels, upto = np.arange(256.0), shares.cumsum(axis=1)
+    levels, cumulative = np.arange(256.0), shares.cumsum(axis=1)
     mean = shares @ levels
     columns: dict[str, ArrayLike] = {
         "pixels.mean": mean,
         "pixels.std": np.sqrt(np.maximum(shares @ levels**2 - mean**2, 0)),
-        **{f"pixels.{name}": (upto < share - 1e-9).sum(axis=1).astype(float) for name, share in QUANTILES.items()},
-        "pixels.sharpness": np.array([np.abs(cv2.Laplacian(one, cv2.CV_16S)).mean() for one in pixels]),
+        **{
+            f"pixels.{name}": (cumulative < share - 1e-9).sum(axis=1).astype(float) for name, share in QUANTILES.items()
+        },
+        "pixels.sharpness": np.array([np.abs(cv2.Laplacian(image, cv2.CV_16S)).mean() for image in pixels]),
     }
-    if intake is not None:
-        columns[STRANGENESS] = intake.score(pixels)
+    if detector is not None:
+        columns[STRANGENESS] = detector.score(pixels)
     return columns
 
 
 def of_scores(probabilities: ArrayLike, findings: Sequence[str], rule: TriageRule) -> Columns:
-    """Calibrated probabilities (N, F): `probability.<finding>`, `triage.score`, `triage.bucket`, N values each."""
+    """From calibrated probabilities (N, F): `probability.<finding>`, `triage.score`, `triage.bucket`, N values each."""
     values = np.asarray(probabilities, np.float64)
     scores = rule.score(values, findings)
     return {
@@ -54,10 +56,10 @@ def of_scores(probabilities: ArrayLike, findings: Sequence[str], rule: TriageRul
 
 
 def of_views(views: Sequence[str | None]) -> Columns:
-    """`view`: PA, AP, or not known (None); whatever else a header says is no view here."""
-    return {VIEW: [one if one in (PA, AP) else None for one in views]}
+    """`view`: PA, AP or None; any other view counts as not known."""
+    return {VIEW: [view if view in (PA, AP) else None for view in views]}
 
 
 def of_outcomes(scored: Sequence[bool]) -> Columns:
-    """`outcome`: whether an image that came in has scores, or was refused for whatever reason."""
-    return {OUTCOME: [SCORED if one else NOT_SCORED for one in scored]}
+    """`outcome`: whether an image was scored or rejected."""
+    return {OUTCOME: [SCORED if is_scored else NOT_SCORED for is_scored in scored]}

@@ -1,4 +1,4 @@
-"""An image in some eighty numbers that tell a frontal chest radiograph from other things (`ood_detector`)."""
+"""Describes an image by 83 numbers that tell a frontal chest radiograph from other images."""
 
 import cv2
 import numpy as np
@@ -9,14 +9,14 @@ from chestai.imaging.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 Features = NDArray[np.float64]
 Floats = NDArray[np.float32]
 
-SIDE = 64  # pixels of the square that all is computed of
-CELLS = 8  # a side, of the layout
+SIDE = 64  # pixels of the square from which everything is computed
+CELLS = 8  # of the layout, a side
 OCTAVES = 4
 DIRECTIONS = 8
 BLACK = 8  # grey values up to which an edge of the image is a bar
-SOFT = 4.0  # grey values that keep the contrast of a flat image from being noise
+SOFT = 4.0  # grey values added to a spread, so that the contrast of a flat image is not noise
 
-# What the numbers are about, in the words of a refusal, and where they stand.
+# The groups of features, named as in the detail of a rejection.
 GROUPS = {
     "layout of light and dark": slice(0, 64),
     "grey levels": slice(64, 69),
@@ -36,25 +36,25 @@ def image_features(pixels: NDArray[np.uint8]) -> Features:
     - direction of edges: the share of the gradient in each of eight directions, dark to bright, as a root;
     - symmetry: correlation of the layout with its mirror image and with itself upside down.
 
-    Black bars at the edges are cut off first: they say what shape an image had before it was fitted into the square.
+    Black bars at the edges are cut off first, because they only show the shape of the original image.
 
     Raises:
-        ValueError: the pixels are not uint8 (N, S, S).
+        ValueError: The pixels are not uint8 (N, S, S).
     """
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[1] != pixels.shape[2]:
         raise ValueError(f"pixels {pixels.dtype} {pixels.shape} must be uint8 (N, S, S)")
-    return np.array([_describe(one) for one in pixels]).reshape(-1, WIDTH)
+    return np.array([_describe(image) for image in pixels]).reshape(-1, WIDTH)
 
 
 def augmented_views(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Copies of (N, S, S) as another room or machine would have brought them, of 128 pixels a side at most.
+    """Copies of (N, S, S) as another room or machine would have produced them, at most 128 pixels a side.
 
     Each is magnified by 0.92 to 1.08, shifted by up to 5 % and corrupted in one way of `chestai.imaging.corruptions`.
     """
     copies = []
-    for one in pixels:
-        size = min(len(one), 2 * SIDE)
-        small = cv2.resize(one, (size, size), interpolation=cv2.INTER_AREA)
+    for image in pixels:
+        size = min(len(image), 2 * SIDE)
+        small = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
         zoom, (across, down) = rng.uniform(0.92, 1.08), rng.uniform(-0.05, 0.05, 2)
         rest = (1 - zoom) / 2
         move = np.array([[zoom, 0, size * (rest + across)], [0, zoom, size * (rest + down)]])

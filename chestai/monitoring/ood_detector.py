@@ -1,16 +1,16 @@
-"""The input gate: is this image a frontal chest radiograph as the model knows them? No network and no download.
+"""The out-of-distribution (OOD) detector: is an image a frontal chest radiograph as the model knows them?
 
-An image is described by some eighty numbers (`image_features`), of which the model's own training images give mean
+An image is described by 83 numbers (`chestai.monitoring.image_features`). The model's training images give their mean
 and covariance, the latter shrunk (Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance
 matrices", Journal of Multivariate Analysis 2004), so that sixty images are enough. The score is the Mahalanobis
-distance from them. The fit sees each image as it is and as other rooms and machines would have brought it: turned,
-moved, corrupted (`corruptions`). And it leaves out what is far from the rest, for corpora hold what does not belong
-there: of 233 originals of ChestX-ray14 one has black and white exchanged.
+distance. The fit sees each image as it is and as other rooms and machines would have produced it: shifted, zoomed,
+corrupted (`chestai.imaging.corruptions`). It leaves out outliers, because corpora hold images that do not belong:
+of 233 originals of ChestX-ray14 one has black and white exchanged.
 
-What it can tell are coarse things: a photograph, a page, a screen, a film that lies on its side or on its head, that is
-inverted, or of which a small part is shown. It cannot tell a film from its mirror image, nor a good film from a bad
-one. Other parts of the body and lateral views have been tried as drawings only: callers that know the view ask
-`of_view` too.
+The detector recognises coarse differences: a photograph, a page, a screen, a film that lies on its side or upside down,
+is inverted, or shows only a small part. It cannot tell a film from its mirror image, nor a good film from a bad one.
+Other body parts and lateral views have been tried as drawings only; callers that know the view also use `check_view`.
+It needs no network and no download.
 """
 
 from collections.abc import Iterable
@@ -31,10 +31,10 @@ Pixels = NDArray[np.uint8]
 OUT_OF_DISTRIBUTION, LATERAL_VIEW = "out_of_distribution", "lateral_view"
 REASONS = (OUT_OF_DISTRIBUTION, LATERAL_VIEW)
 
-COPIES = 2  # of each image for the fit, as elsewhere
+COPIES = 2  # augmented copies of each image for the fit
 FOLDS = 5
-ROUNDS = 3  # of leaving out what is far from the rest
-FEWEST_VAL = 20  # images below which val says nothing of the limit
+ROUNDS = 3  # of leaving out outliers
+MIN_VAL = 20  # val images that can widen the limit
 DEVIATIONS = 2.576  # of a normal distribution's 99.5 % quantile
 MARGIN = 1.1
 RIDGE = 0.01  # of a feature's variance
@@ -50,21 +50,22 @@ class OodReason(NamedTuple):
 
 
 def check_view(view: str | None) -> OodReason | None:
-    """The refusal of a view that the caller knows, by the words of `labels.demographics`; None where it may pass."""
+    """Rejects a lateral view, in the words of `chestai.labels.demographics`; None if the view may pass."""
     return OodReason(LATERAL_VIEW, "a lateral view; the model knows frontal ones") if view == LATERAL else None
 
 
 @dataclass(frozen=True, eq=False)
 class OodDetector:
-    """What the training images look like.
+    """The distribution of the training images.
 
     Attributes:
-        mean: float64 (D,) of `monitoring.image_features`. precision: (D, D), the inverse of the shrunk covariance.
-        limit: the score from which an image is refused.
-        images: how many it was fitted on.
+        mean: float64 (D,), of `chestai.monitoring.image_features`.
+        precision: (D, D), the inverse of the shrunk covariance.
+        limit: The score above which an image is rejected.
+        images: Number of images it was fitted on.
 
     Raises:
-        ValueError: shapes do not fit, or a value is not finite.
+        ValueError: Shapes do not match, or a value is not finite.
     """
 
     mean: Features
@@ -80,45 +81,45 @@ class OodDetector:
 
     @classmethod
     def fit(cls, train: Pixels | Iterable[Pixels], val: Pixels | Iterable[Pixels] | None = None, seed: int = 0) -> Self:
-        """From images that a model learns from.
+        """Fits a detector on the training images of a model.
 
-        The limit is the 99.5 % quantile of a log-normal distribution, by median and 90 % quantile, of the distances of
-        images that the fit had not seen, with a margin of a tenth: those of train in folds, and, where they lie
-        further, those of val.
+        The limit is the 99.5 % quantile, with a margin of 10 %, of the distances of images that the fit has not seen:
+        those of train in folds, and those of val if they lie further away. The quantile is that of a log-normal
+        distribution with their median and 90 % quantile.
 
         Args:
-            train: `uint8` (N, S, S) at a model's size, or batches of it; two images or more.
-            val: likewise.
-            seed: of the copies.
+            train: uint8 (N, S, S) at the model's size, or batches of it; at least two images.
+            val: The same.
+            seed: Of the augmented copies.
 
         Raises:
-            ValueError: fewer than two images.
+            ValueError: Fewer than two images.
         """
         rng = np.random.default_rng(seed)
-        rows = _described(train, rng)
+        rows = _features_with_copies(train, rng)
         images = len(rows)
         if images < 2:
-            raise ValueError(f"an intake cannot be fitted on {images} images")
+            raise ValueError(f"an OOD detector cannot be fitted on {images} images")
         fold = np.arange(images) % min(FOLDS, images)
-        kept = _nearest(rows)
+        kept = _central(rows)
         for _ in range(ROUNDS):
             distances = np.empty(rows.shape[:2])
-            for one in range(fold.max() + 1):
-                others = rows[fold != one][kept[fold != one]]
-                distances[fold == one] = _distances(rows[fold == one], *_gaussian(others))
+            for number in range(fold.max() + 1):
+                others = rows[fold != number][kept[fold != number]]
+                distances[fold == number] = _distances(rows[fold == number], *_gaussian(others))
             limit = _limit(distances)
             kept = distances <= limit
         mean, precision = _gaussian(rows[kept])
-        if val is not None and len(seen := _described(val, rng)) >= FEWEST_VAL:
-            limit = max(limit, _limit(_distances(seen, mean, precision)))
+        if val is not None and len(held_out := _features_with_copies(val, rng)) >= MIN_VAL:
+            limit = max(limit, _limit(_distances(held_out, mean, precision)))
         return cls(mean, precision, limit, images)
 
     def score(self, pixels: Pixels) -> NDArray[np.float64]:
-        """`uint8` (N, S, S) -> (N,) distances, 0 and up, about 1 for an image of the kind that it was fitted on."""
+        """Distances (N,) of uint8 (N, S, S): 0 or more, about 1 for images like those of the fit."""
         return _distances(image_features(pixels), self.mean, self.precision)
 
     def judge(self, pixels: Pixels) -> tuple[float, OodReason | None]:
-        """The score of one image, `uint8` (S, S), and whether to refuse it."""
+        """The score of one image, uint8 (S, S), and why it is rejected, or None."""
         rows = image_features(pixels[None])
         score = float(_distances(rows, self.mean, self.precision)[0])
         if score <= self.limit:
@@ -127,46 +128,48 @@ class OodDetector:
         return score, OodReason(OUT_OF_DISTRIBUTION, f"{detail} (distance {score:.2f}, limit {self.limit:.2f})")
 
     def check(self, pixels: Pixels) -> OodReason | None:
-        """Whether to refuse one image, `uint8` (S, S)."""
+        """Why one image, uint8 (S, S), is rejected, or None."""
         return self.judge(pixels)[1]
 
     def _most_unlike(self, row: Features) -> str:
-        """The group of features without which the squared distance would be least: that of the others alone."""
+        """The group of features without which the squared distance would be smallest."""
         force = self.precision @ (row - self.mean)
 
-        def without(place: slice) -> float:
-            return float(force[place] @ np.linalg.solve(self.precision[place, place], force[place]))
+        def reduction(group: slice) -> float:
+            return float(force[group] @ np.linalg.solve(self.precision[group, group], force[group]))
 
-        return max(GROUPS, key=lambda name: without(GROUPS[name]))
+        return max(GROUPS, key=lambda name: reduction(GROUPS[name]))
 
     def save(self, path: Path) -> None:
-        """As a file of safetensors."""
-        about = {"format": FORMAT, "limit": repr(float(self.limit)), "images": str(self.images)}
-        save_file({"mean": self.mean, "precision": self.precision}, path, about)
+        """Writes a safetensors file."""
+        metadata = {"format": FORMAT, "limit": repr(float(self.limit)), "images": str(self.images)}
+        save_file({"mean": self.mean, "precision": self.precision}, path, metadata)
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """The inverse of `save`.
+        """Reads a file of `save`.
 
         Raises:
-            ValueError: the file is no intake of this format.
-            OSError: it cannot be read.
+            ValueError: The file is not an OOD detector of this format.
+            OSError: It cannot be read.
         """
         try:
             with safe_open(path, "np") as file:
-                about = file.metadata() or {}
-                if about.get("format") != FORMAT:
-                    raise ValueError(f"{path.name} has format {about.get('format')}, this version reads {FORMAT}")
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise ValueError(f"{path.name} has format {metadata.get('format')}, this version reads {FORMAT}")
                 mean, precision = file.get_tensor("mean"), file.get_tensor("precision")
         except SafetensorError as error:
             raise ValueError(f"{path.name} is damaged: {error}") from error
-        return cls(mean, precision, float(about.get("limit", "nan")), int(about.get("images", "0")))
+        return cls(mean, precision, float(metadata.get("limit", "nan")), int(metadata.get("images", "0")))
 
 
-def _described(images: Pixels | Iterable[Pixels], rng: np.random.Generator) -> Features:
-    """(N, 1 + COPIES, D): each image as it is and as it might have been elsewhere."""
+def _features_with_copies(images: Pixels | Iterable[Pixels], rng: np.random.Generator) -> Features:
+    """(N, 1 + COPIES, D): the features of each image and of its augmented copies."""
     batches = (
-        (images[at : at + BATCH] for at in range(0, len(images), BATCH)) if isinstance(images, np.ndarray) else images
+        (images[start : start + BATCH] for start in range(0, len(images), BATCH))
+        if isinstance(images, np.ndarray)
+        else images
     )
     rows = [
         np.stack([image_features(batch), *(image_features(augmented_views(batch, rng)) for _ in range(COPIES))], axis=1)
@@ -175,21 +178,21 @@ def _described(images: Pixels | Iterable[Pixels], rng: np.random.Generator) -> F
     return np.concatenate(rows) if rows else np.empty((0, 1 + COPIES, WIDTH))
 
 
-def _nearest(rows: Features) -> NDArray[np.bool_]:
-    """The three quarters of (N, C, D) nearest to the medians, feature by feature.
+def _central(rows: Features) -> NDArray[np.bool_]:
+    """Marks the three quarters of (N, C, D) nearest to the medians, feature by feature.
 
-    A start without what does not belong, which several strangers of one kind would otherwise make room for
-    (Hubert, Rousseeuw and Verdonck, "A deterministic algorithm for robust location and scatter", Journal of
-    Computational and Graphical Statistics 2012).
+    The fit starts without outliers, or several of one kind would make room for themselves (Hubert, Rousseeuw and
+    Verdonck, "A deterministic algorithm for robust location and scatter", Journal of Computational and Graphical
+    Statistics 2012).
     """
-    away = np.abs(rows - np.median(rows, axis=(0, 1)))
-    far = np.square(away / (np.median(away, axis=(0, 1)) + RIDGE)).mean(axis=-1)
-    return np.asarray(far <= np.quantile(far, 0.75))
+    deviation = np.abs(rows - np.median(rows, axis=(0, 1)))
+    distance = np.square(deviation / (np.median(deviation, axis=(0, 1)) + RIDGE)).mean(axis=-1)
+    return np.asarray(distance <= np.quantile(distance, 0.75))
 
 
 def _gaussian(rows: Features) -> tuple[Features, Features]:
     """Mean (D,) and precision (D, D) of (N, D)."""
-    from sklearn.covariance import ledoit_wolf  # slow to load, and checking needs none of it
+    from sklearn.covariance import ledoit_wolf  # slow to load, and only needed for the fit
 
     mean, spread = rows.mean(axis=0), rows.std(axis=0) + RIDGE
     covariance, _ = ledoit_wolf((rows - mean) / spread, assume_centered=True)
@@ -199,11 +202,11 @@ def _gaussian(rows: Features) -> tuple[Features, Features]:
 
 def _distances(rows: Features, mean: Features, precision: Features) -> NDArray[np.float64]:
     """(..., D) -> (...), the root of the mean square over features."""
-    away = rows - mean
-    return np.sqrt(np.maximum(((away @ precision) * away).mean(axis=-1), 0))
+    deviation = rows - mean
+    return np.sqrt(np.maximum(((deviation @ precision) * deviation).mean(axis=-1), 0))
 
 
 def _limit(distances: NDArray[np.float64]) -> float:
-    """See `fit`; 1 at least, so that training images which are all alike do not refuse everything else."""
+    """See `fit`; at least 1, so that identical training images do not reject everything else."""
     median, high = np.quantile(np.log(np.maximum(distances, 1e-9)), [0.5, 0.9])
     return max(1.0, MARGIN * float(np.exp(median + DEVIATIONS * (high - median) / 1.2816)))

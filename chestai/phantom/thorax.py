@@ -1,4 +1,4 @@
-"""TODO"""
+"""The build of a patient: the outline of the thorax in unit coordinates of a film."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""One DICOM file: what its header says, whether it is a single frontal chest radiograph, and its grey levels.
+"""Reads one DICOM file: its header, whether it is a single frontal chest radiograph, and its grey levels.
 
 Run as a module by `dicom.sandbox`, which says why, and by nothing else. Refusals are decided by the header, before any
 pixel is decoded, and so are the same for all that is asked of a file.
@@ -80,7 +80,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
 
 
 def _open(data: bytes) -> Dataset:
-    """Parse a file, as far as `KEYWORDS` go, and refuse all that is not to be scored."""
+    """Parses the `KEYWORDS` of a file, and rejects what cannot be scored."""
     file = io.BytesIO(data)
     file.seek(132)
     meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
@@ -112,7 +112,7 @@ def _inflated(packed: bytes) -> bytes:
 
 
 def _check_content(dataset: Dataset) -> None:
-    """Refuse what is no frontal chest radiograph of a known patient."""
+    """Rejects anything but a frontal chest radiograph of a known patient."""
     modality = _text(dataset, "Modality").upper()
     if modality and modality not in RADIOGRAPHS:
         raise Unreadable("not_a_radiograph", f"the modality is none of {', '.join(RADIOGRAPHS)}")
@@ -133,7 +133,7 @@ def _check_content(dataset: Dataset) -> None:
 
 
 def _check_shape(dataset: Dataset) -> None:
-    """Refuse what is not one grey image of a usable size (PS3.3 C.7.6.3, PS3.5 8.1.1)."""
+    """Rejects anything but one grey image of a usable size (PS3.3 C.7.6.3, PS3.5 8.1.1)."""
     photometric = _text(dataset, "PhotometricInterpretation")
     if _number(dataset, "SamplesPerPixel") != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise Unreadable("colour", "neither MONOCHROME1 nor MONOCHROME2 of one sample a pixel")
@@ -150,7 +150,7 @@ def _check_shape(dataset: Dataset) -> None:
 
 
 def _check_whole(dataset: Dataset) -> None:
-    """Refuse pixel data that are cut, where a decoder might fill in what is missing, and packing bombs."""
+    """Rejects truncated pixel data, which a decoder might fill up, and run-length bombs."""
     syntax, data = dataset.file_meta.TransferSyntaxUID, dataset.PixelData or b""
     expected = dataset.Rows * dataset.Columns * dataset.BitsAllocated // 8
     if syntax in NATIVE and len(data) < expected:
@@ -168,7 +168,7 @@ def _stored(dataset: Dataset) -> Stored:
 
 
 def _age(dataset: Dataset) -> float | None:
-    """Patient's Age, else the whole years from birth to study; None where neither tells a possible age."""
+    """Patient's Age, or the whole years from birth to study; None if neither gives a possible age."""
     age = _text(dataset, "PatientAge").upper()
     if age:
         return read_years(age)
@@ -196,12 +196,12 @@ def _number(dataset: Dataset, keyword: str) -> int:
 
 
 def _text(dataset: Dataset, keyword: str) -> str:
-    """The first value of a text element without its padding; empty where there is none."""
+    """The first value of a text element without its padding; empty if there is none."""
     return str(first(dataset, keyword) or "").strip(" \0")
 
 
 def _answer(what: str, data: bytes) -> tuple[dict[str, Any], bytes]:
-    """What was found out of a file, and its grey levels where they were asked for."""
+    """The facts of a file, or its shape and grey levels if `what` is DECODE; or the reason of a rejection."""
     try:
         if what != DECODE:
             return dataclasses.asdict(read_facts(data)), b""
@@ -209,12 +209,12 @@ def _answer(what: str, data: bytes) -> tuple[dict[str, Any], bytes]:
         return {"shape": grey.shape}, grey.tobytes()
     except Unreadable as error:
         return {"reason": error.reason, "detail": error.detail}, b""
-    except Exception:  # pydicom's are of many kinds, and quote values
+    except Exception:  # pydicom raises many kinds, and quotes values in them
         return {"reason": "undecodable", "detail": "the DICOM data are damaged"}, b""
 
 
-def work(connection: Connection) -> None:
-    """Answer questions, each a word and a file, until there are no more."""
+def serve(connection: Connection) -> None:
+    """Serves requests, each a word and a file, until the connection is closed."""
     config.settings.reading_validation_mode = config.IGNORE
     warnings.simplefilter("ignore")
     logging.disable()
@@ -232,4 +232,4 @@ def work(connection: Connection) -> None:
 
 
 if __name__ == "__main__":
-    work(Connection(int(sys.argv[1])))
+    serve(Connection(int(sys.argv[1])))

@@ -1,9 +1,9 @@
-"""DICOM files, read in a child process: what the header says, and the pixels as 8-bit grey.
+"""Reads DICOM files in a child process: the header, and the pixels as 8-bit grey.
 
 pydicom loads GDCM for compressed pixels, and GDCM ends its process on some damaged JPEG, JPEG-LS and JPEG 2000 data (a
-segmentation fault, or a C++ exception that nobody catches), puts its own zlib in the place of the system's, and bounds
-neither memory nor time. In a child of our own (`imaging.dicom.reader`) damage costs one refused image. Nor do pydicom's
-warnings, log lines and errors leave it, which quote values of patients. Processes that meet no DICOM start without it.
+segmentation fault, or an uncaught C++ exception), replaces the system's zlib by its own, and limits neither memory nor
+time. In a child process (`chestai.imaging.dicom.reader`) damage costs one rejected image. It also keeps pydicom's
+warnings and errors, which quote values of patients. Processes that read no DICOM start without it.
 """
 
 import json
@@ -20,20 +20,20 @@ from numpy.typing import NDArray
 
 from chestai.imaging.errors import MAX_PIXELS, Unreadable
 
-FACTS, DECODE = "facts", "decode"  # what a child can be asked
+FACTS, DECODE = "facts", "decode"  # the requests
 TIMEOUT_S = 60.0
 
-# How files begin that are something else too. A preamble may be anything, and programs hide there; TIFF is its one
-# proper use (PS3.10 Section 7.1).
-TWO_NATURES = (b"\x89PNG", b"\xff\xd8\xff", b"MZ", b"\x7fELF", b"\xcf\xfa\xed\xfe", b"#!", b"<", b"%PDF", b"PK\3\4")
+# Preambles of polyglot files. A preamble may be anything, and programs hide there; TIFF is its one proper use (PS3.10
+# Section 7.1).
+POLYGLOT = (b"\x89PNG", b"\xff\xd8\xff", b"MZ", b"\x7fELF", b"\xcf\xfa\xed\xfe", b"#!", b"<", b"%PDF", b"PK\3\4")
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a header says, as in `gold/images`.
+    """The facts of a header, as in `gold/images`.
 
     image_id, patient_id, study_id: SOP Instance UID, Patient ID, Study Instance UID. age_years: None if not known or
-    impossible. sex: M, F or None. view: PA, AP, or None where the header is silent. height, width: pixels.
+    impossible. sex: M, F or None. view: PA, AP, or None if the header does not say. height, width: pixels.
     """
 
     image_id: str
@@ -52,27 +52,27 @@ def is_dicom(data: bytes) -> bool:
 
 
 def read_facts(data: bytes) -> Facts:
-    """Read the header of a DICOM file.
+    """Reads the header of a DICOM file.
 
     Raises:
-        Unreadable: for every file that is not a whole, single frontal chest radiograph of a known patient.
+        Unreadable: Anything but a whole, single frontal chest radiograph of a known patient.
     """
     found, _ = _ask(FACTS, data)
     return Facts(**found)
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
-    """Decode a DICOM file to `uint8` grey levels of shape (H, W): see `chestai.imaging.dicom.grayscale`.
+    """Decodes a DICOM file to uint8 grey levels (H, W), see `chestai.imaging.dicom.grayscale`.
 
     Raises:
-        Unreadable: as `read_facts`, and for pixels that cannot be decoded.
+        Unreadable: As `read_facts`, and pixels that cannot be decoded.
     """
     found, grey = _ask(DECODE, data)
     return np.frombuffer(bytearray(grey), np.uint8).reshape(found["shape"])  # writable, as those of other formats
 
 
 class _Child:
-    """A process that answers one question after another. Of use to one thread at a time."""
+    """A reader process that serves one request after another, for one thread at a time."""
 
     def __init__(self) -> None:
         self.connection, theirs = Pipe()
@@ -88,7 +88,7 @@ class _Child:
             )
 
     def ask(self, what: str, data: bytes) -> tuple[dict[str, Any], bytes]:
-        """Raises `OSError` or `EOFError` where the process ended or is stuck."""
+        """Sends a request and returns its answer. Raises `OSError` or `EOFError` if the process died or hangs."""
         self.connection.send_bytes(what.encode())
         self.connection.send_bytes(data)
         if not self.connection.poll(TIMEOUT_S):
@@ -96,7 +96,7 @@ class _Child:
         return json.loads(self.connection.recv_bytes()), self.connection.recv_bytes(MAX_PIXELS)
 
     def stop(self) -> None:
-        """End the process, whatever it does."""
+        """Kills the process."""
         self.connection.close()
         self.process.kill()
         self.process.wait()
@@ -107,11 +107,11 @@ _asking = threading.Lock()
 
 
 def _ask(what: str, data: bytes) -> tuple[dict[str, Any], bytes]:
-    """Ask the child, started where there is none. Raises `Unreadable` where the child does, or dies of the file."""
-    if data.startswith(TWO_NATURES):
+    """Asks the child, which is started if needed. Raises `Unreadable` if the child does, or dies of the file."""
+    if data.startswith(POLYGLOT):
         raise Unreadable("not_an_image", "the DICOM preamble is the head of another format's file")
     with _asking:
-        answer = _try(what, data) or _try(what, data)  # it may have died of what the file before did to its memory
+        answer = _try(what, data) or _try(what, data)  # it may have died of memory that an earlier file corrupted
     if answer is None:
         raise Unreadable("undecodable", "the DICOM data are damaged: their decoder broke off")
     found, grey = answer

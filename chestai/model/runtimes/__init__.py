@@ -1,4 +1,4 @@
-"""A network made ready to answer: in torch on any device, or on the CPU by OpenVINO, to which it is exported once."""
+"""Runtimes: a network runs in torch on any device, or in OpenVINO on the CPU, to which it is exported once."""
 
 import os
 from collections.abc import Callable
@@ -26,13 +26,14 @@ __all__ = ["Engine", "Forward", "Precision", "Ready", "Runtime", "exports", "rea
 
 @dataclass(frozen=True)
 class Runtime:
-    """What computes, and how.
+    """The engine of a forward pass and its settings.
 
-    engine: `torch`, on the device given; `openvino`, on the CPU whatever else there is; `auto`: OpenVINO where the
-        device is a CPU and the network can be exported, else torch.
-    precision: of the forward pass (`model.runtimes.precision`). Weights, sums and answers are float32 in all of them.
-    channels_last: lay out convolution weights so. Activations of `chestai.model.classifier` are so in any case.
-    compiled: by `torch.compile`, torch only. It needs a C++ compiler, and takes minutes for a deep network.
+    Attributes:
+        engine: `torch`, on the given device; `openvino`, on the CPU even if there is a GPU; `auto`: OpenVINO if the
+            device is a CPU and the network can be exported, else torch.
+        precision: Of the forward pass (`chestai.model.runtimes.precision`). Weights, sums and outputs are float32.
+        channels_last: Layout of the convolution weights. Activations of `chestai.model.classifier` always have it.
+        compiled: Use `torch.compile`, torch only. It needs a C++ compiler and takes minutes for a deep network.
     """
 
     engine: Engine = "torch"
@@ -42,15 +43,15 @@ class Runtime:
 
     @classmethod
     def of(cls, section: schema.Runtime) -> "Runtime":
-        """As the config says."""
+        """The runtime of a config."""
         return cls(section.engine, section.precision, section.channels_last, section.compile)
 
 
 @dataclass(frozen=True)
 class InferenceSession:
-    """A network that answers like `chestai.model.bundle.forward`; several threads may call it.
+    """A network loaded into a runtime; computes the same as `chestai.model.bundle.forward`, from any thread.
 
-    name: engine and precision, such as `openvino bf16`.
+    name: engine and precision, such as `openvino bf16`. size: pixels a side.
     """
 
     name: str
@@ -58,7 +59,7 @@ class InferenceSession:
     forward: Forward
 
     def __call__(self, pixels: NDArray[np.uint8]) -> ForwardOutput:
-        """`uint8` (N, S, S) from `chestai.imaging.preprocess`, N from 1 up. Raises ValueError at anything else."""
+        """Runs uint8 (N, S, S) from `chestai.imaging.preprocess`, N from 1. Raises ValueError for anything else."""
         size = self.size
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[1:] != (size, size) or len(pixels) == 0:
             raise ValueError(f"pixels must be uint8 (N, {size}, {size}), N from 1, not {pixels.dtype} {pixels.shape}")
@@ -72,13 +73,13 @@ def open_session(
     cache: Path | None = None,
     threads: int | None = None,
 ) -> InferenceSession:
-    """The network ready for any number of images from one up, at any time another number.
+    """Loads a network into a runtime, for any number of images per call.
 
-    It takes a copy: the network stays as it is, and what becomes of it later changes no answer. By OpenVINO several
-    threads are answered one after the other.
+    The session holds a copy: later changes of the network do not affect it. OpenVINO serves several threads one after
+    the other.
 
     Args:
-        network: of a bundle; a committee is one network like any other.
+        network: Of a bundle, a single classifier or an ensemble.
         device: of torch, `cpu`, `cuda` or `cuda:1`.
         cache: folder of exported networks, made if it is not there; None: `exports()`. What lies there is used by any
             number of processes and may be deleted at any time.
@@ -116,7 +117,7 @@ def open_session(
 
 
 def can_export() -> Path:
-    """Where this machine keeps exported networks: `chestai/exports` in the user's cache (XDG base directories)."""
+    """The folder of exported networks: `chestai/exports` in the user's cache (XDG base directories)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chestai" / "exports"
 
 

@@ -1,4 +1,4 @@
-"""A cache of files that any number of processes fill and read at once: whole or not there, never half."""
+"""A cache of files that many processes fill and read at once: a file is complete or absent."""
 
 import os
 import tempfile
@@ -10,12 +10,12 @@ Parts = dict[str, bytes]
 
 
 def cached(path: Path, names: Sequence[str], make: Callable[[], Parts]) -> Parts:
-    """The parts of these names in the file; where it is not there or damaged, what `make` gives, written to it.
+    """Reads the named parts of a file; if it is absent or damaged, makes and writes them.
 
-    Processes that miss it at once all make it, and the last one's stays. Parts have checksums (CRC-32).
+    Processes that miss the file at the same time all make it, and the last one's stays. Parts have checksums (CRC-32).
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: The file cannot be written.
     """
     found = _read(path, names)
     if found is not None:

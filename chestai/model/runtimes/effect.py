@@ -1,10 +1,10 @@
-"""What a runtime does to a version's answers, measured on val against torch in fp32."""
+"""The effect of a runtime on a model's probabilities, measured on val against torch in fp32."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class RuntimeEffect(BaseModel):
-    """images: of val. mean, most: differences of probabilities. reference_auroc, auroc: macro, NaN where undefined."""
+    """images: of val. mean, most: differences of probabilities. reference_auroc, auroc: macro, NaN if undefined."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
 
@@ -15,7 +15,7 @@ class RuntimeEffect(BaseModel):
     auroc: float
 
     def harmless(self, max_auroc_drop: float) -> bool:
-        """Whether the macro-AUROC falls by no more than that; what is undefined does not pass."""
+        """Whether the macro-AUROC falls by no more than that; an undefined one does not pass."""
         return self.reference_auroc - self.auroc <= max_auroc_drop
 
     def __str__(self) -> str:

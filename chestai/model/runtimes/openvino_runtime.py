@@ -1,4 +1,4 @@
-"""The CPU runtime: a network exported to OpenVINO once for its weights, kept in a cache folder, and run from there."""
+"""The OpenVINO runtime: exports a network once per set of weights into a cache folder, and runs it on the CPU."""
 
 import logging
 import os
@@ -34,7 +34,7 @@ HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
 def open_session(network: Classifier | Ensemble, precision: Resolved, cache: Path, threads: int | None) -> "_Exported":
-    """The network in OpenVINO; see `chestai.model.runtimes.ready`. One export serves every precision.
+    """Loads the network into OpenVINO, see `chestai.model.runtimes.open_session`. One export serves every precision.
 
     Raises:
         UserError: torch or OpenVINO cannot export this network.
@@ -57,10 +57,10 @@ def open_session(network: Classifier | Ensemble, precision: Resolved, cache: Pat
 
 
 class _Exported:
-    """As many images as there are threads are answered side by side, a thread each; fewer by all threads together.
+    """Runs as many images as there are threads side by side, one per thread; fewer on all threads together.
 
-    An image alone on a thread stays in the core's cache, and no thread waits for the others after every layer. That is
-    a tenth faster than a batch by all threads (DenseNet-121 at 224 px, two cores), and takes little memory.
+    A single image per thread stays in the core's cache, and no thread waits for the others after every layer. That is
+    10 % faster than a batch on all threads (DenseNet-121 at 224 px, two cores), and takes little memory.
     """
 
     def __init__(self, together: openvino.CompiledModel, apart: openvino.CompiledModel, threads: int) -> None:
@@ -83,14 +83,14 @@ class _Exported:
 
 
 def _keep(request: openvino.InferRequest, where: tuple[dict[int, ForwardOutput], int]) -> None:
-    """Copy the outputs of one image from where the next one's will be."""
+    """Copies the outputs of one image before the next one overwrites them."""
     answers, place = where
     logits, evidence, embedding = (request.get_output_tensor(output).data.copy() for output in range(3))
     answers[place] = ForwardOutput(logits, evidence, embedding)
 
 
 def _key(network: Classifier | Ensemble) -> str:
-    """A digest of all that an export depends on: weights, architecture, its code, and the packages that make it."""
+    """A digest of everything an export depends on: weights, architecture, its code, and the packages that make it."""
     about = [
         [(one.name, one.size, one.mean.flatten().tolist(), one.std.flatten().tolist()) for one in classifiers(network)],
         network.views if isinstance(network, Ensemble) else None,
@@ -106,7 +106,7 @@ def _key(network: Classifier | Ensemble) -> str:
 
 
 class _Plain(nn.Module):
-    """The outputs as a plain tuple of float32."""
+    """Returns the outputs as a plain tuple of float32."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ def _export(network: Classifier | Ensemble) -> Parts:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without OpenVINO's warnings, traceback and all, that this torch has no `upsample` of its list to decompose."""
+    """Suppresses OpenVINO's warnings, with tracebacks, that this torch lacks an `upsample` it would decompose."""
     root = logging.getLogger()
 
     def wanted(record: logging.LogRecord) -> bool:

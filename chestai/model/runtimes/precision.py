@@ -1,4 +1,4 @@
-"""In which numbers a forward pass computes, by what the hardware can do."""
+"""The precision of a forward pass, by the hardware."""
 
 from typing import Literal
 
@@ -11,13 +11,13 @@ Resolved = Literal["fp32", "bf16", "fp16"]
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Resolved:
-    """The precision to compute in.
+    """Resolves `auto` and checks a precision against the hardware.
 
     fp32 is the reference; on CUDA its convolutions may round inputs to TF32, as `torch.backends.cudnn` says. bf16 and
-    fp16 multiply in 16 bits and sum up in fp32. `auto` is what the hardware multiplies fastest without emulation: bf16
+    fp16 multiply in 16 bits and sum up in fp32. `auto` is the fastest precision without emulation: bf16
     on CPUs with AVX512-BF16 (all with AMX have it) and on GPUs from Ampere; fp16 on older GPUs; fp32 on other CPUs.
 
-    What bf16 does to probabilities hangs on the network, and nothing bounds it. Two DenseNet-121 trained on phantoms:
+    The effect of bf16 on probabilities depends on the network and has no bound. Two DenseNet-121 trained on phantoms:
     0.001 in the mean, 0.016 at most (128 images, 14 findings). A random network whose logits were stretched to a
     standard deviation of 2, which magnifies rounding: 0.067 at most. Measure it on val before relying on it. fp16 has
     not been measured.

@@ -1,4 +1,4 @@
-"""The runtime of torch: autocast, memory layout, and on request torch.compile."""
+"""The torch runtime: autocast, memory layout, and torch.compile on request."""
 
 from copy import deepcopy
 from typing import cast
@@ -19,10 +19,10 @@ DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 def open_session(
     network: Classifier | Ensemble, device: torch.device, precision: Resolved, channels_last: bool, compiled: bool
 ) -> "_Eager":
-    """A copy of the network on the device, in evaluation mode; see `chestai.model.runtimes.ready`.
+    """Copies the network to the device, in evaluation mode; see `chestai.model.runtimes.open_session`.
 
     Raises:
-        UserError: torch.compile does not work here.
+        UserError: torch.compile does not work on this machine.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
     ours = deepcopy(network).to(device=device, memory_format=layout).eval()  # type: ignore[call-overload]
@@ -49,11 +49,11 @@ class _Eager:
 
 
 def classifiers(network: Classifier | Ensemble) -> list[Classifier]:
-    """The one, or a committee's members."""
-    return [network] if isinstance(network, Classifier) else [cast(Classifier, one) for one in network.members]
+    """The classifier, or the members of an ensemble."""
+    return [network] if isinstance(network, Classifier) else [cast(Classifier, member) for member in network.members]
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says first, or its name where it says nothing."""
+    """The first line of an exception's message, or its name if it has none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

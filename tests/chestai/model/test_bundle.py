@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from chestai.calibration import Calibration
+from chestai.calibration import LinearCalibration
 from chestai.errors import UserError
 from chestai.model.bundle import CARD, DRIFT, OOD_DETECTOR, PATIENTS, WEIGHTS, Bundle, assemble, forward, read_card
 from chestai.model.card import Card, Member
@@ -35,7 +35,7 @@ def make(seed: int, backbone: str = "resnet10t", **changes: Any) -> Bundle:
         "findings": FINDINGS,
         "size": SIZE,
         "members": (Member(backbone=backbone, mean=(0.5,), std=(0.25,)),),
-        "calibration": Calibration((1.0, 2.0, 0.5), (0.0, -1.0, 0.3)).to_dict(),
+        "calibration": LinearCalibration((1.0, 2.0, 0.5), (0.0, -1.0, 0.3)).to_dict(),
         "thresholds": {"Effusion": 0.3, "Mass": None, "Pneumothorax": 0.5},
         "triage": TriageRule({"Pneumothorax": 1.0, "Mass": 0.5}).to_dict(),
         "snapshot": f"snapshot-{seed}",
@@ -124,7 +124,9 @@ def test_patients_that_were_cut_off_are_refused(bundle: Bundle, keep: float, tmp
 def watched(bundle: Bundle, batch: NDArray[np.uint8]) -> Bundle:
     """With an input gate and a drift reference."""
     return replace(
-        bundle, ood_detector=OodDetector.fit(batch), drift_reference=DriftReference.of({"pixels.mean": [1.0, 2.0], "view": ["PA"]})
+        bundle,
+        ood_detector=OodDetector.fit(batch),
+        drift_reference=DriftReference.of({"pixels.mean": [1.0, 2.0], "view": ["PA"]}),
     )
 
 
@@ -241,7 +243,9 @@ def test_the_card_says_how_to_make_the_network(bundle: Bundle, batch: NDArray[np
 
 def test_the_card_of_several_says_where_they_come_from(bundle: Bundle) -> None:
     """And so does one of a committee and a further bundle."""
-    hidden = replace(make(4, split_known=False, synthetic=True), seen_patients=(SeenPatients.of(["nih:9"], [], salt="salt"),))
+    hidden = replace(
+        make(4, split_known=False, synthetic=True), seen_patients=(SeenPatients.of(["nih:9"], [], salt="salt"),)
+    )
     pair = assemble([bundle, make(2)], ("flip",))
     assert pair.card.split_known and not pair.card.synthetic and pair.card.tta == ("flip",)
     assert pair.seen_patients == (SEEN,), "each training once"

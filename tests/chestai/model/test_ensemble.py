@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from chestai.model.classifier import Classifier
-from chestai.model.ensemble import ROTATION, ZOOM, Ensemble, View, _looks
+from chestai.model.ensemble import ROTATION, ZOOM, Ensemble, View, _views
 
 SIZE = 64
 VIEWS: tuple[View, ...] = ("flip", "rotate", "zoom")
@@ -57,7 +57,7 @@ def test_logits_are_the_mean_over_members(one: Classifier, finer: Classifier, ba
 
 @torch.no_grad()
 def test_every_view_of_every_member_counts_the_same(one: Classifier, finer: Classifier, batch: Tensor) -> None:
-    looks = list(_looks(batch, VIEWS))
+    looks = list(_views(batch, VIEWS))
     assert len(looks) == 5 and torch.equal(looks[0], batch)
     each = torch.stack([member(look).logits for member in (one, finer) for look in looks])
     torch.testing.assert_close(Ensemble([one, finer], VIEWS)(batch).logits, each.mean(dim=0))
@@ -83,7 +83,7 @@ def test_an_answer_does_not_depend_on_the_batch(one: Classifier, finer: Classifi
         alone = committee(batch[[index]])
         torch.testing.assert_close(alone.logits[0], together.logits[index], atol=1e-4, rtol=1e-5)
         torch.testing.assert_close(alone.evidence[0], together.evidence[index], atol=1e-3, rtol=1e-5)
-    for whole, part in zip(_looks(batch, VIEWS), _looks(batch[2:3], VIEWS), strict=True):
+    for whole, part in zip(_views(batch, VIEWS), _views(batch[2:3], VIEWS), strict=True):
         assert torch.equal(whole[2], part[0])
 
 
@@ -95,7 +95,7 @@ def test_with_flip_an_image_and_its_mirror_have_the_same_answer(one: Classifier,
 
 @pytest.mark.parametrize(("view", "moves"), [("rotate", [(ROTATION, 1.0), (-ROTATION, 1.0)]), ("zoom", [(0.0, ZOOM)])])
 def test_views_are_those_of_opencv(view: View, moves: list[tuple[float, float]], batch: Tensor) -> None:
-    looks = list(_looks(batch, (view,)))[1:]
+    looks = list(_views(batch, (view,)))[1:]
     assert len(looks) == len(moves)
     centre = ((SIZE - 1) / 2, (SIZE - 1) / 2)
     for look, (clockwise, zoom) in zip(looks, moves, strict=True):

@@ -14,7 +14,7 @@ from scipy.stats import ks_2samp
 
 from chestai.monitoring import features
 from chestai.monitoring.drift import (
-    FEWEST,
+    MIN_IMAGES,
     Columns,
     DriftReference,
     DriftResult,
@@ -146,8 +146,8 @@ def test_deciles_hold_a_tenth_each_and_ties_are_alone() -> None:
 def test_too_few_images_say_nothing() -> None:
     rng = np.random.default_rng(0)
     reference = DriftReference.of(draws(rng, 500))
-    found = judged(reference, draws(rng, FEWEST - 1, darker=90))
-    assert found.verdict == "unknown" and {one.n for one in found.features if one.name != "view"} == {FEWEST - 1}
+    found = judged(reference, draws(rng, MIN_IMAGES - 1, darker=90))
+    assert found.verdict == "unknown" and {one.n for one in found.features if one.name != "view"} == {MIN_IMAGES - 1}
     nothing = measure_drift(reference, DriftWindow(reference).counts())
     assert nothing.verdict == "unknown" and nothing.features[0].psi is None is nothing.features[0].ks
     assert judged(DriftReference.of(draws(rng, 20)), draws(rng, 500, darker=90)).verdict == "unknown"
@@ -247,7 +247,7 @@ def test_a_part_can_be_renewed() -> None:
 
 def test_pixels_are_observed_as_numpy_sees_them() -> None:
     films = np.stack([draw(image)[0] for image in plan(24, 64, 1) if image.form == "grey"])
-    columns = features.of_pixels(films, intake := OodDetector.fit(films))
+    columns = features.of_pixels(films, ood_detector := OodDetector.fit(films))
     found: dict[str, NDArray[np.float64]] = {name: np.asarray(values) for name, values in columns.items()}
     flat = films.reshape(len(films), -1).astype(float)
     np.testing.assert_allclose(found["pixels.mean"], flat.mean(axis=1))
@@ -255,7 +255,7 @@ def test_pixels_are_observed_as_numpy_sees_them() -> None:
     for name, share in (("q05", 5), ("q50", 50), ("q95", 95)):
         expected = np.percentile(flat, share, axis=1, method="inverted_cdf")
         np.testing.assert_array_equal(found[f"pixels.{name}"], expected)
-    np.testing.assert_array_equal(found["pixels.strangeness"], intake.score(films))
+    np.testing.assert_array_equal(found["pixels.strangeness"], ood_detector.score(films))
     soft = features.of_pixels(np.stack([np.full((64, 64), 9, np.uint8), films[0] // 8]))
     assert np.asarray(soft["pixels.sharpness"])[0] == 0 < np.asarray(soft["pixels.sharpness"])[1]
     assert (found["pixels.sharpness"] > np.asarray(soft["pixels.sharpness"])[1]).all()

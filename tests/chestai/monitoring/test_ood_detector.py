@@ -42,7 +42,7 @@ def films() -> tuple[Films, Films]:
 
 
 @pytest.fixture(scope="module")
-def intake(films: tuple[Films, Films]) -> OodDetector:
+def ood_detector(films: tuple[Films, Films]) -> OodDetector:
     return OodDetector.fit(films[0])
 
 
@@ -63,9 +63,9 @@ def of_people(people: tuple[Films, Films]) -> OodDetector:
     return OodDetector.fit(people[0])
 
 
-def refused(intake: OodDetector, images: Films) -> float:
+def refused(ood_detector: OodDetector, images: Films) -> float:
     """The share of them."""
-    return float((intake.score(images) > intake.limit).mean())
+    return float((ood_detector.score(images) > ood_detector.limit).mean())
 
 
 def conditions(films: Films) -> dict[str, Films]:
@@ -75,16 +75,16 @@ def conditions(films: Films) -> dict[str, Films]:
     return changed | {f"{kind} {one}": corrupt(films, kind, one, seeds) for kind in CORRUPTIONS for one in SEVERITIES}
 
 
-def test_ordinary_films_pass(intake: OodDetector, films: tuple[Films, Films]) -> None:
-    shares = {name: refused(intake, changed) for name, changed in conditions(films[1]).items()}
+def test_ordinary_films_pass(ood_detector: OodDetector, films: tuple[Films, Films]) -> None:
+    shares = {name: refused(ood_detector, changed) for name, changed in conditions(films[1]).items()}
     assert shares.pop("as it is") <= 0.03
     assert shares.pop("mirrored") <= 0.5, "the word in a phantom's corner and its heart give some away"
     assert max(shares.values()) <= 0.1, shares
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_no_film_is_refused(kind: str, intake: OodDetector, films: tuple[Films, Films]) -> None:
-    assert refused(intake, strangers(kind, films[1])) >= 0.95
+def test_what_is_no_film_is_refused(kind: str, ood_detector: OodDetector, films: tuple[Films, Films]) -> None:
+    assert refused(ood_detector, strangers(kind, films[1])) >= 0.95
 
 
 def test_ordinary_films_of_people_pass(of_people: OodDetector, people: tuple[Films, Films]) -> None:
@@ -146,32 +146,32 @@ def test_batches_are_one_array(films: tuple[Films, Films]) -> None:
     assert np.array_equal(whole.mean, parts.mean) and whole.limit == parts.limit and parts.images == 120
 
 
-def test_val_can_only_widen_the_limit(films: tuple[Films, Films], intake: OodDetector) -> None:
-    assert OodDetector.fit(films[0], films[0][:30]).limit == intake.limit
+def test_val_can_only_widen_the_limit(films: tuple[Films, Films], ood_detector: OodDetector) -> None:
+    assert OodDetector.fit(films[0], films[0][:30]).limit == ood_detector.limit
     odd = np.concatenate([films[1], strangers("upside_down", films[1])])
-    assert OodDetector.fit(films[0], odd).limit > 1.2 * intake.limit
-    assert OodDetector.fit(films[0], odd[-19:]).limit == intake.limit, "19 images say nothing"
+    assert OodDetector.fit(films[0], odd).limit > 1.2 * ood_detector.limit
+    assert OodDetector.fit(films[0], odd[-19:]).limit == ood_detector.limit, "19 images say nothing"
 
 
-def test_the_score_is_the_mahalanobis_distance(intake: OodDetector, films: tuple[Films, Films]) -> None:
-    rows = image_features(films[1]) - intake.mean
-    expected = [np.sqrt(row @ intake.precision @ row / WIDTH) for row in rows]
-    np.testing.assert_allclose(intake.score(films[1]), expected)
+def test_the_score_is_the_mahalanobis_distance(ood_detector: OodDetector, films: tuple[Films, Films]) -> None:
+    rows = image_features(films[1]) - ood_detector.mean
+    expected = [np.sqrt(row @ ood_detector.precision @ row / WIDTH) for row in rows]
+    np.testing.assert_allclose(ood_detector.score(films[1]), expected)
 
 
-def test_a_refusal_says_why(intake: OodDetector, films: tuple[Films, Films]) -> None:
-    assert intake.check(films[1][0]) is None
-    flat = intake.check(np.full((64, 64), 90, np.uint8))
+def test_a_refusal_says_why(ood_detector: OodDetector, films: tuple[Films, Films]) -> None:
+    assert ood_detector.check(films[1][0]) is None
+    flat = ood_detector.check(np.full((64, 64), 90, np.uint8))
     assert isinstance(flat, OodReason) and flat.reason == OUT_OF_DISTRIBUTION in REASONS
-    assert any(name in flat.detail for name in GROUPS) and f"limit {intake.limit:.2f}" in flat.detail
-    assert intake.judge(films[1][0]) == (pytest.approx(intake.score(films[1][:1])[0]), None)
+    assert any(name in flat.detail for name in GROUPS) and f"limit {ood_detector.limit:.2f}" in flat.detail
+    assert ood_detector.judge(films[1][0]) == (pytest.approx(ood_detector.score(films[1][:1])[0]), None)
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_the_group_that_is_changed_is_the_one_that_is_named(group: str, intake: OodDetector) -> None:
-    row = intake.mean.copy()
+def test_the_group_that_is_changed_is_the_one_that_is_named(group: str, ood_detector: OodDetector) -> None:
+    row = ood_detector.mean.copy()
     row[GROUPS[group]] += np.random.default_rng(1).normal(0, 1, WIDTH)[GROUPS[group]]
-    assert intake._most_unlike(row) == group
+    assert ood_detector._most_unlike(row) == group
 
 
 def test_the_groups_are_all_numbers_once() -> None:
@@ -203,16 +203,16 @@ def test_other_arrays_are_refused(wrong: NDArray[np.generic]) -> None:
         image_features(wrong)  # type: ignore[arg-type]
 
 
-def test_a_file_gives_it_back(intake: OodDetector, films: tuple[Films, Films], tmp_path: Path) -> None:
-    intake.save(tmp_path / "intake.safetensors")
+def test_a_file_gives_it_back(ood_detector: OodDetector, films: tuple[Films, Films], tmp_path: Path) -> None:
+    ood_detector.save(tmp_path / "intake.safetensors")
     loaded = OodDetector.load(tmp_path / "intake.safetensors")
-    assert (loaded.limit, loaded.images) == (intake.limit, intake.images)
-    assert np.array_equal(loaded.score(films[1]), intake.score(films[1]))
+    assert (loaded.limit, loaded.images) == (ood_detector.limit, ood_detector.images)
+    assert np.array_equal(loaded.score(films[1]), ood_detector.score(films[1]))
 
 
-def test_other_files_are_refused(intake: OodDetector, tmp_path: Path) -> None:
+def test_other_files_are_refused(ood_detector: OodDetector, tmp_path: Path) -> None:
     path = tmp_path / "intake.safetensors"
-    intake.save(path)
+    ood_detector.save(path)
     arrays = load_file(path)
     about = {"format": "1", "limit": "1.5", "images": "9"}
     for tensors, facts in (
