@@ -171,7 +171,7 @@ def _train(training: Training, started: float) -> Summary:
         "last": {name: metrics[name] for name in ("train_loss", "val_loss", "val_macro_auroc")},
         "speed": {name: metrics[name] for name in ("images_per_s", "wait_share")},
         "decode_seconds": round(decoded - started, 1),
-        "unread_images": PixelCache(training.lake, snapshot, config.network.size).unread() if cached else 0,
+        "unread_images": PixelCache(training.lake, snapshot, config.network.size).count_unread() if cached else 0,
     }
     return Summary("train", training.images * metrics["epoch"], "images", time.monotonic() - started, facts)
 

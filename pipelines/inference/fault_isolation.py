@@ -70,7 +70,7 @@ def predict_files(inference: BatchInference, rows: pa.Table, scored: Digests) ->
         RuntimeError: Every reader crashes.
     """
     detector = ray.put(inference.bundle.ood_detector if inference.gate else None)
-    read = partial(read_files, size=inference.bundle.card.size, known=ray.put(scored), gate=detector)
+    read = partial(read_files, size=inference.bundle.card.size, scored=ray.put(scored), detector=detector)
     numbers = rows["row"].to_numpy()
     left = np.ones(rows.num_rows, bool)
 

@@ -37,7 +37,7 @@ IMAGE_NAME = re.compile(r"\.(png|jpe?g|dcm|dicom)$", re.IGNORECASE)
 class Corpus:
     """A set of images to score.
 
-    name: for a person. rows: `CORPUS`. ignored: files that are no image by their name. snapshot: of a lake; None for a folder.
+    name: for a person. rows: `CORPUS`. ignored: files that are no image by name. snapshot: None for a folder.
     """
 
     name: str
@@ -106,8 +106,8 @@ def of_folder(root: str) -> Corpus:
     Raises:
         UserError: There is no such folder, or no such file in it.
     """
-    folder = InputFolder.at(root, ": name a folder, or corpus=lake", "corpus")
-    files = folder.images(lambda name: True)
+    folder = InputFolder.open(root, ": name a folder, or corpus=lake", "corpus")
+    files = folder.list_images(lambda name: True)
     is_image = pa.array([may_be_image(name) for name in files["key"].to_pylist()], pa.bool_())
     images = files.filter(is_image)
     if not images.num_rows:

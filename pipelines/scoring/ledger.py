@@ -53,8 +53,8 @@ HEATMAPS = pa.list_(
 def contents_schema(findings: Sequence[str]) -> pa.Schema:
     """The columns of `scores/<version>`.
 
-    image_id: of the first file with this content. runtime: such as `openvino fp32`. has_heatmaps, has_embedding: whether
-    the last two columns were requested. heatmaps: the evidence of each finding that reaches its operating point,
+    image_id: of the first file with this content. runtime: such as `openvino fp32`. has_heatmaps, has_embedding:
+    whether the last two columns were requested. heatmaps: the evidence of each finding that reaches its operating point,
     float32 (rows, columns) as bytes, for `chestai.imaging.heatmap.heatmap`.
     """
     return pa.schema(
@@ -229,7 +229,7 @@ def open_ledger(
     """Opens or creates the ledger of a model version; also returns whether scores of another model were dropped.
 
     The description of the table names the model, because another registry may have given the same number to another
-    model, or an earlier release written the table. Rows of files stay; they are scored again, as their contents are gone.
+    model, or an earlier release written the table. Rows of files stay; they are scored again.
     """
     ledger = Ledger(lake, version, heatmaps, embeddings)
     described = f"scores of the model {_identity(card)}, form {FORM}"

@@ -85,7 +85,7 @@ class Learner:
         if self.workers > 1:
             dist.all_reduce(total)
         scale = self.workers / total.clamp(min=1)  # DDP averages over workers
-        parts = min(self.train.accumulate, share.least)
+        parts = min(self.train.accumulate, share.smallest)
         losses = torch.zeros((), device=self.device)
         self.optimizer.zero_grad(set_to_none=True)
         for number, (images, truth) in enumerate(

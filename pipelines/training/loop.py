@@ -18,7 +18,7 @@ from ray.train.torch import get_device
 from torch import Tensor
 
 from chestai.config import load as conf
-from chestai.metrics.report import evaluate
+from chestai.metrics.report import measure_performance
 from chestai.model.bundle import forward
 from chestai.model.classifier import Classifier
 from chestai.model.losses import make_loss, masked_mean
@@ -185,7 +185,7 @@ def val_metrics(logits: NDArray[np.float32], targets: NDArray[np.float32], loss:
     """Loss, macro-AUROC, and `selection`, by which the best epoch is chosen, of (N, F) logits and targets."""
     mean = float(masked_mean(loss(torch.from_numpy(logits), torch.from_numpy(targets)), torch.from_numpy(targets)))
     columns = [str(column) for column in range(targets.shape[1])]
-    macro = evaluate(targets, logits, np.arange(len(targets)), columns, resamples=0).macro_auroc.value
+    macro = measure_performance(targets, logits, np.arange(len(targets)), columns, resamples=0).macro_auroc.value
     return {"val_loss": mean, "val_macro_auroc": macro, "selection": -mean if np.isnan(macro) else macro}
 
 

@@ -95,7 +95,7 @@ def _card(config: Config, snapshot: Snapshot, run_id: str, split_known: bool, ba
         findings=findings,
         size=config.network.size,
         members=(Member(backbone=config.network.backbone, mean=mean, std=std),),
-        calibration=calibration.Calibration(
+        calibration=calibration.LinearCalibration(
             (1.0,) * len(weights), tuple(-math.log(weight) for weight in weights)
         ).to_dict(),
         thresholds=dict.fromkeys(findings),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from chestai.labels.findings import NIH14
-from chestai.metrics import POINTS, at_points, clustered_weights, compare, evaluate
+from chestai.metrics import POINTS, clustered_weights, compare, measure_operating_points, measure_performance
 from tests.bench.record import memory, record
 
 IMAGES, PATIENTS, RESAMPLES = 25_596, 2_797, 1_000
@@ -49,7 +49,7 @@ def main() -> None:
     thresholds = {point: generator.random(len(NIH14)).tolist() for point in POINTS}
 
     def report(resamples: int) -> Callable[[], object]:
-        return lambda: evaluate(targets, probabilities, patients, NIH14, resamples)
+        return lambda: measure_performance(targets, probabilities, patients, NIH14, resamples)
 
     ways: dict[str, tuple[int, Callable[[], object]]] = {
         "report: AUROC, AUPRC, macro, micro": (RESAMPLES, report(RESAMPLES)),
@@ -64,7 +64,7 @@ def main() -> None:
         ),
         "rates at four operating points": (
             RESAMPLES,
-            lambda: at_points(targets, probabilities, patients, NIH14, thresholds, RESAMPLES),
+            lambda: measure_operating_points(targets, probabilities, patients, NIH14, thresholds, RESAMPLES),
         ),
     }
     rows = [row(what, resamples, run) for what, (resamples, run) in ways.items()]

@@ -59,7 +59,7 @@ def bare_on_all_cores(folder: Path) -> float:
 
 def read_by_spark(session: SparkSession, folder: Path) -> tuple[float, float]:
     """Images a second of the ETL's inspection, Spark being up, and the peak MiB of all processes."""
-    listing = InputFolder(str(folder)).images()
+    listing = InputFolder(str(folder)).list_images()
     paths = pa.array([f"{folder}/{path}" for path in listing["path"].to_pylist()])
     files = from_arrow(session, listing.set_column(0, "path", paths)).persist()
     files.count()

@@ -31,7 +31,7 @@ from rich.console import Console
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from chestai.calibration import Calibration
+from chestai.calibration import LinearCalibration
 from chestai.cli.console import Screen
 from chestai.cli.summary import Summary
 from chestai.config import load as conf
@@ -64,7 +64,7 @@ def bundle() -> Bundle:
         findings=NIH14,
         size=SIZE,
         members=(Member(backbone="densenet121", mean=(0.5,), std=(0.25,)),),
-        calibration=Calibration((1.0,) * count, (-2.0,) * count).to_dict(),
+        calibration=LinearCalibration((1.0,) * count, (-2.0,) * count).to_dict(),
         thresholds=dict.fromkeys(NIH14, 0.2),
         triage=conf.load().triage.rule().within(NIH14).to_dict(),
         snapshot="none",

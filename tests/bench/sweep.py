@@ -21,7 +21,7 @@ from pipelines import etl, phantom, train
 from pipelines.cluster import ray_cluster
 from tests.bench.record import record
 from tune import sweep
-from tune.trial import ENDED, trial_runs
+from tune.trial import END_REASON, list_trial_runs
 
 METRIC = "val_macro_auroc"
 
@@ -35,7 +35,7 @@ def swept(config: Config, screen: Screen) -> tuple[Run, list[Run]]:
         if not registry.finished_runs({"chestai.stage": "sweep"}):
             sweep.run(config, screen)
     parent = registry.finished_runs({"chestai.stage": "sweep"})[0]
-    trials = sorted(trial_runs(registry, parent.info.run_id), key=lambda run: run.info.start_time)
+    trials = sorted(list_trial_runs(registry, parent.info.run_id), key=lambda run: run.info.start_time)
     return registry.finished_runs({"chestai.stage": "train"})[0], trials
 
 
@@ -45,7 +45,7 @@ def row(config: Config, what: str, run: Run, keys: list[str]) -> dict[str, objec
     points = client.get_metric_history(run.info.run_id, METRIC)
     drawn = {key: f"{float(run.data.params[key]):.3g}" for key in keys}
     best = max(point.value for point in points)
-    ended = run.data.tags.get(ENDED, "ran to its end")
+    ended = run.data.tags.get(END_REASON, "ran to its end")
     return {"what": what, **drawn, "epochs": len(points), METRIC: round(best, 4), "ended": ended}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import psutil
 
-from tests.support.processes import FINISH_S, marked_processes, wait_until
+from tests.support.processes import COMMAND_TIMEOUT_S, marked_processes, wait_until
 
 
 def workers(mark: str) -> dict[int, psutil.Process]:
@@ -26,4 +26,4 @@ def wait_for(process: subprocess.Popen[str], true: Callable[[], bool], what: str
         assert process.poll() is None or true(), f"{what} never came: {process.communicate()[0]}"
         return true()
 
-    wait_until(come, FINISH_S, what)
+    wait_until(come, COMMAND_TIMEOUT_S, what)

@@ -32,17 +32,17 @@ REFUSED = {"cut.png": "truncated", "empty.png": "empty_file", "page.png": "not_a
 OTHERS = {"notes.txt": b"Doe", "DICOMDIR": b"index", ".hidden.png": image(8)}
 
 
-def write(root: Path, files: dict[str, bytes]) -> None:
+def write_files(root: Path, files: dict[str, bytes]) -> None:
     for name, data in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(data)
 
 
-def told(config: Config, force: bool = False, **score: Any) -> Config:
+def score_config(config: Config, force: bool = False, **score: Any) -> Config:
     return config.model_copy(update={"force": force, "score": config.score.model_copy(update=score)})
 
 
-def assert_as_told_by(bundle: Bundle, row: Any, data: bytes) -> None:
+def assert_matches_bundle(bundle: Bundle, row: Any, data: bytes) -> None:
     """A row of scores holds what the bundle says of a file."""
     alone = bundle.predict([preprocess.load(data, bundle.card.size)]).probabilities
     findings = bundle.card.findings
@@ -52,7 +52,7 @@ def assert_as_told_by(bundle: Bundle, row: Any, data: bytes) -> None:
     assert row["bucket"] == bundle.triage.bucket(row["triage_score"])
 
 
-def scores(lake: Lake, corpus: str) -> pd.DataFrame:
+def read_corpus_scores(lake: Lake, corpus: str) -> pd.DataFrame:
     found = read_scores(lake, 1, corpora.of_folder(corpus).rows).to_pandas()
     assert found["image_id"].is_unique
     return found.set_index("image_id")

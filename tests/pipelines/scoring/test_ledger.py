@@ -41,7 +41,7 @@ names = st.lists(st.binary(min_size=1, max_size=2).map(lambda data: hashlib.sha2
 
 
 @given(names, names)
-def test_sets_of_digests_are_sets(there: list[bytes], more: list[bytes]) -> None:
+def test_digest_sets_behave_like_sets(there: list[bytes], more: list[bytes]) -> None:
     zeros = [bytes(32), b"\x01" + bytes(31), bytes(31) + b"\x01"]  # which numpy's padding must not confuse
     there, more = [*there, zeros[0]], [*more, *zeros[1:], *more[:3]]
     known = digest_set.make_set(digest_set.parse_digests(pa.array([one.hex() for one in there])))
@@ -54,7 +54,7 @@ def test_sets_of_digests_are_sets(there: list[bytes], more: list[bytes]) -> None
     assert np.array_equal(grown, digest_set.make_set(np.concatenate([known, wanted])))
 
 
-def test_an_empty_set_has_nothing() -> None:
+def test_empty_digest_set_contains_nothing() -> None:
     nothing = digest_set.parse_digests(pa.array([], pa.string()))
     assert digest_set.contains(nothing, digest_set.make_digest(bytes(32))).tolist() == [False]
     assert len(digest_set.find_new(nothing, nothing)) == len(digest_set.insert(nothing, nothing)) == 0
@@ -80,7 +80,7 @@ books = st.lists(
 
 
 @given(corpora, books, st.sets(st.sampled_from("xyz")), st.booleans(), st.booleans())
-def test_what_is_missing_is_what_the_rule_says(
+def test_plan_follows_its_rule(
     corpus: list[tuple[dict[str, Any], str | None]],
     book: list[tuple[dict[str, Any], str | None]],
     scored: set[str],
@@ -139,7 +139,7 @@ def write(book: Ledger, scores: list[dict[str, Any]], files: list[dict[str, Any]
     book.write(table(contents_schema(FINDINGS), *scores), table(FILES, *files), how.get("anew", False), True)
 
 
-def test_scores_are_read_a_row_a_file_most_urgent_first(book: Ledger) -> None:
+def test_read_scores_returns_one_row_per_file_most_urgent_first(book: Ledger) -> None:
     write(book, [score("x", 0.2), score("y", 0.9)], [row("b", "x"), row("a", "x"), row("c", "y"), row("d", "z", "cut")])
     found = read_scores(book.lake, 3)
     assert found["image_id"].to_pylist() == ["c", "a", "b", "d"]
@@ -150,14 +150,14 @@ def test_scores_are_read_a_row_a_file_most_urgent_first(book: Ledger) -> None:
     assert read_scores(book.lake, 3, mine)["image_id"].to_pylist() == ["mine"]
 
 
-def test_a_file_that_was_scored_and_can_no_longer_be_read_has_no_score(book: Ledger) -> None:
+def test_file_that_became_unreadable_loses_its_score(book: Ledger) -> None:
     write(book, [score("x", 0.2)], [row("a", "x")])
     write(book, [], [row("a", "x", "truncated")])
     (only,) = read_scores(book.lake, 3).to_pylist()
     assert (only["not_scored"], only["triage_score"], only["bucket"]) == ("truncated", None, None)
 
 
-def test_rows_are_replaced_in_one_commit_a_table(book: Ledger) -> None:
+def test_write_replaces_rows_in_one_commit_per_table(book: Ledger) -> None:
     write(book, [score("x", 0.2)], [row("a", "x"), row("b", "x")])
     versions = [book.lake.open(table).version() for table in (book.contents, book.files)]
     write(book, [score("x", 0.3), score("y", 0.4)], [row("a", "y"), row("c", "y")], anew=True)
@@ -166,7 +166,7 @@ def test_rows_are_replaced_in_one_commit_a_table(book: Ledger) -> None:
     assert found == {"a": 0.4, "b": 0.3, "c": 0.4}
 
 
-def test_another_model_of_the_same_number_starts_anew(book: Ledger) -> None:
+def test_ledger_of_another_model_with_same_version_starts_empty(book: Ledger) -> None:
     card = make_bundle().card.model_copy(update={"findings": FINDINGS})
     write(book, [score("x", 0.2)], [row("a", "x")])
     assert ledger.open_ledger(book.lake, 3, card)[1] is False
@@ -178,7 +178,7 @@ def test_another_model_of_the_same_number_starts_anew(book: Ledger) -> None:
     assert book.plan(corpus, False, True).missing.tolist() == [True], "its file is to be read again"
 
 
-def test_a_table_of_the_former_form_is_told_and_replaced(tmp_path: Path) -> None:
+def test_table_of_earlier_release_is_reported_and_replaced(tmp_path: Path) -> None:
     lake, card = Lake(str(tmp_path / "lake")), make_bundle().card
     lake.write("scores/1", pa.table({"image_id": ["a"], "bucket": ["soon"], "not_scored": pa.nulls(1, pa.string())}))
     with pytest.raises(UserError, match=r"written by an earlier release: run `python -m pipelines\.score`"):
@@ -191,10 +191,10 @@ def test_a_table_of_the_former_form_is_told_and_replaced(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.JPG", "a.jpeg", "a.dcm", "A.DICOM", "IM0001", "1.2.840.113"])
-def test_names_that_may_be_images(name: str) -> None:
+def test_accepts_names_of_images(name: str) -> None:
     assert may_be_image(name)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "DICOMDIR", "a.png.bak", "labels.csv", "a.gif", "a.tar.gz"])
-def test_names_that_are_no_images(name: str) -> None:
+def test_rejects_names_of_other_files(name: str) -> None:
     assert not may_be_image(name)

@@ -3,8 +3,9 @@
 import csv
 import hashlib
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,86 +25,129 @@ from chestai.model.registry import Registry
 from pipelines import score
 from pipelines.data.pixel_cache import build_pixel_cache
 from pipelines.scoring import corpus
-from pipelines.scoring.ledger import Ledger, read_scores
-from tests.pipelines.scoring.folder import FILES, OTHERS, REFUSED, assert_as_told_by, scores, told, write
+from pipelines.scoring.ledger import BUCKETS, Ledger, read_scores
+from tests.pipelines.scoring.folder import (
+    FILES,
+    OTHERS,
+    REFUSED,
+    assert_matches_bundle,
+    read_corpus_scores,
+    score_config,
+    write_files,
+)
 from tests.support.chain import Chain, go
 from tests.support.models import image
 
 
-def test_the_life_of_a_folder(ray_cluster: None, registered: Config, bundle: Bundle, tmp_path: Path) -> None:
-    """Scored, found again, grown, changed, moved, scored by force; in another lake than the model's."""
+@dataclass
+class Incremental:
+    """A folder that is scored again and again, into another lake than the model's."""
+
+    root: Path
+    out: Lake
+    config: Config
+    bundle: Bundle
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.out, 1)
+
+    def versions(self) -> tuple[int | None, int | None]:
+        return self.out.version(self.ledger.contents), self.out.version(self.ledger.files)
+
+    def scores(self) -> pd.DataFrame:
+        return read_corpus_scores(self.out, str(self.root))
+
+    def check_new_folder(self, export: Path) -> dict[str, Any]:
+        facts = go(score.run, self.config).facts
+        assert (facts["images"], facts["scored"], facts["already"], facts["ignored_files"]) == (10, 6, 0, 2)
+        assert facts["quarantined"] == {"empty_file": 1, "not_an_image": 1, "not_frontal": 1, "truncated": 1}
+        assert facts["snapshot"] is None and facts["startup_seconds"] > 0
+        first, readable = self.scores(), FILES.keys() - REFUSED.keys()
+        assert first["not_scored"].dropna().to_dict() == REFUSED
+        for name in readable:
+            assert_matches_bundle(self.bundle, first.loc[name], FILES[name])
+        assert facts["buckets"] == {name: int((first["bucket"] == name).sum()) for name in BUCKETS}
+        contents = self.out.read(self.ledger.contents).to_pandas()
+        digests = {hashlib.sha256(FILES[name]).hexdigest() for name in readable}
+        assert sorted(contents["sha256"]) == sorted(digests), "two files of one content share a row"
+        table = pd.read_csv(export)
+        assert list(table["image_id"][6:]) == sorted(REFUSED) and table["prob_Mass"].notna().sum() == 6
+        assert table["triage_score"][:6].is_monotonic_decreasing
+        assert list(table.columns[:3]) == ["image_id", "bucket", "triage_score"]
+        assert list(table.columns[-4:]) == ["not_scored", "model_version", "snapshot", "scored_at"]
+        return facts
+
+    def check_unchanged_folder(self, facts: dict[str, Any]) -> None:
+        versions = self.versions()
+        again = go(score.run, self.config)
+        assert again.rows == 0 and again.facts["headline"].startswith("already scored, ")
+        assert (again.facts["scored"], again.facts["already"]) == (0, 6)
+        assert again.facts["quarantined"] == facts["quarantined"] and again.facts["buckets"] == facts["buckets"]
+        assert self.versions() == versions
+
+    def check_moved_files(self) -> None:
+        before = self.versions()[0]
+        (self.root / "a.png").rename(self.root / "deep" / "moved.png")
+        (self.root / "deep" / "d.dcm").rename(self.root / "deep" / "d too.dcm")
+        facts = go(score.run, self.config).facts
+        assert (facts["scored"], facts["already"]) == (2, 4)
+        assert self.versions()[0] == before, "a moved file is not predicted again"
+        assert_matches_bundle(self.bundle, self.scores().loc["deep/moved.png"], FILES["a.png"])
+
+    def check_new_and_changed_files(self) -> None:
+        files = {"new.png": image(11), "b.jpg": image(12, suffix=".jpg"), "cut.png": image(6)}
+        write_files(self.root, files)
+        facts = go(score.run, self.config).facts
+        assert (facts["scored"], facts["already"]) == (3, 5) and "truncated" not in facts["quarantined"]
+        assert self.out.read(self.ledger.contents).num_rows == 8
+        rows = self.out.read(self.ledger.files).to_pandas()
+        assert rows["path"].is_unique and len(rows) == 10 + 2 + 1
+        scores = self.scores()
+        for name, data in files.items():
+            assert_matches_bundle(self.bundle, scores.loc[name], data)
+
+    def check_forced_run(self) -> None:
+        rows = self.out.read(self.ledger.files).to_pandas()
+        before = self.out.read(self.ledger.contents).to_pandas().set_index("sha256")
+        forced = go(score.run, score_config(self.config, force=True, corpus=str(self.root), out=self.out.root)).facts
+        assert (forced["scored"], forced["already"]) == (8, 0)
+        after = self.out.read(self.ledger.contents).to_pandas().set_index("sha256")
+        paths = corpus.of_folder(str(self.root)).rows["path"].to_pylist()
+        present = set(rows[rows["path"].isin(paths)]["sha256"])
+        assert sorted(after.index) == sorted(before.index)
+        newer = after["scored_at"] > before["scored_at"].reindex(after.index)
+        assert set(after.index[newer]) == present & set(after.index)
+        names = [f"prob_{finding}" for finding in self.bundle.card.findings]
+        np.testing.assert_allclose(after[names], before[names].reindex(after.index), rtol=0, atol=1e-5)
+        assert len(self.out.read(self.ledger.files)) == len(rows)
+
+
+def test_folder_is_scored_incrementally(ray_cluster: None, registered: Config, bundle: Bundle, tmp_path: Path) -> None:
     root, out, export = tmp_path / "folder", Lake(str(tmp_path / "out")), tmp_path / "there" / "scores.csv"
-    book = Ledger(out, 1)
-    write(root, FILES | OTHERS)
-    config = told(registered, corpus=str(root), out=out.root, csv=str(export))
-
-    facts = go(score.run, config).facts
-    assert (facts["images"], facts["scored"], facts["already"], facts["ignored_files"]) == (10, 6, 0, 2)
-    assert facts["quarantined"] == {"empty_file": 1, "not_an_image": 1, "not_frontal": 1, "truncated": 1}
-    assert facts["snapshot"] is None and facts["startup_seconds"] > 0
-    first = scores(out, str(root))
-    assert first["not_scored"].dropna().to_dict() == REFUSED
-    for name in FILES.keys() - REFUSED.keys():
-        assert_as_told_by(bundle, first.loc[name], FILES[name])
-    assert facts["buckets"] == {one: int((first["bucket"] == one).sum()) for one in ("urgent", "soon", "routine")}
-    contents = out.read(book.contents).to_pandas()
-    readable = {hashlib.sha256(FILES[name]).hexdigest() for name in FILES.keys() - REFUSED.keys()}
-    assert sorted(contents["sha256"]) == sorted(readable), "the twin has no row of its own"
-    table = pd.read_csv(export)
-    assert list(table["image_id"][6:]) == sorted(REFUSED) and table["prob_Mass"].notna().sum() == 6
-    assert table["triage_score"][:6].is_monotonic_decreasing
-    assert list(table.columns[:3]) == ["image_id", "bucket", "triage_score"]
-    assert list(table.columns[-4:]) == ["not_scored", "model_version", "snapshot", "scored_at"]
-
-    versions = out.version(book.contents), out.version(book.files)
-    again = go(score.run, config)
-    assert again.rows == 0 and again.facts["headline"].startswith("already scored, ")
-    assert (again.facts["scored"], again.facts["already"]) == (0, 6)
-    assert again.facts["quarantined"] == facts["quarantined"] and again.facts["buckets"] == facts["buckets"]
-    assert (out.version(book.contents), out.version(book.files)) == versions
-
-    (root / "a.png").rename(root / "deep" / "moved.png")
-    (root / "deep" / "d.dcm").rename(root / "deep" / "d too.dcm")
-    moved = go(score.run, config).facts
-    assert (moved["scored"], moved["already"]) == (2, 4)
-    assert out.version(book.contents) == versions[0], "what was only moved is not forwarded again"
-    assert_as_told_by(bundle, scores(out, str(root)).loc["deep/moved.png"], FILES["a.png"])
-
-    write(root, {"new.png": image(11), "b.jpg": image(12, suffix=".jpg"), "cut.png": image(6)})
-    grown = go(score.run, config).facts
-    assert (grown["scored"], grown["already"]) == (3, 5) and "truncated" not in grown["quarantined"]
-    assert out.read(book.contents).num_rows == 8
-    rows = out.read(book.files).to_pandas()
-    assert rows["path"].is_unique and len(rows) == 10 + 2 + 1
-    second = scores(out, str(root))
-    for name, data in {"new.png": image(11), "b.jpg": image(12, suffix=".jpg"), "cut.png": image(6)}.items():
-        assert_as_told_by(bundle, second.loc[name], data)
-
-    before = out.read(book.contents).to_pandas().set_index("sha256")
-    forced = go(score.run, told(config, force=True, corpus=str(root), out=out.root)).facts
-    assert (forced["scored"], forced["already"]) == (8, 0)
-    after = out.read(book.contents).to_pandas().set_index("sha256")
-    here = set(rows[rows["path"].isin(corpus.of_folder(str(root)).rows["path"].to_pylist())]["sha256"])
-    assert sorted(after.index) == sorted(before.index)
-    assert set(after.index[after["scored_at"] > before["scored_at"].reindex(after.index)]) == here & set(after.index)
-    names = [f"prob_{finding}" for finding in bundle.card.findings]
-    np.testing.assert_allclose(after[names], before[names].reindex(after.index), rtol=0, atol=1e-5)
-    assert len(out.read(book.files)) == len(rows)
+    write_files(root, FILES | OTHERS)
+    config = score_config(registered, corpus=str(root), out=out.root, csv=str(export))
+    incremental = Incremental(root, out, config, bundle)
+    facts = incremental.check_new_folder(export)
+    incremental.check_unchanged_folder(facts)
+    incremental.check_moved_files()
+    incremental.check_new_and_changed_files()
+    incremental.check_forced_run()
 
 
-def test_folders_that_cannot_be_scored(registered: Config, tmp_path: Path) -> None:
+def test_rejects_folders_that_cannot_be_scored(registered: Config, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    write(tmp_path / "other", OTHERS)
+    write_files(tmp_path / "other", OTHERS)
     for name, said in (
-        ("none", r"corpus=.*none is no folder: name a folder, or corpus=lake"),
+        ("none", r"corpus=.*none is not a folder: name a folder, or corpus=lake"),
         ("empty", r"corpus=.*empty holds no PNG, JPEG or DICOM file at any depth"),
         ("other", r"corpus=.*other holds no PNG, JPEG or DICOM file at any depth"),
     ):
         with pytest.raises(UserError, match=said):
-            go(score.run, told(registered, corpus=str(tmp_path / name)))
+            go(score.run, score_config(registered, corpus=str(tmp_path / name)))
 
 
-def test_what_no_network_may_see_is_not_read(built: Chain, registered: Config, tmp_path: Path) -> None:
+def test_images_not_for_the_network_are_not_read(built: Chain, registered: Config, tmp_path: Path) -> None:
     """Entries without a file, and lateral views; no file of theirs is there at all."""
     lake = Lake(str(tmp_path / "lake"))
     entries = [("side", "/nowhere/side.png", LATERAL), ("gone", None, "PA")]
@@ -139,9 +183,7 @@ def snapshot(built: Chain, registered: Config, tmp_path: Path) -> Config:
     return conf.load([f"lake={lake.root}", f"tracking.uri={uri}", "score.batch_size=16"])
 
 
-def test_the_cache_and_the_files_give_the_same_scores(
-    snapshot: Config, bundle: Bundle, screen: Screen, tmp_path: Path
-) -> None:
+def test_cache_and_files_give_equal_scores(snapshot: Config, bundle: Bundle, screen: Screen, tmp_path: Path) -> None:
     """From files of which one vanished and one was cut since the snapshot; from all; from the cache and no file."""
     lake, export = Lake(snapshot.lake), tmp_path / "scores.csv"
     first = lake.gold(lake.snapshot(), IMAGES, ["image_id", "path"]).slice(0, 2)
@@ -149,7 +191,7 @@ def test_the_cache_and_the_files_give_the_same_scores(
     kept = {path: path.read_bytes() for path in (gone, cut)}
     gone.unlink()
     cut.write_bytes(kept[cut][:500])
-    damaged = go(score.run, told(snapshot, csv=str(export))).facts
+    damaged = go(score.run, score_config(snapshot, csv=str(export))).facts
     assert damaged["quarantined"] == {"file_missing": 1, "truncated": 1} and damaged["scored"] == 118
     assert damaged["snapshot"] == lake.snapshot().snapshot_id
     with export.open(newline="") as file:
@@ -168,7 +210,7 @@ def test_the_cache_and_the_files_give_the_same_scores(
     build_pixel_cache(lake, lake.snapshot(), bundle.card.size, screen)
     shutil.rmtree(tmp_path / "images")
     out = Lake(str(tmp_path / "out"))
-    assert go(score.run, told(snapshot, out=out.root)).facts["scored"] == 120
+    assert go(score.run, score_config(snapshot, out=out.root)).facts["scored"] == 120
     from_files, from_cache = (
         read_scores(where, 1, corpus.of_lake(lake).rows).to_pandas().set_index("image_id").sort_index()
         for where in (lake, out)
@@ -179,9 +221,11 @@ def test_the_cache_and_the_files_give_the_same_scores(
     assert list(lake.read("scores/1")["sha256"].sort()) == list(out.read("scores/1")["sha256"].sort())
 
 
-def test_the_real_sample(nih_root: Path, registered: Config, bundle: Bundle, tmp_path: Path) -> None:
-    facts = go(score.run, told(registered, corpus=str(nih_root), out=str(tmp_path / "out"))).facts
+def test_scores_every_image_of_the_real_sample(
+    nih_root: Path, registered: Config, bundle: Bundle, tmp_path: Path
+) -> None:
+    facts = go(score.run, score_config(registered, corpus=str(nih_root), out=str(tmp_path / "out"))).facts
     assert (facts["images"], facts["scored"], facts["quarantined"]) == (233, 233, {})
-    found = scores(Lake(str(tmp_path / "out")), str(nih_root))
+    found = read_corpus_scores(Lake(str(tmp_path / "out")), str(nih_root))
     for name in found.index[:: len(found) // 4]:
-        assert_as_told_by(bundle, found.loc[name], (nih_root / name).read_bytes())
+        assert_matches_bundle(bundle, found.loc[name], (nih_root / name).read_bytes())

@@ -14,7 +14,7 @@ from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
 from pipelines.scoring import corpus
 from pipelines.scoring.ledger import read_scores
-from tests.pipelines.scoring.folder import FILES, OTHERS, REFUSED, assert_as_told_by, write
+from tests.pipelines.scoring.folder import FILES, OTHERS, REFUSED, assert_matches_bundle, write_files
 from tests.support.paths import ROOT
 from tests.support.pngs import marked
 from tests.support.processes import job_server, submit_job, wait_for_job_server
@@ -26,10 +26,10 @@ CORPUS, OUT = "s3://xray/incoming/today", "s3://xray/triage"
 MANY = 1500  # images, so that progress is told more than once
 
 
-def test_a_bucket_into_a_bucket(
+def test_scores_s3_bucket_into_another(
     registered: Config, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(tmp_path / "folder", FILES | OTHERS)
+    write_files(tmp_path / "folder", FILES | OTHERS)
     words = [f"corpus={CORPUS}", f"out={OUT}", f"lake={registered.lake}", f"gallery={tmp_path / 'urgent.html'}"]
     (tmp_path / "s3").mkdir()
     with serving(tmp_path / "s3", "xray") as s3:
@@ -49,11 +49,11 @@ def test_a_bucket_into_a_bucket(
         found = read_scores(Lake(OUT), 1, corpus.of_folder(CORPUS).rows).to_pandas().set_index("image_id")
     assert found["not_scored"].dropna().to_dict() == REFUSED
     for name in FILES.keys() - REFUSED.keys():
-        assert_as_told_by(bundle, found.loc[name], FILES[name])
+        assert_matches_bundle(bundle, found.loc[name], FILES[name])
     assert (tmp_path / "urgent.html").read_text().count("<article") == len(FILES) - len(REFUSED)
 
 
-def test_a_job_tells_how_far_it_is(
+def test_submitted_job_logs_its_progress(
     registered: Config, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Images done, images/s, buckets so far and the time left, as lines of the job's log."""

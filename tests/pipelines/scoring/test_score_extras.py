@@ -32,7 +32,7 @@ from pipelines.scoring.ledger import Ledger, read_scores
 from pipelines.scoring.precision_check import check_precision
 from pipelines.training.register import register
 from tests.chestai.model.checkpoints import strangers
-from tests.pipelines.scoring.folder import FILES, REFUSED, told, write
+from tests.pipelines.scoring.folder import FILES, REFUSED, score_config, write_files
 from tests.serve.support.forgery import encoded, films
 from tests.serve.support.local import gated
 from tests.support.chain import Chain, go
@@ -44,7 +44,7 @@ READABLE = [name for name in FILES if name not in REFUSED]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     root = tmp_path / "folder"
-    write(root, FILES)
+    write_files(root, FILES)
     return root
 
 
@@ -55,22 +55,22 @@ def rows(out: Lake, folder: Path) -> dict[str, dict[str, Any]]:
     return {one["image_id"]: contents[one["sha256"]] for one in files if one["reason"] is None}
 
 
-def test_heatmaps_and_embeddings_are_added_to_what_was_scored(
+def test_heatmaps_and_embeddings_are_added_to_scored_images(
     ray_cluster: None, registered: Config, bundle: Bundle, folder: Path, tmp_path: Path
 ) -> None:
     out = Lake(str(tmp_path / "out"))
-    config = told(registered, corpus=str(folder), out=out.root)
+    config = score_config(registered, corpus=str(folder), out=out.root)
     assert go(score.run, config).facts["scored"] == 6
     plain = rows(out, folder)
     assert all(one["heatmaps"] is one["embedding"] is None and not one["has_heatmaps"] for one in plain.values())
     assert {one["runtime"] for one in plain.values()} == {"openvino fp32"}
 
-    more = told(config, corpus=str(folder), out=out.root, heatmaps=True, embeddings=True)
-    write(folder, {"new.png": image(21)})
+    more = score_config(config, corpus=str(folder), out=out.root, heatmaps=True, embeddings=True)
+    write_files(folder, {"new.png": image(21)})
     facts = go(score.run, more).facts
     assert (facts["scored"], facts["already"]) == (7, 0), "all of them lacked what is asked now"
     assert go(score.run, more).rows == 0
-    assert go(score.run, told(config, corpus=str(folder), out=out.root, heatmaps=True)).rows == 0
+    assert go(score.run, score_config(config, corpus=str(folder), out=out.root, heatmaps=True)).rows == 0
     found = rows(out, folder)
     assert len(found) == 7 and out.read(Ledger(out, 1).contents).num_rows == 6
     mapped = 0
@@ -90,12 +90,14 @@ def test_heatmaps_and_embeddings_are_added_to_what_was_scored(
     assert mapped, "no finding reached its operating point: the test saw no map"
 
 
-def test_files_for_people(ray_cluster: None, registered: Config, bundle: Bundle, folder: Path, tmp_path: Path) -> None:
+def test_writes_csv_parquet_worklist_and_gallery(
+    ray_cluster: None, registered: Config, bundle: Bundle, folder: Path, tmp_path: Path
+) -> None:
     """CSV, Parquet, worklist and gallery tell the same, most urgent first."""
     names = ("csv", "parquet", "worklist", "gallery")
     paths = {name: tmp_path / "files" / f"scores.{name}" for name in names}
     wanted: dict[str, Any] = {name: str(path) for name, path in paths.items()}
-    config = told(registered, corpus=str(folder), out=str(tmp_path / "out"), gallery_images=4, **wanted)
+    config = score_config(registered, corpus=str(folder), out=str(tmp_path / "out"), gallery_images=4, **wanted)
     facts = go(score.run, config).facts
     assert facts["written"] == ", ".join(wanted.values())
 
@@ -126,7 +128,7 @@ def test_files_for_people(ray_cluster: None, registered: Config, bundle: Bundle,
     assert "no longer readable" in html and f"<bdi>{shown_ids[0]}</bdi>" not in html
 
 
-def labelled(built: Chain, registered: Config, tmp_path: Path) -> Config:
+def lake_with_labels(built: Chain, registered: Config, tmp_path: Path) -> Config:
     """A lake whose only snapshot is the one that the registered model names, of images of `built`."""
     lake = Lake(str(tmp_path / "lake"))
     old = built.lake.snapshot()
@@ -139,10 +141,12 @@ def labelled(built: Chain, registered: Config, tmp_path: Path) -> Config:
     return conf.load([f"lake={lake.root}", f"tracking.uri={uri}", "score.batch_size=16", "runtime.precision=bf16"])
 
 
-def test_bf16_is_taken_where_val_allows_it(built: Chain, registered: Config, screen: Screen, tmp_path: Path) -> None:
+def test_bf16_is_used_when_precision_check_passes(
+    built: Chain, registered: Config, screen: Screen, tmp_path: Path
+) -> None:
     if not torch.cpu._is_avx512_bf16_supported():
         pytest.skip("no bf16 on this CPU")
-    config = labelled(built, registered, tmp_path)
+    config = lake_with_labels(built, registered, tmp_path)
     registry = Registry(config.tracking, Lake(config.lake))
     model = registry.load("1")
     lenient = config.model_copy(update={"runtime": config.runtime.model_copy(update={"max_auroc_drop": 0.9})})
@@ -160,16 +164,16 @@ def test_bf16_is_taken_where_val_allows_it(built: Chain, registered: Config, scr
         check_precision(config, registry, model, screen)
 
 
-def test_bf16_without_val_images_is_refused(
+def test_bf16_is_refused_without_val_images(
     registered: Config, ray_cluster: None, folder: Path, tmp_path: Path
 ) -> None:
-    config = told(registered, corpus=str(folder), out=str(tmp_path / "out"))
+    config = score_config(registered, corpus=str(folder), out=str(tmp_path / "out"))
     config = config.model_copy(update={"runtime": config.runtime.model_copy(update={"precision": "fp16"})})
     with pytest.raises(UserError, match=r"runtime.precision=fp16 is checked on val images first: "):
         go(score.run, config)
 
 
-def test_what_is_no_radiograph_is_not_scored(ray_cluster: None, tmp_path: Path) -> None:
+def test_rejects_images_that_are_no_radiographs(ray_cluster: None, tmp_path: Path) -> None:
     """As by the endpoint; without the gate it is, and stays so."""
     lake, root = Lake(str(tmp_path / "lake")), tmp_path / "folder"
     registry = Registry(conf.load().tracking, lake)
@@ -177,8 +181,8 @@ def test_what_is_no_radiograph_is_not_scored(ray_cluster: None, tmp_path: Path) 
     with mlflow.start_run():
         registry.promote(register(gated(), registry))
     strange = strangers("white_noise", np.stack([preprocess.resize(film, 96) for film in films()[:1]]))[0]
-    write(root, {"film.png": encoded(films()[0]), "noise.png": encoded(strange)})
-    config = told(conf.load([f"lake={lake.root}"]), corpus=str(root), out=str(tmp_path / "out"))
+    write_files(root, {"film.png": encoded(films()[0]), "noise.png": encoded(strange)})
+    config = score_config(conf.load([f"lake={lake.root}"]), corpus=str(root), out=str(tmp_path / "out"))
     assert go(score.run, config).facts["quarantined"] == {OUT_OF_DISTRIBUTION: 1}
     (refused,) = (
         Lake(str(tmp_path / "out"))
@@ -187,17 +191,19 @@ def test_what_is_no_radiograph_is_not_scored(ray_cluster: None, tmp_path: Path) 
     )
     assert refused["image_id"] == "noise.png" and "limit" in refused["detail"] and refused["sha256"]
     assert go(score.run, config).rows == 0
-    open_ = told(config, corpus=str(root), out=str(tmp_path / "out"), gate=False)
+    open_ = score_config(config, corpus=str(root), out=str(tmp_path / "out"), gate=False)
     facts = go(score.run, open_).facts
     assert (facts["scored"], facts["already"], facts["quarantined"]) == (1, 1, {})
     assert go(score.run, config).rows == 0
 
 
 @pytest.mark.slow
-def test_torch_and_openvino_score_alike(ray_cluster: None, registered: Config, folder: Path, tmp_path: Path) -> None:
+def test_torch_and_openvino_give_equal_scores(
+    ray_cluster: None, registered: Config, folder: Path, tmp_path: Path
+) -> None:
     found = {}
     for engine in ("torch", "openvino"):
-        config = told(registered, corpus=str(folder), out=str(tmp_path / engine))
+        config = score_config(registered, corpus=str(folder), out=str(tmp_path / engine))
         config = config.model_copy(update={"runtime": config.runtime.model_copy(update={"engine": engine})})
         go(score.run, config)
         found[engine] = read_scores(Lake(str(tmp_path / engine)), 1).sort_by("image_id")

@@ -69,18 +69,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def scoring(env: dict[str, str], models: Lake, folder: Path, out: Lake, *more: str) -> subprocess.Popen[str]:
+def start_scoring(env: dict[str, str], models: Lake, folder: Path, out: Lake, *more: str) -> subprocess.Popen[str]:
     words = (f"lake={models.root}", f"corpus={folder}", f"out={out.root}", *OFTEN, *more)
     return start_process(env, sys.executable, "-m", "pipelines.score", *words)
 
 
-def facts(models: Lake) -> dict[str, Any]:
+def report_facts(models: Lake) -> dict[str, Any]:
     """What the last run reported."""
     found: dict[str, Any] = json.loads(Path(models.uri("reports", "score.json")).read_text())["facts"]
     return found
 
 
-def rows(out: Lake) -> int:
+def count_rows(out: Lake) -> int:
     """Contents that are committed."""
     book = Ledger(out, 1)
     if out.version(book.contents) is None:
@@ -89,15 +89,15 @@ def rows(out: Lake) -> int:
     return sum(counts.to_pylist())
 
 
-def more_than(out: Lake, count: int) -> bool:
-    return rows(out) > count
+def has_more_rows(out: Lake, count: int) -> bool:
+    return count_rows(out) > count
 
 
-def nobody(mark: str) -> bool:
+def no_process_left(mark: str) -> bool:
     return not marked_processes(mark)
 
 
-def outcome(out: Lake) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read_outcome(out: Lake) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What was scored, by content; and what the files are, by name. Each once."""
     book = Ledger(out, 1)
     contents, files = (out.read(table).to_pandas() for table in (book.contents, book.files))
@@ -107,7 +107,7 @@ def outcome(out: Lake) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def assert_same(out: Lake, calm: Lake) -> None:
     """No gap, no double, the same numbers."""
-    (contents, files), (wanted, named) = outcome(out), outcome(calm)
+    (contents, files), (wanted, named) = read_outcome(out), read_outcome(calm)
     assert len(wanted) == CONTENTS and len(named) == COUNT and named["reason"].notna().sum() == BROKEN
     assert list(contents.index) == list(wanted.index) and list(files.index) == list(named.index)
     pd.testing.assert_frame_equal(files[["path", "sha256", "reason"]], named[["path", "sha256", "reason"]])
@@ -116,7 +116,7 @@ def assert_same(out: Lake, calm: Lake) -> None:
     assert list(contents["bucket"]) == list(wanted["bucket"])
 
 
-def until(process: subprocess.Popen[str], true: Callable[[], bool], what: str) -> None:
+def wait_for(process: subprocess.Popen[str], true: Callable[[], bool], what: str) -> None:
     """Wait for something that must come before the process ends."""
 
     def come() -> bool:
@@ -143,47 +143,47 @@ def calm(models: Lake, folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     """The scores of a run in which nothing goes wrong."""
     out = Lake(str(tmp_path_factory.mktemp("calm") / "out"))
     with process_environment() as env:
-        wait_for_success(scoring(env, models, folder, out))
+        wait_for_success(start_scoring(env, models, folder, out))
     return out
 
 
-def test_a_killed_driver_costs_what_was_not_committed(models: Lake, folder: Path, calm: Lake, tmp_path: Path) -> None:
+def test_killed_driver_loses_only_uncommitted_scores(models: Lake, folder: Path, calm: Lake, tmp_path: Path) -> None:
     """Three times, at random moments; then a run to the end, and one that finds nothing to do."""
     out, draws = Lake(str(tmp_path / "out")), random.Random()
     for third in range(3):
-        before, enough = rows(out), int(COUNT / 4 * (third + draws.random()))
+        before, enough = count_rows(out), int(COUNT / 4 * (third + draws.random()))
         with process_environment() as env:
-            process = scoring(env, models, folder, out)
-            until(process, partial(more_than, out, max(before, enough)), "a commit")
+            process = start_scoring(env, models, folder, out)
+            wait_for(process, partial(has_more_rows, out, max(before, enough)), "a commit")
             process.kill()
             process.communicate(timeout=60)
-            wait_until(partial(nobody, env[MARK]), 60, "the end of what the driver had started")
-        assert before < rows(out) < CONTENTS, "it was killed in the middle"
-    there = rows(out)
+            wait_until(partial(no_process_left, env[MARK]), 60, "the end of what the driver had started")
+        assert before < count_rows(out) < CONTENTS, "it was killed in the middle"
+    there = count_rows(out)
     with process_environment() as env:
-        wait_for_success(scoring(env, models, folder, out))
+        wait_for_success(start_scoring(env, models, folder, out))
         assert_same(out, calm)
-        last = facts(models)
+        last = report_facts(models)
         assert last["scored"] <= COUNT - BROKEN - there and last["scored"] + last["already"] == COUNT - BROKEN
         book = Ledger(out, 1)
         versions = out.version(book.contents), out.version(book.files)
-        wait_for_success(scoring(env, models, folder, out))
-    assert facts(models)["scored"] == 0 and (out.version(book.contents), out.version(book.files)) == versions
+        wait_for_success(start_scoring(env, models, folder, out))
+    assert report_facts(models)["scored"] == 0 and (out.version(book.contents), out.version(book.files)) == versions
 
 
 @pytest.mark.parametrize(("title", "after"), [("MapBatches(read_rows)", 0), ("MapBatches(_Forward)", COUNT // 10)])
-def test_a_run_outlives_a_worker(
+def test_run_survives_killed_worker(
     title: str, after: int, models: Lake, folder: Path, calm: Lake, tmp_path: Path
 ) -> None:
     """One that reads, while all are still to be scored, or the one that holds the network."""
     out = Lake(str(tmp_path / "out"))
     with process_environment() as env:
-        process = scoring(env, models, folder, out)
-        until(process, lambda: rows(out) >= after and bool(workers(env[MARK], title)), f"a process of {title}")
+        process = start_scoring(env, models, folder, out)
+        wait_for(process, lambda: count_rows(out) >= after and bool(workers(env[MARK], title)), f"a process of {title}")
         workers(env[MARK], title)[0].kill()
-        assert rows(out) < CONTENTS
+        assert count_rows(out) < CONTENTS
         wait_for_success(process)
-    assert facts(models)["scored"] == COUNT - BROKEN
+    assert report_facts(models)["scored"] == COUNT - BROKEN
     assert_same(out, calm)
 
 
@@ -194,16 +194,18 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         yield env
 
 
-def test_a_run_outlives_a_node(nodes: dict[str, str], models: Lake, folder: Path, calm: Lake, tmp_path: Path) -> None:
+def test_run_survives_killed_node(
+    nodes: dict[str, str], models: Lake, folder: Path, calm: Lake, tmp_path: Path
+) -> None:
     """The one that holds the network."""
     out = Lake(str(tmp_path / "out"))
-    process = scoring(nodes, models, folder, out, f"cluster.address={nodes['RAY_ADDRESS']}")
+    process = start_scoring(nodes, models, folder, out, f"cluster.address={nodes['RAY_ADDRESS']}")
     title = "_Forward"
-    until(process, lambda: rows(out) > COUNT // 10 and bool(workers(nodes[MARK], title)), "a network")
+    wait_for(process, lambda: count_rows(out) > COUNT // 10 and bool(workers(nodes[MARK], title)), "a network")
     node = workers(nodes[MARK], title)[0].parent()
     assert node is not None and node.name() == "raylet"
     node.kill()
-    assert rows(out) < CONTENTS
+    assert count_rows(out) < CONTENTS
     wait_for_success(process)
     assert_same(out, calm)
 
@@ -224,7 +226,7 @@ if any("default_worker" in word for word in sys.orig_argv):
 """
 
 
-def test_files_that_kill_their_readers_are_quarantined(models: Lake, folder: Path, calm: Lake, tmp_path: Path) -> None:
+def test_files_that_crash_their_readers_are_quarantined(models: Lake, folder: Path, calm: Lake, tmp_path: Path) -> None:
     """And cost no other file its score; the next run does not try them again."""
     (tmp_path / "sitecustomize.py").write_text(DEADLY)
     corpus, out, book = tmp_path / "corpus", Lake(str(tmp_path / "out")), Ledger(Lake(""), 1)
@@ -236,15 +238,15 @@ def test_files_that_kill_their_readers_are_quarantined(models: Lake, folder: Pat
     for name, seed in deadly.items():
         (corpus / name).write_bytes(encode_png(make_noise(seed, 64, 65)))
     with process_environment(PYTHONPATH=str(tmp_path)) as env:
-        wait_for_success(scoring(env, models, corpus, out))
-        first = facts(models)
+        wait_for_success(start_scoring(env, models, corpus, out))
+        first = report_facts(models)
         assert first["quarantined"] == {CRASHES_READER: 2} and first["scored"] == 100
-        contents, files = outcome(out)
+        contents, files = read_outcome(out)
         assert set(files.index[files["reason"] == CRASHES_READER]) == set(deadly)
-        wanted = outcome(calm)[0].loc[contents.index]
+        wanted = read_outcome(calm)[0].loc[contents.index]
         np.testing.assert_allclose(contents["triage_score"], wanted["triage_score"], rtol=0, atol=1e-5)
         assert files.loc[names, "sha256"].nunique() == len(contents)
         versions = out.version(book.contents), out.version(book.files)
-        wait_for_success(scoring(env, models, corpus, out))
-    assert (facts(models)["scored"], facts(models)["already"]) == (0, 100)
+        wait_for_success(start_scoring(env, models, corpus, out))
+    assert (report_facts(models)["scored"], report_facts(models)["already"]) == (0, 100)
     assert (out.version(book.contents), out.version(book.files)) == versions

@@ -19,7 +19,7 @@ from chestai.lake.schemas import IMAGES, SCHEMAS
 from pipelines import score
 from pipelines.scoring import corpus, status
 from pipelines.scoring.ledger import BUCKETS
-from tests.pipelines.scoring.folder import told, write
+from tests.pipelines.scoring.folder import score_config, write_files
 from tests.serve.support.service import fill
 from tests.support.chain import go
 from tests.support.models import image
@@ -31,7 +31,7 @@ NAMES = ("2024/a.png", "2024/07/b.png", "2024/c.jpg", "2025/a.png", "[x]?.png")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write(tmp_path / "in", {name: image(seed, suffix=Path(name).suffix) for seed, name in enumerate(NAMES)})
+    write_files(tmp_path / "in", {name: image(seed, suffix=Path(name).suffix) for seed, name in enumerate(NAMES)})
     return tmp_path / "in"
 
 
@@ -60,7 +60,7 @@ def lake(tmp_path: Path) -> Lake:
         ("2024", None),
     ],
 )
-def test_a_glob_fits_the_whole_path_below_the_folder(folder: Path, match: str, found: list[str] | None) -> None:
+def test_glob_matches_whole_path_below_folder(folder: Path, match: str, found: list[str] | None) -> None:
     if found is not None:
         part = corpus.find_corpus(str(folder), Lake(""), match)
         assert sorted(part.rows["image_id"].to_pylist()) == found and match in part.name
@@ -70,7 +70,7 @@ def test_a_glob_fits_the_whole_path_below_the_folder(folder: Path, match: str, f
     assert str(caught.value) == f"score.match={match} matches none of the 5 images of {folder}"
 
 
-def test_parts_of_the_lake(lake: Lake) -> None:
+def test_split_and_glob_narrow_the_lake(lake: Lake) -> None:
     def ids(**part: str) -> list[str]:
         return list(corpus.find_corpus("lake", lake, **part).rows["image_id"].to_pylist())
 
@@ -82,7 +82,7 @@ def test_parts_of_the_lake(lake: Lake) -> None:
         corpus.find_corpus("/in", lake, split="test")
 
 
-def test_a_part_is_scored_and_told_of(
+def test_scores_part_of_folder_and_reports_status(
     ray_cluster: None, registered: Config, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Files for people hold the part alone, though the table knows more; the status goes up, and ends with the rest."""
@@ -97,10 +97,10 @@ def test_a_part_is_scored_and_told_of(
     monkeypatch.setattr(status, "WRITE_EVERY_S", 0.0)
     how, csv, queue = tmp_path / "new" / "status.json", tmp_path / "scores.csv", tmp_path / "queue.csv"
     out = str(tmp_path / "out")
-    config = told(registered, corpus=str(folder), out=out, status=str(how), csv=str(csv), worklist=str(queue))
-    go(score.run, told(config, match="2025/*"))
+    config = score_config(registered, corpus=str(folder), out=out, status=str(how), csv=str(csv), worklist=str(queue))
+    go(score.run, score_config(config, match="2025/*"))
     assert list(pd.read_csv(csv)["image_id"]) == ["2025/a.png"] == list(pd.read_csv(queue)["image_id"])
-    go(score.run, told(config, match="2024/*"))
+    go(score.run, score_config(config, match="2024/*"))
     wanted = {"2024/a.png", "2024/07/b.png", "2024/c.jpg"}
     assert {*pd.read_csv(csv)["image_id"]} == wanted == {*pd.read_csv(queue)["image_id"]}
     go(score.run, config)
@@ -121,7 +121,7 @@ def test_a_part_is_scored_and_told_of(
     assert list(tmp_path.glob("**/*.part")) == []
 
 
-def test_a_failure_is_told_in_a_line(registered: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_holds_failure_as_one_line(registered: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     how = tmp_path / "status.json"
 
     def fails(error: BaseException) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def test_a_failure_is_told_in_a_line(registered: Config, tmp_path: Path, monkeyp
         with monkeypatch.context() as here:
             here.setattr(score, "find_corpus", broken)
             with pytest.raises(type(error)):
-                go(score.run, told(registered, corpus=str(tmp_path), status=str(how)))
+                go(score.run, score_config(registered, corpus=str(tmp_path), status=str(how)))
         found: dict[str, Any] = json.loads(how.read_text())
         assert set(found) == KEYS and found["state"] == "failed"
         return found
@@ -141,12 +141,14 @@ def test_a_failure_is_told_in_a_line(registered: Config, tmp_path: Path, monkeyp
     assert fails(KeyboardInterrupt())["detail"] == "stopped"
 
 
-def test_a_status_that_cannot_be_written(registered: Config, tmp_path: Path, capsys: Any) -> None:
+def test_unwritable_status_is_refused_at_start_and_ignored_later(
+    registered: Config, tmp_path: Path, capsys: Any
+) -> None:
     """At the start it is a mistake; later on no reason to stop."""
     (tmp_path / "file").touch()
     for path in (f"{tmp_path}/file/status.json", "moon://bucket/status.json"):
         with pytest.raises(UserError, match=r"score\.status=.* cannot be written"):
-            go(score.run, told(registered, corpus=str(tmp_path), status=path))
+            go(score.run, score_config(registered, corpus=str(tmp_path), status=path))
     with status.with_status(str(tmp_path / "folder" / "status.json")) as running:
         running.start(0, 8)
         running.path = f"{tmp_path}/file/status.json"
@@ -154,7 +156,7 @@ def test_a_status_that_cannot_be_written(registered: Config, tmp_path: Path, cap
     assert "cannot be written" in capsys.readouterr().out
 
 
-def test_how_fast_and_how_long(tmp_path: Path) -> None:
+def test_status_holds_rate_and_eta(tmp_path: Path) -> None:
     how = tmp_path / "status.json"
     with status.with_status(str(how)) as running:
         running.start(2, 10)
@@ -167,7 +169,7 @@ def test_how_fast_and_how_long(tmp_path: Path) -> None:
     assert found["buckets"] == {"urgent": 2}
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_atomic_write_replaces_whole_file_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "s3").mkdir()
     with serving(tmp_path / "s3", "xray") as s3:
         for name, value in s3.env.items():

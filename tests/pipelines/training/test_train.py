@@ -28,7 +28,7 @@ from tests.support.chain import SMALL, Chain, go
 FAST = ("network.backbone=resnet10t", "train.checkpoint_minutes=100")
 
 
-def told(chain: Chain, folder: Path, *more: str) -> Config:
+def train_config(chain: Chain, folder: Path, *more: str) -> Config:
     """The chain's lake with other settings, and an MLflow of its own."""
     places = (f"lake={chain.config.lake}", f"tracking.uri=sqlite:///{folder / 'mlflow.db'}")
     return conf.load([*SMALL, *places, *more])
@@ -40,7 +40,7 @@ def history(lake: Lake, config: Config, run_id: str, metric: str) -> list[float]
     return [point.value for point in points]
 
 
-def test_a_run_holds_its_settings_curves_system_metrics_and_a_model_without_pickle(finished: Chain) -> None:
+def test_run_records_settings_curves_system_metrics_and_model_without_pickle(finished: Chain) -> None:
     registry = Registry(finished.config.tracking, finished.lake)
     client, run_id = registry.connect(), finished.said["train"].facts["run"]
     run = client.get_run(run_id)
@@ -65,7 +65,7 @@ def test_a_run_holds_its_settings_curves_system_metrics_and_a_model_without_pick
     assert not Path(finished.lake.uri("runs", run_id)).exists()
 
 
-def test_a_model_knows_what_it_was_given(finished: Chain) -> None:
+def test_bundle_holds_detector_and_drift_reference_of_its_training_images(finished: Chain) -> None:
     """Its own test images are neither refused nor drifted; others are."""
     snapshot, version = finished.lake.snapshot(), finished.said["train"].facts["model"].split()[-1]
     bundle = Registry(finished.config.tracking, finished.lake).load(version).bundle
@@ -93,7 +93,7 @@ def test_a_model_knows_what_it_was_given(finished: Chain) -> None:
     assert verdicts[1]["pixels.mean"] == "drifted"
 
 
-def few(chain: Chain, folder: Path, counts: dict[str, int]) -> Lake:
+def small_lake(chain: Chain, folder: Path, counts: dict[str, int]) -> Lake:
     """A lake with the first images of each split of the chain's."""
     snapshot, lake = chain.lake.snapshot(), Lake(str(folder / "lake"))
     images, labels = (chain.lake.gold(snapshot, table) for table in (IMAGES, LABELS))
@@ -106,12 +106,12 @@ def few(chain: Chain, folder: Path, counts: dict[str, int]) -> Lake:
 
 
 @pytest.mark.slow
-def test_two_workers_learn_what_one_learns(built: Chain, tmp_path: Path) -> None:
+def test_two_workers_train_the_same_network_as_one(built: Chain, tmp_path: Path) -> None:
     """20 steps, each an epoch, of the same images in fp32, augmented, with BatchNorm over both workers.
 
     A ResNet: a DenseNet with random weights makes, by itself, 1e-3 of a rounding difference within seven steps.
     """
-    lake = few(built, tmp_path, {"train": 47, "val": 16})
+    lake = small_lake(built, tmp_path, {"train": 47, "val": 16})
     losses = []
     for workers in (1, 2):
         config = conf.load(
@@ -127,7 +127,7 @@ def test_two_workers_learn_what_one_learns(built: Chain, tmp_path: Path) -> None
     np.testing.assert_allclose(losses[1], losses[0], atol=1e-3)
 
 
-def test_validation_does_not_depend_on_the_number_of_workers(built: Chain, screen: Screen) -> None:
+def test_validation_is_independent_of_number_of_workers(built: Chain, screen: Screen) -> None:
     snapshot = built.lake.snapshot()
     build_pixel_cache(built.lake, snapshot, 64, screen)
     store = open_store(built.lake, snapshot, 64, "val", cached=True)
@@ -142,13 +142,13 @@ def test_validation_does_not_depend_on_the_number_of_workers(built: Chain, scree
 
 
 @pytest.mark.slow
-def test_training_stops_early_when_val_gets_no_better(built: Chain, tmp_path: Path) -> None:
+def test_training_stops_early_without_val_improvement(built: Chain, tmp_path: Path) -> None:
     """And the other options on the way: moving average, accumulation, repeats, focal loss, files instead of a cache."""
     options = (
         *("train.lr=1e-12", "train.patience=2", "train.epochs=9", "train.ema=0.5", "train.accumulate=3"),
         *("train.balance=0.2", "loss=focal", "feed.cache=none", "network.channels=3", "network.normalisation=imagenet"),
     )
-    config = told(built, tmp_path, *FAST, *options)
+    config = train_config(built, tmp_path, *FAST, *options)
     summary = go(train.run, config)
     aurocs = history(built.lake, config, summary.facts["run"], "val_macro_auroc")
     best = int(np.argmax(aurocs))
@@ -161,16 +161,18 @@ def test_training_stops_early_when_val_gets_no_better(built: Chain, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_file_of_weights_is_where_training_begins(finished: Chain, tmp_path: Path) -> None:
+def test_training_starts_from_weights_file(finished: Chain, tmp_path: Path) -> None:
     """With a learning rate of nothing, what comes out is what went in."""
     version = finished.said["train"].facts["model"].split()[-1]
     trained = Registry(finished.config.tracking, finished.lake).load(version).bundle
     trained.save(tmp_path / "bundle")
     weights = f"network.pretrained={tmp_path / 'bundle' / 'weights.safetensors'}"
-    config = told(finished, tmp_path, weights, "train.epochs=1", "train.lr=1e-12", "train.weight_decay=0")
+    config = train_config(finished, tmp_path, weights, "train.epochs=1", "train.lr=1e-12", "train.weight_decay=0")
     summary = go(train.run, config)
     bundle = Registry(config.tracking, finished.lake).load("1").bundle
-    assert bundle.card.split_known and len(bundle.seen_patients) == 2, "its own patients, and those of the weights it began with"
+    assert bundle.card.split_known and len(bundle.seen_patients) == 2, (
+        "its own patients, and those of the weights it began with"
+    )
     found, wanted = bundle.network.state_dict(), trained.network.state_dict()
     convolutions = [name for name in wanted if name.startswith("backbone") and "conv" in name]
     assert len(convolutions) > 100
@@ -192,13 +194,13 @@ def test_a_file_of_weights_is_where_training_begins(finished: Chain, tmp_path: P
         (("train.resume=abc",), "train.resume=abc: .* has no such run"),
     ],
 )
-def test_a_mistake_is_one_line(built: Chain, tmp_path: Path, words: tuple[str, ...], line: str) -> None:
+def test_user_mistake_is_reported_in_one_line(built: Chain, tmp_path: Path, words: tuple[str, ...], line: str) -> None:
     with pytest.raises(UserError, match=line) as told_off:
-        go(train.run, told(built, tmp_path, *words))
+        go(train.run, train_config(built, tmp_path, *words))
     assert "\n" not in str(told_off.value)
 
 
-def test_a_finished_run_is_not_resumed(finished: Chain) -> None:
+def test_refuses_to_resume_finished_run(finished: Chain) -> None:
     run_id = finished.said["train"].facts["run"]
     resumed = finished.config.train.model_copy(update={"resume": run_id})
     with pytest.raises(UserError, match=f"train.resume={run_id} is finished"):

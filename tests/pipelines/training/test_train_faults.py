@@ -52,17 +52,17 @@ class Outcome:
     probabilities: NDArray[np.float64]
 
 
-def training(env: dict[str, str], lake: Lake, *more: str) -> subprocess.Popen[str]:
+def start_training(env: dict[str, str], lake: Lake, *more: str) -> subprocess.Popen[str]:
     return start_process(env, sys.executable, "-m", "pipelines.train", f"lake={lake.root}", *SMALL, *more)
 
 
-def resumed(env: dict[str, str], lake: Lake, *more: str) -> subprocess.Popen[str]:
+def resume_training(env: dict[str, str], lake: Lake, *more: str) -> subprocess.Popen[str]:
     """Go on with the lake's only run."""
     (folder,) = Path(lake.uri("runs")).iterdir()
-    return training(env, lake, *more, f"train.resume={folder.name}")
+    return start_training(env, lake, *more, f"train.resume={folder.name}")
 
 
-def outcome(lake: Lake) -> Outcome:
+def read_outcome(lake: Lake) -> Outcome:
     """Of the lake's only training, which is finished and has left no checkpoints."""
     registry = Registry(conf.load().tracking, lake)
     client = registry.connect()
@@ -87,7 +87,7 @@ def assert_same(found: Outcome, wanted: Outcome) -> None:
     np.testing.assert_allclose(found.probabilities, wanted.probabilities, rtol=0, atol=1e-6)
 
 
-def saved(lake: Lake) -> tuple[int, int]:
+def saved_position(lake: Lake) -> tuple[int, int]:
     """Epochs done, and steps done of the next one, in the newest checkpoint of the lake's only run; (0, 0): none."""
     for listed in Path(lake.uri("runs")).glob("*/checkpoint_manager_snapshot.json"):
         with contextlib.suppress(OSError, json.JSONDecodeError):  # it is just being written, or removed
@@ -96,24 +96,24 @@ def saved(lake: Lake) -> tuple[int, int]:
     return 0, 0
 
 
-def until_mid_epoch(process: subprocess.Popen[str], lake: Lake, often: bool) -> None:
+def wait_for_mid_epoch(process: subprocess.Popen[str], lake: Lake, often: bool) -> None:
     """Until the training is within its second epoch, and has a checkpoint from there if it makes them."""
-    wait_for(process, lambda: saved(lake) >= ((1, 20) if often else (1, 0)), "the second epoch")
+    wait_for(process, lambda: saved_position(lake) >= ((1, 20) if often else (1, 0)), "the second epoch")
     if not often:
         time.sleep(1)
-    assert saved(lake)[0] == 1, "it is too fast to be caught in its second epoch"
+    assert saved_position(lake)[0] == 1, "it is too fast to be caught in its second epoch"
 
 
-def restarted_where_it_was(process: subprocess.Popen[str], lake: Lake, mark: str, lost: set[int]) -> None:
+def wait_for_restart(process: subprocess.Popen[str], lake: Lake, mark: str, lost: set[int]) -> None:
     """New workers come, and the first checkpoint that they write is later than the last of the lost ones."""
     wait_for(process, lambda: bool(workers(mark)) and not workers(mark).keys() & lost, "new workers")
-    last = saved(lake)  # they still have to import what they need
+    last = saved_position(lake)  # they still have to import what they need
     assert last[0] == 1, "the workers were lost too late"
-    wait_for(process, lambda: saved(lake) != last, "a new checkpoint")
-    assert last < saved(lake)
+    wait_for(process, lambda: saved_position(lake) != last, "a new checkpoint")
+    assert last < saved_position(lake)
 
 
-def all_gone(process: subprocess.Popen[str]) -> None:
+def kill_all(process: subprocess.Popen[str]) -> None:
     """A process and all that it started end by themselves; Ray's agents see a minute after its raylet's end that it is.
 
     By session, which it began: titles that Ray's agents give themselves overwrite their environment.
@@ -132,10 +132,10 @@ def all_gone(process: subprocess.Popen[str]) -> None:
 
 @pytest.fixture
 def lake(built: Chain, tmp_path: Path) -> Lake:
-    return copied(built.lake, tmp_path)
+    return copy_lake(built.lake, tmp_path)
 
 
-def copied(lake: Lake, folder: Path) -> Lake:
+def copy_lake(lake: Lake, folder: Path) -> Lake:
     """The tables of a lake, without what was trained on them."""
     shutil.copytree(lake.root, folder / "lake", ignore=shutil.ignore_patterns("mlflow", "runs"))
     return Lake(str(folder / "lake"))
@@ -144,27 +144,27 @@ def copied(lake: Lake, folder: Path) -> Lake:
 @pytest.fixture(scope="module")
 def undisturbed(built: Chain, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """A training in which nothing goes wrong."""
-    lake = copied(built.lake, tmp_path_factory.mktemp("undisturbed"))
+    lake = copy_lake(built.lake, tmp_path_factory.mktemp("undisturbed"))
     with process_environment() as env:
-        process = training(env, lake, SELDOM)
+        process = start_training(env, lake, SELDOM)
         wait_for_success(process)
-        all_gone(process)
-    return outcome(lake)
+        kill_all(process)
+    return read_outcome(lake)
 
 
 @pytest.mark.parametrize("checkpoints", [OFTEN, SELDOM])
-def test_a_training_outlives_a_worker(checkpoints: str, undisturbed: Outcome, lake: Lake) -> None:
+def test_training_survives_killed_worker(checkpoints: str, undisturbed: Outcome, lake: Lake) -> None:
     """And goes on from where it was in the epoch, or from the beginning of it."""
     with process_environment() as env:
-        process = training(env, lake, checkpoints)
-        until_mid_epoch(process, lake, checkpoints == OFTEN)
+        process = start_training(env, lake, checkpoints)
+        wait_for_mid_epoch(process, lake, checkpoints == OFTEN)
         lost = workers(env[MARK])
         assert len(lost) == 2
         next(iter(lost.values())).kill()
-        restarted_where_it_was(process, lake, env[MARK], set(lost))
+        wait_for_restart(process, lake, env[MARK], set(lost))
         wait_for_success(process)
-        all_gone(process)
-    assert_same(outcome(lake), undisturbed)
+        kill_all(process)
+    assert_same(read_outcome(lake), undisturbed)
 
 
 @pytest.fixture
@@ -174,57 +174,57 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         yield env
 
 
-def test_a_training_outlives_a_node(nodes: dict[str, str], undisturbed: Outcome, lake: Lake) -> None:
-    process = training(nodes, lake, OFTEN, f"cluster.address={nodes['RAY_ADDRESS']}")
-    until_mid_epoch(process, lake, often=True)
+def test_training_survives_killed_node(nodes: dict[str, str], undisturbed: Outcome, lake: Lake) -> None:
+    process = start_training(nodes, lake, OFTEN, f"cluster.address={nodes['RAY_ADDRESS']}")
+    wait_for_mid_epoch(process, lake, often=True)
     lost = workers(nodes[MARK])
     assert len(lost) == 2
     node = next(iter(lost.values())).parent()
     assert node is not None and node.name() == "raylet"
     node.kill()
-    restarted_where_it_was(process, lake, nodes[MARK], set(lost))
+    wait_for_restart(process, lake, nodes[MARK], set(lost))
     wait_for_success(process)
     assert not workers(nodes[MARK])
-    assert_same(outcome(lake), undisturbed)
+    assert_same(read_outcome(lake), undisturbed)
 
 
-def test_a_training_goes_on_after_its_driver_was_lost(undisturbed: Outcome, lake: Lake) -> None:
+def test_training_resumes_after_killed_driver(undisturbed: Outcome, lake: Lake) -> None:
     with process_environment() as env:
-        lost = training(env, lake, OFTEN)
-        until_mid_epoch(lost, lake, often=True)
+        lost = start_training(env, lake, OFTEN)
+        wait_for_mid_epoch(lost, lake, often=True)
         lost.kill()
         lost.communicate(timeout=60)
         wait_until(lambda: not marked_processes(env[MARK]), 30, "the end of Ray without its driver")
-        last = saved(lake)
+        last = saved_position(lake)
         assert last[0] == 1 and last[1] >= 20
-        process = resumed(env, lake, OFTEN)
-        wait_for(process, lambda: saved(lake) != last, "a new checkpoint")
-        assert last < saved(lake)
+        process = resume_training(env, lake, OFTEN)
+        wait_for(process, lambda: saved_position(lake) != last, "a new checkpoint")
+        assert last < saved_position(lake)
         wait_for_success(process)
-        all_gone(process)
-        all_gone(lost)
-    assert_same(outcome(lake), undisturbed)
+        kill_all(process)
+        kill_all(lost)
+    assert_same(read_outcome(lake), undisturbed)
 
 
 @pytest.mark.usefixtures("spark_session")
-def test_real_images_after_the_loss_of_a_worker_and_then_of_the_driver(nih_root: Path, tmp_path: Path) -> None:
+def test_training_on_real_images_survives_killed_worker_then_driver(nih_root: Path, tmp_path: Path) -> None:
     """That every epoch saw all its images, once each, shows in the mean loss of their labels."""
     lake = Lake(str(tmp_path / "lake"))
     run_etl(corpus_config(nih_root, Path(lake.root)))
     assert lake.snapshot().splits["train"]["files"] == 158
-    calm = copied(lake, tmp_path / "calm")
+    calm = copy_lake(lake, tmp_path / "calm")
     words = ("train.batch_size=4",)
     with process_environment() as env:
-        wait_for_success(training(env, calm, *words, SELDOM))
-        process = training(env, lake, *words, OFTEN)
-        until_mid_epoch(process, lake, often=True)
+        wait_for_success(start_training(env, calm, *words, SELDOM))
+        process = start_training(env, lake, *words, OFTEN)
+        wait_for_mid_epoch(process, lake, often=True)
         lost = workers(env[MARK])
         next(iter(lost.values())).kill()
-        restarted_where_it_was(process, lake, env[MARK], set(lost))
+        wait_for_restart(process, lake, env[MARK], set(lost))
         process.kill()
         process.communicate(timeout=60)
         wait_until(lambda: not marked_processes(env[MARK]), 30, "the end of Ray without its driver")
-        wait_for_success(resumed(env, lake, *words, OFTEN))
-        all_gone(process)
+        wait_for_success(resume_training(env, lake, *words, OFTEN))
+        kill_all(process)
     assert json.loads(Path(lake.uri("reports", "train.json")).read_text())["rows"] == 158 * EPOCHS
-    assert_same(outcome(lake), outcome(calm))
+    assert_same(read_outcome(lake), read_outcome(calm))
