@@ -26,12 +26,12 @@ SMALL = (
 )
 
 
-def small(folder: Path, *more: str) -> Config:
+def make_small_config(folder: Path, *more: str) -> Config:
     """The demo's config, shrunk, with everything below one folder."""
     return conf.load([*SMALL, f"lake={folder / 'lake'}", f"phantom.root={folder / 'phantom'}", *more])
 
 
-def go(stage: Stage, config: Config) -> Summary:
+def run_quietly(stage: Stage, config: Config) -> Summary:
     """Run a stage on a screen that nobody sees."""
     return stage(config, Screen(Console(file=io.StringIO(), width=120)))
 
@@ -46,4 +46,4 @@ class Chain:
 
     def run(self, *stages: tuple[str, Stage]) -> None:
         for name, stage in stages:
-            self.said[name] = go(stage, self.config)
+            self.summaries[name] = run_quietly(stage, self.config)

@@ -1,4 +1,4 @@
-"""A small corpus in ChestX-ray14's form with one of everything that can be wrong, and how to build it."""
+"""A small corpus in ChestX-ray14's form with one of everything that can be wrong, and ways to build it."""
 
 import io
 from dataclasses import dataclass
@@ -7,18 +7,26 @@ from typing import Any
 
 import cv2
 import numpy as np
+from pyspark.sql import SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.types import StringType, StructField, StructType
 from rich.console import Console
 
 from chestai.cli.console import Screen
 from chestai.cli.summary import Summary
 from chestai.config import load as conf
 from chestai.config import schema
+from chestai.labels.findings import merge_vocabularies
 from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
 from pipelines import etl
+from pipelines.data.files import LISTING
+from pipelines.spark.file_inspection import FILE_FACTS, inspect_file
+from pipelines.spark.inputs import gather_boxes, gather_entries, open_inputs
+from pipelines.spark.reconcile import ReconciledRows, count_inputs, reconcile
 from pipelines.spark.sources.nih import BOX_HEADER, ENTRY_HEADER
 
-# Label rows as far as the view position; what follows it is the same in all.
+# Label rows up to the view position; the rest is the same in all.
 ENTRY_ROWS = [
     "00000001_000.png,Cardiomegaly,000,00000001,058Y,M,PA",
     "00000001_001.png,Cardiomegaly|Emphysema,001,00000001,058Y,M,PA",
@@ -58,7 +66,7 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 
 def write_corpus(root: Path) -> None:
-    """ChestX-ray14's form with one of everything that can be wrong."""
+    """Write a corpus in ChestX-ray14's form with one of everything that can be wrong."""
     first, second = root / "images_001" / "images", root / "images_002" / "images"
     first.mkdir(parents=True)
     second.mkdir(parents=True)
@@ -92,8 +100,9 @@ def write_corpus(root: Path) -> None:
     (second / "00000001_000.png").write_bytes(encode_png(make_noise(10)))
 
 
-def corpus_config(root: Path, lake: Path, *more: str) -> schema.Config:
-    return conf.load(["cluster=laptop", f"source.root={root}", f"lake={lake}", "cluster.spark.memory=512m", *more])
+def corpus_config(root: Path, lake: Path, *overrides: str) -> schema.Config:
+    words = ["cluster=laptop", f"source.root={root}", f"lake={lake}", "cluster.spark.memory=512m", *overrides]
+    return conf.load(words)
 
 
 def run_etl(config: schema.Config) -> Summary:
@@ -102,14 +111,52 @@ def run_etl(config: schema.Config) -> Summary:
 
 @dataclass(frozen=True)
 class BuiltCorpus:
+    """A corpus, the lake that it was built into, and what the ETL reported."""
+
     root: Path
     lake: Lake
     summary: Summary
     snapshot: Snapshot
 
     def rows(self, table: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self.lake.gold(self.snapshot, table).to_pylist()
+        rows: list[dict[str, Any]] = self.lake.read_gold(self.snapshot, table).to_pylist()
         return rows
 
     def by_image(self, table: str) -> dict[str, dict[str, Any]]:
         return {row["image_id"]: row for row in self.rows(table)}
+
+
+@dataclass(frozen=True)
+class ReconciledCorpus:
+    """What the ETL makes of a corpus before it writes tables: a quicker way to test than a build."""
+
+    rows: ReconciledRows
+    vocabulary: tuple[str, ...]
+    accounting: dict[str, int]
+    notes: list[str]
+
+    def gold(self) -> dict[str, dict[str, Any]]:
+        return {row["image_id"]: row.asDict() for row in self.rows.gold.collect()}
+
+    def quarantine(self) -> list[dict[str, Any]]:
+        return [row.asDict() for row in self.rows.quarantine().collect()]
+
+
+def reconcile_corpus(session: SparkSession, config: schema.Config) -> ReconciledCorpus:
+    """Read the sources, inspect their files in this process, and reconcile both."""
+    inputs = open_inputs(config)
+    vocabulary = merge_vocabularies(source_input.source.vocabulary for source_input in inputs)
+    files = []
+    for source_input in inputs:
+        for row in source_input.listing.to_pylist():
+            path = source_input.source.folder.location(row["path"])
+            facts = dict.fromkeys(FILE_FACTS.names) | inspect_file(path)
+            files.append({**row, "path": path, "source": source_input.name, **facts})
+    columns = [*from_arrow_schema(LISTING), StructField("source", StringType()), *from_arrow_schema(FILE_FACTS)]
+    file_rows = [tuple(file[column.name] for column in columns) for file in files]
+    entries = gather_entries(session, inputs, vocabulary).persist()
+    file_frame = session.createDataFrame(file_rows, StructType(columns))
+    rows = reconcile(entries, file_frame, gather_boxes(session, inputs), config.split)
+    accounting = count_inputs(entries.count(), len(files), rows)
+    notes = [source_input.source.note for source_input in inputs]
+    return ReconciledCorpus(rows, vocabulary, accounting, notes)

@@ -12,13 +12,14 @@ from chestai.cli.console import Screen
 from chestai.clock import now
 from chestai.config.schema import Config
 from chestai.evaluation.evidence import EvaluatedModel, Evidence, Latency
-from chestai.evaluation.promotion_gate import CHAMPION as AGAINST
+from chestai.evaluation.promotion_gate import CHAMPION_COMPARISON as AGAINST
 from chestai.evaluation.promotion_gate import run_checks
 from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
-from chestai.metrics.comparison import compare
-from chestai.metrics.localisation import BoxMatch, LocalisationReport, localisation
-from chestai.metrics.thresholds import youden
+from chestai.metrics.bootstrap import Bootstrap
+from chestai.metrics.comparison import compare_auroc
+from chestai.metrics.localisation import BoxedCases, BoxMatch, LocalisationReport, measure_localisation
+from chestai.metrics.thresholds import youden_threshold
 from chestai.model.registry import Registry
 from chestai.triage.rule import TriageRule
 from pipelines.evaluation.context import EvaluationRun
@@ -87,14 +88,16 @@ def make_evidence(
         calibration=uncalibrated,
         pos_weight=np.ones(len(FINDINGS)),
         triage_rule=TriageRule({"Pneumothorax": 1.0, "Mass": 0.85}),
-        operating_points=np.array([youden(val.targets[:, at], probabilities[:, at]) for at in range(len(FINDINGS))]),
+        operating_points=np.array(
+            [youden_threshold(val.targets[:, at], probabilities[:, at]) for at in range(len(FINDINGS))]
+        ),
         val=val,
         evaluated=test,
     )
     comparisons = None
     if champion is not None:
         theirs, ours = uncalibrated.apply(champion.logits), {AGAINST: uncalibrated.apply(test.logits)}
-        comparisons = compare(test.targets, theirs, ours, test.patients, 300, 0)
+        comparisons = compare_auroc(test.targets, theirs, ours, test.patients, Bootstrap(300))
     screen = Screen(Console(file=io.StringIO()))
     run = EvaluationRun(settings, screen, Lake(settings.lake), SNAPSHOT, registry, started=0.0)
     probes = ProbeReports(make_localisation(hits, grid), None, Latency(ms, 2 * ms, "a bench"), {})
@@ -109,7 +112,8 @@ def make_localisation(hits: float, grid: int) -> LocalisationReport:
         "centre prior": [BoxMatch(at % 2 == 0, 0.2, 0.2) for at in range(cases)],
     }
     patients = [f"p{at}" for at in range(cases)]
-    return localisation(matches, ["Mass"] * cases, patients, [True] * cases, "made", grid, 100)
+    boxed = BoxedCases(matches, ["Mass"] * cases, patients, [True] * cases)
+    return measure_localisation(boxed, "made", grid, Bootstrap(100))
 
 
 def judge(
@@ -122,5 +126,5 @@ def judge(
 ) -> GateVerdict:
     """Measure a model and apply the gate to it, against the champion's predictions if there are any."""
     evidence = make_evidence(registry, settings, test, champion, **options)
-    comparison = ChampionComparison(registry.champion(), evidence.against)
+    comparison = ChampionComparison(registry.champion(), evidence.comparisons)
     return apply_gate(registry, version, run_checks(evidence, settings.gate), comparison)

@@ -4,9 +4,10 @@ import cv2
 import numpy as np
 import torch
 
-from chestai.calibration import Calibration
+from chestai.calibration import LinearCalibration
 from chestai.imaging import preprocess
-from chestai.model.bundle import Bundle, Card, Member
+from chestai.model.bundle import Bundle
+from chestai.model.card import Card, Member
 from chestai.model.classifier import Classifier
 from chestai.triage.rule import TriageRule
 
@@ -40,7 +41,7 @@ def make_bundle(seed: int = 5, size: int = SIZE) -> Bundle:
         findings=FINDINGS,
         size=size,
         members=(Member(backbone="resnet10t", mean=(0.5,), std=(0.25,)),),
-        calibration=Calibration((1.5, 0.7, 1.0), (0.1, -0.2, 0.0)).to_dict(),
+        calibration=LinearCalibration((1.5, 0.7, 1.0), (0.1, -0.2, 0.0)).to_dict(),
         thresholds={"Effusion": 0.5, "Mass": 0.3, "Pneumothorax": None},
         triage=TriageRule({"Pneumothorax": 1.0, "Mass": 0.85}).to_dict(),
         snapshot="snap-1",

@@ -9,7 +9,7 @@ from chestai.lake.lake import Lake
 
 def make_predictions(lake: Lake) -> pd.DataFrame:
     """Probabilities for all val and test images, better than chance, under NIH's own names."""
-    rows = lake.labelled(lake.snapshot(), ["split"]).to_pandas()
+    rows = lake.read_labelled(lake.find_snapshot(), ["split"]).to_pandas()
     rows = rows[rows["split"].isin(["test", "val"])].sample(frac=1, random_state=0)
     truth = np.stack([np.array(targets) for targets in rows["targets"]])
     noise = np.random.default_rng(0).normal(size=truth.shape)

@@ -1,4 +1,4 @@
-"""Processes that tests start and may kill, and Ray clusters made of such processes."""
+"""Start processes that tests may kill, and Ray clusters made of such processes."""
 
 import contextlib
 import json
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -18,7 +18,8 @@ from tests.support.paths import ROOT
 
 RAY = str(Path(sys.executable).parent / "ray")
 
-COMMAND_TIMEOUT_S = 240.0  # the longest that a command may take, on a machine that is busy with other things
+COMMAND_TIMEOUT_S = 240.0  # for a command on a machine that is busy with other things
+MARK = "CHESTAI_TEST_MARK"  # a variable that every process of a command inherits, even when re-parented
 
 
 def free_port() -> int:
@@ -29,20 +30,20 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def process_environment(**more: str) -> Iterator[dict[str, str]]:
-    """An environment for processes; at the end, whatever still lives of those started in it is killed."""
+    """Yield an environment for processes; at the end, kill the processes started in it that still live."""
     env = {**os.environ, **more, MARK: uuid.uuid4().hex}
 
-    def gone() -> bool:
+    def kill_all() -> bool:
         living = marked_processes(env[MARK])
-        for one in living:
+        for process in living:
             with contextlib.suppress(psutil.Error):
-                one.kill()
+                process.kill()
         return not living
 
     try:
         yield env
     finally:
-        wait_until(gone, 30, "killing")
+        wait_until(kill_all, 30, "killing")
 
 
 def start_process(env: dict[str, str], *words: str, out: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
@@ -59,7 +60,7 @@ def wait_for_success(process: subprocess.Popen[str], seconds: float = COMMAND_TI
 
 
 def start_ray_node(env: dict[str, str], log: Path, *words: str) -> None:
-    """Start a node, and wait until it is up."""
+    """Start a Ray node and wait until it is up."""
     with log.open("w") as out:
         start_process(
             env, RAY, "start", *words, "--block", "--object-store-memory=200000000", "--disable-usage-stats", out=out
@@ -69,7 +70,7 @@ def start_ray_node(env: dict[str, str], log: Path, *words: str) -> None:
 
 @contextlib.contextmanager
 def token_environment(folder: Path, **more: str) -> Iterator[dict[str, str]]:
-    """An environment for a cluster with a token of its own."""
+    """Yield an environment for a cluster with a token of its own."""
     (folder / "token").write_text(os.urandom(32).hex())
     with process_environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(folder / "token"), **more) as env:
         yield env
@@ -77,40 +78,42 @@ def token_environment(folder: Path, **more: str) -> Iterator[dict[str, str]]:
 
 @contextlib.contextmanager
 def three_node_cluster(folder: Path) -> Iterator[dict[str, str]]:
-    """Three nodes of one cluster, guarded by a token, on this machine; gives the environment to reach it.
+    """Start a cluster of three nodes on this machine, protected by a token; yield the environment to reach it.
 
     The head node has one core, each of the others two.
     """
     port = free_port()
-    other = (f"--address=127.0.0.1:{port}", "--num-cpus=2")
+    worker = (f"--address=127.0.0.1:{port}", "--num-cpus=2")
     with token_environment(folder) as env:
         head = ("--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder / 'r'}", "--num-cpus=1")
-        for number, words in enumerate((head, other, other)):
+        for number, words in enumerate((head, worker, worker)):
             start_ray_node(env, folder / f"{number}.log", *words)
         yield {**env, "RAY_ADDRESS": f"127.0.0.1:{port}"}
 
 
 @contextlib.contextmanager
 def autoscaling_cluster(folder: Path, workers: int, cpus: int, idle_s: float) -> Iterator[dict[str, str]]:
-    """A head without cores whose autoscaler starts and ends nodes, as processes; gives the environment to reach it.
+    """Start a head without cores whose autoscaler runs nodes as processes; yield the environment to reach it.
 
     Args:
-        workers: at most, of `cpus` cores each. idle_s: after which the autoscaler ends a node.
+        workers: Most nodes besides the head.
+        cpus: Cores of each.
+        idle_s: Idle time after which the autoscaler ends a node.
     """
     port, head_id = free_port(), f"{0:056x}"
     provider = {
-        # by its class: Ray's wheels lack the defaults that its name stands for
+        # by class, because Ray's wheels lack the defaults of the provider's short name
         "type": "external",
         "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
         "launch_multiple": True,
         "head_node_id": head_id,
         "gcs_address": f"127.0.0.1:{port}",
     }
-    kind = {"resources": {"CPU": cpus, "object_store_memory": 200_000_000}, "node_config": {}, "min_workers": 0}
-    kinds = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
-    lists = (*(f"{one}_commands" for one in kinds), "cluster_synced_files", "rsync_exclude", "rsync_filter")
+    node_type = {"resources": {"CPU": cpus, "object_store_memory": 200_000_000}, "node_config": {}, "min_workers": 0}
+    stages = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
+    lists = (*(f"{stage}_commands" for stage in stages), "cluster_synced_files", "rsync_exclude", "rsync_filter")
     config = {
-        **{name: [] for name in lists},  # Ray wants all of them named
+        **{name: [] for name in lists},  # Ray requires all of them
         "cluster_name": "growing",
         "max_workers": workers,
         "upscaling_speed": 20.0,
@@ -122,7 +125,7 @@ def autoscaling_cluster(folder: Path, workers: int, cpus: int, idle_s: float) ->
         "head_node_type": "ray.head.default",
         "available_node_types": {
             "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
-            "worker": {**kind, "max_workers": workers},
+            "worker": {**node_type, "max_workers": workers},
         },
     }
     (folder / "cluster.json").write_text(json.dumps(config))
@@ -138,7 +141,7 @@ def autoscaling_cluster(folder: Path, workers: int, cpus: int, idle_s: float) ->
 
 @contextlib.contextmanager
 def job_server(folder: Path) -> Iterator[dict[str, str]]:
-    """A head of eight cores that takes jobs; gives the environment to submit them, with the token."""
+    """Start a head of eight cores that takes jobs; yield the environment to submit them, with the token."""
     gcs, dashboard = free_port(), free_port()
     with token_environment(folder) as env:
         ports = (f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-agent-listen-port=0")
@@ -150,7 +153,7 @@ def job_server(folder: Path) -> Iterator[dict[str, str]]:
 def submit_job(
     env: dict[str, str], *words: str, options: Sequence[str] = (), timeout: int = 300
 ) -> subprocess.CompletedProcess[str]:
-    """`ray job submit` of a command, from the working tree, as the README does it."""
+    """Run `ray job submit` of a command from the working tree, as the README does."""
     return subprocess.run(
         [RAY, "job", "submit", "--working-dir", ".", *options, "--", sys.executable, "-m", *words],
         cwd=ROOT,
@@ -163,7 +166,7 @@ def submit_job(
 
 
 def wait_for_job_server(env: dict[str, str]) -> None:
-    """Wait for the job server."""
+    """Wait until the job server answers."""
     for _ in range(60):
         answer = subprocess.run([RAY, "job", "list"], env=env, capture_output=True, text=True, check=False)
         if answer.returncode == 0:
@@ -171,11 +174,8 @@ def wait_for_job_server(env: dict[str, str]) -> None:
     raise AssertionError(answer.stdout + answer.stderr)
 
 
-MARK = "CHESTAI_TEST_MARK"  # inherited by every process that a command starts, however it is re-parented
-
-
 def marked_processes(mark: str) -> list[psutil.Process]:
-    """All living processes that bear a mark."""
+    """Return all living processes that bear a mark."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -184,8 +184,8 @@ def marked_processes(mark: str) -> list[psutil.Process]:
     return found
 
 
-def wait_until(true: object, seconds: float, what: str) -> None:
+def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
     end = time.monotonic() + seconds
-    while not true():  # type: ignore[operator]
+    while not condition():
         assert time.monotonic() < end, f"{what} took over {seconds} s"
         time.sleep(0.2)

@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-ANYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+ALLOW_ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class S3:
     Attributes:
         bucket: its name.
         env: the usual environment variables by which a client reaches it; nothing else of AWS in them.
-        recording: the file that `recorded` reads.
+        recording: the file that `record_requests` reads.
     """
 
     url: str
@@ -70,7 +70,7 @@ class S3:
         return [one["Key"] for page in pages for one in page.get("Contents", [])]
 
     @contextlib.contextmanager
-    def recorded(self) -> Iterator[list[dict[str, Any]]]:
+    def record_requests(self) -> Iterator[list[dict[str, Any]]]:
         """The requests of a block: method, url, headers; filled in at its end."""
         requests: list[dict[str, Any]] = []
         _post(f"{self.url}/moto-api/recorder/start-recording")
@@ -80,7 +80,7 @@ class S3:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, bucket: str) -> Iterator[S3]:
+def start_s3_server(folder: Path, bucket: str) -> Iterator[S3]:
     """Start the server, its files below a folder, and end it with the block."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -91,12 +91,12 @@ def serving(folder: Path, bucket: str) -> Iterator[S3]:
     with open(folder / "server.log", "w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
-        _wait(port, process)
+        _wait_for_port(port, process)
         anybody = S3(url, bucket, "anybody", "unknown", recording)
         anybody.client().create_bucket(Bucket=bucket)
         iam = anybody.client("iam")
         iam.create_user(UserName="chestai")
-        iam.put_user_policy(UserName="chestai", PolicyName="all", PolicyDocument=json.dumps(ANYTHING))
+        iam.put_user_policy(UserName="chestai", PolicyName="all", PolicyDocument=json.dumps(ALLOW_ALL))
         key = iam.create_access_key(UserName="chestai")["AccessKey"]
         _post(f"{url}/moto-api/reset-auth", b"0")  # from here on, keys and signatures are checked
         yield S3(url, bucket, key["AccessKeyId"], key["SecretAccessKey"], recording)
@@ -105,7 +105,7 @@ def serving(folder: Path, bucket: str) -> Iterator[S3]:
         process.wait()
 
 
-def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
+def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
     while process.poll() is None:
         with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
             return

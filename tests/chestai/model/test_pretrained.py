@@ -10,22 +10,14 @@ from typing import Any
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision import models
 
 from chestai.errors import UserError
-from chestai.model.bundle import Bundle
-from chestai.model.card import Card, Member
-from chestai.model.classifier import Classifier
-from chestai.model.ensemble import Ensemble
-from chestai.model.pretrained import LoadedWeights, ancestry, load_pretrained
-from chestai.model.seen_patients import SeenPatients
+from chestai.model.pretrained import load_pretrained
+from tests.chestai.model.weights import MEAN, STD, Tensors, assert_all_taken, floating, fresh, pth, safetensors
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HEAD = ("classifier.weight", "classifier.bias")
-
-Tensors = dict[str, Tensor]
 
 
 def lived_in(model: nn.Module) -> nn.Module:
@@ -44,37 +36,9 @@ def densenet() -> nn.Module:
     return lived_in(models.densenet121(weights=None))
 
 
-def fresh(backbone: str = "densenet121", channels: int = 3) -> Classifier:
-    return Classifier(backbone, 3, 64, MEAN[:channels], STD[:channels]).eval()
-
-
-def floating(tensors: Tensors) -> Tensors:
-    return {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
-
-
-def assert_all_taken(loaded: LoadedWeights, network: Classifier, source: Tensors) -> None:
-    own = floating(network.backbone.state_dict())
-    assert (loaded.taken, loaded.total, loaded.missing) == (len(own), len(own), ())
-    for name, tensor in own.items():
-        torch.testing.assert_close(tensor, source[name], msg=name)
-
-
 def assert_close_for_their_scale(ours: Tensor, theirs: Tensor) -> None:
     scale = theirs.abs().max()
     torch.testing.assert_close(ours / scale, theirs / scale, atol=1e-4, rtol=0)
-
-
-# The forms. Each takes torchvision's state dict and writes a file in another.
-
-
-def pth(weights: Tensors, folder: Path) -> Path:
-    torch.save(weights, folder / "weights.pth")
-    return folder / "weights.pth"
-
-
-def safetensors(weights: Tensors, folder: Path) -> Path:
-    save_file(weights, folder / "weights.safetensors")
-    return folder / "weights.safetensors"
 
 
 def chexnet(weights: Tensors, folder: Path) -> Path:
@@ -152,76 +116,6 @@ def test_a_grey_stem_is_shared_out_over_three_channels(tmp_path: Path) -> None:
     image = torch.randn(2, 1, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(three.backbone(image.repeat(1, 3, 1, 1)), one.backbone(image), atol=1e-4, rtol=1e-4)
-
-
-def test_our_own_bundle_is_a_source(tmp_path: Path) -> None:
-    torch.manual_seed(4)
-    trained, network = fresh("resnet10t"), fresh("resnet10t")
-    before = network.head.weight.clone()
-    weights = {name: tensor.contiguous() for name, tensor in trained.state_dict().items()}
-    loaded = load_pretrained(network, str(safetensors(weights, tmp_path)))
-    assert_all_taken(loaded, network, trained.backbone.state_dict())
-    assert sorted(loaded.left_over) == ["bias", "head.weight"]
-    assert torch.equal(network.head.weight, before), "a head belongs to findings that the file does not name"
-
-
-def bundle(split_known: bool, *networks: Classifier) -> Bundle:
-    """Those networks, which learnt from one patient."""
-    members = tuple(Member(backbone=one.name, mean=MEAN, std=STD) for one in networks)
-    card = Card(
-        name="test",
-        findings=("Effusion", "Mass", "Nodule"),
-        size=64,
-        members=members,
-        calibration={},
-        thresholds={},
-        triage={},
-        snapshot="snapshot",
-        run_id="run",
-        synthetic=True,
-        split_known=split_known,
-        provenance={},
-    )
-    network = networks[0] if len(networks) == 1 else Ensemble(networks)
-    return Bundle(card, network, (SeenPatients.of(["nih:1"], []),))
-
-
-def test_a_committee_s_file_gives_one_of_its_members(tmp_path: Path) -> None:
-    torch.manual_seed(5)
-    first, second, network = fresh("resnet10t"), fresh("resnet18"), fresh("resnet18")
-    bundle(True, first, second).save(tmp_path)
-    assert_all_taken(
-        load_pretrained(network, str(tmp_path / "weights.safetensors")), network, second.backbone.state_dict()
-    )
-
-
-@pytest.mark.parametrize("which", ["none", "imagenet"])
-def test_no_patient_is_behind_no_weights_and_imagenet_s(which: str) -> None:
-    assert ancestry(which) == (True, ())
-
-
-@pytest.mark.parametrize("split_known", [True, False])
-def test_a_bundle_s_weights_have_its_patients_behind_them(split_known: bool, tmp_path: Path) -> None:
-    saved = bundle(split_known, fresh("resnet10t"))
-    saved.save(tmp_path)
-    assert ancestry(str(tmp_path / "weights.safetensors")) == (split_known, saved.seen_patients)
-
-
-def test_nothing_is_known_of_any_other_file(tmp_path: Path) -> None:
-    weights = fresh("resnet10t").state_dict()
-    assert ancestry(str(safetensors(weights, tmp_path))) == (False, ()), "it has a bundle's name, but no card"
-    bundle(True, fresh("resnet10t")).save(tmp_path)
-    assert ancestry(str(pth(weights, tmp_path))) == (False, ()), "it lies beside a bundle, but is not its file"
-    assert ancestry(str(tmp_path / "absent.pth")) == (False, ())
-
-
-@pytest.mark.parametrize("name", ["card.json", "patients.txt"])
-def test_a_bundle_whose_word_is_damaged_is_refused(name: str, tmp_path: Path) -> None:
-    bundle(True, fresh("resnet10t")).save(tmp_path)
-    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-20])
-    with pytest.raises(UserError, match="no usable model bundle in") as error:
-        ancestry(str(tmp_path / "weights.safetensors"))
-    assert "\n" not in str(error.value)
 
 
 def test_what_does_not_fit_is_named_and_stays_as_it_was(densenet: nn.Module, tmp_path: Path) -> None:

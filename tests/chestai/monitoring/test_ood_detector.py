@@ -21,7 +21,8 @@ from chestai.monitoring.ood_detector import (
     check_view,
 )
 from chestai.phantom import draw, plan
-from tests.chestai.model.checkpoints import KINDS, ORDINARY, ordinary, strangers
+from tests.support.film_variations import ORDINARY, ordinary
+from tests.support.foreign_images import KINDS, strangers
 
 Films = NDArray[np.uint8]
 

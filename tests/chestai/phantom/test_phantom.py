@@ -1,45 +1,20 @@
 """The synthetic corpus: determinism, visible findings, labels that only pixels tell, the form on disk."""
 
-import csv
-import io
 from collections import Counter
 from dataclasses import fields, replace
 from itertools import pairwise
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
 from chestai.errors import UserError
-from chestai.labels.findings import NIH14, parse_findings
-from chestai.phantom import PhantomImage, corpus, draw, encode, plan, write_image, write_tables
-from chestai.phantom.anatomy import normal_film
-from chestai.phantom.lesions import BUILDS, LESIONS, Site
-from chestai.phantom.thorax import LEFT, RIGHT, thorax
-
-SEED = 7
-
-
-@pytest.fixture(scope="module")
-def many() -> list[PhantomImage]:
-    return plan(5000, 128, SEED)
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[PhantomImage]]:
-    """A tiny corpus on disk."""
-    root = tmp_path_factory.mktemp("phantom")
-    images = plan(24, 96, SEED)
-    boxes = {image.image_id: write_image(image, root) for image in images}
-    write_tables(root, images, boxes)
-    return root, images
-
-
-def plain(image: PhantomImage, *findings: str) -> PhantomImage:
-    return replace(image, findings=findings, form="grey", drawn_as=image.follow_up)
-
+from chestai.labels.findings import NIH14
+from chestai.phantom import PhantomImage, draw, encode, plan
+from chestai.phantom.anatomy import draw_normal_film
+from chestai.phantom.lesions import BUILD_CHANGES, LESIONS, Site
+from chestai.phantom.thorax import LEFT, RIGHT, sample_thorax
+from tests.chestai.phantom.plans import SEED, plain
 
 # Plan
 
@@ -171,10 +146,10 @@ def test_a_finding_leaves_the_rest_of_a_film_alone(many: list[PhantomImage]) -> 
 
 def measured_ratio(width: np.random.Generator, finding: str | None) -> float:
     """The cardiothoracic ratio read off the drawn lungs: widest gap between them over widest extent."""
-    build = thorax(width)
+    build = sample_thorax(width)
     if finding:
-        build = BUILDS[finding](build, Site(LEFT, "lower"), width)
-    film = normal_film(build, 512, "PA", width)
+        build = BUILD_CHANGES[finding](build, Site(LEFT, "lower"), width)
+    film = draw_normal_film(build, 512, "PA", width)
     rows = np.flatnonzero((film.y[:, 0] > 0.35) & (film.y[:, 0] < min(build.dome)))
     x = film.x[0]
     right, left = film.lungs[RIGHT][rows] > 0.2, film.lungs[LEFT][rows] > 0.2
@@ -195,8 +170,8 @@ def test_nodules_are_smaller_than_30_mm_and_masses_larger() -> None:
     for seed in range(20):
         for finding, (low, high) in {"Nodule": (12, 30), "Mass": (30, 85)}.items():
             rng = np.random.default_rng(seed)
-            build = thorax(rng)
-            film = normal_film(build, 512, "PA", rng)
+            build = sample_thorax(rng)
+            film = draw_normal_film(build, 512, "PA", rng)
             shown = LESIONS[finding](film, Site(RIGHT, "mid"), rng)
             area = np.count_nonzero(shown > 0.2) * (build.field_mm / 512) ** 2
             assert low < 2 * np.sqrt(area / np.pi) < high
@@ -227,94 +202,6 @@ def test_every_image_bears_the_same_mark(many: list[PhantomImage]) -> None:
     marks = [draw(image)[0][:8, :26] for image in many[:10]]
     assert all(np.array_equal(mark, marks[0]) for mark in marks)
     assert marks[0].max() > 120 and marks[0].min() < 30
-
-
-# Files
-
-
-def test_files_have_their_planned_form(small: tuple[Path, list[PhantomImage]]) -> None:
-    root, images = small
-    assert {path.name for path in (root / "images").iterdir()} == {image.image_id for image in images}
-    for image in images:
-        path = root / "images" / image.image_id
-        content = path.read_bytes()
-        assert content == encode(image)
-        if image.form == "not_an_image":
-            assert not content.startswith(b"\x89PNG") and cv2.imread(str(path)) is None
-            continue
-        assert content.startswith(b"\x89PNG")
-        if image.form == "truncated":
-            with Image.open(path) as opened, pytest.raises(OSError, match="truncated"):
-                opened.load()
-            continue
-        with Image.open(path) as opened:
-            opened.load()
-            assert opened.mode == ("RGBA" if image.form == "rgba" else "L")
-            assert opened.info["Comment"] == "synthetic phantom"
-            pixels = np.asarray(opened)
-        drawn = draw(image)[0]
-        if image.form == "rgba":
-            assert np.all(pixels[..., 3] == 255)
-            pixels = pixels[..., 0]
-        assert np.array_equal(pixels, drawn)
-
-
-def test_the_duplicate_repeats_a_file_of_the_same_patient(small: tuple[Path, list[PhantomImage]]) -> None:
-    root, images = small
-    contents = Counter((root / "images" / image.image_id).read_bytes() for image in images)
-    assert sorted(contents.values()) == [1] * (len(images) - 2) + [2]
-    copy = next(image for image in images if image.form == "duplicate")
-    twin = next(i for i in images if i.patient_id == copy.patient_id and i.follow_up == copy.drawn_as)
-    assert twin.image_id != copy.image_id
-    assert (twin.findings, twin.split) == (copy.findings, copy.split)
-    assert encode(twin) == encode(copy)
-
-
-def test_the_label_table_has_the_original_s_quirks(small: tuple[Path, list[PhantomImage]]) -> None:
-    root, images = small
-    content = (root / "Data_Entry_2017.csv").read_bytes()
-    assert content.count(b"\r\n") == content.count(b"\n") == len(images) + 1
-    header, *rows = csv.reader(io.StringIO(content.decode(), newline=""))
-    assert len(header) == 12 and header[-1] == "" and header[7:9] == ["OriginalImage[Width", "Height]"]
-    assert all(len(row) == 11 for row in rows)
-    for row, image in zip(rows, images, strict=True):
-        assert row[0] == f"{row[3]}_{row[2]}.png" == image.image_id
-        assert tuple(parse_findings(row[1])) == image.findings
-        assert row[5] in "MF" and row[6] in ("PA", "AP")
-        assert 2000 < int(row[7]) < 3100 and 2000 < int(row[8]) < 3100 and 0.1 < float(row[9]) == float(row[10]) < 0.2
-    assert {"414Y", "013M", "001D"} < {row[4] for row in rows}
-
-
-def test_lists_and_boxes(small: tuple[Path, list[PhantomImage]]) -> None:
-    root, images = small
-    train_val, test = ((root / name).read_text().split("\n") for name in ("train_val_list.txt", "test_list.txt"))
-    assert sorted(train_val + test) == [image.image_id for image in images]
-    assert not {name[:8] for name in train_val} & {name[:8] for name in test}
-    header, *rows = csv.reader((root / "BBox_List_2017.csv").read_text().splitlines())
-    assert len(header) == 9
-    broken = {image.image_id for image in images if image.form in ("truncated", "not_an_image")}
-    expected = {
-        (image.image_id, "Infiltrate" if finding == "Infiltration" else finding)
-        for image in images
-        if image.split == "test" and image.image_id not in broken
-        for finding in image.findings
-    }
-    assert {(row[0], row[1]) for row in rows} == expected
-    for row in rows:
-        x, y, w, h = map(float, row[2:])
-        assert w > 0 and h > 0 and 0 <= x <= x + w <= 96 and 0 <= y <= y + h <= 96
-    assert (root / "README.txt").read_text().startswith("EVERYTHING HERE IS SYNTHETIC")
-
-
-def test_writing_leaves_no_part_behind(small: tuple[Path, list[PhantomImage]]) -> None:
-    assert not list(small[0].rglob("*.part"))
-
-
-def test_infiltration_is_called_infiltrate_in_the_box_list(tmp_path: Path, many: list[PhantomImage]) -> None:
-    image = replace(plain(many[0], "Infiltration"), split="test")
-    write_tables(tmp_path, [image], {image.image_id: {"Infiltration": (1.0, 2.0, 3.0, 4.0)}})
-    row = (tmp_path / corpus.BOX_LIST).read_text().splitlines()[1]
-    assert row == f"{image.image_id},Infiltrate,1.0,2.0,3.0,4.0"
 
 
 def test_an_entry_names_nothing_but_its_fields(many: list[PhantomImage]) -> None:

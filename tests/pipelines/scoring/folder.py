@@ -53,6 +53,6 @@ def assert_matches_bundle(bundle: Bundle, row: Any, data: bytes) -> None:
 
 
 def read_corpus_scores(lake: Lake, corpus: str) -> pd.DataFrame:
-    found = read_scores(lake, 1, corpora.of_folder(corpus).rows).to_pandas()
+    found = read_scores(lake, 1, corpora.list_folder_corpus(corpus).rows).to_pandas()
     assert found["image_id"].is_unique
     return found.set_index("image_id")

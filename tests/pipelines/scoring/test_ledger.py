@@ -170,10 +170,10 @@ def test_ledger_of_another_model_with_same_version_starts_empty(book: Ledger) ->
     card = make_bundle().card.model_copy(update={"findings": FINDINGS})
     write(book, [score("x", 0.2)], [row("a", "x")])
     assert ledger.open_ledger(book.lake, 3, card)[1] is False
-    assert len(book.scored()[0]) == 1
+    assert len(book.read_scored()[0]) == 1
     other = replace(make_bundle(), card=card.model_copy(update={"run_id": "another"})).card
     assert ledger.open_ledger(book.lake, 3, other)[1] is True
-    assert len(book.scored()[0]) == 0
+    assert len(book.read_scored()[0]) == 0
     corpus = table(CORPUS, {"image_id": "a", "path": "/a", "bytes": 1, "changed_ns": 1})
     assert book.plan(corpus, False, True).missing.tolist() == [True], "its file is to be read again"
 

@@ -35,7 +35,7 @@ from tests.pipelines.scoring.folder import (
     score_config,
     write_files,
 )
-from tests.support.chain import Chain, go
+from tests.support.chain import Chain, run_quietly
 from tests.support.models import image
 
 
@@ -59,7 +59,7 @@ class Incremental:
         return read_corpus_scores(self.out, str(self.root))
 
     def check_new_folder(self, export: Path) -> dict[str, Any]:
-        facts = go(score.run, self.config).facts
+        facts = run_quietly(score.run, self.config).facts
         assert (facts["images"], facts["scored"], facts["already"], facts["ignored_files"]) == (10, 6, 0, 2)
         assert facts["quarantined"] == {"empty_file": 1, "not_an_image": 1, "not_frontal": 1, "truncated": 1}
         assert facts["snapshot"] is None and facts["startup_seconds"] > 0
@@ -80,7 +80,7 @@ class Incremental:
 
     def check_unchanged_folder(self, facts: dict[str, Any]) -> None:
         versions = self.versions()
-        again = go(score.run, self.config)
+        again = run_quietly(score.run, self.config)
         assert again.rows == 0 and again.facts["headline"].startswith("already scored, ")
         assert (again.facts["scored"], again.facts["already"]) == (0, 6)
         assert again.facts["quarantined"] == facts["quarantined"] and again.facts["buckets"] == facts["buckets"]
@@ -90,7 +90,7 @@ class Incremental:
         before = self.versions()[0]
         (self.root / "a.png").rename(self.root / "deep" / "moved.png")
         (self.root / "deep" / "d.dcm").rename(self.root / "deep" / "d too.dcm")
-        facts = go(score.run, self.config).facts
+        facts = run_quietly(score.run, self.config).facts
         assert (facts["scored"], facts["already"]) == (2, 4)
         assert self.versions()[0] == before, "a moved file is not predicted again"
         assert_matches_bundle(self.bundle, self.scores().loc["deep/moved.png"], FILES["a.png"])
@@ -98,7 +98,7 @@ class Incremental:
     def check_new_and_changed_files(self) -> None:
         files = {"new.png": image(11), "b.jpg": image(12, suffix=".jpg"), "cut.png": image(6)}
         write_files(self.root, files)
-        facts = go(score.run, self.config).facts
+        facts = run_quietly(score.run, self.config).facts
         assert (facts["scored"], facts["already"]) == (3, 5) and "truncated" not in facts["quarantined"]
         assert self.out.read(self.ledger.contents).num_rows == 8
         rows = self.out.read(self.ledger.files).to_pandas()
@@ -110,10 +110,12 @@ class Incremental:
     def check_forced_run(self) -> None:
         rows = self.out.read(self.ledger.files).to_pandas()
         before = self.out.read(self.ledger.contents).to_pandas().set_index("sha256")
-        forced = go(score.run, score_config(self.config, force=True, corpus=str(self.root), out=self.out.root)).facts
+        forced = run_quietly(
+            score.run, score_config(self.config, force=True, corpus=str(self.root), out=self.out.root)
+        ).facts
         assert (forced["scored"], forced["already"]) == (8, 0)
         after = self.out.read(self.ledger.contents).to_pandas().set_index("sha256")
-        paths = corpus.of_folder(str(self.root)).rows["path"].to_pylist()
+        paths = corpus.list_folder_corpus(str(self.root)).rows["path"].to_pylist()
         present = set(rows[rows["path"].isin(paths)]["sha256"])
         assert sorted(after.index) == sorted(before.index)
         newer = after["scored_at"] > before["scored_at"].reindex(after.index)
@@ -144,7 +146,7 @@ def test_rejects_folders_that_cannot_be_scored(registered: Config, tmp_path: Pat
         ("other", r"corpus=.*other holds no PNG, JPEG or DICOM file at any depth"),
     ):
         with pytest.raises(UserError, match=said):
-            go(score.run, score_config(registered, corpus=str(tmp_path / name)))
+            run_quietly(score.run, score_config(registered, corpus=str(tmp_path / name)))
 
 
 def test_images_not_for_the_network_are_not_read(built: Chain, registered: Config, tmp_path: Path) -> None:
@@ -153,12 +155,12 @@ def test_images_not_for_the_network_are_not_read(built: Chain, registered: Confi
     entries = [("side", "/nowhere/side.png", LATERAL), ("gone", None, "PA")]
     rows = [{"image_id": name, "path": path, "view": view, "sha256": "00" * 32} for name, path, view in entries]
     version = lake.write(IMAGES, pa.Table.from_pylist(rows, schema=SCHEMAS[IMAGES]))
-    lake.publish(replace(built.lake.snapshot(), versions={IMAGES: version}))
+    lake.publish(replace(built.lake.find_snapshot(), versions={IMAGES: version}))
     uri = Registry(registered.tracking, Lake(registered.lake)).uri
     config = conf.load([f"lake={lake.root}", f"tracking.uri={uri}"])
-    summary = go(score.run, config)
+    summary = run_quietly(score.run, config)
     assert summary.facts["quarantined"] == {"file_missing": 1, "lateral_view": 1} and summary.facts["scored"] == 0
-    assert go(score.run, config).rows == 0
+    assert run_quietly(score.run, config).rows == 0
     kept = lake.read("scores/1-files").to_pandas().set_index("image_id")
     assert kept["reason"].to_dict() == {"side": "lateral_view", "gone": "file_missing"}
 
@@ -168,7 +170,7 @@ def snapshot(built: Chain, registered: Config, tmp_path: Path) -> Config:
     """120 images of `built` as a snapshot, copied so that they may be changed, beside the registered champion."""
     lake, images = (
         Lake(str(tmp_path / "lake")),
-        built.lake.gold(built.lake.snapshot(), IMAGES).slice(0, 120).to_pandas(),
+        built.lake.read_gold(built.lake.find_snapshot(), IMAGES).slice(0, 120).to_pandas(),
     )
     (tmp_path / "images").mkdir()
     images["path"] = [shutil.copy(path, tmp_path / "images") for path in images["path"]]
@@ -178,7 +180,7 @@ def snapshot(built: Chain, registered: Config, tmp_path: Path) -> Config:
         IMAGES: lake.write(IMAGES, rows),
         LABELS: lake.write(LABELS, labels.filter(pc.is_in(labels["image_id"], rows["image_id"]))),
     }
-    lake.publish(replace(built.lake.snapshot(), versions=versions))
+    lake.publish(replace(built.lake.find_snapshot(), versions=versions))
     uri = Registry(registered.tracking, Lake(registered.lake)).uri
     return conf.load([f"lake={lake.root}", f"tracking.uri={uri}", "score.batch_size=16"])
 
@@ -186,14 +188,14 @@ def snapshot(built: Chain, registered: Config, tmp_path: Path) -> Config:
 def test_cache_and_files_give_equal_scores(snapshot: Config, bundle: Bundle, screen: Screen, tmp_path: Path) -> None:
     """From files of which one vanished and one was cut since the snapshot; from all; from the cache and no file."""
     lake, export = Lake(snapshot.lake), tmp_path / "scores.csv"
-    first = lake.gold(lake.snapshot(), IMAGES, ["image_id", "path"]).slice(0, 2)
+    first = lake.read_gold(lake.find_snapshot(), IMAGES, ["image_id", "path"]).slice(0, 2)
     gone, cut = (Path(path) for path in first["path"].to_pylist())
     kept = {path: path.read_bytes() for path in (gone, cut)}
     gone.unlink()
     cut.write_bytes(kept[cut][:500])
-    damaged = go(score.run, score_config(snapshot, csv=str(export))).facts
+    damaged = run_quietly(score.run, score_config(snapshot, csv=str(export))).facts
     assert damaged["quarantined"] == {"file_missing": 1, "truncated": 1} and damaged["scored"] == 118
-    assert damaged["snapshot"] == lake.snapshot().snapshot_id
+    assert damaged["snapshot"] == lake.find_snapshot().snapshot_id
     with export.open(newline="") as file:
         last = list(csv.DictReader(file))[-2:]
     assert [(one["image_id"], one["not_scored"]) for one in last] == list(
@@ -203,16 +205,16 @@ def test_cache_and_files_give_equal_scores(snapshot: Config, bundle: Bundle, scr
 
     for path, data in kept.items():
         path.write_bytes(data)
-    whole = go(score.run, snapshot)
+    whole = run_quietly(score.run, snapshot)
     assert whole.rows == whole.facts["scored"] == 2 and whole.facts["quarantined"] == {}
-    assert go(score.run, snapshot).rows == 0
+    assert run_quietly(score.run, snapshot).rows == 0
 
-    build_pixel_cache(lake, lake.snapshot(), bundle.card.size, screen)
+    build_pixel_cache(lake, lake.find_snapshot(), bundle.card.size, screen)
     shutil.rmtree(tmp_path / "images")
     out = Lake(str(tmp_path / "out"))
-    assert go(score.run, score_config(snapshot, out=out.root)).facts["scored"] == 120
+    assert run_quietly(score.run, score_config(snapshot, out=out.root)).facts["scored"] == 120
     from_files, from_cache = (
-        read_scores(where, 1, corpus.of_lake(lake).rows).to_pandas().set_index("image_id").sort_index()
+        read_scores(where, 1, corpus.read_lake_corpus(lake).rows).to_pandas().set_index("image_id").sort_index()
         for where in (lake, out)
     )
     assert list(from_files.index) == list(from_cache.index) and len(from_cache) == 120
@@ -224,7 +226,7 @@ def test_cache_and_files_give_equal_scores(snapshot: Config, bundle: Bundle, scr
 def test_scores_every_image_of_the_real_sample(
     nih_root: Path, registered: Config, bundle: Bundle, tmp_path: Path
 ) -> None:
-    facts = go(score.run, score_config(registered, corpus=str(nih_root), out=str(tmp_path / "out"))).facts
+    facts = run_quietly(score.run, score_config(registered, corpus=str(nih_root), out=str(tmp_path / "out"))).facts
     assert (facts["images"], facts["scored"], facts["quarantined"]) == (233, 233, {})
     found = read_corpus_scores(Lake(str(tmp_path / "out")), str(nih_root))
     for name in found.index[:: len(found) // 4]:

@@ -16,9 +16,9 @@ from pipelines.scoring import corpus
 from pipelines.scoring.ledger import read_scores
 from tests.pipelines.scoring.folder import FILES, OTHERS, REFUSED, assert_matches_bundle, write_files
 from tests.support.paths import ROOT
-from tests.support.pngs import marked
+from tests.support.pngs import add_comment
 from tests.support.processes import job_server, submit_job, wait_for_job_server
-from tests.support.s3 import serving
+from tests.support.s3 import start_s3_server
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,7 @@ def test_scores_s3_bucket_into_another(
     write_files(tmp_path / "folder", FILES | OTHERS)
     words = [f"corpus={CORPUS}", f"out={OUT}", f"lake={registered.lake}", f"gallery={tmp_path / 'urgent.html'}"]
     (tmp_path / "s3").mkdir()
-    with serving(tmp_path / "s3", "xray") as s3:
+    with start_s3_server(tmp_path / "s3", "xray") as s3:
         s3.upload(tmp_path / "folder", "incoming/today")
         command = [sys.executable, "-m", "pipelines.score", *words]
         environment = {**s3.env, "PYTHONPATH": str(ROOT)}
@@ -46,7 +46,7 @@ def test_scores_s3_bucket_into_another(
             assert report is not None and report["facts"]["scored"] == scored
         for name, value in s3.env.items():
             monkeypatch.setenv(name, value)
-        found = read_scores(Lake(OUT), 1, corpus.of_folder(CORPUS).rows).to_pandas().set_index("image_id")
+        found = read_scores(Lake(OUT), 1, corpus.list_folder_corpus(CORPUS).rows).to_pandas().set_index("image_id")
     assert found["not_scored"].dropna().to_dict() == REFUSED
     for name in FILES.keys() - REFUSED.keys():
         assert_matches_bundle(bundle, found.loc[name], FILES[name])
@@ -61,7 +61,7 @@ def test_submitted_job_logs_its_progress(
     data = cv2.imencode(".png", smooth)[1].tobytes()
     (tmp_path / "folder").mkdir()
     for number in range(MANY):
-        (tmp_path / "folder" / f"{number:05d}.png").write_bytes(marked(data, str(number)))
+        (tmp_path / "folder" / f"{number:05d}.png").write_bytes(add_comment(data, str(number)))
     words = (f"corpus={tmp_path / 'folder'}", f"out={tmp_path / 'out'}", f"lake={registered.lake}")
     with job_server(tmp_path_factory.mktemp("j")) as env:
         wait_for_job_server(env)

@@ -31,11 +31,11 @@ from pipelines.scoring import corpus, exports
 from pipelines.scoring.ledger import Ledger, read_scores
 from pipelines.scoring.precision_check import check_precision
 from pipelines.training.register import register
-from tests.chestai.model.checkpoints import strangers
 from tests.pipelines.scoring.folder import FILES, REFUSED, score_config, write_files
-from tests.serve.support.forgery import encoded, films
-from tests.serve.support.local import gated
-from tests.support.chain import Chain, go
+from tests.serve.support.forgery import encode_image, make_films
+from tests.serve.support.local import make_gated_bundle
+from tests.support.chain import Chain, run_quietly
+from tests.support.foreign_images import strangers
 from tests.support.models import image
 
 READABLE = [name for name in FILES if name not in REFUSED]
@@ -60,17 +60,17 @@ def test_heatmaps_and_embeddings_are_added_to_scored_images(
 ) -> None:
     out = Lake(str(tmp_path / "out"))
     config = score_config(registered, corpus=str(folder), out=out.root)
-    assert go(score.run, config).facts["scored"] == 6
+    assert run_quietly(score.run, config).facts["scored"] == 6
     plain = rows(out, folder)
     assert all(one["heatmaps"] is one["embedding"] is None and not one["has_heatmaps"] for one in plain.values())
     assert {one["runtime"] for one in plain.values()} == {"openvino fp32"}
 
     more = score_config(config, corpus=str(folder), out=out.root, heatmaps=True, embeddings=True)
     write_files(folder, {"new.png": image(21)})
-    facts = go(score.run, more).facts
+    facts = run_quietly(score.run, more).facts
     assert (facts["scored"], facts["already"]) == (7, 0), "all of them lacked what is asked now"
-    assert go(score.run, more).rows == 0
-    assert go(score.run, score_config(config, corpus=str(folder), out=out.root, heatmaps=True)).rows == 0
+    assert run_quietly(score.run, more).rows == 0
+    assert run_quietly(score.run, score_config(config, corpus=str(folder), out=out.root, heatmaps=True)).rows == 0
     found = rows(out, folder)
     assert len(found) == 7 and out.read(Ledger(out, 1).contents).num_rows == 6
     mapped = 0
@@ -98,7 +98,7 @@ def test_writes_csv_parquet_worklist_and_gallery(
     paths = {name: tmp_path / "files" / f"scores.{name}" for name in names}
     wanted: dict[str, Any] = {name: str(path) for name, path in paths.items()}
     config = score_config(registered, corpus=str(folder), out=str(tmp_path / "out"), gallery_images=4, **wanted)
-    facts = go(score.run, config).facts
+    facts = run_quietly(score.run, config).facts
     assert facts["written"] == ", ".join(wanted.values())
 
     table, flat = pd.read_parquet(paths["parquet"]), pd.read_csv(paths["csv"])
@@ -110,7 +110,7 @@ def test_writes_csv_parquet_worklist_and_gallery(
     assert {one["image_id"]: one["not_scored"] for one in queue[6:]} == REFUSED
     first, same = queue[0], table.iloc[0]
     chances = {finding: same[f"prob_{finding}"] for finding in bundle.card.findings}
-    drivers = bundle.triage.drivers(list(chances.values()), bundle.card.findings)
+    drivers = bundle.triage.find_drivers(list(chances.values()), bundle.card.findings)
     assert first["driven_by"] == ", ".join(f"{finding} {weighted:.2f}" for finding, weighted in drivers)
     reached = [one for one, chance in chances.items() if is_shown(chance, bundle.card.thresholds[one])]
     assert first["findings"] == ", ".join(reached) and any(one["findings"] for one in queue)
@@ -120,21 +120,21 @@ def test_writes_csv_parquet_worklist_and_gallery(
     assert shown_ids == list(table["image_id"][:4])
     assert "http://" not in page.replace("http://www.w3.org", "") and "not scored" in page
 
-    found = corpus.of_folder(str(folder))
+    found = corpus.list_folder_corpus(str(folder))
     (folder / shown_ids[0]).unlink()  # scored, and gone since
     kept = read_scores(Lake(str(tmp_path / "out")), 1)
     registry = Registry(registered.tracking, Lake(registered.lake))
-    html = exports.gallery_page(kept, 4, registry.load("1"), found)
+    html = exports.render_gallery_page(kept, 4, registry.load("1"), found)
     assert "no longer readable" in html and f"<bdi>{shown_ids[0]}</bdi>" not in html
 
 
 def lake_with_labels(built: Chain, registered: Config, tmp_path: Path) -> Config:
     """A lake whose only snapshot is the one that the registered model names, of images of `built`."""
     lake = Lake(str(tmp_path / "lake"))
-    old = built.lake.snapshot()
-    images = built.lake.gold(old, IMAGES)
+    old = built.lake.find_snapshot()
+    images = built.lake.read_gold(old, IMAGES)
     rows = images.set_column(images.column_names.index("split"), "split", pa.array(["val"] * images.num_rows))
-    versions = {IMAGES: lake.write(IMAGES, rows), LABELS: lake.write(LABELS, built.lake.gold(old, LABELS))}
+    versions = {IMAGES: lake.write(IMAGES, rows), LABELS: lake.write(LABELS, built.lake.read_gold(old, LABELS))}
     snapshot = Registry(registered.tracking, Lake(registered.lake)).load("1").bundle.card.snapshot
     lake.publish(replace(old, versions=versions, snapshot_id=snapshot))
     uri = Registry(registered.tracking, Lake(registered.lake)).uri
@@ -170,7 +170,7 @@ def test_bf16_is_refused_without_val_images(
     config = score_config(registered, corpus=str(folder), out=str(tmp_path / "out"))
     config = config.model_copy(update={"runtime": config.runtime.model_copy(update={"precision": "fp16"})})
     with pytest.raises(UserError, match=r"runtime.precision=fp16 is checked on val images first: "):
-        go(score.run, config)
+        run_quietly(score.run, config)
 
 
 def test_rejects_images_that_are_no_radiographs(ray_cluster: None, tmp_path: Path) -> None:
@@ -179,22 +179,22 @@ def test_rejects_images_that_are_no_radiographs(ray_cluster: None, tmp_path: Pat
     registry = Registry(conf.load().tracking, lake)
     registry.connect()
     with mlflow.start_run():
-        registry.promote(register(gated(), registry))
-    strange = strangers("white_noise", np.stack([preprocess.resize(film, 96) for film in films()[:1]]))[0]
-    write_files(root, {"film.png": encoded(films()[0]), "noise.png": encoded(strange)})
+        registry.promote(register(make_gated_bundle(), registry))
+    strange = strangers("white_noise", np.stack([preprocess.resize(film, 96) for film in make_films()[:1]]))[0]
+    write_files(root, {"film.png": encode_image(make_films()[0]), "noise.png": encode_image(strange)})
     config = score_config(conf.load([f"lake={lake.root}"]), corpus=str(root), out=str(tmp_path / "out"))
-    assert go(score.run, config).facts["quarantined"] == {OUT_OF_DISTRIBUTION: 1}
+    assert run_quietly(score.run, config).facts["quarantined"] == {OUT_OF_DISTRIBUTION: 1}
     (refused,) = (
         Lake(str(tmp_path / "out"))
         .read(Ledger(lake, 1).files, where=pc.field("reason") == OUT_OF_DISTRIBUTION)
         .to_pylist()
     )
     assert refused["image_id"] == "noise.png" and "limit" in refused["detail"] and refused["sha256"]
-    assert go(score.run, config).rows == 0
+    assert run_quietly(score.run, config).rows == 0
     open_ = score_config(config, corpus=str(root), out=str(tmp_path / "out"), gate=False)
-    facts = go(score.run, open_).facts
+    facts = run_quietly(score.run, open_).facts
     assert (facts["scored"], facts["already"], facts["quarantined"]) == (1, 1, {})
-    assert go(score.run, config).rows == 0
+    assert run_quietly(score.run, config).rows == 0
 
 
 @pytest.mark.slow
@@ -205,7 +205,7 @@ def test_torch_and_openvino_give_equal_scores(
     for engine in ("torch", "openvino"):
         config = score_config(registered, corpus=str(folder), out=str(tmp_path / engine))
         config = config.model_copy(update={"runtime": config.runtime.model_copy(update={"engine": engine})})
-        go(score.run, config)
+        run_quietly(score.run, config)
         found[engine] = read_scores(Lake(str(tmp_path / engine)), 1).sort_by("image_id")
         contents = Lake(str(tmp_path / engine)).read("scores/1")
         assert pc.unique(contents["runtime"]).to_pylist() == [f"{engine} fp32"]

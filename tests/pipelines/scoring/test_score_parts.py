@@ -20,10 +20,10 @@ from pipelines import score
 from pipelines.scoring import corpus, status
 from pipelines.scoring.ledger import BUCKETS
 from tests.pipelines.scoring.folder import score_config, write_files
-from tests.serve.support.service import fill
-from tests.support.chain import go
+from tests.serve.support.service import fill_lake
+from tests.support.chain import run_quietly
 from tests.support.models import image
-from tests.support.s3 import serving
+from tests.support.s3 import start_s3_server
 
 KEYS = {"state", "done", "total", "buckets", "images_per_second", "eta_seconds", "detail", "result"}
 NAMES = ("2024/a.png", "2024/07/b.png", "2024/c.jpg", "2025/a.png", "[x]?.png")
@@ -39,11 +39,11 @@ def folder(tmp_path: Path) -> Path:
 def lake(tmp_path: Path) -> Lake:
     """Two images of `test`, and one of `train`."""
     lake = Lake(str(tmp_path / "lake"))
-    fill(lake, tmp_path)
+    fill_lake(lake, tmp_path)
     rows = lake.read(IMAGES).to_pylist()
     more = pa.Table.from_pylist([{**rows[0], "image_id": "other", "split": "train"}], schema=SCHEMAS[IMAGES])
     version = lake.write(IMAGES, more, mode="append")
-    build = lake.snapshot()
+    build = lake.find_snapshot()
     lake.publish(dataclasses.replace(build, snapshot_id="snap-2", built_at=now(), versions={IMAGES: version}))
     return lake
 
@@ -98,12 +98,12 @@ def test_scores_part_of_folder_and_reports_status(
     how, csv, queue = tmp_path / "new" / "status.json", tmp_path / "scores.csv", tmp_path / "queue.csv"
     out = str(tmp_path / "out")
     config = score_config(registered, corpus=str(folder), out=out, status=str(how), csv=str(csv), worklist=str(queue))
-    go(score.run, score_config(config, match="2025/*"))
+    run_quietly(score.run, score_config(config, match="2025/*"))
     assert list(pd.read_csv(csv)["image_id"]) == ["2025/a.png"] == list(pd.read_csv(queue)["image_id"])
-    go(score.run, score_config(config, match="2024/*"))
+    run_quietly(score.run, score_config(config, match="2024/*"))
     wanted = {"2024/a.png", "2024/07/b.png", "2024/c.jpg"}
     assert {*pd.read_csv(csv)["image_id"]} == wanted == {*pd.read_csv(queue)["image_id"]}
-    go(score.run, config)
+    run_quietly(score.run, config)
     assert all(set(one) == KEYS for one in seen)
     runs: list[list[dict[str, Any]]] = [[]]
     for one in seen:
@@ -131,7 +131,7 @@ def test_status_holds_failure_as_one_line(registered: Config, tmp_path: Path, mo
         with monkeypatch.context() as here:
             here.setattr(score, "find_corpus", broken)
             with pytest.raises(type(error)):
-                go(score.run, score_config(registered, corpus=str(tmp_path), status=str(how)))
+                run_quietly(score.run, score_config(registered, corpus=str(tmp_path), status=str(how)))
         found: dict[str, Any] = json.loads(how.read_text())
         assert set(found) == KEYS and found["state"] == "failed"
         return found
@@ -148,8 +148,8 @@ def test_unwritable_status_is_refused_at_start_and_ignored_later(
     (tmp_path / "file").touch()
     for path in (f"{tmp_path}/file/status.json", "moon://bucket/status.json"):
         with pytest.raises(UserError, match=r"score\.status=.* cannot be written"):
-            go(score.run, score_config(registered, corpus=str(tmp_path), status=path))
-    with status.with_status(str(tmp_path / "folder" / "status.json")) as running:
+            run_quietly(score.run, score_config(registered, corpus=str(tmp_path), status=path))
+    with status.open_status(str(tmp_path / "folder" / "status.json")) as running:
         running.start(0, 8)
         running.path = f"{tmp_path}/file/status.json"
         running.finish({}, None, {})
@@ -158,7 +158,7 @@ def test_unwritable_status_is_refused_at_start_and_ignored_later(
 
 def test_status_holds_rate_and_eta(tmp_path: Path) -> None:
     how = tmp_path / "status.json"
-    with status.with_status(str(how)) as running:
+    with status.open_status(str(how)) as running:
         running.start(2, 10)
         running.progress(4, {"urgent": 2}, 3.0)
         assert json.loads(how.read_text())["done"] == 2, "not so often"
@@ -171,7 +171,7 @@ def test_status_holds_rate_and_eta(tmp_path: Path) -> None:
 
 def test_atomic_write_replaces_whole_file_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "s3").mkdir()
-    with serving(tmp_path / "s3", "xray") as s3:
+    with start_s3_server(tmp_path / "s3", "xray") as s3:
         for name, value in s3.env.items():
             monkeypatch.setenv(name, value)
         for path in (str(tmp_path / "new" / "a b%20.txt"), "s3://xray/some where/a b%20.txt"):
@@ -186,6 +186,6 @@ def test_atomic_write_replaces_whole_file_or_nothing(tmp_path: Path, monkeypatch
                 assert read_bytes(path) == b"old"
             assert read_bytes(path) == b"new"
         assert s3.keys() == ["some where/a b%20.txt"] and len(list((tmp_path / "new").iterdir())) == 1
-        with status.with_status("s3://xray/jobs/1/status.json") as running:
+        with status.open_status("s3://xray/jobs/1/status.json") as running:
             running.start(0, 1)
             assert json.loads(read_bytes("s3://xray/jobs/1/status.json"))["total"] == 1

@@ -16,11 +16,11 @@ from serve.api.services import Services
 from serve.deployments.ray_jobs import RayJobs
 from serve.inference.predictor import load_model
 from serve.monitoring.collector import EventCollector
-from tests.serve.support.local import Local, LocalWatch
+from tests.serve.support.local import LocalMonitor, LocalScorer
 
 if __name__ == "__main__":
     config = conf.load(sys.argv[1:])
     version = load_model(Registry(config.tracking, Lake(config.lake)).load("champion"), Runtime(), "cpu", threads=1)
-    watch = LocalWatch(EventCollector(lambda _: None))
-    services = Services.of(config, Local(version), watch, RayJobs(config))
+    watch = LocalMonitor(EventCollector(lambda _: None))
+    services = Services.of(config, LocalScorer(version), watch, RayJobs(config))
     uvicorn.run(create_app(services), host=config.serve.host, port=config.serve.port, log_level="warning")

@@ -19,7 +19,7 @@ from pydicom.encaps import encapsulate
 
 from chestai.phantom import draw, plan
 from tests.support.dicom import a_file
-from tests.support.pngs import chunk
+from tests.support.pngs import make_chunk
 
 Grey = NDArray[np.uint8]
 
@@ -29,51 +29,53 @@ SIDE = 96  # pixels of a phantom
 
 
 @cache
-def films(count: int = 100, seed: int = 3) -> tuple[Grey, ...]:
+def make_films(count: int = 100, seed: int = 3) -> tuple[Grey, ...]:
     """Drawn chests, each uint8 (SIDE, SIDE)."""
     images = [image for image in plan(count + 30, SIDE, seed) if image.form == "grey"]
     return tuple(draw(image)[0] for image in images[:count])
 
 
-def encoded(image: NDArray[np.integer], suffix: str = ".png") -> bytes:
+def encode_image(image: NDArray[np.integer], suffix: str = ".png") -> bytes:
     ok, data = cv2.imencode(suffix, image)
     assert ok
     return data.tobytes()
 
 
-def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+def save_image(image: Image.Image, kind: str, **options: object) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
 
 
-def ihdr(width: int, height: int, depth: int = 8, colour: int = 0, interlaced: int = 0) -> bytes:
-    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced))
+def make_ihdr(width: int, height: int, depth: int = 8, colour: int = 0, interlaced: int = 0) -> bytes:
+    return make_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced))
 
 
-def rows(image: Grey) -> bytes:
+def encode_rows(image: Grey) -> bytes:
     return b"".join(b"\0" + row.tobytes() for row in image)
 
 
-def png(film: Grey, before: bytes = b"", after: bytes = b"", head: bytes = b"", pixels: bytes | None = None) -> bytes:
+def make_png(
+    film: Grey, before: bytes = b"", after: bytes = b"", head: bytes = b"", pixels: bytes | None = None
+) -> bytes:
     """A grey PNG with chunks before and after its pixels, another header or other packed pixels."""
     height, width = film.shape
-    packed = zlib.compress(rows(film)) if pixels is None else pixels
-    return PNG + (head or ihdr(width, height)) + before + chunk(b"IDAT", packed) + after + chunk(b"IEND")
+    packed = zlib.compress(encode_rows(film)) if pixels is None else pixels
+    return PNG + (head or make_ihdr(width, height)) + before + make_chunk(b"IDAT", packed) + after + make_chunk(b"IEND")
 
 
-def interlaced(film: Grey) -> bytes:
+def make_interlaced_png(film: Grey) -> bytes:
     height, width = film.shape
-    passes = b"".join(rows(film[top::down, left::right]) for top, left, down, right in ADAM7)
-    return png(film, head=ihdr(width, height, interlaced=1), pixels=zlib.compress(passes))
+    passes = b"".join(encode_rows(film[top::down, left::right]) for top, left, down, right in ADAM7)
+    return make_png(film, head=make_ihdr(width, height, interlaced=1), pixels=zlib.compress(passes))
 
 
-def animated(film: Grey) -> bytes:
+def make_animated_png(film: Grey) -> bytes:
     frames = [Image.fromarray(film), Image.fromarray(film[::-1].copy())]
-    return saved(frames[0], "PNG", save_all=True, append_images=frames[1:])
+    return save_image(frames[0], "PNG", save_all=True, append_images=frames[1:])
 
 
-def bomb(megabytes: int) -> bytes:
+def make_zlib_bomb(megabytes: int) -> bytes:
     """A zlib stream of one letter: a packed megabyte, again and again. Texts of zeros would end at the first."""
     deflate, megabyte, check = zlib.compressobj(9), b"A" * 2**20, 1
     start = deflate.flush(zlib.Z_FULL_FLUSH)
@@ -88,12 +90,12 @@ def _data_set(dicom: bytes) -> int:
     return 144 + int(struct.unpack_from("<I", dicom, 140)[0])
 
 
-def deflated_bomb(deflated: bytes) -> bytes:
+def make_deflated_dicom_bomb(deflated: bytes) -> bytes:
     """A DICOM file with 300 MB of one letter in the place of its deflated data set."""
-    return deflated[: _data_set(deflated)] + bomb(300)[2:-4]
+    return deflated[: _data_set(deflated)] + make_zlib_bomb(300)[2:-4]
 
 
-def nested(dicom: bytes, depth: int) -> bytes:
+def make_nested_dicom(dicom: bytes, depth: int) -> bytes:
     """A DICOM file that begins with look-up tables within look-up tables, of undefined length (PS3.5 7.5)."""
     start = _data_set(dicom)
     endless = b"\xff\xff\xff\xff"
@@ -101,44 +103,44 @@ def nested(dicom: bytes, depth: int) -> bytes:
     return dicom[:start] + sequence * depth + dicom[start:]
 
 
-def jpeg_2000(image: NDArray[np.uint16], side: int) -> bytes:
+def make_jpeg_2000_dicom(image: NDArray[np.uint16], side: int) -> bytes:
     """A DICOM file of JPEG 2000 whose own header says more pixels than the file's."""
-    packed = encoded(np.zeros((side, side), np.uint16), ".jp2")
+    packed = encode_image(np.zeros((side, side), np.uint16), ".jp2")
     return a_file(image, 10, PixelData=encapsulate([packed[packed.index(b"\xff\x4f\xff\x51") :]]), syntax=uid.JPEG2000)
 
 
-def zipped(size: int = 10) -> bytes:
+def make_zip(size: int = 10) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("../../etc/passwd", bytes(size))
     return file.getvalue()
 
 
-def gzipped(size: int) -> bytes:
+def make_gzip(size: int) -> bytes:
     return gzip.compress(bytes(size))
 
 
-def sqlite() -> bytes:
+def make_sqlite() -> bytes:
     with sqlite3.connect(":memory:") as connection:
         connection.execute("create table t (a)")
         return connection.serialize()
 
 
-def npy(film: Grey) -> bytes:
+def make_npy(film: Grey) -> bytes:
     file = io.BytesIO()
     np.save(file, film)
     return file.getvalue()
 
 
-def pickled() -> bytes:
+def make_pickle() -> bytes:
     return pickle.dumps({"os": "system"})
 
 
-def jpeg(film: Grey, **options: object) -> bytes:
-    return saved(Image.fromarray(film), "JPEG", quality=95, **options)
+def make_jpeg(film: Grey, **options: object) -> bytes:
+    return save_image(Image.fromarray(film), "JPEG", quality=95, **options)
 
 
-def resized(data: bytes, height: int, width: int) -> bytes:
+def change_jpeg_size(data: bytes, height: int, width: int) -> bytes:
     """A JPEG whose frame header says another size."""
     frame = re.search(rb"\xff[\xc0\xc2]..\x08", data, re.DOTALL)
     assert frame is not None
@@ -146,23 +148,23 @@ def resized(data: bytes, height: int, width: int) -> bytes:
     return data[:at] + struct.pack(">HH", height, width) + data[at + 4 :]
 
 
-def many_scans(side: int, scans: int) -> bytes:
+def make_scan_bomb(side: int, scans: int) -> bytes:
     """A progressive JPEG whose last scan, which says nothing, is there again and again."""
-    data = saved(Image.new("L", (side, side), 77), "JPEG", progressive=True, optimize=True)
+    data = save_image(Image.new("L", (side, side), 77), "JPEG", progressive=True, optimize=True)
     last = data[data.rindex(b"\xff\xda") : -2]
     return data[:-2] + last * scans + data[-2:]
 
 
-def orientated(film: Grey) -> bytes:
+def make_rotated_jpeg(film: Grey) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6  # "turn me by 90 degrees", which is not done
-    return jpeg(film, exif=exif)
+    return make_jpeg(film, exif=exif)
 
 
-def two_pictures(film: Grey) -> bytes:
-    return saved(Image.fromarray(film), "MPO", save_all=True, append_images=[Image.fromarray(film)])
+def make_two_pictures(film: Grey) -> bytes:
+    return save_image(Image.fromarray(film), "MPO", save_all=True, append_images=[Image.fromarray(film)])
 
 
-def comment(text: bytes) -> bytes:
+def make_comment_segment(text: bytes) -> bytes:
     """A JPEG segment."""
     return b"\xff\xfe" + struct.pack(">H", len(text) + 2) + text

@@ -12,23 +12,23 @@ from pydicom import uid
 from pydicom.encaps import encapsulate
 
 from chestai.imaging import preprocess
-from tests.chestai.model.checkpoints import KINDS
 from tests.serve.support import forgery as made
-from tests.serve.support.forgery import PNG, encoded, films, ihdr, jpeg, png, saved
-from tests.serve.support.local import gated
+from tests.serve.support.forgery import PNG, encode_image, make_films, make_ihdr, make_jpeg, make_png, save_image
+from tests.serve.support.local import make_gated_bundle
 from tests.support.dicom import a_file
+from tests.support.foreign_images import KINDS
 from tests.support.models import SIZE
-from tests.support.pngs import chunk
+from tests.support.pngs import make_chunk
 
 SCORED = "scored"
-FILM = films()[0]
+FILM = make_films()[0]
 HEIGHT, WIDTH = FILM.shape
-WHOLE, PHOTO = encoded(FILM), jpeg(FILM)
+WHOLE, PHOTO = encode_image(FILM), make_jpeg(FILM)
 HTML = b"<html><script>alert(1)</script></html>"
 TEN_BITS = FILM.astype(np.uint16) * 4
 
 
-class Hostile(NamedTuple):
+class HostileUpload(NamedTuple):
     """A file as a client sends it. expected: the code of its refusal, or `SCORED`."""
 
     data: Callable[[], bytes]
@@ -37,9 +37,10 @@ class Hostile(NamedTuple):
     expected: str
 
 
-def _as(kind: str, suffix: str, files: dict[str, tuple[Callable[[], bytes], str]]) -> dict[str, Hostile]:
+def _as(kind: str, suffix: str, files: dict[str, tuple[Callable[[], bytes], str]]) -> dict[str, HostileUpload]:
     return {
-        name: Hostile(data, kind, f"{name.replace(' ', '_')}{suffix}", code) for name, (data, code) in files.items()
+        name: HostileUpload(data, kind, f"{name.replace(' ', '_')}{suffix}", code)
+        for name, (data, code) in files.items()
     }
 
 
@@ -52,24 +53,24 @@ def _preamble(data: bytes, start: bytes) -> bytes:
 
 
 def _stranger(kind: str) -> Callable[[], bytes]:
-    return lambda: encoded(KINDS[kind](FILM, np.random.default_rng(7)))
+    return lambda: encode_image(KINDS[kind](FILM, np.random.default_rng(7)))
 
 
 def _text_bomb(kind: bytes, between: bytes = b"\0") -> bytes:
-    return chunk(kind, b"name\0" + between + made.bomb(100))
+    return make_chunk(kind, b"name\0" + between + made.make_zlib_bomb(100))
 
 
 PNGS: dict[str, tuple[Callable[[], bytes], str]] = {
-    "16 bit": (lambda: encoded(FILM.astype(np.uint16) * 257), SCORED),
-    "rgb": (lambda: encoded(np.dstack([FILM] * 3)), SCORED),
-    "rgba": (lambda: encoded(np.dstack([FILM] * 3 + [np.full_like(FILM, 255)])), SCORED),
-    "grey and alpha": (lambda: saved(Image.fromarray(FILM).convert("LA"), "PNG"), SCORED),
-    "palette": (lambda: saved(Image.fromarray(FILM).convert("P"), "PNG"), SCORED),
-    "interlaced": (lambda: made.interlaced(FILM), SCORED),
-    "page in a comment": (lambda: png(FILM, before=chunk(b"tEXt", b"a\0" + HTML)), SCORED),
-    "archive in a private chunk": (lambda: png(FILM, before=chunk(b"viRu", made.zipped())), SCORED),
+    "16 bit": (lambda: encode_image(FILM.astype(np.uint16) * 257), SCORED),
+    "rgb": (lambda: encode_image(np.dstack([FILM] * 3)), SCORED),
+    "rgba": (lambda: encode_image(np.dstack([FILM] * 3 + [np.full_like(FILM, 255)])), SCORED),
+    "grey and alpha": (lambda: save_image(Image.fromarray(FILM).convert("LA"), "PNG"), SCORED),
+    "palette": (lambda: save_image(Image.fromarray(FILM).convert("P"), "PNG"), SCORED),
+    "interlaced": (lambda: made.make_interlaced_png(FILM), SCORED),
+    "page in a comment": (lambda: make_png(FILM, before=make_chunk(b"tEXt", b"a\0" + HTML)), SCORED),
+    "archive in a private chunk": (lambda: make_png(FILM, before=make_chunk(b"viRu", made.make_zip())), SCORED),
     "padded": (lambda: WHOLE + bytes(500), SCORED),
-    "one bit": (lambda: saved(Image.fromarray(FILM).convert("1"), "PNG"), SCORED),
+    "one bit": (lambda: save_image(Image.fromarray(FILM).convert("1"), "PNG"), SCORED),
     "signature alone": (lambda: PNG, "not_an_image"),
     "cut in its header": (lambda: WHOLE[:20], "not_an_image"),
     "cut after its header": (lambda: WHOLE[:33], "not_an_image"),
@@ -79,51 +80,54 @@ PNGS: dict[str, tuple[Callable[[], bytes], str]] = {
     "cut by a byte": (lambda: WHOLE[:-1], "truncated"),
     "bad crc of pixels": (lambda: WHOLE[:90] + bytes([WHOLE[90] ^ 1]) + WHOLE[91:], "truncated"),
     "bad crc of the header": (lambda: WHOLE[:29] + b"\0\0\0\0" + WHOLE[33:], "not_an_image"),
-    "no pixels": (lambda: PNG + ihdr(WIDTH, HEIGHT) + chunk(b"IEND"), "undecodable"),
-    "pixels that are none": (lambda: png(FILM, pixels=b"x" * 900), "undecodable"),
-    "no header": (lambda: PNG + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND"), "not_an_image"),
-    "no width": (lambda: png(FILM, head=ihdr(0, HEIGHT)), "not_an_image"),
-    "impossible depth": (lambda: png(FILM, head=ihdr(WIDTH, HEIGHT, depth=7)), "not_an_image"),
-    "impossible colour": (lambda: png(FILM, head=ihdr(WIDTH, HEIGHT, colour=5)), "not_an_image"),
-    "says it is enormous": (lambda: png(FILM, head=ihdr(2**31 - 1, 2**31 - 1)), "too_large"),
-    "says it is large": (lambda: png(FILM, head=ihdr(9000, 9000)), "undecodable"),
-    "says it is small": (lambda: png(FILM, head=ihdr(WIDTH - 32, HEIGHT)), "undecodable"),
-    "tiny": (lambda: encoded(FILM[:16, :16]), "too_small"),
-    "a pixel": (lambda: encoded(FILM[:1, :1]), "too_small"),
-    "a line": (lambda: encoded(np.zeros((1, 20_000), np.uint8)), "too_small"),
-    "huge and black": (lambda: saved(Image.new("1", (20_000, 10_000)), "PNG"), "too_large"),
-    "as large as may be": (lambda: saved(Image.new("1", (10_000, 10_000)), "PNG"), "out_of_distribution"),
-    "text bomb": (lambda: png(FILM, before=_text_bomb(b"zTXt")), "too_large"),
-    "text bomb at the end": (lambda: png(FILM, after=_text_bomb(b"zTXt")), "too_large"),
-    "many text bombs": (lambda: png(FILM, after=chunk(b"zTXt", b"a\0\0" + made.bomb(7)) * 99), "too_large"),
-    "international text bomb": (lambda: png(FILM, after=_text_bomb(b"iTXt", b"\1\0\0\0")), "too_large"),
-    "profile bomb": (lambda: png(FILM, before=_text_bomb(b"iCCP")), "too_large"),
-    "pixel bomb": (lambda: png(FILM, pixels=made.bomb(1100)), "too_large"),
-    "100,000 chunks": (lambda: png(FILM, before=chunk(b"viRu") * 100_000), "too_large"),
-    "animated": (lambda: made.animated(FILM), "multi_frame"),
-    "and a zip": (lambda: WHOLE + made.zipped(), "undecodable"),
+    "no pixels": (lambda: PNG + make_ihdr(WIDTH, HEIGHT) + make_chunk(b"IEND"), "undecodable"),
+    "pixels that are none": (lambda: make_png(FILM, pixels=b"x" * 900), "undecodable"),
+    "no header": (lambda: PNG + make_chunk(b"IDAT", zlib.compress(b"\0" * 99)) + make_chunk(b"IEND"), "not_an_image"),
+    "no width": (lambda: make_png(FILM, head=make_ihdr(0, HEIGHT)), "not_an_image"),
+    "impossible depth": (lambda: make_png(FILM, head=make_ihdr(WIDTH, HEIGHT, depth=7)), "not_an_image"),
+    "impossible colour": (lambda: make_png(FILM, head=make_ihdr(WIDTH, HEIGHT, colour=5)), "not_an_image"),
+    "says it is enormous": (lambda: make_png(FILM, head=make_ihdr(2**31 - 1, 2**31 - 1)), "too_large"),
+    "says it is large": (lambda: make_png(FILM, head=make_ihdr(9000, 9000)), "undecodable"),
+    "says it is small": (lambda: make_png(FILM, head=make_ihdr(WIDTH - 32, HEIGHT)), "undecodable"),
+    "tiny": (lambda: encode_image(FILM[:16, :16]), "too_small"),
+    "a pixel": (lambda: encode_image(FILM[:1, :1]), "too_small"),
+    "a line": (lambda: encode_image(np.zeros((1, 20_000), np.uint8)), "too_small"),
+    "huge and black": (lambda: save_image(Image.new("1", (20_000, 10_000)), "PNG"), "too_large"),
+    "as large as may be": (lambda: save_image(Image.new("1", (10_000, 10_000)), "PNG"), "out_of_distribution"),
+    "text bomb": (lambda: make_png(FILM, before=_text_bomb(b"zTXt")), "too_large"),
+    "text bomb at the end": (lambda: make_png(FILM, after=_text_bomb(b"zTXt")), "too_large"),
+    "many text bombs": (
+        lambda: make_png(FILM, after=make_chunk(b"zTXt", b"a\0\0" + made.make_zlib_bomb(7)) * 99),
+        "too_large",
+    ),
+    "international text bomb": (lambda: make_png(FILM, after=_text_bomb(b"iTXt", b"\1\0\0\0")), "too_large"),
+    "profile bomb": (lambda: make_png(FILM, before=_text_bomb(b"iCCP")), "too_large"),
+    "pixel bomb": (lambda: make_png(FILM, pixels=made.make_zlib_bomb(1100)), "too_large"),
+    "100,000 chunks": (lambda: make_png(FILM, before=make_chunk(b"viRu") * 100_000), "too_large"),
+    "animated": (lambda: made.make_animated_png(FILM), "multi_frame"),
+    "and a zip": (lambda: WHOLE + made.make_zip(), "undecodable"),
     "and an empty zip": (lambda: WHOLE + b"PK\5\6" + bytes(18), "undecodable"),
     "and a png": (lambda: WHOLE + WHOLE, "multi_frame"),
 }
 
 JPEGS: dict[str, tuple[Callable[[], bytes], str]] = {
-    "progressive": (lambda: jpeg(FILM, progressive=True), SCORED),
-    "rotated by exif": (lambda: made.orientated(FILM), SCORED),
-    "colour": (lambda: encoded(np.dstack([FILM] * 3), ".jpg"), SCORED),
-    "page in a segment": (lambda: PHOTO[:2] + made.comment(HTML) + PHOTO[2:], SCORED),
-    "cmyk": (lambda: saved(Image.fromarray(FILM).convert("CMYK"), "JPEG"), "unsupported_format"),
+    "progressive": (lambda: make_jpeg(FILM, progressive=True), SCORED),
+    "rotated by exif": (lambda: made.make_rotated_jpeg(FILM), SCORED),
+    "colour": (lambda: encode_image(np.dstack([FILM] * 3), ".jpg"), SCORED),
+    "page in a segment": (lambda: PHOTO[:2] + made.make_comment_segment(HTML) + PHOTO[2:], SCORED),
+    "cmyk": (lambda: save_image(Image.fromarray(FILM).convert("CMYK"), "JPEG"), "unsupported_format"),
     "start alone": (lambda: PHOTO[:2], "not_an_image"),
     "jpeg cut in its header": (lambda: PHOTO[:60], "not_an_image"),
     "jpeg cut in the middle": (lambda: PHOTO[: len(PHOTO) // 2], "truncated"),
     "jpeg cut by two bytes": (lambda: PHOTO[:-2], "truncated"),
-    "jpeg says it is enormous": (lambda: made.resized(PHOTO, 65_500, 65_500), "too_large"),
-    "jpeg says it is large": (lambda: made.resized(PHOTO, 9600, 9600), "truncated"),
-    "jpeg of no height": (lambda: made.resized(PHOTO, 0, WIDTH), "not_an_image"),
-    "scan bomb": (lambda: made.many_scans(2000, 2000), "too_large"),
-    "70,000 segments": (lambda: PHOTO[:2] + made.comment(b"") * 70_000 + PHOTO[2:], "too_large"),
-    "two pictures": (lambda: made.two_pictures(FILM), "multi_frame"),
+    "jpeg says it is enormous": (lambda: made.change_jpeg_size(PHOTO, 65_500, 65_500), "too_large"),
+    "jpeg says it is large": (lambda: made.change_jpeg_size(PHOTO, 9600, 9600), "truncated"),
+    "jpeg of no height": (lambda: made.change_jpeg_size(PHOTO, 0, WIDTH), "not_an_image"),
+    "scan bomb": (lambda: made.make_scan_bomb(2000, 2000), "too_large"),
+    "70,000 segments": (lambda: PHOTO[:2] + made.make_comment_segment(b"") * 70_000 + PHOTO[2:], "too_large"),
+    "two pictures": (lambda: made.make_two_pictures(FILM), "multi_frame"),
     "and a page": (lambda: PHOTO + HTML, "undecodable"),
-    "jpeg and a zip": (lambda: PHOTO + made.zipped(), "undecodable"),
+    "jpeg and a zip": (lambda: PHOTO + made.make_zip(), "undecodable"),
 }
 
 DICOMS: dict[str, tuple[Callable[[], bytes], str]] = {
@@ -152,9 +156,12 @@ DICOMS: dict[str, tuple[Callable[[], bytes], str]] = {
     "no rows": (_dicom(Rows=0), "too_small"),
     "endless window": (_dicom(WindowCenter=1, WindowWidth=0), "undecodable"),
     "unknown syntax": (lambda: _dicom()().replace(b"10008.1.2.1\0", b"10008.1.2.9\0"), "unsupported_format"),
-    "deflated bomb": (lambda: made.deflated_bomb(_dicom(syntax=uid.DeflatedExplicitVRLittleEndian)()), "too_large"),
-    "deep sequences": (lambda: made.nested(_dicom()(), 20_000), "undecodable"),
-    "jpeg 2000 bomb": (lambda: made.jpeg_2000(TEN_BITS, 4000), "undecodable"),
+    "deflated bomb": (
+        lambda: made.make_deflated_dicom_bomb(_dicom(syntax=uid.DeflatedExplicitVRLittleEndian)()),
+        "too_large",
+    ),
+    "deep sequences": (lambda: made.make_nested_dicom(_dicom()(), 20_000), "undecodable"),
+    "jpeg 2000 bomb": (lambda: made.make_jpeg_2000_dicom(TEN_BITS, 4000), "undecodable"),
     "run-length nonsense": (_dicom(PixelData=encapsulate([bytes(30_000)]), syntax=uid.RLELossless), "undecodable"),
     "jpeg 2000 nonsense": (
         _dicom(PixelData=encapsulate([b"\xff\x4f" * 99 + b"\xff\xd9"]), syntax=uid.JPEG2000),
@@ -177,26 +184,26 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
             "xml bomb": b'<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;&b;&b;">]><a>&c;</a>',
             "pdf": b"%PDF-1.7\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF",
             "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n(/etc/passwd) run\n",
-            "zip": made.zipped(),
-            "zip bomb": made.zipped(50_000_000),
-            "gzip bomb": made.gzipped(50_000_000),
-            "pickle": made.pickled(),
-            "npy": made.npy(FILM),
-            "sqlite": made.sqlite(),
+            "zip": made.make_zip(),
+            "zip bomb": made.make_zip(50_000_000),
+            "gzip bomb": made.make_gzip(50_000_000),
+            "pickle": made.make_pickle(),
+            "npy": made.make_npy(FILM),
+            "sqlite": made.make_sqlite(),
             "elf": b"\x7fELF\2\1\1" + bytes(500),
             "windows program": b"MZ\x90\0" + bytes(500),
             "script": b"#!/bin/sh\nrm -rf /\n",
             "heic": b"\0\0\0\x18ftypheic" + bytes(500),
             "ppm": b"P5 64 64 255\n" + bytes(4096),
-            "jpeg 2000": encoded(FILM, ".jp2"),
+            "jpeg 2000": encode_image(FILM, ".jp2"),
         }.items()
     },
     **{
-        kind.lower(): (partial(saved, Image.fromarray(FILM), kind), "not_an_image")
+        kind.lower(): (partial(save_image, Image.fromarray(FILM), kind), "not_an_image")
         for kind in ("GIF", "BMP", "TIFF", "WEBP", "ICO", "TGA")
     },
     "animated gif": (
-        lambda: saved(Image.fromarray(FILM), "GIF", save_all=True, append_images=[Image.fromarray(255 - FILM)]),
+        lambda: save_image(Image.fromarray(FILM), "GIF", save_all=True, append_images=[Image.fromarray(255 - FILM)]),
         "not_an_image",
     ),
 }
@@ -224,12 +231,12 @@ UPLOADS = {
     **_as("application/dicom", ".dcm", DICOMS),
     **_as("image/png", ".png", OTHERS),
     **_as("image/png", ".png", STRANGERS),
-    "png called text": Hostile(lambda: WHOLE, "text/plain", "notes.txt", SCORED),
-    "png called jpeg": Hostile(lambda: WHOLE, "image/jpeg", "chest.jpg", SCORED),
-    "dicom called png": Hostile(_dicom(), "image/png", "chest.png", SCORED),
+    "png called text": HostileUpload(lambda: WHOLE, "text/plain", "notes.txt", SCORED),
+    "png called jpeg": HostileUpload(lambda: WHOLE, "image/jpeg", "chest.jpg", SCORED),
+    "dicom called png": HostileUpload(_dicom(), "image/png", "chest.png", SCORED),
 }
 
 
-def assert_right(answer: dict[str, Any], film: preprocess.Grey = FILM) -> None:
-    prediction = gated().predict([preprocess.resize(film, SIZE)])
+def assert_scores_match(answer: dict[str, Any], film: preprocess.Grey = FILM) -> None:
+    prediction = make_gated_bundle().predict([preprocess.resize(film, SIZE)])
     assert list(answer["probabilities"].values()) == pytest.approx(list(prediction.probabilities[0]), rel=1e-3)

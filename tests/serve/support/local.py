@@ -29,12 +29,12 @@ from serve.inference.predictor import LoadedModel, OodError, OodRejection, Score
 from serve.monitoring.collector import EventCollector, VersionDrift
 from serve.monitoring.events import EventBatch
 from serve.schemas import ModelCard, ModelInfo
-from tests.serve.support.forgery import films
-from tests.serve.support.service import fill
+from tests.serve.support.forgery import make_films
+from tests.serve.support.service import fill_lake
 from tests.support.models import SIZE, make_bundle
 
 
-class Local:
+class LocalScorer:
     """A version that answers in this process, behind the input gate of its bundle."""
 
     def __init__(self, version: LoadedModel) -> None:
@@ -58,7 +58,7 @@ class Local:
         return replace(answer, features={**observed, **answer.features})
 
 
-class LocalWatch:
+class LocalMonitor:
     """A watch in this process."""
 
     def __init__(self, watching: EventCollector) -> None:
@@ -74,7 +74,7 @@ class LocalWatch:
         return await asyncio.to_thread(self.watching.drift, version)
 
 
-class Tray:
+class FakeJobRunner:
     """Jobs that are remembered, not done: one is done when it is asked for twice, unless it is held. See `Runner`."""
 
     def __init__(self) -> None:
@@ -109,9 +109,9 @@ class Tray:
 
 
 @cache
-def gated() -> Bundle:
+def make_gated_bundle() -> Bundle:
     """Random weights behind an input gate that was fitted on `films`."""
-    seen = np.stack([preprocess.resize(film, SIZE) for film in films()])
+    seen = np.stack([preprocess.resize(film, SIZE) for film in make_films()])
     return replace(make_bundle(), ood_detector=OodDetector.fit(seen))
 
 
@@ -119,11 +119,11 @@ def local_app(folder: Path, gate: bool = True, *overrides: str) -> FastAPI:
     """The application over `gated`, without the gate where it is not wanted, and a lake of one image, `stored`."""
     words = ["cluster=laptop", f"lake={folder / 'lake'}", "auth.required=false", "auth.requests_per_minute=null"]
     config = conf.load([*words, *overrides])
-    fill(Lake(config.lake), folder)
-    bundle = gated() if gate else replace(gated(), ood_detector=None)
+    fill_lake(Lake(config.lake), folder)
+    bundle = make_gated_bundle() if gate else replace(make_gated_bundle(), ood_detector=None)
     version = load_model(RegisteredModel("chestai", 1, bundle), Runtime(), "cpu", threads=1)
-    watch = LocalWatch(EventCollector(lambda _: bundle.drift_reference))
-    return create_app(Services.of(config, Local(version), watch, Tray() if config.serve.jobs else None))
+    watch = LocalMonitor(EventCollector(lambda _: bundle.drift_reference))
+    return create_app(Services.of(config, LocalScorer(version), watch, FakeJobRunner() if config.serve.jobs else None))
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Reply:
         return json.loads(self.body)
 
 
-def ask(
+def send_request(
     app: FastAPI,
     target: str,
     pieces: Sequence[bytes] = (),
@@ -181,7 +181,7 @@ def ask(
     return Reply(sent[0]["status"], fields, b"".join(message.get("body", b"") for message in sent[1:]))
 
 
-def form(*parts: tuple[str, str | None, str, bytes], boundary: str = "edge") -> tuple[bytes, dict[str, str]]:
+def encode_form(*parts: tuple[str, str | None, str, bytes], boundary: str = "edge") -> tuple[bytes, dict[str, str]]:
     """A multipart body of (field, file name, content type, bytes), written as given, and its header."""
     body = bytearray()
     for field, name, kind, data in parts:

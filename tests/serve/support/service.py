@@ -45,7 +45,7 @@ class Service:
         return [float(value) for value in prediction.probabilities[0]]
 
 
-def fill(lake: Lake, folder: Path) -> None:
+def fill_lake(lake: Lake, folder: Path) -> None:
     """A published build of two images; the file of `gone` is not there."""
     (folder / "stored.png").write_bytes(image(99))
     names = {"stored": "stored.png", "gone": "gone.png"}
@@ -70,7 +70,7 @@ def fill(lake: Lake, folder: Path) -> None:
     )
 
 
-def is_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
     """Check an RFC 9457 answer and return it."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"

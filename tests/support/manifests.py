@@ -1,0 +1,82 @@
+"""Reads the files that describe clusters: cluster.yaml, Dockerfile, compose.yaml, conf/kuberay, serve/deploy.yaml."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ray.scripts.scripts import start
+
+from chestai.config import load as conf
+from chestai.config.schema import Config
+from tests.support.paths import ROOT
+
+MANIFESTS = sorted((ROOT / "conf" / "kuberay").glob("*.yaml"))
+SERVICE = ROOT / "serve" / "deploy.yaml"
+PLACES = [ROOT / "cluster.yaml", ROOT / "Dockerfile", ROOT / "compose.yaml", SERVICE, *MANIFESTS]
+SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|_KEY\b|_KEY_ID")
+# The fields of ray.io/v1 and of pods that the manifests use: a misspelt one would be refused, or do nothing.
+FIELDS: dict[str, list[str]] = yaml.safe_load("""
+job: [entrypoint, shutdownAfterJobFinishes, ttlSecondsAfterFinished, activeDeadlineSeconds, backoffLimit,
+  rayClusterSpec, submitterPodTemplate]
+cluster: [rayVersion, authOptions, enableInTreeAutoscaling, autoscalerOptions, headGroupSpec, workerGroupSpecs]
+autoscaler: [idleTimeoutSeconds, resources, securityContext]
+head: [serviceType, rayStartParams, template]
+workers: [groupName, replicas, minReplicas, maxReplicas, rayStartParams, template]
+pod: [containers, volumes, tolerations, restartPolicy, automountServiceAccountToken, enableServiceLinks,
+  terminationGracePeriodSeconds]
+container: [name, image, command, args, env, ports, resources, securityContext, volumeMounts, startupProbe,
+  readinessProbe, livenessProbe]
+""")
+CONFINED: dict[str, Any] = {
+    "runAsNonRoot": True,
+    "runAsUser": 1000,
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+def read_yaml(name: str) -> Any:
+    return yaml.safe_load((ROOT / name).read_text())
+
+
+def ray_start_options(command: str) -> dict[str, Any]:
+    """The options of a `ray start`, as Ray's own command line reads them. An unknown one raises."""
+    return dict(start.make_context("start", shlex.split(command.split("ray start")[1])).params)
+
+
+def overrides_of(words: list[str]) -> Config:
+    """The configuration that `python -m MODULE key=value ...` runs with; the module must be of this repository."""
+    assert words[:2] == ["python", "-m"]
+    spec = find_spec(words[2])
+    assert spec is not None and spec.origin is not None and Path(spec.origin).is_relative_to(ROOT)
+    config = conf.load(words[3:], words[2].rsplit(".", 1)[-1])
+    assert config.lake.startswith("s3://") and config.tracking.uri is not None, "nodes share no disk and no SQLite"
+    return config
+
+
+def documents() -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in MANIFESTS:
+        for document in yaml.safe_load_all(path.read_text()):
+            yield f"{path.name}: {document['kind']}", document
+
+
+def ray_clusters() -> dict[str, dict[str, Any]]:
+    specs = {where: document["spec"] for where, document in documents() if document["apiVersion"] == "ray.io/v1"}
+    return {where: spec.get("rayClusterSpec", spec.get("rayClusterConfig", spec)) for where, spec in specs.items()}
+
+
+def pods() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every pod template."""
+    for where, cluster in ray_clusters().items():
+        yield f"{where} head", cluster["headGroupSpec"]["template"]
+        for group in cluster["workerGroupSpecs"]:
+            yield f"{where} {group['groupName']}", group["template"]
+    for where, document in documents():
+        for key in ("submitterPodTemplate", "template"):
+            if key in document["spec"]:
+                yield f"{where} {key}", document["spec"][key]
