@@ -1,8 +1,8 @@
-"""The time, as every table stores it."""
+"""The current time, in the form that tables store."""
 
 from datetime import UTC, datetime
 
 
 def now() -> datetime:
-    """The current time in UTC."""
+    """Returns the current time in UTC."""
     return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""The one exception that is shown to a user as a single line."""
+"""The exception that commands report to the user in one line."""
 
 
 class UserError(Exception):

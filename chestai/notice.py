@@ -1,3 +1,3 @@
-"""The notice on every page, response and model."""
+"""The research-use notice that every page, response and model carries."""
 
 RESEARCH_USE = "Research software, not a medical device: not for diagnosis or clinical decisions."

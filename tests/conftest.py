@@ -1,4 +1,4 @@
-"""One Ray for the whole test run, and the real NIH sample where it is there."""
+"""Fixtures shared by all tests: one Ray for the whole run, the phantom chain, and the real NIH sample if present."""
 
 import io
 import os
@@ -11,33 +11,42 @@ from rich.console import Console
 from chestai.cli.console import Screen
 from chestai.config import load as conf
 from pipelines import etl, evaluate, phantom, score, train
-from pipelines.cluster import ray_cluster as connected
-from tests.support.chain import Chain, small
+from pipelines.cluster import ray_cluster as start_ray_cluster
+from tests.support.chain import Chain, make_small_config
 from tests.support.paths import ROOT
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that need the shared Ray and keep them in one xdist process; group all others by module."""
+    for item in items:
+        needs_ray = "ray_cluster" in getattr(item, "fixturenames", ())
+        if needs_ray:
+            item.add_marker(pytest.mark.ray)
+        item.add_marker(pytest.mark.xdist_group("ray" if needs_ray else item.nodeid.split("::")[0]))
+
+
 @pytest.fixture(scope="session", autouse=True)
-def exports(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Exported networks of tests do not stay in the user's cache."""
+def isolate_export_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep networks that tests export out of the user's cache."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """A connected embedded Ray, as a laptop starts it."""
-    with connected(conf.load(["cluster=laptop"]).cluster):
+    """An embedded Ray started and connected as on a laptop."""
+    with start_ray_cluster(conf.load(["cluster=laptop"]).cluster):
         yield
 
 
 @pytest.fixture
 def screen() -> Screen:
-    """A screen that prints into memory: read it with `screen.console.file.getvalue()`."""
+    """A screen that prints to memory; read it with `screen.console.file.getvalue()`."""
     return Screen(Console(file=io.StringIO(), width=120))
 
 
 @pytest.fixture(scope="session")
 def nih_root() -> Path:
-    """The sample of NIH originals; CHESTAI_NIH names another place than ../shared."""
+    """The sample of NIH originals in ../shared, or in the folder that CHESTAI_NIH names."""
     root = Path(os.environ.get("CHESTAI_NIH", ROOT.parent / "shared" / "nih-chestxray14"))
     if not (root / "Data_Entry_2017.csv").exists():
         pytest.skip(f"no NIH sample at {root}")
@@ -46,14 +55,14 @@ def nih_root() -> Path:
 
 @pytest.fixture(scope="session")
 def built(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    """Phantoms and their gold tables."""
-    chain = Chain(small(tmp_path_factory.mktemp("chain")))
+    """A chain up to the gold tables of a phantom corpus."""
+    chain = Chain(make_small_config(tmp_path_factory.mktemp("chain")))
     chain.run(("phantom", phantom.run), ("etl", etl.run))
     return chain
 
 
 @pytest.fixture(scope="session")
 def finished(built: Chain) -> Chain:
-    """The chain to its end: trained, evaluated, scored."""
+    """A chain that is trained, evaluated and scored."""
     built.run(("train", train.run), ("evaluate", evaluate.run), ("score", score.run))
     return built

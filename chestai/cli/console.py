@@ -1,4 +1,4 @@
-"""The terminal of a command: one progress display; the output of libraries goes to a log file."""
+"""The terminal of a command: its lines and progress bar. The output of libraries goes to a log file."""
 
 import contextlib
 import logging
@@ -13,15 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-LINE_EVERY_S = 10.0  # without a terminal (a file, CI, `ray job logs`) progress is printed as lines instead of a bar
+LINE_EVERY_S = 10.0  # without a terminal (a file, CI, `ray job logs`) progress appears as lines, not as a bar
 
 
 @dataclass
 class Progress:
-    """Progress of one task; `update` may be called at any rate."""
+    """The progress of one task. `update` may be called as often as is convenient."""
 
     screen: "Screen"
-    what: str
+    task: str
     total: int
     unit: str
     done: int = 0
@@ -33,11 +33,11 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Units per second since the first were done, because engines take seconds to start."""
+        """Returns units per second, counted from the first finished units because engines take seconds to start."""
         return (self.done - self._first) / max(time.monotonic() - self.started, 1e-9)
 
     def update(self, done: int, note: str = "", total: int | None = None) -> None:
-        """Sets how much is done, the note beside it, and a corrected total if it is known by now."""
+        """Sets the finished units, and if given the note beside them and a corrected total."""
         if self.done == 0 and done > 0:
             self.started, self._first = time.monotonic(), done
         self.done, self.note, self.total = done, note or self.note, total or self.total
@@ -45,7 +45,7 @@ class Progress:
             self._bars.update(self._bars.task_ids[0], completed=done, total=self.total, note=self._text())
         elif time.monotonic() - self._last_line >= LINE_EVERY_S:
             self._last_line = time.monotonic()
-            self.screen.say(f"{self.what}  {done:,}/{self.total:,} {self.unit}  {self._text()}{self._eta()}")
+            self.screen.say(f"{self.task}  {done:,}/{self.total:,} {self.unit}  {self._text()}{self._eta()}")
 
     def _text(self) -> str:
         speed = f"{self.rate:,.0f} {self.unit}/s  " if self.rate else ""
@@ -57,7 +57,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Screen:
-    """The terminal, and the log file that receives everything else (None if nothing is redirected)."""
+    """The terminal of a command, and the log file for all other output (None if nothing is redirected)."""
 
     console: Console
     log: Path | None = None
@@ -67,13 +67,13 @@ class Screen:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextlib.contextmanager
-    def progress(self, what: str, total: int, unit: str) -> Iterator[Progress]:
-        """Shows a bar with rate and ETA on a terminal, and a line now and then elsewhere."""
+    def progress(self, task: str, total: int, unit: str) -> Iterator[Progress]:
+        """Shows a bar with rate and ETA on a terminal, and prints a line every `LINE_EVERY_S` seconds elsewhere."""
         if not self.console.is_terminal:
-            yield Progress(self, what, total, unit)
+            yield Progress(self, task, total, unit)
             return
         columns = (
-            TextColumn(f"{what:<9}"),
+            TextColumn(f"{task:<9}"),
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}"),
@@ -82,13 +82,13 @@ class Screen:
             TimeRemainingColumn(),
         )
         with Bars(*columns, console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False) as bars:
-            bars.add_task(what, total=total, note="")
-            yield Progress(self, what, total, unit, _bars=bars)
+            bars.add_task(task, total=total, note="")
+            yield Progress(self, task, total, unit, _bars=bars)
 
 
 @contextlib.contextmanager
-def captured_output(log: Path) -> Iterator[Screen]:
-    """Redirects stdout and stderr of this process and its children to `log`; yields the real terminal.
+def capture_output(log: Path) -> Iterator[Screen]:
+    """Redirects stdout and stderr of this process and its children to `log`, and yields the real terminal.
 
     Redirecting the file descriptors instead of `sys.stdout` also catches the output of Java and C++.
     """
@@ -106,13 +106,13 @@ def captured_output(log: Path) -> Iterator[Screen]:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        for number, copy in enumerate(saved, start=1):
-            os.dup2(copy, number)
-            os.close(copy)
+        for descriptor, original in enumerate(saved, start=1):
+            os.dup2(original, descriptor)
+            os.close(original)
         os.close(sink)
         terminal.close()
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as m:ss."""
+    """Formats seconds as m:ss."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

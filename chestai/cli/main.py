@@ -1,4 +1,4 @@
-"""The frame of every command: loads the config, runs, prints a table, and reports a user's mistake in one line."""
+"""Runs a command: loads its config, captures its output, reports errors and sets the exit status."""
 
 import re
 import signal
@@ -7,11 +7,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from chestai.cli.console import Screen, captured_output
+from chestai.cli.console import Screen, capture_output
 from chestai.cli.signals import raise_interrupt, watch_interrupts
-from chestai.cli.summary import Stage, fact_table
+from chestai.cli.summary import Stage, build_fact_table
 from chestai.config import load as conf
-from chestai.config.hardware import Machine, describe, this_machine
+from chestai.config.hardware import Machine, describe_machine, detect_machine
 from chestai.config.schema import Config
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
@@ -20,12 +20,13 @@ from chestai.lake.lake import Lake
 def main(name: str, run: Callable[[Config, Screen], object], argv: Sequence[str] | None = None) -> None:
     """Runs a command with the overrides of its command line, and exits.
 
-    Exit status: 0 done; 1 failed, with the traceback in the log file; 2 a user's mistake, reported in one line;
-    130 interrupted.
+    Exit status: 0 for success; 1 for a failure, with the traceback in the log file; 2 for a user's mistake, reported in
+    one line; 130 for an interrupt.
     """
     overrides = list(sys.argv[1:] if argv is None else argv)
     if overrides in (["--help"], ["-h"]):
-        print(f"usage: python -m {name} [key=value ...]\n\nhere, unless named: cluster={describe(this_machine())}\n")
+        print(f"usage: python -m {name} [key=value ...]\n")
+        print(f"on this machine, unless named: cluster={describe_machine(detect_machine())}\n")
         print((conf.CONF / "config.yaml").read_text())
         sys.exit(0)
     try:
@@ -38,7 +39,7 @@ def main(name: str, run: Callable[[Config, Screen], object], argv: Sequence[str]
     folder = Path(lake.uri("logs")) if lake.local else Path("logs")
     log = folder / f"{name.rsplit('.', 1)[-1]}.log"
     try:
-        with captured_output(log) as screen:
+        with capture_output(log) as screen:
             if machine is not None:
                 _print_placement(machine, screen)
             try:
@@ -50,35 +51,35 @@ def main(name: str, run: Callable[[Config, Screen], object], argv: Sequence[str]
                 raise
         status = 0
     except UserError as error:
-        status = _report_mistake(name, last_line(error))
+        status = _report_mistake(name, summarise_error(error))
     except KeyboardInterrupt:
         print(f"{name}: stopped", file=sys.stderr)
         status = 130
     except Exception as error:
-        if interrupted():  # Ctrl-C also reaches the engines, and their death may be noticed first
+        if interrupted():  # Ctrl-C also reaches the engines, so their failure may surface first
             print(f"{name}: stopped", file=sys.stderr)
             sys.exit(130)
-        print(f"{name}: failed: {last_line(error)[:300]}\n  the full story is in {log}", file=sys.stderr)
+        print(f"{name}: failed: {summarise_error(error)[:300]}\n  see {log} for details", file=sys.stderr)
         status = 1
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(status)
 
 
-def stage_command(name: str, stage: Stage) -> None:
+def run_stage_command(name: str, stage: Stage) -> None:
     """Runs a single stage as a command and prints its summary as a table."""
 
     def run(config: Config, screen: Screen) -> None:
         summary = stage(config, screen)
-        screen.console.print(fact_table(summary))
+        screen.console.print(build_fact_table(summary))
         screen.say(f"report: {Lake(config.lake).uri('reports', summary.stage + '.json')}   log: {screen.log}")
 
     main(name, run)
 
 
 def _print_placement(machine: Machine, screen: Screen) -> None:
-    """Notes the chosen cluster in the log, and on a terminal; elsewhere the output of a mistake stays one line."""
-    line = f"cluster: {describe(machine)}"
+    """Prints the chosen cluster to the log, and to a terminal: without one, a mistake must stay a single line."""
+    line = f"cluster: {describe_machine(machine)}"
     print(line, flush=True)
     if screen.console.is_terminal:
         screen.say(line)
@@ -89,7 +90,7 @@ def _report_mistake(name: str, message: str) -> int:
     return 2
 
 
-def last_line(error: BaseException) -> str:
-    """The last line of an error's message: an error that crossed Ray carries its traceback before it."""
+def summarise_error(error: BaseException) -> str:
+    """Returns the last line of an error's message, because Ray puts a remote traceback before it."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return re.sub(r"^([\w]+\.)+\w*(Error|Exception): ", "", lines[-1])

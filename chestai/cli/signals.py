@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in commands whose engines install signal handlers of their own."""
+"""Handles Ctrl-C and SIGTERM in commands whose engines install their own signal handlers."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from types import FrameType
 
 @contextlib.contextmanager
 def preserve_sigterm_handler() -> Iterator[None]:
-    """Restores the SIGTERM handler after a block that starts Ray, which installs its own and dies of SIGTERM."""
+    """Restores the SIGTERM handler after a block that starts Ray, whose own handler would end the process."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -21,32 +21,32 @@ def preserve_sigterm_handler() -> Iterator[None]:
 
 @contextlib.contextmanager
 def defer_interrupts() -> Iterator[None]:
-    """Delays Ctrl-C and SIGTERM to the end of the block, and restores their handlers; a second one acts at once.
+    """Delays Ctrl-C and SIGTERM to the end of the block and restores their handlers; a second signal acts at once.
 
-    For starting an engine that leaves processes behind when interrupted, or installs handlers of its own.
+    Use it to start an engine that leaves processes behind when interrupted, or that installs its own handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     received: list[int] = []
 
-    def receive(number: int, frame: FrameType | None) -> None:
+    def record(number: int, frame: FrameType | None) -> None:
         received.append(number)
         if len(received) > 1:
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, record) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
     if received:
         raise KeyboardInterrupt
 
 
 def watch_interrupts() -> Callable[[], bool]:
-    """Returns a function that says whether an interrupt has arrived since, whichever handler received it."""
+    """Returns a function that reports whether an interrupt has arrived since, whichever handler received it."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
@@ -62,6 +62,6 @@ def watch_interrupts() -> Callable[[], bool]:
 
 
 def raise_interrupt(number: int, frame: FrameType | None) -> None:
-    """Handles SIGTERM (a job stopped by its cluster) like Ctrl-C, so that child processes end too."""
+    """Handles SIGTERM (sent when a cluster stops a job) like Ctrl-C, so that child processes end too."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""What a stage did, as a report in the lake and as tables on the terminal."""
+"""The result of a stage, saved as a report in the lake and shown as tables on the terminal."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +13,7 @@ from chestai.lake.lake import Lake
 
 @dataclass(frozen=True)
 class Summary:
-    """The result of a stage: `rows` of `unit` in `seconds`, and further facts in the order in which they are shown."""
+    """The result of a stage: `rows` of `unit` in `seconds`, and further facts in display order."""
 
     stage: str
     rows: int
@@ -23,7 +23,7 @@ class Summary:
 
     @property
     def rate(self) -> float:
-        """Rows per second."""
+        """Returns rows per second."""
         return self.rows / max(self.seconds, 1e-9)
 
     def save(self, lake: Lake) -> str:
@@ -34,20 +34,20 @@ class Summary:
 Stage = Callable[[Config, Screen], Summary]
 
 
-def fact_table(summary: Summary) -> Table:
-    """The facts of a summary, one per line."""
+def build_fact_table(summary: Summary) -> Table:
+    """Builds a table of the facts of a summary, one per line."""
     table = Table(title=summary.stage, title_justify="left", show_header=False)
     table.add_row(summary.unit, f"{summary.rows:,}")
     table.add_row("seconds", f"{summary.seconds:.1f}")
     for name, value in summary.facts.items():
         if name in ("report", "done"):
-            continue  # for the file only
-        table.add_row(name.replace("_", " "), _text(value))
+            continue  # only for the file
+        table.add_row(name.replace("_", " "), _format_value(value))
     return table
 
 
-def stage_table(summaries: Sequence[Summary]) -> Table:
-    """The summary of the chain, one line per stage."""
+def build_stage_table(summaries: Sequence[Summary]) -> Table:
+    """Builds a table of the whole chain, one line per stage."""
     table = Table("stage", "rows", "seconds", "rows/s", "what", title_justify="left")
     for column in table.columns[1:4]:
         column.justify = "right"
@@ -57,7 +57,7 @@ def stage_table(summaries: Sequence[Summary]) -> Table:
     return table
 
 
-def _text(value: object) -> str:
+def _format_value(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None:
@@ -67,5 +67,5 @@ def _text(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_text(item)}" for key, item in value.items()) or "none"
+        return ", ".join(f"{key} {_format_value(item)}" for key, item in value.items()) or "none"
     return str(value)

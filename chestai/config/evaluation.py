@@ -1,4 +1,4 @@
-"""Settings of evaluation, promotion gate, simulated reading queue and derived models."""
+"""Settings of evaluation, the promotion gate, the simulated reading queue and derived models."""
 
 from typing import Annotated, Literal
 
@@ -15,6 +15,7 @@ from chestai.config.types import (
     Section,
     View,
 )
+from chestai.metrics.bootstrap import Bootstrap
 from chestai.triage.queue_simulation import Scenario
 from chestai.triage.tuning import TriageTarget
 
@@ -31,6 +32,10 @@ class Evaluate(Section):
     subgroup_images: Positive
     robustness_images: Annotated[int, Field(ge=0)]
     seed: int
+
+    def bootstrap(self) -> Bootstrap:
+        """How intervals are made."""
+        return Bootstrap(self.resamples, self.seed)
 
 
 class Gate(Section):
@@ -52,8 +57,8 @@ class Queue(Section):
     max_wait_minutes: Rate
     seed: int
 
-    def scenario(self) -> Scenario:
-        """The simulated reading room of these settings."""
+    def to_scenario(self) -> Scenario:
+        """Returns the simulated reading room with these settings."""
         return Scenario(**self.model_dump())
 
 
@@ -62,8 +67,8 @@ class TriageGoal(Section):
     soon_sensitivity: Annotated[float, Field(gt=0, le=1)]
     weights: bool = True
 
-    def goal(self) -> TriageTarget:
-        """The target of the tuning."""
+    def to_target(self) -> TriageTarget:
+        """Returns the target for tuning the triage rule."""
         return TriageTarget(**self.model_dump())
 
 

@@ -1,4 +1,4 @@
-"""The hardware of this machine, and the file of conf/cluster that suits it."""
+"""Detects the hardware that this process may use, and chooses the file of conf/cluster for it."""
 
 import os
 from collections.abc import Iterator
@@ -10,48 +10,56 @@ ROOT = Path("/")  # tests replace it
 
 @dataclass(frozen=True)
 class Machine:
-    """cores: usable by this process. memory_gb: in 10^9 bytes. gpus: NVIDIA devices that torch can use."""
+    """Hardware that this process may use.
+
+    Attributes:
+        cores: Number of CPU cores.
+        memory_gb: Memory in 10^9 bytes.
+        gpus: Number of NVIDIA devices that torch can use.
+    """
 
     cores: int
     memory_gb: float
     gpus: int
 
     def __str__(self) -> str:
-        cores, gpus = _count(self.cores, "core"), _count(self.gpus, "GPU") if self.gpus else "no GPU"
+        cores, gpus = _pluralise(self.cores, "core"), _pluralise(self.gpus, "GPU") if self.gpus else "no GPU"
         return f"{cores}, {self.memory_gb:.0f} GB, {gpus}"
 
 
-def this_machine() -> Machine:
-    """The machine that this process runs on, or the limits of its container if those are smaller.
+def detect_machine() -> Machine:
+    """Detects the hardware of this machine, or the limits of its container where they are smaller.
 
-    torch is imported, which takes seconds, only if there is an NVIDIA device: it knows the effect of the driver and of
-    CUDA_VISIBLE_DEVICES.
+    Imports torch, which takes seconds, only if there is an NVIDIA device: only torch knows which devices the driver
+    and CUDA_VISIBLE_DEVICES leave usable.
     """
-    cores = min([len(os.sched_getaffinity(0)), *_core_limits()])
-    memory = min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_memory_limits()])
-    return Machine(cores, memory / 1e9, _gpus())
+    cores = min([len(os.sched_getaffinity(0)), *_read_core_limits()])
+    memory = min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_read_memory_limits()])
+    return Machine(cores, memory / 1e9, _count_gpus())
 
 
-def placement(machine: Machine) -> str:
-    """The file of conf/cluster for a machine.
+def choose_placement(machine: Machine) -> str:
+    """Chooses the file of conf/cluster for a machine.
 
-    `gpu-large` from 4 GPUs up, `gpu-small` with fewer, `workstation` from 12 cores and 32 GB up, else `laptop`.
+    Returns:
+        `gpu-large` for 4 or more GPUs, `gpu-small` for 1 to 3, `workstation` for 12 or more cores with 32 GB or more,
+        otherwise `laptop`.
     """
     if machine.gpus:
         return "gpu-large" if machine.gpus >= 4 else "gpu-small"
     return "workstation" if machine.cores >= 12 and machine.memory_gb >= 32 else "laptop"
 
 
-def describe(machine: Machine) -> str:
-    """The placement and the hardware, such as `laptop (2 cores, 25 GB, no GPU)`."""
-    return f"{placement(machine)} ({machine})"
+def describe_machine(machine: Machine) -> str:
+    """Describes placement and hardware in one line, such as `laptop (2 cores, 25 GB, no GPU)`."""
+    return f"{choose_placement(machine)} ({machine})"
 
 
-def _count(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
+def _pluralise(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
-def _gpus() -> int:
+def _count_gpus() -> int:
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     if hidden or not any((ROOT / "dev").glob("nvidia[0-9]*")):
         return 0
@@ -61,24 +69,27 @@ def _gpus() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def _core_limits() -> Iterator[int]:
-    """Whole cores, at least one, that each control group may use."""
-    for folder in _groups("cpu"):
-        # Version 1 has quota and period in two files.
-        quota = _numbers(folder / "cpu.cfs_quota_us") + _numbers(folder / "cpu.cfs_period_us")
-        quota = quota or _numbers(folder / "cpu.max")
+def _read_core_limits() -> Iterator[int]:
+    """Yields the whole cores, at least one, that each control group may use.
+
+    `joblib.cpu_count` is no substitute: it reads the topmost group only, and rounds a quota of 1.5 cores up to 2.
+    """
+    for folder in _find_control_groups("cpu"):
+        # Version 1 keeps quota and period in two files.
+        quota = _read_numbers(folder / "cpu.cfs_quota_us") + _read_numbers(folder / "cpu.cfs_period_us")
+        quota = quota or _read_numbers(folder / "cpu.max")
         if len(quota) == 2 and quota[0] > 0:
             yield max(1, quota[0] // quota[1])
 
 
-def _memory_limits() -> Iterator[int]:
-    """Bytes that each control group may use; without a limit version 1 states more than any machine has."""
-    for folder in _groups("memory"):
-        yield from _numbers(folder / "memory.max") or _numbers(folder / "memory.limit_in_bytes")
+def _read_memory_limits() -> Iterator[int]:
+    """Yields the bytes that each control group may use; version 1 states no limit as more than any machine has."""
+    for folder in _find_control_groups("memory"):
+        yield from _read_numbers(folder / "memory.max") or _read_numbers(folder / "memory.limit_in_bytes")
 
 
-def _groups(controller: str) -> Iterator[Path]:
-    """Folders of the control groups that limit this process, of versions 1 and 2: its own and all above it.
+def _find_control_groups(controller: str) -> Iterator[Path]:
+    """Yields the folders of the control groups (versions 1 and 2) that limit this process: its own and its parents.
 
     A container often sees its own group as the topmost one, whatever path the kernel states.
     """
@@ -97,8 +108,8 @@ def _groups(controller: str) -> Iterator[Path]:
         yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(top))
 
 
-def _numbers(file: Path) -> tuple[int, ...]:
-    """The numbers in a file; none if it is absent or says "max"."""
+def _read_numbers(file: Path) -> tuple[int, ...]:
+    """Reads the numbers in a file; none if the file is absent or says "max"."""
     try:
         return tuple(int(word) for word in file.read_text().split())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Loads the configuration: composes conf/ with the overrides of a command line and validates the result."""
+"""Loads the configuration: composes conf/ with command-line overrides and validates the result."""
 
 import difflib
 import re
@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
-from chestai.config.hardware import Machine, placement, this_machine
+from chestai.config.hardware import Machine, choose_placement, detect_machine
 from chestai.config.schema import Config
 from chestai.errors import UserError
 
@@ -22,38 +22,40 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def load(overrides: Sequence[str] = (), section: str = "") -> Config:
-    """Loads the configuration with `key=value` overrides; see `load_for_machine`."""
+    """Loads the configuration with `key=value` overrides, as `load_for_machine` does."""
     return load_for_machine(overrides, section)[0]
 
 
 def load_for_machine(overrides: Sequence[str] = (), section: str = "") -> tuple[Config, Machine | None]:
-    """Loads the configuration; returns it with this machine, if the machine chose the `cluster` file, else None.
-
-    The machine chooses if neither an override nor an experiment names a `cluster`.
+    """Loads the configuration and chooses the `cluster` file by this machine's hardware unless one is named.
 
     Args:
-        overrides: `key=value` words.
-        section: The command's own section, whose keys may be given without its name: `model=3` of `pipelines.evaluate`
-            means `evaluate.model=3`.
+        overrides: Words of the form `key=value`.
+        section: The command's own section. Its keys may be given without the section's name: for
+            `pipelines.evaluate`, `model=3` means `evaluate.model=3`.
+
+    Returns:
+        The configuration, and the machine whose hardware chose the `cluster` file. The machine is None if an override
+        or an experiment names the file.
 
     Raises:
-        UserError: One line that names the wrong key or value.
+        UserError: A key or value is wrong; the message names it in one line.
     """
-    overrides = [_in_section(override, section) for override in overrides]
+    overrides = [_add_section(override, section) for override in overrides]
     for override in overrides:
         if "=" not in override and not override.startswith("~"):
             raise UserError(f"{override!r} is not an override: write key=value, such as train.epochs=3")
         try:
             OverridesParser.create().parse_override(override)
         except HydraException as error:
-            raise UserError(f"{override!r} cannot be read: quote the value, such as 'key=\"a, b\"'") from error
+            raise UserError(f"{override!r} cannot be parsed: quote the value, such as 'key=\"a, b\"'") from error
     machines: list[Machine] = []
 
-    def by_machine() -> str:
-        machines.append(this_machine())
-        return placement(machines[-1])
+    def choose_by_machine() -> str:
+        machines.append(detect_machine())
+        return choose_placement(machines[-1])
 
-    OmegaConf.register_new_resolver("placement", by_machine, replace=True)  # called only if no cluster is named
+    OmegaConf.register_new_resolver("placement", choose_by_machine, replace=True)  # runs only if no cluster is named
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -66,32 +68,37 @@ def load_for_machine(overrides: Sequence[str] = (), section: str = "") -> tuple[
 
 
 def validate(values: Mapping[str, Any]) -> Config:
-    """Validates nested plain values, as of `Config.plain`. Raises `UserError`."""
+    """Validates nested plain values, such as those of `Config.plain`. Raises `UserError`."""
     try:
         config = Config.model_validate(values)
-        config.triage.rule()
+        config.triage.to_rule()
     except ValidationError as error:
         first = error.errors()[0]
-        key = _dotted_key(first["loc"])
+        key = _format_key(first["loc"])
         if first["type"] == "extra_forbidden":
-            raise UserError(f"unknown key {key}{_hint(key)}") from error
+            raise UserError(f"unknown key {key}{_suggest_key(key)}") from error
         raise UserError(f"{key}={first['input']!r} is wrong: {first['msg']}") from error
     except ValueError as error:
         raise UserError(f"triage: {error}") from error
     names = [source.name for source in config.sources]
-    twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
-    if twice is not None:
-        raise UserError(f"two sources are called {twice}: give one of them another name, such as also.b.name={twice}2")
+    repeated = next((name for index, name in enumerate(names) if name in names[:index]), None)
+    if repeated is not None:
+        raise UserError(
+            f"two sources are called {repeated}: give one of them another name, such as also.b.name={repeated}2"
+        )
     if config.serve.max_replicas < config.serve.min_replicas:
         raise UserError(f"serve.max_replicas={config.serve.max_replicas} is below serve.min_replicas")
     return config
 
 
-def with_changes(config: Config, values: Mapping[str, Any]) -> Config:
-    """A config with other values at dotted keys; the name of a group loads its whole file: `loss: focal`.
+def apply_changes(config: Config, values: Mapping[str, Any]) -> Config:
+    """Returns a copy of a configuration with some values changed.
+
+    Args:
+        values: New values by dotted key. The name of a group loads a whole file: `{"loss": "focal"}`.
 
     Raises:
-        UserError: One line that names the wrong key or value.
+        UserError: A key or value is wrong; the message names it in one line.
     """
     plain = config.plain()
     groups = {key: value for key, value in values.items() if (CONF / key).is_dir()}
@@ -107,33 +114,33 @@ def with_changes(config: Config, values: Mapping[str, Any]) -> Config:
             continue
         section, _, name = key.partition(".")
         if not isinstance(plain.get(section), dict) or not name:
-            raise UserError(f"unknown key {key}{_hint(key)}")
+            raise UserError(f"unknown key {key}{_suggest_key(key)}")
         plain[section] = {**plain[section], name: value}
     return validate(plain)
 
 
 def quote(text: str) -> str:
-    """Quotes a text as the value of an override, so that it is read back unchanged whatever characters it has."""
+    """Quotes a text as the value of an override, so that `load` reads it back unchanged, whatever characters it has."""
     literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # or OmegaConf would interpolate
-    return "'" + re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), literal) + "'"
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), literal) + "'"
 
 
-def _in_section(override: str, section: str) -> str:
+def _add_section(override: str, section: str) -> str:
     kind = Config.model_fields[section].annotation if section in Config.model_fields else None
     key = override.split("=", 1)[0]
     own = isinstance(kind, type) and issubclass(kind, BaseModel) and key in kind.model_fields
     return f"{section}.{override}" if own and not (CONF / key).is_dir() else override
 
 
-def _dotted_key(location: tuple[int | str, ...]) -> str:
-    """The key of a validation error as a user writes it: pydantic inserts the member of a union that it tried."""
+def _format_key(location: tuple[int | str, ...]) -> str:
+    """Formats the key of a validation error as a user writes it, without the union members that pydantic inserts."""
     tag = {"source": 1, "loss": 1, "also": 2, "tune": 3}.get(str(location[0]))
     parts = enumerate(location)
     return ".".join(str(part) for index, part in parts if index != tag or len(location) == index + 1)
 
 
 def _explain(error: Exception, overrides: Sequence[str]) -> str:
-    """One line for an error of Hydra: the choices of a group, the unknown key with a hint, or Hydra's own message."""
+    """Explains an error of Hydra in one line: a group's choices, an unknown key with a hint, or Hydra's own message."""
     message = " ".join(str(error).split())
     for override in overrides:
         key = override.split("=", 1)[0].lstrip("+~")
@@ -142,24 +149,24 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
             choices = ", ".join(sorted(path.stem for path in group.glob("*.yaml")))
             return f"{override}: there is no such {key}; choose one of {choices}"
         if isinstance(error, ConfigCompositionException) and f"'{key}'" in message:
-            return f"unknown key {key}{_hint(key)}"
+            return f"unknown key {key}{_suggest_key(key)}"
     return message
 
 
-def _hint(key: str) -> str:
-    keys = list(_keys(Config))
+def _suggest_key(key: str) -> str:
+    keys = list(_list_keys(Config))
     if key in keys:
         section = key.split(".")[0]
         return f": the chosen {section} has none, another {section}= has"
-    near = difflib.get_close_matches(key, keys, n=1)
-    return f"; did you mean {near[0]}?" if near else "; conf/config.yaml lists all keys"
+    matches = difflib.get_close_matches(key, keys, n=1)
+    return f"; did you mean {matches[0]}?" if matches else "; conf/config.yaml lists all keys"
 
 
-def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+def _list_keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
         kinds = get_args(field.annotation) or (field.annotation,)
         sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
         for inner in sections:
-            yield from _keys(inner, f"{prefix}{name}.")
+            yield from _list_keys(inner, f"{prefix}{name}.")
         if not sections:
             yield f"{prefix}{name}"

@@ -1,4 +1,4 @@
-"""The configuration as typed, validated, frozen objects; conf/config.yaml explains each key."""
+"""The configuration as validated, frozen pydantic models."""
 
 from typing import Any
 
@@ -77,7 +77,7 @@ class Config(Section):
     score: Score
     runtime: Runtime = Runtime()
     serve: Serve
-    state: State = State()  # these two have defaults, for a run of a former version kept no such sections
+    state: State = State()  # runs of earlier versions have neither this section nor the next
     auth: Auth = Auth()
     triage: Triage
     tracking: Tracking
@@ -87,9 +87,9 @@ class Config(Section):
 
     @property
     def sources(self) -> list[Source]:
-        """All sources of a build, the main one first."""
+        """Returns all sources of a build, the main one first."""
         return [self.source, *self.also.values()]
 
     def plain(self) -> dict[str, Any]:
-        """As nested dicts of plain values, to be stored or sent to workers."""
+        """Returns nested dicts of plain values, to store or to send to workers."""
         return self.model_dump(mode="json")

@@ -10,7 +10,7 @@ from chestai.triage.rule import TriageRule
 
 class Score(Section):
     model: ModelName
-    corpus: str = "lake"  # keys with defaults are those that a run of a former version did not keep
+    corpus: str = "lake"  # keys with defaults are missing from the runs of earlier versions
     match: str | None = None
     split: str | None = None
     out: str | None = None
@@ -37,7 +37,7 @@ class Runtime(Section):
 
 
 class Alert(Section):
-    webhook: SecretStr | None = None  # secret, for it may hold a token: what keeps a config shows stars
+    webhook: SecretStr | None = None  # may hold a token: a stored config shows asterisks
     verdict: Literal["moderate", "drifted"] = "drifted"
     minutes: Rate = 60.0
 
@@ -83,8 +83,8 @@ class Serve(Section):
     stay: bool
 
     @property
-    def places(self) -> int:
-        """Admission slots of an HTTP process: the images that replicas may work on, and those that may wait."""
+    def admission_slots(self) -> int:
+        """Returns the admission slots of an HTTP process: images that replicas work on, plus images that may wait."""
         return self.max_ongoing_requests * self.max_replicas + self.max_queued_requests
 
 
@@ -103,9 +103,9 @@ class Jwt(Section):
     role_claim: Annotated[str, Field(min_length=1)] = "role"
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _require_issuer(self) -> Self:
         if (self.secret or self.jwks) and not self.issuer:
-            raise ValueError("jwt.secret and jwt.jwks need jwt.issuer: whose tokens are taken")
+            raise ValueError("jwt.secret and jwt.jwks need jwt.issuer, the issuer of the tokens to accept")
         return self
 
 
@@ -121,6 +121,6 @@ class Triage(Section):
     soon: Annotated[float, Field(gt=0, le=1)]
     weights: dict[str, Annotated[float, Field(gt=0, le=1)]]
 
-    def rule(self) -> TriageRule:
-        """The triage rule of these settings."""
+    def to_rule(self) -> TriageRule:
+        """Returns the triage rule with these settings."""
         return TriageRule(weights=self.weights, urgent=self.urgent, soon=self.soon)

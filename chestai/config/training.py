@@ -1,4 +1,4 @@
-"""Settings of network, loss, augmentation, feed and training."""
+"""Settings of the network, loss, augmentation, image feed and training."""
 
 from typing import Annotated, Literal
 
@@ -65,7 +65,7 @@ class Train(Section):
     ema: Fraction
     patience: Positive | None
     balance: Annotated[float, Field(gt=0, le=1)] | None
-    uncertainty: Literal[Policy, "irvin2019", "yuan2021"] | None = None  # a run of a former version has none
+    uncertainty: Literal[Policy, "irvin2019", "yuan2021"] | None = None  # missing from the runs of earlier versions
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     compile: bool
     calibration: CalibrationMethod

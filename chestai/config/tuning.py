@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from chestai.config.types import Positive, Section
 
-Plain = str | bool | int | float | None
+Scalar = str | bool | int | float | None
 
 
 class Range(Section):
@@ -14,10 +14,10 @@ class Range(Section):
     low: float
     high: float
     log: bool = False
-    when: dict[str, Plain] = Field(default_factory=dict)
+    when: dict[str, Scalar] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _in_order(self) -> Self:
+    def _check_bounds(self) -> Self:
         if not self.low < self.high or (self.log and self.low <= 0):
             raise ValueError(f"low={self.low:g} must be below high={self.high:g}, and above 0 where log is true")
         return self
@@ -25,8 +25,8 @@ class Range(Section):
 
 class Choice(Section):
     kind: Literal["choice"]
-    values: Annotated[tuple[Plain, ...], Field(min_length=1)]
-    when: dict[str, Plain] = Field(default_factory=dict)
+    values: Annotated[tuple[Scalar, ...], Field(min_length=1)]
+    when: dict[str, Scalar] = Field(default_factory=dict)
 
 
 Dimension = Annotated[Range | Choice, Field(discriminator="kind")]

@@ -1,4 +1,4 @@
-"""Types of settings: a frozen section without unknown keys, and values within ranges."""
+"""Types of settings: ranges of values, and a frozen section that forbids unknown keys."""
 
 from typing import Annotated, Literal
 

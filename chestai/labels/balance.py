@@ -1,15 +1,15 @@
-"""The weight of a finding's positives in a loss."""
+"""The weight of positive labels in a loss."""
 
 
-def pos_weight(positives: int, known: int) -> float:
-    """Negatives / positives, so that both weigh the same in a loss.
+def compute_balance_weight(positives: int, labelled: int) -> float:
+    """Computes negatives / positives, the weight of a positive that balances both in a loss.
 
     Args:
-        positives: images that have the finding.
-        known: images whose label is known, positives among them.
+        positives: Number of images with the finding.
+        labelled: Number of images whose label is known, positives included.
 
     Returns:
-        Above 0 and finite; 1 where either is missing, since there is no balance to restore then.
+        A finite weight above 0; 1 if there are no positives or no negatives to balance.
     """
-    negatives = known - positives
+    negatives = labelled - positives
     return negatives / positives if positives and negatives else 1.0

@@ -1,12 +1,11 @@
-"""Label vocabularies and the parsing of label strings into findings and targets.
+"""Vocabularies of findings, and the parsing of label strings into findings and targets.
 
-Sources spell findings their own way; here is the one spelling that a lake uses, so that what means the same in two
-sources is one finding.
+Sources spell findings differently. A lake uses the canonical spelling, so that findings of several sources match.
 """
 
 from collections.abc import Iterable, Sequence
 
-# ChestX-ray14, in the order of Wang et al., "ChestX-ray8", CVPR 2017, as extended to 14 labels by the data set.
+# ChestX-ray14, in the order of Wang et al., "ChestX-ray8", CVPR 2017, extended to 14 labels by the published data set.
 NIH14: tuple[str, ...] = (
     "Atelectasis",
     "Cardiomegaly",
@@ -24,7 +23,7 @@ NIH14: tuple[str, ...] = (
     "Hernia",
 )
 
-# Irvin et al., "CheXpert", AAAI 2019: its 14 observations without "No Finding", in our spelling.
+# Irvin et al., "CheXpert", AAAI 2019: its 14 observations without "No Finding", in canonical spelling.
 CHEXPERT13: tuple[str, ...] = (
     "Enlarged_Cardiomediastinum",
     "Cardiomegaly",
@@ -41,17 +40,17 @@ CHEXPERT13: tuple[str, ...] = (
     "Support_Devices",
 )
 
-# Common in sets of one folder a class.
-OTHERS: tuple[str, ...] = ("Tuberculosis", "COVID-19")
+# Common in data sets with one folder per class.
+OTHER_FINDINGS: tuple[str, ...] = ("Tuberculosis", "COVID-19")
 
-# Every finding that we know by name, in the order in which a vocabulary lists its own.
-KNOWN: tuple[str, ...] = tuple(dict.fromkeys((*NIH14, *CHEXPERT13, *OTHERS)))
+# All findings with a canonical spelling, in the order of every vocabulary.
+KNOWN_FINDINGS: tuple[str, ...] = tuple(dict.fromkeys((*NIH14, *CHEXPERT13, *OTHER_FINDINGS)))
 
 NO_FINDING = "No Finding"
 
-# Other spellings of the same finding, in lower case with blanks for underscores.
+# Other spellings of findings, in lower case with spaces for underscores.
 SYNONYMS: dict[str, str] = {
-    "infiltrate": "Infiltration",  # NIH's own box list says so
+    "infiltrate": "Infiltration",  # in NIH's box list
     "pleural effusion": "Effusion",
     "oedema": "Edema",
     "airspace opacity": "Lung_Opacity",
@@ -63,33 +62,33 @@ SYNONYMS: dict[str, str] = {
 }
 
 
-def _plain(name: str) -> str:
+def _normalise(name: str) -> str:
     return " ".join(name.replace("_", " ").lower().split())
 
 
-_SPELLINGS = {**{_plain(name): name for name in (*KNOWN, NO_FINDING)}, **SYNONYMS}
+_SPELLINGS = {**{_normalise(name): name for name in (*KNOWN_FINDINGS, NO_FINDING)}, **SYNONYMS}
 
 
-def canonical(name: str) -> str:
-    """The canonical spelling of a finding; an unknown name stays as it is, with underscores for blanks."""
-    return _SPELLINGS.get(_plain(name)) or "_".join(name.split())
+def canonicalise(name: str) -> str:
+    """Returns the canonical spelling of a finding; an unknown name is kept, with underscores for spaces."""
+    return _SPELLINGS.get(_normalise(name)) or "_".join(name.split())
 
 
-def merged(vocabularies: Iterable[Sequence[str]]) -> tuple[str, ...]:
-    """Merges vocabularies: known findings in the order of `KNOWN`, then the others by name."""
+def merge_vocabularies(vocabularies: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """Merges vocabularies: findings of `KNOWN_FINDINGS` in its order, then all others by name."""
     names = {name for vocabulary in vocabularies for name in vocabulary}
-    return (*(name for name in KNOWN if name in names), *sorted(names - set(KNOWN)))
+    return (*(name for name in KNOWN_FINDINGS if name in names), *sorted(names - set(KNOWN_FINDINGS)))
 
 
 def parse_findings(label: str, vocabulary: Sequence[str] = NIH14) -> list[str]:
     """Parses a pipe-separated label string into findings, in vocabulary order and without repeats.
 
-    ``"No Finding"`` gives an empty list.
+    `"No Finding"` gives an empty list.
 
     Raises:
-        ValueError: the string is empty, names a finding outside the vocabulary, or joins "No Finding" with others.
+        ValueError: The string is empty, names a finding outside the vocabulary, or combines "No Finding" with others.
     """
-    names = {canonical(part) for part in label.split("|")}
+    names = {canonicalise(part) for part in label.split("|")}
     if names == {NO_FINDING}:
         return []
     unknown = sorted(names - set(vocabulary))
@@ -98,7 +97,7 @@ def parse_findings(label: str, vocabulary: Sequence[str] = NIH14) -> list[str]:
     return [finding for finding in vocabulary if finding in names]
 
 
-def targets(findings: Iterable[str], vocabulary: Sequence[str] = NIH14) -> list[float]:
-    """1.0 for each finding present and 0.0 for each absent, in vocabulary order."""
+def encode_targets(findings: Iterable[str], vocabulary: Sequence[str] = NIH14) -> list[float]:
+    """Encodes findings as 1.0 for each one present and 0.0 for each one absent, in vocabulary order."""
     present = set(findings)
     return [float(finding in present) for finding in vocabulary]

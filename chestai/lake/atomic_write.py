@@ -1,4 +1,4 @@
-"""Atomic writes, locally or in an object store: a reader sees the old file or the whole new one."""
+"""Atomic writes to a local disk or an object store: a reader sees the old file or the complete new one."""
 
 import contextlib
 import os
@@ -12,13 +12,13 @@ from chestai.lake.files import resolve
 
 @contextlib.contextmanager
 def atomic_write(path: str) -> Iterator[Path]:
-    """Yields a local file to write, which replaces `path` at the end of the block, or not if the block raises.
+    """Yields a local file to write. It replaces `path` at the end of the block, unless the block raises.
 
     Args:
-        path: Local, with its folder made if needed, or a URI such as `s3://bucket/key`.
+        path: A local path, whose folder is created if needed, or a URI such as `s3://bucket/key`.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
         ValueError: The scheme of the URI is unknown.
     """
     if "://" in path:

@@ -1,6 +1,6 @@
-"""Delta tables written in parts: many processes write a Parquet file each, and one commit makes all visible.
+"""Writes Delta tables in parts: many processes write one Parquet file each, and one commit makes all of them visible.
 
-A part that is never committed, because its task was repeated or its build died, stays invisible.
+A part stays invisible if it is never committed because its task was repeated or its build failed.
 """
 
 import json
@@ -22,8 +22,11 @@ from chestai.lake.lake import Lake
 class Part:
     """A Parquet file of a table.
 
-    name: path below the table. size: in bytes. partition: the values of its partition columns. nulls: number of nulls
-    per column that is not nested.
+    Attributes:
+        name: Path below the table.
+        size: Size in bytes.
+        partition: Values of the partition columns.
+        nulls: Number of nulls in each column that is not nested.
     """
 
     name: str
@@ -32,13 +35,13 @@ class Part:
     partition: dict[str, str] = field(default_factory=dict)
     nulls: dict[str, int] = field(default_factory=dict)
 
-    def row(self) -> dict[str, str]:
-        """The part as a row of a table, to be sent to the process that commits it."""
+    def to_row(self) -> dict[str, str]:
+        """Returns the part as a table row, to send to the process that commits it."""
         return {"part": json.dumps(asdict(self))}
 
     @staticmethod
     def from_row(row: Any) -> "Part":
-        """Restores a part from anything with the columns of `row`."""
+        """Restores a part from a row of `to_row`."""
         return Part(**json.loads(row["part"]))
 
 
@@ -50,12 +53,12 @@ def write_part(
     partition: dict[str, str] | None = None,
     compression: str = "snappy",
 ) -> Part:
-    """Writes one Parquet file below a table, batch by batch, under a unique name.
+    """Writes batches to one Parquet file with a unique name below a table.
 
     Args:
-        schema: Of the file; batches are cast to it.
-        partition: The values of the table's partition columns, which are not in the file.
-        compression: Of Parquet; `none` also turns dictionaries off, so that reading is copying.
+        schema: Schema of the file, to which batches are cast.
+        partition: Values of the table's partition columns, which the file does not contain.
+        compression: Parquet compression. `none` also turns dictionaries off, so that reading is a plain copy.
     """
     under = "".join(f"{column}={value}/" for column, value in (partition or {}).items())
     filesystem, root = lake.filesystem(table)
@@ -74,11 +77,13 @@ def write_part(
     return Part(name, filesystem.get_file_info(f"{root}/{name}").size, rows, partition or {}, nulls)
 
 
-def commit(lake: Lake, table: str, schema: pa.Schema, parts: Sequence[Part], partition_by: Sequence[str] = ()) -> int:
-    """Replaces the content of a table by these parts in one atomic commit; returns the new version.
+def commit_parts(
+    lake: Lake, table: str, schema: pa.Schema, parts: Sequence[Part], partition_by: Sequence[str] = ()
+) -> int:
+    """Replaces the content of a table with these parts in one atomic commit, and returns the new version.
 
     Args:
-        schema: Of the table, including partition columns.
+        schema: Schema of the table, including partition columns.
     """
     actions = [
         AddAction(

@@ -1,12 +1,12 @@
-"""Files by absolute path or URI, local or in an object store."""
+"""Reads files by absolute local path or by URI."""
 
 from pyarrow import fs
 
 
 def resolve(path: str) -> tuple[fs.FileSystem, str]:
-    """The pyarrow filesystem of an absolute local path or a URI, and the path on it.
+    """Returns the pyarrow filesystem of an absolute local path or a URI, and the path on it.
 
-    The key after an object store's bucket is taken literally: Arrow itself would refuse a space and decode `%`.
+    The key after the bucket of an object store is taken literally; Arrow itself would refuse a space and decode `%`.
     """
     scheme, separator, rest = path.partition("://")
     if not separator or scheme == "file":

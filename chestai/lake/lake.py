@@ -1,4 +1,4 @@
-"""The lake: one root URI with Delta tables and reports below it."""
+"""The lake: Delta tables and reports below one root URI."""
 
 import json
 import os
@@ -23,34 +23,38 @@ from chestai.lake.snapshot import Snapshot
 
 @dataclass(frozen=True)
 class Lake:
-    """Tables and reports below one root: a local folder or an object store prefix such as ``s3://bucket/prefix``."""
+    """Tables and reports below one root: a local folder or an object store prefix such as `s3://bucket/prefix`."""
 
     root: str
 
     @property
     def local(self) -> bool:
-        """Whether the root is a local folder."""
+        """Returns whether the root is a local folder."""
         return "://" not in self.root
 
     def uri(self, *parts: str) -> str:
-        """The absolute location of something below the root."""
+        """Returns the absolute location of a path below the root."""
         root = os.path.abspath(os.path.expanduser(self.root)) if self.local else self.root.rstrip("/")
         return "/".join([root, *parts])
 
     def filesystem(self, *parts: str) -> tuple[fs.FileSystem, str]:
-        """The pyarrow filesystem of the lake and the path of `uri(*parts)` on it."""
+        """Returns the pyarrow filesystem of the lake, and the path of `uri(*parts)` on it."""
         filesystem, path = fs.FileSystem.from_uri(self.uri(*parts))
         return filesystem, path
 
     def version(self, table: str) -> int | None:
-        """The newest version of a table, or None. Raises `UserError` like `open`."""
+        """Returns the newest version of a table, or None if there is no such table.
+
+        Raises:
+            UserError: The root cannot be reached.
+        """
         try:
             return self._table(table).version()
         except TableNotFoundError:
             return None
 
     def open(self, table: str, version: int | None = None) -> DeltaTable:
-        """Opens a Delta table, at a version or the newest.
+        """Opens a Delta table at a version, by default the newest.
 
         Raises:
             UserError: There is no such table, or the root cannot be reached.
@@ -62,10 +66,10 @@ class Lake:
 
     def _table(self, table: str, version: int | None = None) -> DeltaTable:
         try:
-            self.filesystem()  # pyarrow knows fewer kinds of URI than deltalake, which would report a missing table
+            self.filesystem()  # deltalake accepts more URIs than pyarrow, and would report a missing table
             return DeltaTable(self.uri(table), version=version)
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise UserError(f"lake={self.root} cannot be opened: {_cause(error)}") from error
+            raise UserError(f"lake={self.root} cannot be opened: {_summarise_cause(error)}") from error
 
     def read(
         self,
@@ -74,10 +78,10 @@ class Lake:
         columns: Sequence[str] | None = None,
         where: pc.Expression | None = None,
     ) -> pa.Table:
-        """Reads a table; `where` is pushed down to the files.
+        """Reads a table. The filter `where` is pushed down to the files.
 
         Raises:
-            UserError: There is no such table.
+            UserError: There is no such table, or the root cannot be reached.
         """
         dataset: pds.Dataset = self.open(table, version).to_pyarrow_dataset()
         return dataset.to_table(columns=list(columns) if columns is not None else None, filter=where)
@@ -91,23 +95,23 @@ class Lake:
         return version
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Makes a build visible: appends its row to `gold/stats`, after all other tables."""
-        self.write(STATS, pa.Table.from_pylist([snapshot.row()], schema=SCHEMAS[STATS]), mode="append")
+        """Makes a build visible by appending its row to `gold/stats`. Call it after writing all other tables."""
+        self.write(STATS, pa.Table.from_pylist([snapshot.to_row()], schema=SCHEMAS[STATS]), mode="append")
 
-    def history(self) -> list[Snapshot]:
-        """All builds, oldest first; empty for a new lake."""
+    def list_snapshots(self) -> list[Snapshot]:
+        """Returns the snapshots of all builds, oldest first; none for a new lake."""
         if self.version(STATS) is None:
             return []
         rows = self.read(STATS).sort_by("built_at").to_pylist()
         return [Snapshot.from_row(row) for row in rows]
 
-    def snapshot(self, snapshot_id: str | None = None) -> Snapshot:
-        """A build by ID, or the newest.
+    def find_snapshot(self, snapshot_id: str | None = None) -> Snapshot:
+        """Finds a snapshot by ID, by default the newest.
 
         Raises:
-            UserError: The lake holds no (such) build.
+            UserError: The lake has no snapshot, or none with this ID.
         """
-        builds = self.history()
+        builds = self.list_snapshots()
         if not builds:
             raise UserError(f"the lake {self.root} holds no build: run `python -m pipelines.etl lake={self.root}`")
         if snapshot_id is None:
@@ -117,23 +121,23 @@ class Lake:
                 return build
         raise UserError(f"the lake {self.root} holds no snapshot {snapshot_id}: it has {builds[-1].snapshot_id}")
 
-    def gold(self, snapshot: Snapshot, table: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Reads a gold table of a snapshot, sorted by image_id so that its order does not depend on the build."""
+    def read_gold(self, snapshot: Snapshot, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Reads a gold table of a snapshot, sorted by image_id so that the order does not depend on the build."""
         rows = self.read(table, snapshot.versions[table], columns)
         return rows.sort_by("image_id") if "image_id" in rows.column_names else rows
 
-    def labelled(self, snapshot: Snapshot, columns: Sequence[str]) -> pa.Table:
+    def read_labelled(self, snapshot: Snapshot, columns: Sequence[str]) -> pa.Table:
         """Joins columns of `gold/images` with the `targets` of `gold/labels`, sorted by image_id."""
-        images = self.gold(snapshot, IMAGES, sorted({"image_id", *columns}))
-        labels = self.gold(snapshot, LABELS, ["image_id", "targets"])
+        images = self.read_gold(snapshot, IMAGES, sorted({"image_id", *columns}))
+        labels = self.read_gold(snapshot, LABELS, ["image_id", "targets"])
         if not images["image_id"].equals(labels["image_id"]):
             raise RuntimeError(f"{IMAGES} and {LABELS} of snapshot {snapshot.snapshot_id} name different images")
         return images.append_column("targets", labels["targets"])
 
-    def usable(self, snapshot: Snapshot, columns: Sequence[str]) -> pa.Table:
-        """`labelled`, without the images that are not for a network, see `unusable_reason`."""
-        rows = self.labelled(snapshot, ["path", "view", *columns])
-        return rows.filter(pc.is_null(unusable_reason(rows)))
+    def read_usable(self, snapshot: Snapshot, columns: Sequence[str]) -> pa.Table:
+        """Reads the rows of `read_labelled` that a network can use, see `find_unusable_reasons`."""
+        rows = self.read_labelled(snapshot, ["path", "view", *columns])
+        return rows.filter(pc.is_null(find_unusable_reasons(rows)))
 
     def write_bytes(self, content: bytes, *parts: str) -> str:
         """Writes a file below the root and returns its location."""
@@ -144,26 +148,30 @@ class Lake:
         return self.uri(*parts)
 
     def write_report(self, stage: str, report: Mapping[str, Any]) -> str:
-        """Writes `reports/<stage>.json` and returns its location."""
+        """Writes the report of a stage to `reports/<stage>.json` and returns its location."""
         return self.write_bytes(json.dumps(report, indent=2, default=str).encode(), "reports", f"{stage}.json")
 
     def read_report(self, stage: str) -> dict[str, Any] | None:
-        """The last report of a stage, or None."""
+        """Reads the latest report of a stage; None if there is none."""
         try:
             return dict(json.loads(read_bytes(self.uri("reports", f"{stage}.json"))))
         except FileNotFoundError:
             return None
 
 
-def unusable_reason(images: pa.Table) -> pa.Array:
-    """Per row of gold/images (path, view), why it is not for a network: file_missing, lateral_view or null."""
+def find_unusable_reasons(images: pa.Table) -> pa.Array:
+    """Finds why each row of gold/images cannot be used by a network: `file_missing`, `lateral_view` or null.
+
+    Args:
+        images: Rows with the columns `path` and `view`.
+    """
     missing = pc.is_null(images["path"])
     lateral = pc.fill_null(pc.equal(images["view"], LATERAL), False)
     return pc.if_else(missing, FILE_MISSING, pc.if_else(lateral, "lateral_view", pa.scalar(None, pa.string())))
 
 
-def _cause(error: Exception) -> str:
-    """An error as one line; of a server's XML only code and message, because the rest may hold keys."""
+def _summarise_cause(error: Exception) -> str:
+    """Summarises an error in one line. Of a server's XML it keeps code and message only: the rest may contain keys."""
     match = re.search(r"<Code>(.*?)</Code>.*?<Message>(.*?)</Message>", str(error), re.DOTALL)
     cause = ": ".join(match.groups()) if match else re.sub(r"\x1b\[\d*m", "", str(error)).split("↳")[-1].strip()
     insecure = "; set AWS_ALLOW_HTTP=true if AWS_ENDPOINT_URL is http" if "scheme is not allowed" in cause else ""

@@ -1,4 +1,4 @@
-"""The gold tables: their names and schemas."""
+"""Names and schemas of the gold tables."""
 
 from collections.abc import Mapping
 
@@ -12,9 +12,10 @@ STATS = "gold/stats"
 
 FILE_MISSING = "file_missing"
 
-# The data contracts. images: pixel_mean and pixel_std are of the single image, in units of full scale; an image whose
-# file is absent (`source.images=optional`) has null for the path and everything read from the file. labels: `uncertain`
-# holds the findings that the source labels uncertain, whatever their `targets`; builds of earlier releases lack it.
+# images: `pixel_mean` and `pixel_std` describe the single image, in units of full scale. Without a file
+#   (`source.images=optional`), the path and everything read from the file is null.
+# labels: `uncertain` lists the findings that the source labels uncertain, whatever their `targets`. Builds of earlier
+#   releases lack this column.
 # quarantine: `item` is the rejected path or source row.
 SCHEMAS: Mapping[str, pa.Schema] = {
     IMAGES: pa.schema(

@@ -1,4 +1,4 @@
-"""The dataset snapshot: a finished build of the ETL."""
+"""The dataset snapshot: one finished build of the ETL."""
 
 import json
 from collections.abc import Mapping
@@ -9,16 +9,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A finished build: the row of `gold/stats` that makes it visible.
+    """A finished build, stored as the row of `gold/stats` that makes it visible.
 
     Attributes:
-        fingerprint: Of the inputs and settings, by which a later run finds that nothing changed.
-        vocabulary: The findings, in the order of all targets.
+        fingerprint: Hash of inputs and settings. A later run with the same hash has nothing to do.
+        vocabulary: The findings, in the order of targets.
         versions: Delta version of each gold table.
         accounting: The counts behind "rows in = rows out".
-        splits: Per split, the numbers of frontal images, of those with a file, of patients and of lateral images, and
-            per finding the positives and their share.
-        pos_weight: N_neg / N_pos per finding on the train split.
+        splits: For each split, the numbers of frontal images, frontal images with a file, patients and lateral images,
+            and for each finding the number and share of positives.
+        pos_weight: N_neg / N_pos of each finding in the train split.
         cooccurrence: (F, F) counts over all frontal images.
         pixel_mean, pixel_std: Of the train split's pixels in units of full scale; NaN if no image has a file.
     """
@@ -37,14 +37,14 @@ class Snapshot:
     pixel_std: float
     synthetic: bool
 
-    def row(self) -> dict[str, Any]:
-        """The snapshot as a row of `gold/stats`."""
+    def to_row(self) -> dict[str, Any]:
+        """Returns the snapshot as a row of `gold/stats`."""
         as_json = {name: json.dumps(getattr(self, name)) for name in ("versions", "accounting", "splits")}
         return {**self.__dict__, **as_json}
 
     @staticmethod
     def from_row(row: Mapping[str, Any]) -> "Snapshot":
-        """Restores a snapshot from its row."""
+        """Restores a snapshot from a row of `gold/stats`."""
         parsed = {name: json.loads(row[name]) for name in ("versions", "accounting", "splits")}
         tuples = {
             "vocabulary": tuple(row["vocabulary"]),

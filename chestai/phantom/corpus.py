@@ -1,4 +1,4 @@
-"""The synthetic corpus on disk, in ChestX-ray14's own form with its quirks."""
+"""Writes the synthetic corpus in ChestX-ray14's on-disk format, quirks included."""
 
 import os
 import struct
@@ -16,7 +16,7 @@ from chestai.phantom.roster import PhantomImage
 DATA_ENTRY, BOX_LIST = "Data_Entry_2017.csv", "BBox_List_2017.csv"
 TRAIN_VAL_LIST, TEST_LIST, README = "train_val_list.txt", "test_list.txt", "README.txt"
 
-# Both headers are the original's, faults included: 12 names over 11 columns, 9 names over 6.
+# Both headers copy the original's errors: 12 names for 11 columns, and 9 names for 6.
 _ENTRY_HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
     "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],"
@@ -38,29 +38,29 @@ hold RGBA instead of greyscale pixels. Boxes are in pixels of the images, for th
 
 
 def encode(image: PhantomImage) -> bytes:
-    """The file of an entry, byte for byte the same each time. Broken forms give broken files."""
-    return _encode(image, draw(image)[0])
+    """Encodes the file of an entry. The same entry always gives the same bytes; broken forms give broken files."""
+    return _encode_pixels(image, draw(image)[0])
 
 
 def write_image(image: PhantomImage, root: Path | str) -> dict[str, Box]:
-    """Write an entry's file under ``root/images`` and return its boxes, none for a file that cannot be read.
+    """Writes an entry's file to `root/images` and returns its boxes by finding; none if the file is unreadable.
 
-    Independent of all other entries, so that entries can be written anywhere in any order.
+    Entries do not depend on each other: any process may write any of them, in any order.
     """
     pixels, boxes = draw(image)
     path = Path(root) / "images" / image.image_id
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, _encode(image, pixels))
+    _replace_file(path, _encode_pixels(image, pixels))
     return {} if image.form in ("truncated", "not_an_image") else boxes
 
 
 def write_tables(root: Path | str, images: Sequence[PhantomImage], boxes: Mapping[str, Mapping[str, Box]]) -> None:
-    """Write the label table, the box list, the two split lists and the notice.
+    """Writes the label table, the box list, both split lists and the notice.
 
     Args:
-        root: folder that holds ``images``.
-        images: all entries, in the order of the table.
-        boxes: per image ID what ``write_image`` returned; only those of test images are written.
+        root: Folder that contains `images`.
+        images: All entries, in the order of the table.
+        boxes: The result of `write_image` by image ID. Only boxes of test images are written.
     """
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
@@ -72,18 +72,18 @@ def write_tables(root: Path | str, images: Sequence[PhantomImage], boxes: Mappin
         for finding, box in boxes.get(image.image_id, {}).items()
     ]
     texts = {
-        DATA_ENTRY: "".join(f"{row}\r\n" for row in [_ENTRY_HEADER, *map(_entry_row, images)]),
+        DATA_ENTRY: "".join(f"{row}\r\n" for row in [_ENTRY_HEADER, *map(_format_entry, images)]),
         BOX_LIST: "".join(f"{row}\n" for row in [_BOX_HEADER, *box_rows]),
         TRAIN_VAL_LIST: "\n".join(image.image_id for image in train_val),
         TEST_LIST: "\n".join(image.image_id for image in test),
         README: _NOTICE,
     }
     for name, text in texts.items():
-        _replace(root / name, text.encode())
+        _replace_file(root / name, text.encode())
 
 
-def _entry_row(image: PhantomImage) -> str:
-    """One line of the label table."""
+def _format_entry(image: PhantomImage) -> str:
+    """Formats the line of an entry in the label table."""
     findings = "|".join(image.findings) or NO_FINDING
     return (
         f"{image.image_id},{findings},{image.follow_up:03d},{image.patient_id:08d},{image.age},{image.sex},"
@@ -91,19 +91,19 @@ def _entry_row(image: PhantomImage) -> str:
     )
 
 
-def _encode(image: PhantomImage, pixels: np.ndarray) -> bytes:
-    """Pixels in the form of the entry's file."""
+def _encode_pixels(image: PhantomImage, pixels: np.ndarray) -> bytes:
+    """Encodes pixels in the form of the entry's file."""
     if image.form == "not_an_image":
         return b"This synthetic file is not an image, on purpose.\n"
     if image.form == "rgba":
         opaque = np.full_like(pixels, 255)
-        return _png(np.dstack([pixels, pixels, pixels, opaque]))
-    content = _png(pixels)
+        return _encode_png(np.dstack([pixels, pixels, pixels, opaque]))
+    content = _encode_png(pixels)
     return content[: len(content) // 2] if image.form == "truncated" else content
 
 
-def _png(pixels: np.ndarray) -> bytes:
-    """A PNG with a comment that says that it is synthetic."""
+def _encode_png(pixels: np.ndarray) -> bytes:
+    """Encodes a PNG with the comment "synthetic phantom"."""
     content = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 6])[1].tobytes()
     body = b"tEXt" + b"Comment\0synthetic phantom"
     comment = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
@@ -111,8 +111,8 @@ def _png(pixels: np.ndarray) -> bytes:
     return content[:header_end] + comment + content[header_end:]
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing."""
+def _replace_file(path: Path, content: bytes) -> None:
+    """Replaces a file atomically."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_bytes(content)
     part.replace(path)

@@ -1,4 +1,4 @@
-"""Who is in the synthetic corpus: patients, their images, labels, splits and file forms. No pixels here."""
+"""Plans the synthetic corpus: patients with their images, labels, splits and file forms, without pixels."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -16,9 +16,9 @@ NO_FINDING_SHARE = 0.45
 FINDING_COUNTS, FINDING_COUNT_SHARES = (1, 2, 3), (0.2, 0.38, 0.42)
 TEST_SHARE = 0.25
 RGBA_SHARE = 0.015
-ODD_AGES = ("414Y", "013M", "001D")  # each occurs in the 2017 table; the first is impossible
+ODD_AGES = ("414Y", "013M", "001D")  # all occur in the 2017 table; the first is impossible
 
-# (width, height, pixel spacing in mm) of the detectors in the 2017 table.
+# Detectors in the 2017 table: width, height and pixel spacing in mm.
 _DETECTORS = (
     (2500, 2048, "0.168"),
     (2992, 2991, "0.143"),
@@ -32,16 +32,17 @@ _DETECTOR_SHARES = (0.34, 0.2, 0.18, 0.13, 0.1, 0.05)
 
 @dataclass(frozen=True)
 class PhantomImage:
-    """One entry of the corpus: a row of the table and all that is needed to draw its file.
+    """One entry of the corpus: a row of the label table, and everything needed to draw its file.
 
     Attributes:
-        patient_id: 1 and up.
-        follow_up: 0 and up within the patient; names the file.
-        drawn_as: the follow-up whose pixels are drawn; differs from ``follow_up`` in a duplicate only.
-        findings: in vocabulary order; empty for "No Finding".
-        width, height: of the claimed original, pixels; spacing: its pixel spacing, millimetres.
-        size: side of the square image that is drawn, pixels.
-        seed: the corpus's.
+        patient_id: Number of the patient, from 1.
+        follow_up: Number of the image within the patient, from 0; part of the file's name.
+        drawn_as: The follow-up whose pixels are drawn. It differs from `follow_up` only for a duplicate.
+        findings: Findings in vocabulary order; empty for "No Finding".
+        width, height: Size of the claimed original in pixels.
+        spacing: Pixel spacing of the claimed original in millimetres.
+        size: Side of the square image that is drawn, in pixels.
+        seed: Seed of the corpus.
     """
 
     patient_id: int
@@ -61,18 +62,18 @@ class PhantomImage:
 
     @property
     def image_id(self) -> str:
-        """The file's name, such as ``00000012_003.png``."""
+        """Returns the name of the file, such as `00000012_003.png`."""
         return f"{self.patient_id:08d}_{self.follow_up:03d}.png"
 
 
 def plan(count: int, size: int, seed: int) -> list[PhantomImage]:
-    """``count`` entries ordered by patient and follow-up, the same for the same arguments.
+    """Plans `count` entries, ordered by patient and follow-up. The same arguments give the same plan.
 
-    Labels are drawn per image, with tastes that differ mildly between patients. Everything else (ages, sex,
-    view, detector, split, file form, number of images of a patient) is drawn without looking at them.
+    Labels are drawn per image, with finding frequencies that differ mildly between patients. Everything else (age, sex,
+    view, detector, split, file form, number of images) is drawn independently of the labels.
 
     Raises:
-        UserError: ``count`` or ``size`` is too small, or ``seed`` negative.
+        UserError: `count` or `size` is too small, or `seed` is negative.
     """
     if count < MIN_COUNT:
         raise UserError(f"phantom count must be at least {MIN_COUNT}, not {count}")
@@ -81,14 +82,14 @@ def plan(count: int, size: int, seed: int) -> list[PhantomImage]:
     if seed < 0:
         raise UserError(f"phantom seed must not be negative, but is {seed}")
     label_rng, rng = (np.random.default_rng([stream, seed]) for stream in (1, 2))
-    counts = _images_per_patient(rng, count)
-    splits = _splits(rng, counts)
+    counts = _draw_image_counts(rng, count)
+    splits = _assign_splits(rng, counts)
     odd_ages = dict(zip(rng.permutation(len(counts)).tolist(), ODD_AGES, strict=False))
     images: list[PhantomImage] = []
     for index, images_of_patient in enumerate(counts):
         sex: Literal["M", "F"] = "M" if rng.random() < 0.56 else "F"
         age = int(np.clip(rng.normal(50, 16), 18, 92))
-        labels = _labels(label_rng, images_of_patient)
+        labels = _draw_labels(label_rng, images_of_patient)
         for follow_up, findings in enumerate(labels):
             age += int(follow_up > 0 and rng.random() < 0.2)
             width, height, spacing = _DETECTORS[rng.choice(len(_DETECTORS), p=_DETECTOR_SHARES)]
@@ -110,19 +111,19 @@ def plan(count: int, size: int, seed: int) -> list[PhantomImage]:
                     seed=seed,
                 )
             )
-    return _with_odd_files(rng, images)
+    return _add_odd_files(rng, images)
 
 
-def _images_per_patient(rng: np.random.Generator, count: int) -> list[int]:
-    """Images of each patient, summing to ``count``; somebody has two, so that a duplicate can exist."""
+def _draw_image_counts(rng: np.random.Generator, count: int) -> list[int]:
+    """Draws the number of images of each patient, `count` in all. One patient has two, to allow a duplicate."""
     counts = [2]
     while sum(counts) < count:
         counts.append(min(int(rng.geometric(0.45)), 9, count - sum(counts)))
     return [counts[index] for index in rng.permutation(len(counts))]
 
 
-def _splits(rng: np.random.Generator, counts: list[int]) -> list[Split]:
-    """The split of each patient: random patients go to test until it holds its share of the images."""
+def _assign_splits(rng: np.random.Generator, counts: list[int]) -> list[Split]:
+    """Assigns a split to each patient: random patients go to test until it has its share of the images."""
     splits: list[Split] = ["train_val"] * len(counts)
     wanted = max(1, round(TEST_SHARE * sum(counts)))
     for index in rng.permutation(len(counts)):
@@ -133,21 +134,21 @@ def _splits(rng: np.random.Generator, counts: list[int]) -> list[Split]:
     return splits
 
 
-def _labels(rng: np.random.Generator, images: int) -> list[tuple[str, ...]]:
-    """Findings of a patient's images. The patient's tastes make them alike, mildly."""
-    tastes = np.exp(0.8 * rng.standard_normal(len(NIH14)))
-    tastes /= tastes.sum()
+def _draw_labels(rng: np.random.Generator, images: int) -> list[tuple[str, ...]]:
+    """Draws the findings of a patient's images, mildly alike because the patient has frequencies of its own."""
+    frequencies = np.exp(0.8 * rng.standard_normal(len(NIH14)))
+    frequencies /= frequencies.sum()
     healthy = rng.beta(4 * NO_FINDING_SHARE, 4 * (1 - NO_FINDING_SHARE))
     labels: list[tuple[str, ...]] = []
     for _ in range(images):
         wanted = 0 if rng.random() < healthy else rng.choice(FINDING_COUNTS, p=FINDING_COUNT_SHARES)
-        present = rng.choice(len(NIH14), size=wanted, replace=False, p=tastes)
+        present = rng.choice(len(NIH14), size=wanted, replace=False, p=frequencies)
         labels.append(tuple(NIH14[index] for index in sorted(present)))
     return labels
 
 
-def _with_odd_files(rng: np.random.Generator, images: list[PhantomImage]) -> list[PhantomImage]:
-    """Give some entries another form: RGBA, truncated, not an image, and one copy of its predecessor."""
+def _add_odd_files(rng: np.random.Generator, images: list[PhantomImage]) -> list[PhantomImage]:
+    """Gives some entries another form: RGBA, truncated, not an image, and a copy of the previous entry."""
     images = list(images)
     followed = [index for index, image in enumerate(images) if image.follow_up > 0]
     copy = int(rng.choice(followed))

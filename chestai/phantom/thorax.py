@@ -6,28 +6,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]  # float32 throughout; the type stubs of OpenCV promise no more than an array
+Array = NDArray[Any]  # always float32, but OpenCV's type stubs state no dtype
 RIGHT, LEFT = -1, 1  # the patient's sides; the right lung lies at negative x
 SIDES = (RIGHT, LEFT)
 
 
 @dataclass(frozen=True)
 class Thorax:
-    """A patient's build. Lengths are in film sides unless said otherwise.
+    """The build of a patient. Lengths are in film sides unless stated otherwise.
 
     Attributes:
-        half_width: half the inner width of the rib cage at its widest.
+        half_width: Half the largest inner width of the rib cage.
         apex: y of the lung apices.
-        dome: y of the top of the right and the left hemidiaphragm.
-        arch: how far the diaphragm falls from a dome to the costophrenic angle.
-        cardiothoracic_ratio: widest heart over widest inner rib cage.
-        margin: soft tissue outside the rib cage.
-        aeration: air in the lungs; 1 is normal.
-        markings: strength of the lung vessels; 1 is normal.
-        aortic_knob: how far the aortic knob stands out; breast: attenuation of the breasts at their thickest.
-        bone_density: attenuation of bone, 1 is normal; rib_slope: steepness of the ribs, 1 is normal.
-        stomach: (distance of the gastric bubble from the midline in half widths, its size; 1 is large).
-        field_mm: side of the film in millimetres.
+        dome: y of the tops of the right and left hemidiaphragms.
+        arch: Drop of the diaphragm from a dome to the costophrenic angle.
+        cardiothoracic_ratio: Largest width of the heart over largest inner width of the rib cage.
+        margin: Thickness of the soft tissue outside the rib cage.
+        aeration: Air in the lungs; 1 is normal.
+        markings: Strength of the lung vessels; 1 is normal.
+        aortic_knob: Protrusion of the aortic knob.
+        breast: Attenuation of the breasts at their thickest.
+        bone_density: Attenuation of bone; 1 is normal.
+        rib_slope: Steepness of the ribs; 1 is normal.
+        stomach: Distance of the gastric bubble from the midline in half widths, and its size; 1 is large.
+        field_mm: Side of the film in millimetres.
     """
 
     half_width: float
@@ -46,11 +48,11 @@ class Thorax:
     field_mm: float
 
     def dome_of(self, side: int) -> float:
-        """y of the top of one hemidiaphragm."""
+        """Returns y of the top of one hemidiaphragm."""
         return self.dome[0] if side == RIGHT else self.dome[1]
 
     def wall(self, y: Array | float) -> Array:
-        """Distance from the midline to the inner chest wall at heights ``y``."""
+        """Computes the distance from the midline to the inner chest wall at heights `y`."""
         t = (y - self.apex) / (self.floor - self.apex)
         shoulder = 1 - np.clip(1 - t / 0.86, 0, 1) ** 2.4
         taper = 1 - 0.12 * np.clip(t - 0.86, 0, None) ** 2
@@ -58,21 +60,21 @@ class Thorax:
         return (apex_half_width + (self.half_width - apex_half_width) * shoulder**0.72 + np.minimum(3 * t, 0)) * taper
 
     def inner(self, y: Array | float) -> Array:
-        """Distance from the midline to the lung's inner border, were there no heart."""
+        """Computes the distance from the midline to the lung's inner border, ignoring the heart."""
         t = np.clip((y - self.apex) / (self.floor - self.apex), 0, 1)
         return 0.04 + 0.06 * np.exp(-t / 0.035)
 
     def diaphragm(self, side: int, u: Array) -> Array:
-        """y of the diaphragm at distances ``u`` from the midline."""
+        """Computes y of the diaphragm at distances `u` from the midline."""
         crest = 0.5 * self.half_width
         outward = np.clip((u - crest) / (self.half_width - crest), 0, 1.3)
         inward = np.clip((crest - u) / crest, 0, 1)
         return self.dome_of(side) + self.arch * outward**2.3 + 0.35 * self.arch * inward**2
 
     def heart_border(self, side: int, y: Array | float) -> Array:
-        """Distance from the midline to the mediastinal border: great vessels above, heart below.
+        """Computes the distance from the midline to the mediastinal border: great vessels above, heart below.
 
-        The widest right and left distances add up to the cardiothoracic ratio times the cage's inner width.
+        The largest right and left distances add up to the cardiothoracic ratio times the cage's inner width.
         """
         width = self.cardiothoracic_ratio * 2 * self.half_width
         floor = self.dome_of(side) + 0.3 * self.arch
@@ -92,18 +94,23 @@ class Thorax:
 
     @property
     def floor(self) -> float:
-        """y of the lower costophrenic angle."""
+        """Returns y of the lower costophrenic angle."""
         return max(self.dome) + self.arch
 
     def point(self, side: int, across: float, down: float) -> tuple[float, float]:
-        """(x, y) in a lung: ``across`` 0 (mediastinum) to 1 (wall), ``down`` 0 (apex) to 1 (diaphragm)."""
+        """Returns (x, y) of a point in a lung.
+
+        Args:
+            across: 0 (mediastinum) to 1 (chest wall).
+            down: 0 (apex) to 1 (diaphragm).
+        """
         y = self.apex + down * (self.dome_of(side) - self.apex)
         near, far = max(float(self.inner(y)), float(self.heart_border(side, y))), float(self.wall(y))
         return side * (near + across * (far - near)), y
 
 
-def thorax(rng: np.random.Generator) -> Thorax:
-    """A healthy adult of random build."""
+def sample_thorax(rng: np.random.Generator) -> Thorax:
+    """Samples the build of a healthy adult."""
     right_dome = rng.uniform(0.66, 0.74)
     return Thorax(
         half_width=rng.uniform(0.33, 0.395),

@@ -1,4 +1,4 @@
-"""A real browser for tests of pages: headless Chromium, skipped with a reason where there is none."""
+"""Headless Chromium for tests of pages. Tests are skipped where it is not installed."""
 
 import shutil
 import subprocess
@@ -25,31 +25,31 @@ LIMIT_SECONDS = 120
 
 @dataclass(frozen=True)
 class Browser:
-    """binary: of Chromium. profile: a folder of its own, so that it meets no other."""
+    """A Chromium binary with its own profile folder, so that it shares nothing with other browsers."""
 
     binary: str
     profile: Path
 
     @staticmethod
     def find(profile: Path) -> "Browser":
-        """The first Chromium on PATH; skips the test where there is none."""
+        """Find the first Chromium on PATH; skip the test if there is none."""
         for name in NAMES:
             binary = shutil.which(name)
             if binary:
                 return Browser(binary, profile)
         pytest.skip(f"no browser: none of {', '.join(NAMES)} is on PATH")
 
-    def dom(self, page: Path, width: int = 1280) -> str:
-        """The document as HTML after it and all its images have loaded and its scripts have run."""
+    def dump_dom(self, page: Path, width: int = 1280) -> str:
+        """Return the HTML of the page after its images have loaded and its scripts have run."""
         return self._run(page, width, 1000, "--dump-dom").stdout
 
-    def console(self, page: Path) -> list[str]:
-        """What the page made the browser complain of, such as an address that its policy forbids."""
+    def read_console(self, page: Path) -> list[str]:
+        """Return the browser's console messages, such as an address that the page's policy forbids."""
         log = self._run(page, 1280, 1000, "--dump-dom").stderr
         return [line for line in log.splitlines() if ":CONSOLE" in line]
 
     def screenshot(self, page: Path, to: Path, width: int, height: int, *flags: str) -> None:
-        """Write a PNG of the top of a page, width x height in pixels."""
+        """Write a PNG of the top `width` x `height` pixels of a page."""
         self._run(page, width, height, f"--screenshot={to}", *flags)
 
     def _run(self, page: Path, width: int, height: int, *flags: str) -> subprocess.CompletedProcess[str]:

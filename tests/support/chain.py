@@ -1,4 +1,4 @@
-"""One small phantom corpus, and how to take it through the stages."""
+"""A small phantom corpus, taken through the stages of the pipeline."""
 
 import io
 from pathlib import Path
@@ -26,24 +26,25 @@ SMALL = (
 )
 
 
-def make_small_config(folder: Path, *more: str) -> Config:
-    """The demo's config, shrunk, with everything below one folder."""
-    return conf.load([*SMALL, f"lake={folder / 'lake'}", f"phantom.root={folder / 'phantom'}", *more])
+def make_small_config(folder: Path, *overrides: str) -> Config:
+    """Make a small version of the demo's config, with all its data below one folder."""
+    return conf.load([*SMALL, f"lake={folder / 'lake'}", f"phantom.root={folder / 'phantom'}", *overrides])
 
 
 def run_quietly(stage: Stage, config: Config) -> Summary:
-    """Run a stage on a screen that nobody sees."""
+    """Run a stage without showing its output."""
     return stage(config, Screen(Console(file=io.StringIO(), width=120)))
 
 
 class Chain:
-    """The corpus's config and what each stage said."""
+    """A config, and the summary of each stage that ran with it."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.lake = Lake(config.lake)
-        self.said: dict[str, Summary] = {}
+        self.summaries: dict[str, Summary] = {}
 
     def run(self, *stages: tuple[str, Stage]) -> None:
+        """Run named stages one after the other."""
         for name, stage in stages:
             self.summaries[name] = run_quietly(stage, self.config)

@@ -1,4 +1,4 @@
-"""An S3 server on loopback, as a process of its own, that checks every request's signature."""
+"""An S3 server on loopback, in its own process, that checks the signature of every request."""
 
 import contextlib
 import json
@@ -21,12 +21,12 @@ ALLOW_ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action"
 
 @dataclass(frozen=True)
 class S3:
-    """A running server with one empty bucket, and the one user whom it knows.
+    """A running server with one bucket and one user.
 
     Attributes:
-        bucket: its name.
-        env: the usual environment variables by which a client reaches it; nothing else of AWS in them.
-        recording: the file that `record_requests` reads.
+        bucket: Name of the bucket.
+        key_id, secret: Credentials of the user.
+        recording: File to which the server writes the requests that it records.
     """
 
     url: str
@@ -37,6 +37,7 @@ class S3:
 
     @property
     def env(self) -> dict[str, str]:
+        """This process's environment with the variables of this server, and no others of AWS."""
         plain = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
         return {
             **plain,
@@ -52,26 +53,26 @@ class S3:
         }
 
     def client(self, service: str = "s3") -> Any:
-        """A boto3 client of the server."""
+        """Make a boto3 client of the server."""
         keys = {"aws_access_key_id": self.key_id, "aws_secret_access_key": self.secret}
         direct = Config(proxies={})
         return boto3.client(service, endpoint_url=self.url, region_name="us-east-1", config=direct, **keys)
 
     def upload(self, folder: Path, prefix: str) -> None:
-        """Put every file below a folder into the bucket."""
+        """Upload every file below a folder to the bucket."""
         client = self.client()
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 client.upload_file(str(path), self.bucket, f"{prefix}/{path.relative_to(folder)}")
 
     def keys(self, prefix: str = "") -> list[str]:
-        """All keys of the bucket with a prefix."""
+        """List all keys with a prefix."""
         pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-        return [one["Key"] for page in pages for one in page.get("Contents", [])]
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
     @contextlib.contextmanager
     def record_requests(self) -> Iterator[list[dict[str, Any]]]:
-        """The requests of a block: method, url, headers; filled in at its end."""
+        """Yield a list that receives the requests of the block (method, url, headers) when it ends."""
         requests: list[dict[str, Any]] = []
         _post(f"{self.url}/moto-api/recorder/start-recording")
         yield requests
@@ -81,7 +82,7 @@ class S3:
 
 @contextlib.contextmanager
 def start_s3_server(folder: Path, bucket: str) -> Iterator[S3]:
-    """Start the server, its files below a folder, and end it with the block."""
+    """Run the server during the block, with its files in a folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -92,13 +93,13 @@ def start_s3_server(folder: Path, bucket: str) -> Iterator[S3]:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
         _wait_for_port(port, process)
-        anybody = S3(url, bucket, "anybody", "unknown", recording)
-        anybody.client().create_bucket(Bucket=bucket)
-        iam = anybody.client("iam")
+        bootstrap = S3(url, bucket, "bootstrap", "unknown", recording)
+        bootstrap.client().create_bucket(Bucket=bucket)
+        iam = bootstrap.client("iam")
         iam.create_user(UserName="chestai")
         iam.put_user_policy(UserName="chestai", PolicyName="all", PolicyDocument=json.dumps(ALLOW_ALL))
         key = iam.create_access_key(UserName="chestai")["AccessKey"]
-        _post(f"{url}/moto-api/reset-auth", b"0")  # from here on, keys and signatures are checked
+        _post(f"{url}/moto-api/reset-auth", b"0")  # from now on the server checks keys and signatures
         yield S3(url, bucket, key["AccessKeyId"], key["SecretAccessKey"], recording)
     finally:
         process.terminate()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chestai.cli import main
-from chestai.config.hardware import describe, this_machine
+from chestai.config.hardware import describe_machine, detect_machine
 
 # A process of its own: `main` takes over signals and file descriptors.
 TWICE = """
@@ -28,7 +28,7 @@ from chestai.cli import main as command
 from chestai.config import hardware, load
 def run(config, screen):
     raise errors.UserError(f"{config.train.workers} are too many")
-load.this_machine = lambda: hardware.Machine(64, 512, 8)
+load.detect_machine = lambda: hardware.Machine(64, 512, 8)
 command.main("pipelines.some", run, sys.argv[1:])
 """
 
@@ -50,7 +50,7 @@ def at_a_terminal(code: str, *words: str) -> list[str]:
 
 
 def test_a_person_reads_what_the_machine_decided_and_nothing_of_what_is_named(tmp_path: Path) -> None:
-    line = f"cluster: {describe(this_machine())}"
+    line = f"cluster: {describe_machine(detect_machine())}"
     assert at_a_terminal(TWICE, f"lake={tmp_path}") == [line, "done", "done"]
     assert (tmp_path / "logs" / "some.log").read_text() == f"{line}\n"
 
@@ -68,5 +68,5 @@ def test_help_tells_it_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert left.value.code == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "usage: python -m pipelines.some [key=value ...]"
-    assert lines[2] == f"here, unless named: cluster={describe(this_machine())}"
+    assert lines[2] == f"on this machine, unless named: cluster={describe_machine(detect_machine())}"
     assert any(line.startswith("  batch_size: 32") for line in lines)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from chestai.config import load as conf
 from chestai.config import schema
-from chestai.config.hardware import Machine, placement
+from chestai.config.hardware import Machine, choose_placement
 from chestai.errors import UserError
 
 
@@ -95,7 +95,7 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[Machine], None]:
     """Makes this machine another one."""
 
     def put(machine: Machine) -> None:
-        monkeypatch.setattr(conf, "this_machine", lambda: machine)
+        monkeypatch.setattr(conf, "detect_machine", lambda: machine)
 
     return put
 
@@ -111,7 +111,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_each_placement_has_its_machine() -> None:
     files = {path.stem for path in (conf.CONF / "cluster").glob("*.yaml")}
     assert files == set(SMALLEST) | {"nodes"}
-    assert {placement(machine): machine for machine in SMALLEST.values()} == SMALLEST
+    assert {choose_placement(machine): machine for machine in SMALLEST.values()} == SMALLEST
 
 
 @pytest.mark.parametrize("name", SMALLEST)
@@ -185,7 +185,7 @@ def test_a_job_names_nodes_whatever_the_head_has(monkeypatch: pytest.MonkeyPatch
     def asked() -> Machine:
         raise AssertionError("the machine is looked at although a placement is named")
 
-    monkeypatch.setattr(conf, "this_machine", asked)
+    monkeypatch.setattr(conf, "detect_machine", asked)
     config, machine = conf.load_for_machine(["cluster=nodes", "train.gpu=true"])
     assert machine is None and config.cluster.address == "auto" and config.cluster.spark.executors == 4
     assert (config.train.workers, config.train.gpu) == (1, True)
@@ -195,7 +195,7 @@ def test_a_job_names_nodes_whatever_the_head_has(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("choice", [{"cluster": "nodes"}, {"cluster": "laptop"}, {"experiment": "demo"}])
 def test_what_sets_several_sections_is_no_change_of_one(choice: dict[str, str]) -> None:
     with pytest.raises(UserError) as refused:
-        conf.with_changes(conf.load(), choice)
+        conf.apply_changes(conf.load(), choice)
     ((key, value),) = choice.items()
     assert str(refused.value) == f"{key}={value} sets several sections: it can be named on the command line only"
 

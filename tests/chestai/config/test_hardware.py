@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from chestai.config import hardware
-from chestai.config.hardware import Machine, describe, placement, this_machine
+from chestai.config.hardware import Machine, choose_placement, describe_machine, detect_machine
 
 CORES = len(os.sched_getaffinity(0))
 MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -47,28 +47,28 @@ def write(root: Path, files: dict[str, object]) -> None:
     ],
 )
 def test_placement(has: Machine, name: str) -> None:
-    assert placement(has) == name
+    assert choose_placement(has) == name
 
 
 def test_it_is_told_in_a_line() -> None:
-    assert describe(Machine(2, 23.6, 0)) == "laptop (2 cores, 24 GB, no GPU)"
-    assert describe(Machine(1, 512, 1)) == "gpu-small (1 core, 512 GB, 1 GPU)"
-    assert describe(Machine(64, 1000.4, 8)) == "gpu-large (64 cores, 1000 GB, 8 GPUs)"
+    assert describe_machine(Machine(2, 23.6, 0)) == "laptop (2 cores, 24 GB, no GPU)"
+    assert describe_machine(Machine(1, 512, 1)) == "gpu-small (1 core, 512 GB, 1 GPU)"
+    assert describe_machine(Machine(64, 1000.4, 8)) == "gpu-large (64 cores, 1000 GB, 8 GPUs)"
 
 
 def test_without_limits_it_is_the_machine(root: Path) -> None:
-    assert this_machine() == Machine(CORES, MEMORY / 1e9, 0)
+    assert detect_machine() == Machine(CORES, MEMORY / 1e9, 0)
 
 
 def test_limits_of_version_2(root: Path) -> None:
     """A container that sees its own group as the topmost one, and a pod whose own group has no limit."""
     write(root, {"proc/self/cgroup": "0::/", f"{GROUPS}/memory.max": 2 * 10**9})
-    assert this_machine() == Machine(CORES, 2.0, 0)
+    assert detect_machine() == Machine(CORES, 2.0, 0)
     write(root, {f"{GROUPS}/cpu.max": "150000 100000"})
-    assert this_machine() == Machine(1, 2.0, 0)
+    assert detect_machine() == Machine(1, 2.0, 0)
     write(root, {"proc/self/cgroup": "0::/pod/own", f"{GROUPS}/pod/own/memory.max": "max"})
     write(root, {f"{GROUPS}/pod/memory.max": 10**9, f"{GROUPS}/pod/own/cpu.max": "max 100000"})
-    assert this_machine() == Machine(1, 1.0, 0), "the least of the group and those above"
+    assert detect_machine() == Machine(1, 1.0, 0), "the least of the group and those above"
 
 
 def test_limits_of_version_1(root: Path) -> None:
@@ -76,16 +76,16 @@ def test_limits_of_version_1(root: Path) -> None:
     write(root, {f"{GROUPS}/memory/memory.limit_in_bytes": NO_LIMIT})
     write(root, {f"{GROUPS}/cpu/a/b/cpu.cfs_quota_us": -1})
     write(root, {f"{GROUPS}/cpu/a/b/cpu.cfs_period_us": 100000})
-    assert this_machine() == Machine(CORES, MEMORY / 1e9, 0)
+    assert detect_machine() == Machine(CORES, MEMORY / 1e9, 0)
     write(root, {f"{GROUPS}/memory/a/memory.limit_in_bytes": 3 * 10**9})
     write(root, {f"{GROUPS}/cpu/a/b/cpu.cfs_quota_us": 50000})
-    assert this_machine() == Machine(1, 3.0, 0), "half a core counts one"
+    assert detect_machine() == Machine(1, 3.0, 0), "half a core counts one"
 
 
 def test_limits_wider_than_the_machine_count_nothing(root: Path) -> None:
     write(root, {"proc/self/cgroup": "0::/../../elsewhere", f"{GROUPS}/memory.max": 10**18})
     write(root, {f"{GROUPS}/cpu.max": "99900000 100000"})
-    assert this_machine() == Machine(CORES, MEMORY / 1e9, 0)
+    assert detect_machine() == Machine(CORES, MEMORY / 1e9, 0)
 
 
 def with_torch(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -104,7 +104,7 @@ def test_torch_is_asked_where_there_is_a_device(
     """Which need not be usable: its driver may be too old for this torch, which counts it all the same."""
     with_torch(monkeypatch, usable)
     write(root, {"dev/nvidia0": "", "dev/nvidia1": "", "dev/nvidiactl": ""})
-    assert this_machine().gpus == gpus
+    assert detect_machine().gpus == gpus
 
 
 @pytest.mark.parametrize("visible", ["", "-1", None])
@@ -114,13 +114,13 @@ def test_torch_is_not_imported_for_nothing(root: Path, monkeypatch: pytest.Monke
     if visible is not None:
         write(root, {"dev/nvidia0": ""})
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert this_machine().gpus == 0
+    assert detect_machine().gpus == 0
 
 
 @pytest.mark.skipif(not Path("/dev/nvidia0").exists(), reason="no NVIDIA device")
 def test_visible_devices_of_a_real_machine() -> None:
     def seen(visible: str) -> int:
-        code = "from chestai.config.hardware import this_machine; print(this_machine().gpus)"
+        code = "from chestai.config.hardware import detect_machine; print(detect_machine().gpus)"
         env = {**os.environ, "CUDA_VISIBLE_DEVICES": visible}
         return int(subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True).stdout)
 

@@ -2,8 +2,16 @@
 
 import pytest
 
-from chestai.labels.demographics import read_sex, read_view
-from chestai.labels.findings import CHEXPERT13, NIH14, NO_FINDING, canonical, merged, parse_findings, targets
+from chestai.labels.demographics import parse_sex, parse_view
+from chestai.labels.findings import (
+    CHEXPERT13,
+    NIH14,
+    NO_FINDING,
+    canonicalise,
+    encode_targets,
+    merge_vocabularies,
+    parse_findings,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,25 +30,25 @@ from chestai.labels.findings import CHEXPERT13, NIH14, NO_FINDING, canonical, me
     ],
 )
 def test_one_spelling(spelt: str, name: str) -> None:
-    assert canonical(spelt) == name and canonical(name) == name
+    assert canonicalise(spelt) == name and canonicalise(name) == name
 
 
 def test_a_merged_vocabulary_has_each_finding_once_in_a_fixed_order() -> None:
-    both = merged([CHEXPERT13, ("Zebra", "Asbestosis"), NIH14])
+    both = merge_vocabularies([CHEXPERT13, ("Zebra", "Asbestosis"), NIH14])
     assert both[:14] == NIH14 and both[-2:] == ("Asbestosis", "Zebra")
     assert len(both) == len(set(both)) == len({*NIH14, *CHEXPERT13}) + 2
-    assert merged([NIH14]) == NIH14 and merged([NIH14[::-1]]) == NIH14
+    assert merge_vocabularies([NIH14]) == NIH14 and merge_vocabularies([NIH14[::-1]]) == NIH14
 
 
 def test_parsing_of_label_strings() -> None:
     assert parse_findings("No Finding") == []
     assert parse_findings("Mass|Infiltrate|Atelectasis") == ["Atelectasis", "Infiltration", "Mass"]
-    assert sum(targets(["Mass", "Hernia"])) == 2 and len(targets([])) == 14
+    assert sum(encode_targets(["Mass", "Hernia"])) == 2 and len(encode_targets([])) == 14
     for wrong in ("", "Mas", "No Finding|Mass"):
         with pytest.raises(ValueError, match="unknown finding"):
             parse_findings(wrong)
 
 
 def test_sex_and_view_are_told_or_unknown() -> None:
-    assert [read_sex(text) for text in ("M", "female", "Unknown", "")] == ["M", "F", None, None]
-    assert [read_view(text) for text in ("pa", "AP", "LL", "Lateral", "")] == ["PA", "AP", "lateral", "lateral", None]
+    assert [parse_sex(text) for text in ("M", "female", "Unknown", "")] == ["M", "F", None, None]
+    assert [parse_view(text) for text in ("pa", "AP", "LL", "Lateral", "")] == ["PA", "AP", "lateral", "lateral", None]

@@ -8,12 +8,12 @@ from chestai.config import load as conf
 from chestai.config import schema
 from chestai.errors import UserError
 from chestai.labels.findings import CHEXPERT13
-from chestai.labels.uncertainty import PRESETS, TARGETS, policies
+from chestai.labels.uncertainty import POLICY_TARGETS, PRESETS, resolve_policies
 
 
 @pytest.mark.parametrize("policy", ["ignore", "ones", "zeros"])
 def test_a_plain_policy_is_that_of_every_finding(policy: schema.Policy) -> None:
-    assert policies(policy, {}) == dict.fromkeys(CHEXPERT13, policy)
+    assert resolve_policies(policy, {}) == dict.fromkeys(CHEXPERT13, policy)
 
 
 def test_irvin2019_is_the_best_of_the_paper_s_three_policies() -> None:
@@ -24,7 +24,7 @@ def test_irvin2019_is_the_best_of_the_paper_s_three_policies() -> None:
         "Edema": {"ignore": 0.934, "zeros": 0.929, "ones": 0.941},
         "Effusion": {"ignore": 0.928, "zeros": 0.931, "ones": 0.934},
     }
-    chosen = policies("irvin2019", {})
+    chosen = resolve_policies("irvin2019", {})
     assert {finding: chosen[finding] for finding in table} == {
         finding: max(auroc, key=lambda policy: auroc[policy]) for finding, auroc in table.items()
     }
@@ -32,13 +32,13 @@ def test_irvin2019_is_the_best_of_the_paper_s_three_policies() -> None:
 
 
 def test_yuan2021_takes_edema_and_atelectasis_as_present_and_all_else_as_absent() -> None:
-    chosen = policies("yuan2021", {})
+    chosen = resolve_policies("yuan2021", {})
     assert [finding for finding in CHEXPERT13 if chosen[finding] == "ones"] == ["Edema", "Atelectasis"]
     assert set(chosen.values()) == {"ones", "zeros"}
 
 
 def test_exceptions_go_before_the_preset_in_any_spelling() -> None:
-    chosen = policies("yuan2021", {"Edema": "ignore", "Pleural Effusion": "ones"})
+    chosen = resolve_policies("yuan2021", {"Edema": "ignore", "Pleural Effusion": "ones"})
     assert (chosen["Edema"], chosen["Effusion"], chosen["Atelectasis"]) == ("ignore", "ones", "ones")
     assert set(chosen) == set(CHEXPERT13)
 
@@ -46,7 +46,7 @@ def test_exceptions_go_before_the_preset_in_any_spelling() -> None:
 @pytest.mark.parametrize("finding", ["Gout", "Hernia", "No Finding"])
 def test_an_exception_for_no_finding_of_chexpert_is_refused_by_its_name(finding: str) -> None:
     with pytest.raises(UserError, match=rf"source\.uncertainty_of names '{finding}'.*Support_Devices$"):
-        policies("ignore", {finding: "ones"})
+        resolve_policies("ignore", {finding: "ones"})
 
 
 def test_the_configuration_offers_every_preset_and_no_other() -> None:
@@ -55,4 +55,4 @@ def test_the_configuration_offers_every_preset_and_no_other() -> None:
     for_training = typing.get_args(schema.Train.model_fields["uncertainty"].annotation)
     assert {name for kind in for_training for name in typing.get_args(kind)} == set(PRESETS)
     assert type(None) in for_training and conf.load().train.uncertainty is None
-    assert set(TARGETS) == set(typing.get_args(schema.Policy))
+    assert set(POLICY_TARGETS) == set(typing.get_args(schema.Policy))

@@ -7,9 +7,9 @@ import pytest
 
 from chestai.clock import now
 from chestai.errors import UserError
-from chestai.labels.findings import NIH14, targets
-from chestai.lake.delta import commit, write_part
-from chestai.lake.lake import Lake, unusable_reason
+from chestai.labels.findings import NIH14, encode_targets
+from chestai.lake.delta import commit_parts, write_part
+from chestai.lake.lake import Lake, find_unusable_reasons
 from chestai.lake.schemas import FILE_MISSING, IMAGES, LABELS, SCHEMAS, STATS
 from chestai.lake.snapshot import Snapshot
 
@@ -20,7 +20,7 @@ def images(*ids: str) -> pa.Table:
 
 
 def labels(*ids: str) -> pa.Table:
-    mass = {"findings": ["Mass"], "targets": targets(["Mass"]), "uncertain": []}
+    mass = {"findings": ["Mass"], "targets": encode_targets(["Mass"]), "uncertain": []}
     rows = [{"image_id": image_id, **mass} for image_id in ids]
     return pa.Table.from_pylist(rows, schema=SCHEMAS[LABELS])
 
@@ -45,9 +45,9 @@ def snapshot(name: str, versions: dict[str, int]) -> Snapshot:
 
 def test_a_new_lake_has_no_build_and_says_what_makes_one(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path / "lake"))
-    assert lake.history() == [] and lake.version(STATS) is None
+    assert lake.list_snapshots() == [] and lake.version(STATS) is None
     with pytest.raises(UserError, match=r"python -m pipelines\.etl"):
-        lake.snapshot()
+        lake.find_snapshot()
     with pytest.raises(UserError, match="no table gold/images"):
         lake.read(IMAGES)
 
@@ -59,23 +59,23 @@ def test_readers_see_only_published_builds(tmp_path: Path) -> None:
     )
     lake.publish(first)
     lake.write(IMAGES, images("c"))  # the next build, cut before its end
-    assert lake.snapshot() == first
-    assert lake.gold(lake.snapshot(), IMAGES)["image_id"].to_pylist() == ["a", "b"]
-    assert lake.labelled(first, ["path"]).column_names == ["image_id", "path", "targets"]
+    assert lake.find_snapshot() == first
+    assert lake.read_gold(lake.find_snapshot(), IMAGES)["image_id"].to_pylist() == ["a", "b"]
+    assert lake.read_labelled(first, ["path"]).column_names == ["image_id", "path", "targets"]
 
     second = snapshot("two", {IMAGES: lake.write(IMAGES, images("c")), LABELS: lake.write(LABELS, labels("c"))})
     lake.publish(second)
-    assert lake.snapshot() == second and lake.snapshot("one") == first
-    assert lake.gold(first, IMAGES).num_rows == 2, "an old snapshot stays readable"
+    assert lake.find_snapshot() == second and lake.find_snapshot("one") == first
+    assert lake.read_gold(first, IMAGES).num_rows == 2, "an old snapshot stays readable"
     with pytest.raises(UserError, match="no snapshot three"):
-        lake.snapshot("three")
+        lake.find_snapshot("three")
 
 
 def test_labels_of_other_images_are_refused(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path / "lake"))
     mixed = snapshot("x", {IMAGES: lake.write(IMAGES, images("a")), LABELS: lake.write(LABELS, labels("b"))})
     with pytest.raises(RuntimeError, match="different images"):
-        lake.labelled(mixed, ["path"])
+        lake.read_labelled(mixed, ["path"])
 
 
 def test_only_frontal_images_with_a_file_are_usable(tmp_path: Path) -> None:
@@ -83,10 +83,10 @@ def test_only_frontal_images_with_a_file_are_usable(tmp_path: Path) -> None:
     views = {"a": ("PA", "/a.png"), "b": ("lateral", "/b.png"), "c": (None, "/c.png"), "d": ("AP", None)}
     rows = [{"image_id": name, "view": view, "path": path} for name, (view, path) in views.items()]
     gold = pa.Table.from_pylist(rows, schema=SCHEMAS[IMAGES])
-    assert unusable_reason(gold).to_pylist() == [None, "lateral_view", None, FILE_MISSING]
+    assert find_unusable_reasons(gold).to_pylist() == [None, "lateral_view", None, FILE_MISSING]
     built = snapshot("x", {IMAGES: lake.write(IMAGES, gold), LABELS: lake.write(LABELS, labels("a", "b", "c", "d"))})
-    assert lake.usable(built, ["path"])["image_id"].to_pylist() == ["a", "c"]
-    assert lake.labelled(built, ["path"]).num_rows == 4
+    assert lake.read_usable(built, ["path"])["image_id"].to_pylist() == ["a", "c"]
+    assert lake.read_labelled(built, ["path"]).num_rows == 4
 
 
 def test_parts_become_a_table_in_one_commit(tmp_path: Path) -> None:
@@ -94,9 +94,9 @@ def test_parts_become_a_table_in_one_commit(tmp_path: Path) -> None:
     parts = [write_part(lake, LABELS, schema, labels(*ids).to_batches()) for ids in ("ab", "c")]
     lost = write_part(lake, LABELS, schema, labels("d").to_batches())
     assert lake.version(LABELS) is None
-    first = commit(lake, LABELS, schema, parts)
+    first = commit_parts(lake, LABELS, schema, parts)
     assert sorted(lake.read(LABELS)["image_id"].to_pylist()) == ["a", "b", "c"]
     assert [part.rows for part in parts] == [2, 1] and Path(lake.uri(LABELS, lost.name)).exists()
-    second = commit(lake, LABELS, schema, [])
+    second = commit_parts(lake, LABELS, schema, [])
     assert lake.read(LABELS).schema == lake.read(LABELS, first).schema and lake.read(LABELS).num_rows == 0
     assert lake.read(LABELS, first).num_rows == 3 and second > first
