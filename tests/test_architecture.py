@@ -40,6 +40,7 @@ def modules(*packages: str) -> dict[str, Path]:
 
 
 MODULES = modules(*PACKAGES)
+PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md"))]
 
 
 def imports(path: Path, top_level_only: bool = False) -> Iterator[str]:
@@ -81,7 +82,7 @@ def graph() -> dict[str, set[str]]:
 
 
 def test_imports_have_no_circle() -> None:
-    edges, state, trail = graph(), dict.fromkeys(MODULES, "new"), []  # type: ignore[var-annotated]
+    edges, state, trail = graph(), dict.fromkeys(MODULES, "new"), []
 
     def visit(name: str) -> None:
         state[name] = "open"
@@ -160,3 +161,9 @@ def test_links_lead_somewhere(page: str) -> None:
     targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text())
     dead = [target for target in targets if "://" not in target and not (path.parent / target).exists()]
     assert not dead, f"{page}: {dead}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_named_paths_exist(page: str) -> None:
+    named = re.findall(r"`((?:chestai|pipelines|serve|tune|conf|tests|docs)/[\w./-]*)`", (ROOT / page).read_text())
+    assert not [path for path in named if not (ROOT / path).exists()]
