@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from chestai.cli.console import Screen
-from chestai.cli.main import stage_command
+from chestai.cli.main import run_stage_command
 from chestai.cli.summary import Summary
 from chestai.config.schema import Config
 from chestai.lake.lake import Lake
@@ -42,13 +42,13 @@ from pipelines.scoring.corpus import Corpus, find_corpus
 from pipelines.scoring.exports import write_exports
 from pipelines.scoring.ledger import BUCKETS
 from pipelines.scoring.precision_check import check_precision
-from pipelines.scoring.status import StatusFile, with_status
+from pipelines.scoring.status import StatusFile, open_status
 from pipelines.scoring.writer import Writer
 
 
 def run(config: Config, screen: Screen) -> Summary:
     """Scores what is missing of a corpus, or finds that nothing is."""
-    with with_status(config.score.status) as status:
+    with open_status(config.score.status) as status:
         return _run(config, screen, status)
 
 
@@ -75,7 +75,7 @@ def _run(config: Config, screen: Screen, status: StatusFile) -> Summary:
     else:
         writer.commit()
     written = write_exports(settings, out, model, corpus)
-    counts = ledger.counts(corpus.rows, plan)
+    counts = ledger.count_images(corpus.rows, plan)
     done = "already scored, " if plan.done.all() else ""
     facts = {
         "headline": done + ", ".join(f"{counts.buckets[bucket]} {bucket}" for bucket in BUCKETS),
@@ -151,4 +151,4 @@ def _write(
 
 
 if __name__ == "__main__":
-    stage_command("pipelines.score", run)
+    run_stage_command("pipelines.score", run)

@@ -25,7 +25,7 @@ from ray.train import Result
 from ray.train.torch import TorchTrainer
 
 from chestai.cli.console import Screen
-from chestai.cli.main import stage_command
+from chestai.cli.main import run_stage_command
 from chestai.cli.summary import Summary
 from chestai.config import load as conf
 from chestai.config.schema import Config
@@ -38,9 +38,9 @@ from pipelines.cluster import check_capacity, ray_cluster, run_in_thread
 from pipelines.data.label_policy import check_uncertain_labels
 from pipelines.data.pixel_cache import PixelCache, build_pixel_cache
 from pipelines.data.sampler import choose_lanes
-from pipelines.training.build import new_network, triage_rule
+from pipelines.training.build import build_network, make_triage_rule
 from pipelines.training.progress import ProgressBoard
-from pipelines.training.register import best_epoch, register_best
+from pipelines.training.register import register_best, summarise_best_epoch
 from pipelines.training.tracking import log_curves, log_inputs
 from pipelines.training.trainer import build_trainer, has_checkpoint, remove_checkpoints
 
@@ -73,11 +73,11 @@ def run(config: Config, screen: Screen) -> Summary:
     lake = Lake(config.lake)
     registry, resumed = Registry(config.tracking, lake), None
     if config.train.resume is not None:
-        resumed = _lost_run(registry, config.train.resume)
-        config = _resumed_config(resumed, config)
-    snapshot = lake.snapshot(resumed.data.params["snapshot"] if resumed is not None else None)
-    check(config, lake, snapshot)
-    done = _finished_run(config, registry, snapshot) if resumed is None else None
+        resumed = _find_lost_run(registry, config.train.resume)
+        config = _merge_resumed_config(resumed, config)
+    snapshot = lake.find_snapshot(resumed.data.params["snapshot"] if resumed is not None else None)
+    check_feasible(config, lake, snapshot)
+    done = _find_finished_run(config, registry, snapshot) if resumed is None else None
     if done is not None:
         facts = {"headline": f"already trained: run {done}", "run": done, "snapshot": snapshot.snapshot_id}
         summary = Summary("train", 0, "images", time.monotonic() - started, facts)
@@ -87,7 +87,7 @@ def run(config: Config, screen: Screen) -> Summary:
     return summary
 
 
-def recipe_id(config: Config, snapshot: Snapshot) -> str:
+def compute_recipe_id(config: Config, snapshot: Snapshot) -> str:
     """Everything that a training depends on, in 12 hex digits: the same ID, the same network."""
     plain = config.plain()
     chosen = {
@@ -101,9 +101,9 @@ def recipe_id(config: Config, snapshot: Snapshot) -> str:
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def check(config: Config, lake: Lake, snapshot: Snapshot) -> None:
+def check_feasible(config: Config, lake: Lake, snapshot: Snapshot) -> None:
     """Raises `UserError` for anything impossible that can be seen before Ray starts."""
-    triage_rule(config, snapshot.vocabulary)
+    make_triage_rule(config, snapshot.vocabulary)
     check_uncertain_labels(lake, snapshot, config.train.uncertainty)
     for split in ("train", "val"):
         if snapshot.splits.get(split, {}).get("files", 0) == 0:
@@ -119,15 +119,15 @@ def check(config: Config, lake: Lake, snapshot: Snapshot) -> None:
         raise UserError("train.precision=fp16 needs train.gpu=true: on the CPU take bf16, fp32 or auto")
 
 
-def _finished_run(config: Config, registry: Registry, snapshot: Snapshot) -> str | None:
+def _find_finished_run(config: Config, registry: Registry, snapshot: Snapshot) -> str | None:
     """The ID of a finished run of the same recipe; None with `force`."""
     if config.force:
         return None
-    runs = registry.finished_runs({"chestai.recipe": recipe_id(config, snapshot)})
+    runs = registry.finished_runs({"chestai.recipe": compute_recipe_id(config, snapshot)})
     return str(runs[0].info.run_id) if runs else None
 
 
-def _lost_run(registry: Registry, run_id: str) -> Run:
+def _find_lost_run(registry: Registry, run_id: str) -> Run:
     """The unfinished run to resume. Raises `UserError` where there is none with a checkpoint."""
     try:
         found = registry.connect().get_run(run_id)
@@ -142,7 +142,7 @@ def _lost_run(registry: Registry, run_id: str) -> Run:
     return found
 
 
-def _resumed_config(run: Run, now: Config) -> Config:
+def _merge_resumed_config(run: Run, now: Config) -> Config:
     """The lost run's own settings, except where it runs and how it survives, which are as configured now."""
     before = conf.validate(mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/config.json"))
     survival = {name: getattr(now.train, name) for name in SURVIVAL}
@@ -159,7 +159,7 @@ def _train(training: Training, started: float) -> Summary:
             build_pixel_cache(training.lake, snapshot, config.network.size, training.screen)
         decoded = time.monotonic()
         result, run_id, version = _fit_and_register(training)
-    metrics, best = result.metrics or {}, best_epoch(result)
+    metrics, best = result.metrics or {}, summarise_best_epoch(result)
     facts = {
         "headline": f"val macro-AUROC {best['val_macro_auroc']:.3f}, run {run_id[:8]}",
         "run": run_id,
@@ -182,7 +182,7 @@ def _fit_and_register(training: Training) -> tuple[Result, str, int]:
     with _mlflow_run(training) as run_id:
         if training.resumed is None:
             log_inputs(config, snapshot, registry.lake)
-        network = new_network(config, snapshot)
+        network = build_network(config, snapshot)
         weights = load_pretrained(network, config.network.pretrained)
         if config.network.pretrained != "none":
             training.screen.say(f"train: initial weights from {weights.line()}")
@@ -200,7 +200,7 @@ def _fit_and_register(training: Training) -> tuple[Result, str, int]:
 def _mlflow_run(training: Training) -> Iterator[str]:
     """A new or resumed run; one that breaks off keeps its checkpoints and prints how to resume."""
     registry, snapshot_id = training.registry, training.snapshot.snapshot_id
-    client, recipe = registry.connect(), recipe_id(training.config, training.snapshot)
+    client, recipe = registry.connect(), compute_recipe_id(training.config, training.snapshot)
     tags = {"chestai.recipe": recipe, "chestai.snapshot": snapshot_id, "chestai.stage": "train"}
     new = {"run_name": f"train-{recipe}", "tags": tags}
     run_id = ""
@@ -233,4 +233,4 @@ def _fit(trainer: TorchTrainer, board: Any, screen: Screen, total: int) -> Resul
 
 
 if __name__ == "__main__":
-    stage_command("pipelines.train", run)
+    run_stage_command("pipelines.train", run)

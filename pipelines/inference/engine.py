@@ -80,7 +80,7 @@ def run_predictor(
     """
     results = PredictorResults({}, {})
     reading = Reading(partial(_decode_in_pieces, size=bundle.card.size, piece=batch_size))
-    blocks = blocks_of(images, batch_size)
+    blocks = split_into_blocks(images, batch_size)
     with screen.progress(stage, images.num_rows, "images") as progress:
         for batch in stream_predictions(bundle, blocks, reading, predictor, batch_size, ["image_id"]):
             for row in batch.to_pylist():
@@ -98,7 +98,7 @@ def _decode_in_pieces(rows: pa.Table, size: int, piece: int) -> Iterator[pa.Tabl
         yield decode_table(rows.slice(start, piece), size)
 
 
-def blocks_of(rows: pa.Table, batch_size: int) -> list[pa.Table]:
+def split_into_blocks(rows: pa.Table, batch_size: int) -> list[pa.Table]:
     """Splits rows into blocks, one for each reading task: enough for all cores, at most `MAX_BLOCK_ROWS` rows each."""
     cores = int(ray.cluster_resources().get("CPU", 1))
     size = min(MAX_BLOCK_ROWS, max(batch_size, rows.num_rows // (4 * cores)))
@@ -138,7 +138,7 @@ def stream_predictions(
         max_retries=-1 if reading.attempts is None else reading.attempts - 1,
         concurrency=_reading_tasks(),
     ).map_batches(
-        _PredictorActor,
+        PredictorActor,
         fn_constructor_args=(bundle.card.model_dump(), weights, predictor, [*keep, "not_scored"]),
         batch_size=batch_size,
         batch_format="pyarrow",
@@ -160,7 +160,7 @@ def _reading_tasks() -> int | None:
     return len(os.sched_getaffinity(0)) if sum(node["Alive"] for node in ray.nodes()) == 1 else None
 
 
-class _PredictorActor:
+class PredictorActor:
     """Holds the network in an actor and predicts each batch."""
 
     def __init__(

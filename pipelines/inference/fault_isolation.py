@@ -15,7 +15,7 @@ from chestai.model.bundle import Bundle
 from pipelines.data.decode import DECODED_FILE, read_cached_shard, read_files
 from pipelines.data.digest_set import Digests
 from pipelines.data.pixel_cache import PixelCache, read_split_rows
-from pipelines.inference.engine import Reading, blocks_of, stream_predictions
+from pipelines.inference.engine import Reading, split_into_blocks, stream_predictions
 from pipelines.inference.predictors import SCORING_OUTPUT, OutputOptions, ScoringPredictor
 
 CRASHES_READER = "crashes_reader"
@@ -76,7 +76,7 @@ def predict_files(inference: BatchInference, rows: pa.Table, scored: Digests) ->
 
     def predict(some: pa.Table, attempts: int, skip_errors: bool) -> Iterator[pa.Table]:
         reading = Reading(read, attempts, skip_errors)
-        for batch in inference.stream(blocks_of(some, inference.batch_size), reading):
+        for batch in inference.stream(split_into_blocks(some, inference.batch_size), reading):
             index = np.searchsorted(numbers, batch["row"].to_numpy())
             fresh = left[index]
             left[index] = False
@@ -87,7 +87,7 @@ def predict_files(inference: BatchInference, rows: pa.Table, scored: Digests) ->
         return
     crashing = find_crashing_files(rows.filter(pa.array(left)), read)
     left[np.searchsorted(numbers, np.array(crashing, np.int64))] = False
-    yield crash_rows(crashing)
+    yield make_crash_rows(crashing)
     yield from predict(rows.filter(pa.array(left)), attempts=4, skip_errors=False)
 
 
@@ -99,7 +99,7 @@ def find_crashing_files(rows: pa.Table, read: partial[Iterator[pa.Table]]) -> li
     Raises:
         RuntimeError: The first `GIVE_UP_AFTER` readers all crashed.
     """
-    reader = ray.remote(num_cpus=1, max_retries=1)(_reads_whole)
+    reader = ray.remote(num_cpus=1, max_retries=1)(_read_fully)
     running: dict[ray.ObjectRef, int] = {}
     crashing: list[int] = []
     finished = 0
@@ -120,11 +120,11 @@ def find_crashing_files(rows: pa.Table, read: partial[Iterator[pa.Table]]) -> li
     return crashing
 
 
-def _reads_whole(read: partial[Iterator[pa.Table]], rows: pa.Table) -> bool:
+def _read_fully(read: partial[Iterator[pa.Table]], rows: pa.Table) -> bool:
     return all(piece.num_rows for piece in read(rows))
 
 
-def crash_rows(rows: Sequence[int]) -> pa.Table:
+def make_crash_rows(rows: Sequence[int]) -> pa.Table:
     """Rows of `PREDICTED` for files that crash their readers."""
     detail = "the process that reads it dies"
     found = [{"row": row, "not_scored": CRASHES_READER, "detail": detail} for row in rows]
@@ -139,10 +139,10 @@ def predict_cached(inference: BatchInference, cache: PixelCache, rows: pa.Table)
     Args:
         rows: `row`, `image_id`, `sha256` of usable images of the snapshot; each is predicted exactly once.
     """
-    yield from inference.stream(cache_blocks(cache.lake, cache, rows), Reading(read_cached_shard))
+    yield from inference.stream(split_by_cache_file(cache.lake, cache, rows), Reading(read_cached_shard))
 
 
-def cache_blocks(lake: Lake, cache: PixelCache, rows: pa.Table) -> list[pa.Table]:
+def split_by_cache_file(lake: Lake, cache: PixelCache, rows: pa.Table) -> list[pa.Table]:
     """Splits rows into blocks that lie in one file of the cache each: `row`, `image_id`, `sha256`, `uri`."""
     blocks = []
     for split in ("train", "val", "test"):

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from chestai.errors import UserError
-from chestai.lake.lake import Lake, unusable_reason
+from chestai.lake.lake import Lake, find_unusable_reasons
 from chestai.lake.schemas import IMAGES
 from chestai.lake.snapshot import Snapshot
 from pipelines.data.files import InputFolder
@@ -58,7 +58,7 @@ def find_corpus(name: str, lake: Lake, match: str | None = None, split: str | No
     """
     if split is not None and name != LAKE:
         raise UserError(f"score.split={split} is for images of the lake: leave it out with corpus={name}")
-    corpus = of_lake(lake, split) if name == LAKE else of_folder(name)
+    corpus = read_lake_corpus(lake, split) if name == LAKE else list_folder_corpus(name)
     return corpus if match is None else _matching(corpus, match)
 
 
@@ -72,14 +72,14 @@ def _matching(corpus: Corpus, match: str) -> Corpus:
     return replace(corpus, name=f"{corpus.name}, {match}", rows=rows)
 
 
-def of_lake(lake: Lake, split: str | None = None) -> Corpus:
+def read_lake_corpus(lake: Lake, split: str | None = None) -> Corpus:
     """Every image of the newest snapshot, or of a split of it, in order of image_id.
 
     Raises:
         UserError: There is no snapshot, or no such split.
     """
-    snapshot = lake.snapshot()
-    images = lake.gold(snapshot, IMAGES, ["image_id", "path", "view", "bytes", "sha256", "split"])
+    snapshot = lake.find_snapshot()
+    images = lake.read_gold(snapshot, IMAGES, ["image_id", "path", "view", "bytes", "sha256", "split"])
     name = f"snapshot {snapshot.snapshot_id}"
     if split is not None:
         splits = ", ".join(sorted(name for name in images["split"].unique().to_pylist() if name is not None))
@@ -87,7 +87,7 @@ def of_lake(lake: Lake, split: str | None = None) -> Corpus:
         if not images.num_rows:
             raise UserError(f"score.split={split} has no image in {name}: choose one of {splits}")
         name = f"{name}, {split}"
-    refused = unusable_reason(images)
+    refused = find_unusable_reasons(images)
     free = pc.is_null(refused)
     columns = {
         "image_id": images["image_id"],
@@ -100,7 +100,7 @@ def of_lake(lake: Lake, split: str | None = None) -> Corpus:
     return Corpus(name, pa.table(columns, schema=CORPUS), 0, snapshot)
 
 
-def of_folder(root: str) -> Corpus:
+def list_folder_corpus(root: str) -> Corpus:
     """Every PNG, JPEG and DICOM file at any depth, without hidden ones; its image_id is its path below the folder.
 
     Raises:

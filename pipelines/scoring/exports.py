@@ -44,13 +44,13 @@ def write_exports(settings: Score, out: Lake, model: RegisteredModel, corpus: Co
             elif name == "parquet":
                 pq.write_table(scores, part)
             elif name == "worklist":
-                pacsv.write_csv(worklist(scores, model.bundle), part)
+                pacsv.write_csv(build_worklist(scores, model.bundle), part)
             else:
-                part.write_text(gallery_page(scores, settings.gallery_images, model, corpus))
+                part.write_text(render_gallery_page(scores, settings.gallery_images, model, corpus))
     return named
 
 
-def worklist(scores: pa.Table, bundle: Bundle) -> pa.Table:
+def build_worklist(scores: pa.Table, bundle: Bundle) -> pa.Table:
     """Builds the queue: the columns `WORKLIST`, one row per file.
 
     Args:
@@ -68,7 +68,7 @@ def worklist(scores: pa.Table, bundle: Bundle) -> pa.Table:
         if None in probabilities:
             added.append({})
             continue
-        drivers = bundle.triage.drivers(probabilities, names)
+        drivers = bundle.triage.find_drivers(probabilities, names)
         pairs = zip(names, probabilities, strict=True)
         added.append(
             {
@@ -83,7 +83,7 @@ def worklist(scores: pa.Table, bundle: Bundle) -> pa.Table:
     return pa.table({name: (more if name in schema.names else queue)[name] for name in WORKLIST})
 
 
-def gallery_page(scores: pa.Table, count: int, model: RegisteredModel, corpus: Corpus) -> str:
+def render_gallery_page(scores: pa.Table, count: int, model: RegisteredModel, corpus: Corpus) -> str:
     """The gallery of the `count` most urgent images as HTML; its heatmaps are computed here, its numbers are scores."""
     scored = scores.filter(pc.is_null(scores["not_scored"]))
     first = scored.slice(0, count)
@@ -129,7 +129,7 @@ def _gallery_image(bundle: Bundle, row: Mapping[str, Any], small: preprocess.Gre
         image_id=row["image_id"],
         bucket=row["bucket"],
         score=row["triage_score"],
-        drivers=bundle.triage.drivers(list(probabilities.values()), names),
+        drivers=bundle.triage.find_drivers(list(probabilities.values()), names),
         probabilities=probabilities,
         thresholds=bundle.card.thresholds,
         grey=small,

@@ -44,7 +44,6 @@ FILES = pa.schema(
     }
 )
 
-
 HEATMAPS = pa.list_(
     pa.struct({"finding": pa.string(), "rows": pa.int32(), "columns": pa.int32(), "evidence": pa.binary()})
 )
@@ -54,8 +53,8 @@ def contents_schema(findings: Sequence[str]) -> pa.Schema:
     """The columns of `scores/<version>`.
 
     image_id: of the first file with this content. runtime: such as `openvino fp32`. has_heatmaps, has_embedding:
-    whether the last two columns were requested. heatmaps: the evidence of each finding that reaches its operating point,
-    float32 (rows, columns) as bytes, for `chestai.imaging.heatmap.heatmap`.
+    whether the last two columns were requested. heatmaps: the evidence of each finding that reaches its operating
+    point, float32 (rows, columns) as bytes, for `chestai.imaging.heatmap.heatmap`.
     """
     return pa.schema(
         {
@@ -113,29 +112,29 @@ def make_plan(
         contents: `sha256` of the scored contents.
         force: Nothing is up to date.
     """
-    refused = _mask(pc.is_valid(corpus["refused"]))
+    refused = _to_mask(pc.is_valid(corpus["refused"]))
     index = pc.index_in(corpus["path"], value_set=files["path"])
     old = files.select(["bytes", "changed_ns", "sha256", "reason"]).take(index)
-    replaced = _mask(pc.is_valid(index))
+    replaced = _to_mask(pc.is_valid(index))
     if force:
         none = np.zeros(corpus.num_rows, bool)
         return ScoringPlan(none, refused, none, replaced)
     unchanged = pc.and_(pc.equal(corpus["bytes"], old["bytes"]), pc.equal(corpus["changed_ns"], old["changed_ns"]))
     stated = pc.equal(corpus["sha256"], old["sha256"])
     retried = [FILE_MISSING] if gate else [FILE_MISSING, OUT_OF_DISTRIBUTION]
-    rejected = _mask(pc.is_valid(old["reason"])) & ~_mask(pc.is_in(old["reason"], pa.array(retried)))
-    settled = rejected | (replaced & _is_scored(old["sha256"], contents) & _mask(pc.is_null(old["reason"])))
-    done = ~refused & (_mask(unchanged) | _mask(stated)) & settled
-    done |= refused & _mask(pc.equal(corpus["refused"], old["reason"]))
+    rejected = _to_mask(pc.is_valid(old["reason"])) & ~_to_mask(pc.is_in(old["reason"], pa.array(retried)))
+    settled = rejected | (replaced & _is_scored(old["sha256"], contents) & _to_mask(pc.is_null(old["reason"])))
+    done = ~refused & (_to_mask(unchanged) | _to_mask(stated)) & settled
+    done |= refused & _to_mask(pc.equal(corpus["refused"], old["reason"]))
     scored = ~refused & ~done & _is_scored(corpus["sha256"], contents)
     return ScoringPlan(done, refused & ~done, scored, replaced)
 
 
 def _is_scored(sha256: pa.ChunkedArray, contents: pa.Table) -> NDArray[np.bool_]:
-    return _mask(pc.is_in(sha256, value_set=contents["sha256"], skip_nulls=True))
+    return _to_mask(pc.is_in(sha256, value_set=contents["sha256"], skip_nulls=True))
 
 
-def _mask(values: pa.ChunkedArray | pa.Array) -> NDArray[np.bool_]:
+def _to_mask(values: pa.ChunkedArray | pa.Array) -> NDArray[np.bool_]:
     """Booleans, with False for null."""
     return np.asarray(pc.fill_null(values, False).to_numpy(zero_copy_only=False), bool)
 
@@ -175,14 +174,14 @@ class Ledger:
     def plan(self, corpus: pa.Table, force: bool, gate: bool) -> ScoringPlan:
         """As `make_plan`. Takes about 5 GB of memory for ten million files and contents."""
         files = self.lake.read(self.files, columns=["path", "bytes", "changed_ns", "sha256", "reason"])
-        return make_plan(corpus, files, self._scored_contents()[0], force, gate)
+        return make_plan(corpus, files, self._read_scored_contents()[0], force, gate)
 
-    def scored(self) -> tuple[Digests, bool]:
+    def read_scored(self) -> tuple[Digests, bool]:
         """The scored contents, and whether others lack only the requested heatmaps or embeddings."""
-        scored, incomplete = self._scored_contents()
+        scored, incomplete = self._read_scored_contents()
         return make_set(parse_digests(scored["sha256"])), incomplete
 
-    def _scored_contents(self) -> tuple[pa.Table, bool]:
+    def _read_scored_contents(self) -> tuple[pa.Table, bool]:
         contents = self.lake.read(self.contents, columns=["sha256", "has_heatmaps", "has_embedding"])
         scored = contents
         if self.heatmaps:
@@ -208,12 +207,12 @@ class Ledger:
             elif rows.num_rows:
                 self.lake.write(table, rows, mode="append")
 
-    def counts(self, corpus: pa.Table, before: ScoringPlan) -> ScoreCounts:
+    def count_images(self, corpus: pa.Table, before: ScoringPlan) -> ScoreCounts:
         """Counts the images of a corpus as the ledger has them now; `before` is the plan of the run."""
         files = self.lake.read(self.files, columns=["path", "sha256", "reason"])
         files = files.take(pc.index_in(corpus["path"], value_set=files["path"]))
         contents = self.lake.read(self.contents, columns=["sha256", "bucket"])
-        scored = _mask(pc.is_null(files["reason"]))
+        scored = _to_mask(pc.is_null(files["reason"]))
         index = pc.index_in(files["sha256"], value_set=contents["sha256"], skip_nulls=True).filter(pa.array(scored))
         buckets = Counter(contents["bucket"].take(index).to_pylist())
         assert None not in buckets, "a file has neither a score nor a reason"
@@ -232,7 +231,7 @@ def open_ledger(
     model, or an earlier release written the table. Rows of files stay; they are scored again.
     """
     ledger = Ledger(lake, version, heatmaps, embeddings)
-    described = f"scores of the model {_identity(card)}, form {FORM}"
+    described = f"scores of the model {_hash_card(card)}, form {FORM}"
     exists = lake.version(ledger.contents) is not None
     if lake.version(ledger.files) is None:
         lake.write(ledger.files, FILES.empty_table())
@@ -243,7 +242,7 @@ def open_ledger(
     return ledger, exists
 
 
-def _identity(card: Card) -> str:
+def _hash_card(card: Card) -> str:
     """A hash of the whole card: run, calibration, triage rule and the rest."""
     return hashlib.sha256(card.model_dump_json().encode()).hexdigest()[:16]
 

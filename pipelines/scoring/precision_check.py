@@ -64,7 +64,7 @@ def check_precision(config: Config, registry: Registry, model: RegisteredModel, 
 def _measure(config: Config, lake: Lake, model: RegisteredModel, screen: Screen) -> RuntimeEffect:
     bundle, precision = model.bundle, config.runtime.precision
     try:
-        snapshot = lake.snapshot(bundle.card.snapshot)
+        snapshot = lake.find_snapshot(bundle.card.snapshot)
         rows = load_usable_rows(lake, snapshot, {"val"})
     except UserError as error:
         raise UserError(f"runtime.precision={precision} is checked on val images first: {error}") from error

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from chestai.cli.main import last_line
+from chestai.cli.main import summarise_error
 from chestai.errors import UserError
 from chestai.lake.atomic_write import atomic_write
 
@@ -70,7 +70,7 @@ class StatusFile:
 
 
 @contextlib.contextmanager
-def with_status(path: str | None) -> Iterator[StatusFile]:
+def open_status(path: str | None) -> Iterator[StatusFile]:
     """Keeps the status file of the run in the block; an error that leaves the block is noted as one line, and raised.
 
     Raises:
@@ -87,8 +87,8 @@ def with_status(path: str | None) -> Iterator[StatusFile]:
         status.fail("stopped")
         raise
     except UserError as error:
-        status.fail(last_line(error))
+        status.fail(summarise_error(error))
         raise
     except BaseException as error:
-        status.fail(f"failed: {last_line(error)[:300]}")
+        status.fail(f"failed: {summarise_error(error)[:300]}")
         raise

@@ -53,7 +53,7 @@ class Writer:
     scored: Digests = field(init=False)
 
     def __post_init__(self) -> None:
-        self.scored, incomplete = self.ledger.scored()
+        self.scored, incomplete = self.ledger.read_scored()
         if self.rescore:
             self.scored = parse_digests(pa.array([], pa.string()))
         self.rescore = self.rescore or incomplete
@@ -68,7 +68,7 @@ class Writer:
         for mask in (self.plan.refused, self.plan.scored):
             rows = np.flatnonzero(mask)
             images = self.corpus.rows.take(pa.array(rows))
-            files = _file_rows(images, images["sha256"], images["refused"], pa.nulls(len(rows), pa.string()))
+            files = _make_file_rows(images, images["sha256"], images["refused"], pa.nulls(len(rows), pa.string()))
             self._queue(contents_schema(self.findings).empty_table(), files, rows)
 
     def add(self, predicted: pa.Table) -> None:
@@ -78,8 +78,8 @@ class Writer:
         crashed = pc.fill_null(pc.equal(predicted["not_scored"], CRASHES_READER), False)
         sha256 = pc.if_else(crashed, images["sha256"], predicted["sha256"])
         scored = pc.is_valid(predicted["output"])
-        contents = self._content_rows(predicted.filter(scored), images.filter(scored)["image_id"])
-        files = _file_rows(images, sha256, predicted["not_scored"], predicted["detail"])
+        contents = self._make_content_rows(predicted.filter(scored), images.filter(scored)["image_id"])
+        files = _make_file_rows(images, sha256, predicted["not_scored"], predicted["detail"])
         self._queue(contents, files, predicted["row"].to_numpy())
         rows = sum(pending.files.num_rows for pending in self.pending)
         if rows >= MAX_PENDING or time.monotonic() - self.committed >= self.seconds:
@@ -97,7 +97,7 @@ class Writer:
             self.scored = insert(self.scored, found[fresh])
         self.pending, self.committed = [], time.monotonic()
 
-    def _content_rows(self, predicted: pa.Table, image_ids: pa.ChunkedArray) -> pa.Table:
+    def _make_content_rows(self, predicted: pa.Table, image_ids: pa.ChunkedArray) -> pa.Table:
         """Rows of `scores/<version>`."""
         bundle, count = self.model.bundle, predicted.num_rows
         outputs = predicted["output"].to_pylist()
@@ -107,19 +107,21 @@ class Writer:
         buckets = [str(bucket) for bucket in bundle.triage.buckets(scores)]
         self.buckets.update(buckets)
         snapshot = self.corpus.snapshot.snapshot_id if self.corpus.snapshot else None
-        columns: list[Any] = [predicted["sha256"], image_ids, buckets, scores, *probabilities.T]
-        columns += [
+        heatmaps = [self._select_heatmaps(*pair) for pair in zip(outputs, probabilities, strict=True)]
+        columns: list[Any] = [
+            *(predicted["sha256"], image_ids, buckets, scores, *probabilities.T),
             [self.model.version] * count,
             [output["runtime"] for output in outputs],
-            [snapshot] * count,
-            [now()] * count,
+            *([snapshot] * count, [now()] * count),
+            *([self.ledger.heatmaps] * count, [self.ledger.embeddings] * count),
+            pa.array(heatmaps, HEATMAPS),
+            pa.array([output["embedding"] for output in outputs], pa.list_(pa.float32())),
         ]
-        columns += [[self.ledger.heatmaps] * count, [self.ledger.embeddings] * count]
-        columns.append(pa.array([self._heatmaps(*pair) for pair in zip(outputs, probabilities, strict=True)], HEATMAPS))
-        columns.append(pa.array([output["embedding"] for output in outputs], pa.list_(pa.float32())))
         return pa.table(columns, schema=contents_schema(self.findings))
 
-    def _heatmaps(self, output: dict[str, Any], probabilities: NDArray[np.float64]) -> list[dict[str, Any]] | None:
+    def _select_heatmaps(
+        self, output: dict[str, Any], probabilities: NDArray[np.float64]
+    ) -> list[dict[str, Any]] | None:
         """The heatmaps of findings that reach their operating point; None if not requested."""
         if output["evidence"] is None:
             return None
@@ -137,7 +139,7 @@ class Writer:
             self.pending.append(_Pending(contents, files, bool(self.plan.replaced[rows].any())))
 
 
-def _file_rows(images: pa.Table, sha256: Any, reasons: Any, details: Any) -> pa.Table:
+def _make_file_rows(images: pa.Table, sha256: Any, reasons: Any, details: Any) -> pa.Table:
     """Rows of `scores/<version>-files` for rows of a corpus."""
     columns = [images[name] for name in ("image_id", "path", "bytes", "changed_ns")]
     return pa.table([*columns, sha256, reasons, details, [now()] * images.num_rows], schema=FILES)

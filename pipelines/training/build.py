@@ -8,13 +8,13 @@ import torch
 
 from chestai.config.schema import Config
 from chestai.errors import UserError
-from chestai.labels.findings import KNOWN
+from chestai.labels.findings import KNOWN_FINDINGS
 from chestai.lake.snapshot import Snapshot
 from chestai.model.classifier import Classifier
 from chestai.triage.rule import TriageRule
 
 
-def new_network(config: Config, snapshot: Snapshot) -> Classifier:
+def build_network(config: Config, snapshot: Snapshot) -> Classifier:
     """Builds the configured network with random weights, which depend on `train.seed` alone.
 
     Raises:
@@ -24,11 +24,11 @@ def new_network(config: Config, snapshot: Snapshot) -> Classifier:
     if settings.backbone not in timm.list_models():
         raise UserError(f"network.backbone={settings.backbone} is not a timm model; densenet121 is the default")
     torch.manual_seed(config.train.seed)
-    mean, std = normalisation(config, snapshot)
+    mean, std = choose_normalisation(config, snapshot)
     return Classifier(settings.backbone, len(snapshot.vocabulary), settings.size, mean, std, settings.dropout)
 
 
-def normalisation(config: Config, snapshot: Snapshot) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def choose_normalisation(config: Config, snapshot: Snapshot) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each input channel, in units of full scale."""
     channels = config.network.channels
     if config.network.normalisation == "dataset":
@@ -39,19 +39,19 @@ def normalisation(config: Config, snapshot: Snapshot) -> tuple[tuple[float, ...]
     return (float(np.mean(mean)),), (float(np.mean(std)),)
 
 
-def triage_rule(config: Config, vocabulary: Sequence[str]) -> TriageRule:
+def make_triage_rule(config: Config, vocabulary: Sequence[str]) -> TriageRule:
     """The configured triage rule, reduced to the findings of a network.
 
     Raises:
         UserError: A weight names an unknown finding, or no weight is for a finding of the network.
     """
     for finding in config.triage.weights:
-        if finding not in (*KNOWN, *vocabulary):
+        if finding not in (*KNOWN_FINDINGS, *vocabulary):
             raise UserError(
                 f"triage.weights.{finding} is not a finding of the snapshot; it has {', '.join(vocabulary)}"
             )
     try:
-        return config.triage.rule().within(vocabulary)
+        return config.triage.to_rule().restrict_to(vocabulary)
     except ValueError as error:
         names = ", ".join(vocabulary)
         raise UserError(

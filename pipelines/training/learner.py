@@ -45,9 +45,9 @@ class Learner:
             self.network.parameters(), lr=config.train.lr, weight_decay=config.train.weight_decay
         )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: _rate(step, steps, config.train.warmup)
+            self.optimizer, lambda step: _learning_rate_factor(step, steps, config.train.warmup)
         )
-        self.dtype = autocast_dtype(config.train.precision, self.device)
+        self.dtype = choose_autocast_dtype(config.train.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.average = (
             AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema), use_buffers=True)
@@ -75,7 +75,7 @@ class Learner:
             Float (2,): the sum of the losses over the known labels of this worker's share, and their number.
         """
         self.model.train()
-        seeds = _seeds(self.train.seed, epoch, share.step, self.rank)
+        seeds = _make_seeds(self.train.seed, epoch, share.step, self.rank)
         torch.manual_seed(seeds[1])  # dropout
         # Drawn for the whole step, so that an image's augmentation does not depend on the number of workers.
         draws = draw(share.total, torch.Generator().manual_seed(seeds[0]))
@@ -127,7 +127,7 @@ class Learner:
         self.scaler.load_state_dict(state["scaler"])
 
 
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+def choose_autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """The dtype of the forward pass, None for fp32; `auto` takes bf16 or fp16 where the hardware has it."""
     if precision == "auto":
         if device.type == "cuda":
@@ -136,7 +136,7 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
-def _rate(step: int, steps: int, warmup: float) -> float:
+def _learning_rate_factor(step: int, steps: int, warmup: float) -> float:
     """Factor of the learning rate: linear warm-up, then cosine to zero."""
     rise = max(1, int(steps * warmup))
     if step < rise:
@@ -144,7 +144,7 @@ def _rate(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
 
 
-def _seeds(seed: int, epoch: int, step: int, rank: int) -> tuple[int, int]:
+def _make_seeds(seed: int, epoch: int, step: int, rank: int) -> tuple[int, int]:
     """A seed for the augmentation, the same on every worker, and one for a worker's own draws."""
     shared = np.random.SeedSequence([seed, epoch, step]).generate_state(1, np.uint64)[0]
     own = np.random.SeedSequence([seed, epoch, step, rank + 1]).generate_state(1, np.uint64)[0]

@@ -18,6 +18,8 @@ from ray.train.torch import get_device
 from torch import Tensor
 
 from chestai.config import load as conf
+from chestai.metrics.bootstrap import Bootstrap
+from chestai.metrics.predictions import Predictions
 from chestai.metrics.report import measure_performance
 from chestai.model.bundle import forward
 from chestai.model.classifier import Classifier
@@ -28,8 +30,8 @@ from pipelines.data.sampler import EpochOrder, make_epoch_order
 from pipelines.training.learner import Learner
 from pipelines.training.progress import BoardReporter, EpochTimer, TrainingProgress
 
-STATE = "state.pt"
-AGREE_EVERY = 10  # steps between the points where workers agree whether to write a checkpoint
+STATE_FILE = "state.pt"
+CHECKPOINT_CHECK_STEPS = 10  # steps between the points where workers agree whether to write a checkpoint
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Worker:
         self.device = get_device()
         steps = self.order(0).steps * self.config.train.epochs
         self.learner = Learner(self.config, self._network(), torch.tensor(job.pos_weight), steps)
-        self.saved = time.monotonic()
+        self.checkpointed_at = time.monotonic()
 
     def _network(self) -> Classifier:
         settings, job = self.config.network, self.job
@@ -93,17 +95,19 @@ class Worker:
         reporter = BoardReporter(self.job.board if self.rank == 0 else None, self.config.train.epochs)
         start = [progress.losses, progress.labels] if self.rank == 0 else [0.0, 0.0]
         totals = torch.tensor(start, device=self.device)
-        batches = _on_device(stream_epoch(self.job.train, order, self.rank, self.workers, progress.step), self.device)
-        for batch, pixels, targets in timer.timed(prefetch(batches)):
+        batches = _move_to_device(
+            stream_epoch(self.job.train, order, self.rank, self.workers, progress.step), self.device
+        )
+        for batch, pixels, targets in timer.measure_waits(prefetch(batches)):
             totals += self.learner.step(pixels, targets, batch.share, progress.epoch)
             progress.step = batch.share.step + 1
             timer.images += batch.share.total
-            reporter.step(progress, order.steps, totals, timer)
-            if progress.step % AGREE_EVERY == 0 and progress.step < order.steps and self._checkpoint_due():
-                progress.losses, progress.labels = _summed(totals).tolist()
+            reporter.report_step(progress, order.steps, totals, timer)
+            if progress.step % CHECKPOINT_CHECK_STEPS == 0 and progress.step < order.steps and self._checkpoint_due():
+                progress.losses, progress.labels = _sum_over_workers(totals).tolist()
                 self.report({"epoch": progress.epoch, "step": progress.step}, progress)
         assert progress.step == order.steps, f"worker {self.rank} saw {progress.step} of {order.steps} steps"
-        losses, labels = _summed(totals).tolist()
+        losses, labels = _sum_over_workers(totals).tolist()
         return {
             "epoch": progress.epoch + 1,
             "train_loss": losses / max(labels, 1.0),
@@ -114,8 +118,8 @@ class Worker:
     def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
         """The val metrics of the network as it is, and its logits and targets for the checkpoint."""
         batch_size = self.config.evaluate.batch_size
-        logits, targets = val_logits(self.learner.best, self.job.val, batch_size, self.rank, self.workers)
-        metrics = val_metrics(logits, targets, make_loss(self.config.loss, torch.tensor(self.job.pos_weight)))
+        logits, targets = compute_val_logits(self.learner.best, self.job.val, batch_size, self.rank, self.workers)
+        metrics = compute_val_metrics(logits, targets, make_loss(self.config.loss, torch.tensor(self.job.pos_weight)))
         return metrics, {"logits": torch.from_numpy(logits), "targets": torch.from_numpy(targets)}
 
     def report(self, metrics: dict[str, Any], progress: TrainingProgress, val: dict[str, Tensor] | None = None) -> None:
@@ -129,13 +133,13 @@ class Worker:
             best = self.learner.best.state_dict()
             state = {**self.learner.state(), "progress": vars(progress), "best": best, "val": val}
             with tempfile.TemporaryDirectory() as folder:
-                torch.save(state, Path(folder) / STATE)
+                torch.save(state, Path(folder) / STATE_FILE)
                 ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
-        self.saved = time.monotonic()
+        self.checkpointed_at = time.monotonic()
 
     def _checkpoint_due(self) -> bool:
         """Whether `train.checkpoint_minutes` have passed on rank 0; the same answer on every worker."""
-        due = time.monotonic() - self.saved > 60 * self.config.train.checkpoint_minutes
+        due = time.monotonic() - self.checkpointed_at > 60 * self.config.train.checkpoint_minutes
         if not (dist.is_initialized() and dist.get_world_size() > 1):
             return due
         flag = torch.tensor([float(due)], device=self.device)
@@ -160,11 +164,11 @@ def train_loop(job: dict[str, Any]) -> None:
         val, outputs = worker.validate()
         progress = progress.after_epoch(val["selection"])
         if worker.rank == 0:
-            BoardReporter(worker.job.board, settings.epochs).val(val["val_macro_auroc"])
+            BoardReporter(worker.job.board, settings.epochs).report_val(val["val_macro_auroc"])
         worker.report({**metrics, **val}, progress, outputs)
 
 
-def val_logits(
+def compute_val_logits(
     network: Classifier, store: ImageStore, batch_size: int, rank: int, workers: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Logits and targets, float32 (N, F), of the whole val set in storage order, on every worker.
@@ -177,19 +181,22 @@ def val_logits(
     for rows, pixels, targets in stream_split(store, batch_size, rank, workers):
         both[0, rows] = torch.from_numpy(forward(network, np.ascontiguousarray(pixels))[0])
         both[1, rows] = torch.from_numpy(targets.copy())
-    logits, truth = _summed(both.to(next(network.parameters()).device)).cpu().numpy()  # rows of other workers are 0
+    logits, truth = (
+        _sum_over_workers(both.to(next(network.parameters()).device)).cpu().numpy()
+    )  # rows of other workers are 0
     return logits, truth
 
 
-def val_metrics(logits: NDArray[np.float32], targets: NDArray[np.float32], loss: Any) -> dict[str, float]:
+def compute_val_metrics(logits: NDArray[np.float32], targets: NDArray[np.float32], loss: Any) -> dict[str, float]:
     """Loss, macro-AUROC, and `selection`, by which the best epoch is chosen, of (N, F) logits and targets."""
     mean = float(masked_mean(loss(torch.from_numpy(logits), torch.from_numpy(targets)), torch.from_numpy(targets)))
-    columns = [str(column) for column in range(targets.shape[1])]
-    macro = measure_performance(targets, logits, np.arange(len(targets)), columns, resamples=0).macro_auroc.value
+    findings = [str(column) for column in range(targets.shape[1])]
+    predictions = Predictions.of(targets, logits, np.arange(len(targets)), findings)
+    macro = measure_performance(predictions, Bootstrap(resamples=0)).macro_auroc.value
     return {"val_loss": mean, "val_macro_auroc": macro, "selection": -mean if np.isnan(macro) else macro}
 
 
-def _on_device(batches: Iterator[Any], device: torch.device) -> Iterator[Any]:
+def _move_to_device(batches: Iterator[Any], device: torch.device) -> Iterator[Any]:
     """Each batch with its pixels and targets on the device; the copy runs while the previous batch is used."""
     for batch in batches:
         pixels, targets = torch.from_numpy(batch.pixels), torch.from_numpy(batch.targets)
@@ -198,7 +205,7 @@ def _on_device(batches: Iterator[Any], device: torch.device) -> Iterator[Any]:
         yield batch, pixels.to(device, non_blocking=True), targets.to(device, non_blocking=True)
 
 
-def _summed(values: Tensor) -> Tensor:
+def _sum_over_workers(values: Tensor) -> Tensor:
     """The sum over workers."""
     if dist.is_initialized() and dist.get_world_size() > 1:
         values = values.clone()
@@ -220,6 +227,6 @@ def _resume(learner: Learner) -> TrainingProgress:
     if checkpoint is None:
         return TrainingProgress()
     with checkpoint.as_directory() as folder:
-        state = torch.load(Path(folder) / STATE, map_location=learner.device, weights_only=True)
+        state = torch.load(Path(folder) / STATE_FILE, map_location=learner.device, weights_only=True)
     learner.load(state)
     return TrainingProgress(**state["progress"])

@@ -21,9 +21,7 @@ MAX_BYTES = 2**29  # of these images
 MIN_IMAGES = 2  # that an OOD detector can be fitted on
 
 
-def with_monitors(
-    bundle: Bundle, lake: Lake, snapshot: Snapshot, logits: NDArray[Any], targets: NDArray[Any]
-) -> Bundle:
+def add_monitors(bundle: Bundle, lake: Lake, snapshot: Snapshot, logits: NDArray[Any], targets: NDArray[Any]) -> Bundle:
     """Adds the OOD detector and the drift reference to a calibrated bundle.
 
     The detector is fitted on images of train and val. The reference holds the pixel statistics of these images, the
@@ -35,7 +33,7 @@ def with_monitors(
         targets: (N, F) of the val images, NaN where not known. An image without any known target does not count,
             because it may be unreadable.
     """
-    train, val = (images(lake, snapshot, bundle.card.size, split) for split in ("train", "val"))
+    train, val = (load_images(lake, snapshot, bundle.card.size, split) for split in ("train", "val"))
     readable = np.asarray(val.any(axis=(1, 2)))
     fitted, held_out = train[train.any(axis=(1, 2))], val[readable]
     detector = OodDetector.fit(fitted, held_out) if len(fitted) >= MIN_IMAGES else None
@@ -45,16 +43,16 @@ def with_monitors(
         distances = detector.score(held_out)
         inputs["pixels.strangeness"] = distances
         scored[readable] = distances <= detector.limit
-    rows = lake.usable(snapshot, ["view", "split"]).filter(pc.field("split").isin(["train", "val"]))
+    rows = lake.read_usable(snapshot, ["view", "split"]).filter(pc.field("split").isin(["train", "val"]))
     views, outcomes = features.of_views(rows["view"].to_pylist()), features.of_outcomes(list(scored))
     labelled = ~np.isnan(targets).all(axis=1)
-    return with_scores(
+    return add_score_reference(
         replace(bundle, ood_detector=detector, drift_reference=DriftReference.of({**inputs, **views, **outcomes})),
         logits[labelled],
     )
 
 
-def with_scores(bundle: Bundle, logits: NDArray[Any]) -> Bundle:
+def add_score_reference(bundle: Bundle, logits: NDArray[Any]) -> Bundle:
     """Adds the probabilities and triage scores of val's logits (N, F) to the drift reference."""
     card = bundle.card
     scores = features.of_scores(bundle.calibration.apply(logits), card.findings, bundle.triage)
@@ -63,7 +61,7 @@ def with_scores(bundle: Bundle, logits: NDArray[Any]) -> Bundle:
     )
 
 
-def images(lake: Lake, snapshot: Snapshot, size: int, split: str) -> Pixels:
+def load_images(lake: Lake, snapshot: Snapshot, size: int, split: str) -> Pixels:
     """The first images of a split in storage order, which is random: uint8 (n, S, S), black where unreadable."""
     store = open_store(lake, snapshot, size, split, PixelCache(lake, snapshot, size).built)
     most = max(MIN_IMAGES, min(MAX_IMAGES[split], MAX_BYTES // size**2))

@@ -45,7 +45,7 @@ class EpochTimer:
     waited: float = 0.0
     images: int = 0
 
-    def timed(self, items: Iterator[Any]) -> Iterator[Any]:
+    def measure_waits(self, items: Iterator[Any]) -> Iterator[Any]:
         """Yields the items and counts the time until each arrives as waited."""
         while True:
             requested = time.monotonic()
@@ -72,7 +72,7 @@ class ProgressBoard:
         """Stores the finished share of the training and the share of this epoch spent waiting for data, both 0 to 1."""
         self.shown = (share, note, waited)
 
-    def val(self, macro_auroc: float) -> None:
+    def set_val(self, macro_auroc: float) -> None:
         """Stores the val macro-AUROC of the last epoch."""
         self.macro_auroc = macro_auroc
 
@@ -91,7 +91,7 @@ class BoardReporter:
     epochs: int
     last: float = 0.0
 
-    def step(self, progress: TrainingProgress, steps: int, totals: Tensor, timer: EpochTimer) -> None:
+    def report_step(self, progress: TrainingProgress, steps: int, totals: Tensor, timer: EpochTimer) -> None:
         """Shows the finished share and the mean loss, `totals[0] / totals[1]`, which is read only when it is shown."""
         now = time.monotonic()
         if self.board is None or now - self.last <= SHOW_EVERY_S:
@@ -101,7 +101,7 @@ class BoardReporter:
         note = f"epoch {progress.epoch + 1}/{self.epochs}  loss {float(totals[0] / totals[1]):.3f}"
         self.board.show.remote(share, note, timer.waited / (now - timer.started))
 
-    def val(self, macro_auroc: float) -> None:
+    def report_val(self, macro_auroc: float) -> None:
         """Shows the val macro-AUROC of the last epoch."""
         if self.board is not None:
-            self.board.val.remote(macro_auroc)
+            self.board.set_val.remote(macro_auroc)

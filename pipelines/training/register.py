@@ -22,15 +22,15 @@ from chestai.model.registry import BUNDLE, Registry
 from chestai.model.seen_patients import SeenPatients, patient_hash
 from chestai.phantom import encode, plan
 from pipelines.data.label_policy import apply_policy, compute_pos_weight
-from pipelines.training.build import new_network, normalisation, triage_rule
-from pipelines.training.loop import STATE
-from pipelines.training.monitors import with_monitors
-from pipelines.training.tracking import git_commit, packages
+from pipelines.training.build import build_network, choose_normalisation, make_triage_rule
+from pipelines.training.loop import STATE_FILE
+from pipelines.training.monitors import add_monitors
+from pipelines.training.tracking import find_git_commit, list_package_versions
 
 
-def best_epoch(result: Result) -> dict[str, Any]:
+def summarise_best_epoch(result: Result) -> dict[str, Any]:
     """The metrics of the best epoch."""
-    best = _best(result)[0]
+    best = _find_best(result)[0]
     return {"epoch": best["epoch"], "val_macro_auroc": best["val_macro_auroc"], "val_loss": best["val_loss"]}
 
 
@@ -39,18 +39,18 @@ def register_best(config: Config, registry: Registry, snapshot: Snapshot, result
 
     The bundle gets its OOD detector and drift reference, which read some images again: Ray must be connected.
     """
-    with _best(result)[1].as_directory() as folder:
-        state = torch.load(Path(folder) / STATE, map_location="cpu", weights_only=True)
-    network = new_network(config, snapshot)
+    with _find_best(result)[1].as_directory() as folder:
+        state = torch.load(Path(folder) / STATE_FILE, map_location="cpu", weights_only=True)
+    network = build_network(config, snapshot)
     network.load_state_dict(state["best"])
     split_known, earlier = ancestry(config.network.pretrained)
     balance = compute_pos_weight(snapshot, apply_policy(registry.lake, snapshot, config.train.uncertainty))
-    card = _card(config, snapshot, run_id, split_known, balance)
-    patients = (*earlier, seen_in_training(registry.lake, snapshot))
+    card = _make_card(config, snapshot, run_id, split_known, balance)
+    patients = (*earlier, collect_training_patients(registry.lake, snapshot))
     bundle = Bundle(card, network.to(memory_format=torch.channels_last).eval(), patients)
     val = state["val"]["logits"].numpy(), state["val"]["targets"].numpy()
     bundle = recalibrate(bundle, *val, config.train.calibration)
-    return register(with_monitors(bundle, registry.lake, snapshot, *val), registry)
+    return register(add_monitors(bundle, registry.lake, snapshot, *val), registry)
 
 
 def register(bundle: Bundle, registry: Registry) -> int:
@@ -59,17 +59,17 @@ def register(bundle: Bundle, registry: Registry) -> int:
         path = Path(folder) / BUNDLE
         bundle.save(path)
         tags = {"snapshot": bundle.card.snapshot, "synthetic": bundle.card.synthetic}
-        return registry.register(bundle, path, tags, example_image())
+        return registry.register(bundle, path, tags, make_example_image())
 
 
-def example_image() -> bytes:
+def make_example_image() -> bytes:
     """A synthetic PNG, the input example of registered models."""
     return encode(next(image for image in plan(count=24, size=128, seed=0) if image.form == "grey"))
 
 
-def seen_in_training(lake: Lake, snapshot: Snapshot) -> SeenPatients:
+def collect_training_patients(lake: Lake, snapshot: Snapshot) -> SeenPatients:
     """The patients that a training on this snapshot is fitted on (train) or selected by (val)."""
-    rows = lake.usable(snapshot, ["source", "patient_id", "split"])
+    rows = lake.read_usable(snapshot, ["source", "patient_id", "split"])
     patients: dict[str, set[str]] = {"train": set(), "val": set(), "test": set()}
     for source, patient_id, split in zip(
         *(rows[name].to_pylist() for name in ("source", "patient_id", "split")), strict=True
@@ -78,15 +78,15 @@ def seen_in_training(lake: Lake, snapshot: Snapshot) -> SeenPatients:
     return SeenPatients.of(patients["train"], patients["val"])
 
 
-def _best(result: Result) -> tuple[dict[str, Any], Any]:
+def _find_best(result: Result) -> tuple[dict[str, Any], Any]:
     """Metrics and checkpoint of the best epoch. Checkpoints from within an epoch have no `selection`."""
     pairs = [(metrics, checkpoint) for checkpoint, metrics in result.best_checkpoints or []]
     return max((pair for pair in pairs if "selection" in pair[0]), key=lambda pair: pair[0]["selection"])
 
 
-def _card(config: Config, snapshot: Snapshot, run_id: str, split_known: bool, balance: Sequence[float]) -> Card:
+def _make_card(config: Config, snapshot: Snapshot, run_id: str, split_known: bool, balance: Sequence[float]) -> Card:
     findings = snapshot.vocabulary
-    mean, std = normalisation(config, snapshot)
+    mean, std = choose_normalisation(config, snapshot)
     # The weight of positives in the loss; the default calibration undoes it where val cannot fit one.
     limit = config.loss.max_pos_weight if isinstance(config.loss, Bce) else 1.0
     weights = [min(weight, limit) for weight in balance]
@@ -99,16 +99,16 @@ def _card(config: Config, snapshot: Snapshot, run_id: str, split_known: bool, ba
             (1.0,) * len(weights), tuple(-math.log(weight) for weight in weights)
         ).to_dict(),
         thresholds=dict.fromkeys(findings),
-        triage=triage_rule(config, findings).to_dict(),
+        triage=make_triage_rule(config, findings).to_dict(),
         snapshot=snapshot.snapshot_id,
         run_id=run_id,
         synthetic=snapshot.synthetic,
         split_known=split_known,
         provenance={
             "source": snapshot.source,
-            "commit": git_commit(),
+            "commit": find_git_commit(),
             "python": sys.version.split()[0],
             "pos_weight": weights,
-            "packages": packages(),
+            "packages": list_package_versions(),
         },
     )

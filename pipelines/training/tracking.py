@@ -31,10 +31,10 @@ def log_inputs(config: Config, snapshot: Snapshot, lake: Lake) -> None:
     mlflow.log_params(
         {
             **flat,
-            **{f"package.{name}": number for name, number in packages().items()},
+            **{f"package.{name}": number for name, number in list_package_versions().items()},
             "snapshot": snapshot.snapshot_id,
             "source": snapshot.source,
-            "commit": git_commit(),
+            "commit": find_git_commit(),
         }
     )
     source = DeltaDatasetSource(path=lake.uri(IMAGES), delta_table_version=snapshot.versions[IMAGES])
@@ -43,7 +43,7 @@ def log_inputs(config: Config, snapshot: Snapshot, lake: Lake) -> None:
     mlflow.log_dict(plain, "config.json")
 
 
-class EpochMetrics(UserCallback):
+class EpochMetricsLogger(UserCallback):
     """Logs the metrics of an epoch from Ray Train's controller, so that workers need no access to MLflow's database."""
 
     def __init__(self, registry: Registry, run_id: str) -> None:
@@ -67,12 +67,12 @@ def log_curves(registry: Registry, run_id: str) -> None:
     mlflow.log_figure(plot_training_curves(histories), "plots/training.png")
 
 
-def packages() -> dict[str, str]:
+def list_package_versions() -> dict[str, str]:
     """Versions of the packages that results depend on."""
     return {name: version(name) for name in PACKAGES}
 
 
-def git_commit() -> str:
+def find_git_commit() -> str:
     """The git commit of this code, with `+` if files differ from it; empty outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     found = subprocess.run(

@@ -18,9 +18,9 @@ from chestai.model.registry import Registry
 from pipelines.data.label_policy import apply_policy, compute_pos_weight, relabel_store
 from pipelines.data.pixel_cache import open_store, read_split_rows, to_targets
 from pipelines.data.sampler import compute_repeat_factors
-from pipelines.training.build import new_network, normalisation
+from pipelines.training.build import build_network, choose_normalisation
 from pipelines.training.loop import TrainJob, train_loop
-from pipelines.training.tracking import EpochMetrics
+from pipelines.training.tracking import EpochMetricsLogger
 
 
 def build_trainer(
@@ -41,9 +41,9 @@ def build_trainer(
         board: A `ProgressBoard` actor that shows the progress, or None.
     """
     if network is None:
-        network = new_network(config, snapshot)
+        network = build_network(config, snapshot)
         load_pretrained(network, config.network.pretrained)
-    job = train_job(config, registry.lake, snapshot, network, board)
+    job = make_train_job(config, registry.lake, snapshot, network, board)
     # One logical CPU per worker leaves room for the tasks that feed it; torch takes the real cores by itself.
     return TorchTrainer(
         train_loop,
@@ -55,19 +55,19 @@ def build_trainer(
             failure_config=FailureConfig(max_failures=config.train.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="selection"),
             worker_runtime_env={"env_vars": FORWARD_ENV},  # type: ignore[call-arg]
-            callbacks=[EpochMetrics(registry, run_id), *callbacks],  # type: ignore[list-item]
+            callbacks=[EpochMetricsLogger(registry, run_id), *callbacks],  # type: ignore[list-item]
         ),
     )
 
 
-def train_job(config: Config, lake: Lake, snapshot: Snapshot, network: Classifier, board: Any = None) -> TrainJob:
+def make_train_job(config: Config, lake: Lake, snapshot: Snapshot, network: Classifier, board: Any = None) -> TrainJob:
     """Everything a worker needs; large arrays go into Ray's object store."""
     settings, cached = config.train, config.feed.cache == "pixels"
     targets, repeats = apply_policy(lake, snapshot, settings.uncertainty), None
     if settings.balance is not None:
         balanced = to_targets(read_split_rows(lake, snapshot, "train")["targets"]) if targets is None else targets
         repeats = ray.put(compute_repeat_factors(balanced, settings.balance))
-    mean, std = normalisation(config, snapshot)
+    mean, std = choose_normalisation(config, snapshot)
     return TrainJob(
         config=config.plain(),
         findings=len(snapshot.vocabulary),

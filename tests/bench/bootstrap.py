@@ -1,10 +1,10 @@
-"""How long a test report with intervals takes: every AUROC and AUPRC, macro and micro, at the size of NIH's test list.
+"""How long a report with intervals takes at the size of NIH's test list: every AUROC and AUPRC, macro and micro.
 
     python -m tests.bench.bootstrap
 
-25,596 images of 2,797 patients, 14 findings, drawn at random (the time does not depend on what the scores say), float32
-probabilities as a network gives them. `core_seconds` is CPU time, so that other work on the machine does not count.
-scikit-learn in a loop over resamples is the usual way; a few of its resamples are timed and multiplied up.
+25,596 images of 2,797 patients and 14 findings, drawn at random, with float32 probabilities as a network outputs them;
+the time does not depend on their values. `core_seconds` is CPU time, so that other work on the machine does not count.
+The usual way is a loop over resamples with scikit-learn: a few of its resamples are timed and multiplied up.
 """
 
 import time
@@ -16,15 +16,19 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from chestai.labels.findings import NIH14
-from chestai.metrics import POINTS, clustered_weights, compare, measure_operating_points, measure_performance
-from tests.bench.record import memory, record
+from chestai.metrics.bootstrap import Bootstrap, clustered_weights
+from chestai.metrics.comparison import compare_auroc
+from chestai.metrics.operating_points import POINTS, measure_operating_points
+from chestai.metrics.predictions import Predictions
+from chestai.metrics.report import measure_performance
+from tests.bench.record import measure_peak_memory, record
 
 IMAGES, PATIENTS, RESAMPLES = 25_596, 2_797, 1_000
 LOOPED = 3  # resamples of the loop over scikit-learn
 
 
-def corpus() -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.int_]]:
-    """Targets and probabilities (N, 14) and patients (N,), whose numbers of images vary as much as NIH's do."""
+def make_corpus() -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.int_]]:
+    """Make targets and probabilities (N, 14) and patients (N,), with as uneven image counts per patient as NIH's."""
     generator = np.random.default_rng(0)
     shares = generator.pareto(1.5, size=PATIENTS) + 0.1
     patients = np.append(np.arange(PATIENTS), generator.choice(PATIENTS, IMAGES - PATIENTS, p=shares / shares.sum()))
@@ -33,8 +37,10 @@ def corpus() -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.int_]
     return targets, (1 / (1 + np.exp(-logits))).astype(np.float32), patients
 
 
-def loop(targets: NDArray[np.float64], probabilities: NDArray[np.float32], patients: NDArray[np.int_]) -> None:
-    """The same numbers, resample by resample."""
+def run_sklearn_loop(
+    targets: NDArray[np.float64], probabilities: NDArray[np.float32], patients: NDArray[np.int_]
+) -> None:
+    """Compute the same numbers resample by resample."""
     for row in np.concatenate(list(clustered_weights(patients, LOOPED, 0))):
         for measure in (roc_auc_score, average_precision_score):
             for column in range(len(NIH14)):
@@ -43,37 +49,39 @@ def loop(targets: NDArray[np.float64], probabilities: NDArray[np.float32], patie
 
 
 def main() -> None:
-    targets, probabilities, patients = corpus()
+    targets, probabilities, patients = make_corpus()
     generator = np.random.default_rng(1)
     other = probabilities + generator.normal(scale=0.05, size=probabilities.shape)
     thresholds = {point: generator.random(len(NIH14)).tolist() for point in POINTS}
 
+    predictions = Predictions.of(targets, probabilities, patients, NIH14)
+
     def report(resamples: int) -> Callable[[], object]:
-        return lambda: measure_performance(targets, probabilities, patients, NIH14, resamples)
+        return lambda: measure_performance(predictions, Bootstrap(resamples))
 
     ways: dict[str, tuple[int, Callable[[], object]]] = {
         "report: AUROC, AUPRC, macro, micro": (RESAMPLES, report(RESAMPLES)),
         "the same without intervals": (0, report(0)),
         "scikit-learn in a loop, multiplied up": (
             LOOPED,
-            lambda: loop(targets, probabilities, patients),
+            lambda: run_sklearn_loop(targets, probabilities, patients),
         ),
         "macro-AUROC of two answers compared": (
             RESAMPLES,
-            lambda: compare(targets, probabilities, {"other": other}, patients, RESAMPLES),
+            lambda: compare_auroc(targets, probabilities, {"other": other}, patients, Bootstrap(RESAMPLES)),
         ),
         "rates at four operating points": (
             RESAMPLES,
-            lambda: measure_operating_points(targets, probabilities, patients, NIH14, thresholds, RESAMPLES),
+            lambda: measure_operating_points(predictions, thresholds, Bootstrap(RESAMPLES)),
         ),
     }
-    rows = [row(what, resamples, run) for what, (resamples, run) in ways.items()]
+    rows = [make_row(what, resamples, run) for what, (resamples, run) in ways.items()]
     print(record("bootstrap", rows))
 
 
-def row(what: str, resamples: int, run: Callable[[], object]) -> dict[str, object]:
-    """Time one way; what is timed over a few resamples is told for `RESAMPLES` of them."""
-    with memory() as peak:
+def make_row(what: str, resamples: int, run: Callable[[], object]) -> dict[str, object]:
+    """Time one way; the time of fewer resamples is scaled to `RESAMPLES`."""
+    with measure_peak_memory() as peak:
         began, began_core = time.perf_counter(), time.process_time()
         run()
         seconds, core_seconds = time.perf_counter() - began, time.process_time() - began_core

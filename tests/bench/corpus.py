@@ -1,4 +1,4 @@
-"""A lake for benchmarks: gold tables over any files, and a pixel cache of noise, without going through Spark."""
+"""A lake for benchmarks, made without Spark: gold tables over any files, and a pixel cache of noise."""
 
 from pathlib import Path
 
@@ -7,15 +7,15 @@ import pyarrow as pa
 
 from chestai.clock import now
 from chestai.labels.findings import NIH14
-from chestai.lake.delta import commit, write_part
+from chestai.lake.delta import commit_parts, write_part
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import BOXES, IMAGES, LABELS, QUARANTINE, SCHEMAS
 from chestai.lake.snapshot import Snapshot
 from pipelines.data.pixel_cache import CACHE_ROWS, CACHE_SCHEMA, GROUP_ROWS, SHARD_ROWS, PixelCache
 
 
-def lake_of(files: list[Path], root: Path, name: str) -> tuple[Lake, Snapshot]:
-    """A lake whose newest snapshot holds these files, all of them in train, with labels by chance."""
+def make_lake(files: list[Path], root: Path, name: str) -> tuple[Lake, Snapshot]:
+    """Make a lake whose newest snapshot holds these files, all in train, with random labels."""
     lake, random = Lake(str(root)), np.random.default_rng(0)
     ids = [f"{number:08d}_000" for number in range(len(files))]
     images = pa.table(
@@ -53,8 +53,8 @@ def lake_of(files: list[Path], root: Path, name: str) -> tuple[Lake, Snapshot]:
     return lake, snapshot
 
 
-def noise_cache(lake: Lake, snapshot: Snapshot, size: int, counts: dict[str, int]) -> PixelCache:
-    """A pixel cache of noise, so many images a split: reading takes as long as of any others."""
+def make_noise_cache(lake: Lake, snapshot: Snapshot, size: int, counts: dict[str, int]) -> PixelCache:
+    """Make a pixel cache of noise, with `counts` images per split; noise reads as fast as other images."""
     cache, random = PixelCache(lake, snapshot, size), np.random.default_rng(0)
     parts = []
     shards = [(split, at) for split, count in counts.items() for at in range(0, count, SHARD_ROWS)]
@@ -65,12 +65,12 @@ def noise_cache(lake: Lake, snapshot: Snapshot, size: int, counts: dict[str, int
         columns = [
             pa.array([str(at + row) for row in range(rows)]),
             pa.array(targets.tolist(), pa.list_(pa.float32())),
-            pa.array([one.tobytes() for one in pixels], pa.binary()),
+            pa.array([image.tobytes() for image in pixels], pa.binary()),
             pa.nulls(rows, pa.string()),
         ]
         batch = pa.record_batch(columns, schema=CACHE_ROWS)
         groups = [batch.slice(start, GROUP_ROWS) for start in range(0, rows, GROUP_ROWS)]
-        place = {"split": split, "shard": str(at // SHARD_ROWS)}
-        parts.append(write_part(lake, cache.table, CACHE_ROWS, groups, place, "none"))
-    commit(lake, cache.table, CACHE_SCHEMA, parts, ["split", "shard"])
+        partition = {"split": split, "shard": str(at // SHARD_ROWS)}
+        parts.append(write_part(lake, cache.table, CACHE_ROWS, groups, partition, "none"))
+    commit_parts(lake, cache.table, CACHE_SCHEMA, parts, ["split", "shard"])
     return cache

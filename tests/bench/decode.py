@@ -1,10 +1,10 @@
-"""How fast one core turns a file into a model input: our decoder and resize against the usual ones.
+"""How fast one core turns a file into a model input: our decoding and resizing compared with the usual ones.
 
     python -m tests.bench.decode /data/nih/images
 
-From bytes in memory, so that no disk is in it, in one process that may use one core and one thread. Every way gives
-greyscale `uint8` (S, S), but for the reference: it gives what published pipelines feed a network, `float32` (3, S, S).
-A ratio is to the reference of the same round and size.
+Files are read from memory, not from a disk, in one process limited to one core and one thread. Every way returns
+greyscale `uint8` (S, S), except the reference, which returns what published pipelines feed a network, `float32`
+(3, S, S). Each ratio is to the reference of the same round and size.
 """
 
 import io
@@ -75,8 +75,8 @@ def main(originals: Path) -> None:
     torch.set_num_threads(1)
     paths = sorted(originals.glob("*.png"))
     files = [path.read_bytes() for path in paths[:: max(1, len(paths) // IMAGES)][:IMAGES]]
-    turn(files[:4])  # first calls load code and fill allocators
-    turns = [turn(files) for _ in range(ROUNDS)]
+    time_round(files[:4])  # first calls load code and fill allocators
+    turns = [time_round(files) for _ in range(ROUNDS)]
     rows = [
         _row(size, name, [rates[size, name] for rates in turns], [rates[size, REFERENCE] for rates in turns])
         for size in SIZES
@@ -85,8 +85,8 @@ def main(originals: Path) -> None:
     print(record("decode", rows))
 
 
-def turn(files: list[bytes]) -> dict[tuple[int, str], float]:
-    """Images a second of every way at every size, which take turns file by file: a busy machine slows all alike."""
+def time_round(files: list[bytes]) -> dict[tuple[int, str], float]:
+    """Measure images per second of every way and size, file by file in turn, so a busy machine slows all alike."""
     seconds = {(size, name): 0.0 for size in SIZES for name in WAYS}
     for data in files:
         for size, name in seconds:

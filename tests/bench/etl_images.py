@@ -1,9 +1,9 @@
-"""How fast the ETL reads images, against a bare loop that makes the same calls, and whether its memory grows.
+"""How fast the ETL reads images compared with a bare loop of the same calls, and whether its memory grows.
 
     python -m tests.bench.etl_images /data/nih/images
 
-Copies of 1024 px originals, each with other bytes at its end. Bare loops and readings by Spark take turns in one run;
-the medians are compared.
+Copies of 1024 px originals, each with different bytes at its end. Bare loops and Spark take turns in one run; the
+medians are compared.
 """
 
 import io
@@ -27,21 +27,21 @@ from pipelines.data.files import InputFolder
 from pipelines.spark import session as spark
 from pipelines.spark.arrow_io import from_arrow
 from pipelines.spark.file_inspection import inspect_file, inspect_files
-from tests.bench.record import memory, record
-from tests.support.pngs import marked
+from tests.bench.record import measure_peak_memory, record
+from tests.support.pngs import add_comment
 
 IMAGES, ROUNDS, BARE, CORES = (1000, 4000), 3, 500, 2
 
 
-def copies(originals: list[Path], folder: Path, count: int) -> None:
+def write_copies(originals: list[Path], folder: Path, count: int) -> None:
     folder.mkdir()
     for number in range(count):
         content = originals[number % len(originals)].read_bytes()
-        (folder / f"{number:08d}_000.png").write_bytes(marked(content, f"{number:08d}"))
+        (folder / f"{number:08d}_000.png").write_bytes(add_comment(content, f"{number:08d}"))
 
 
-def bare(folder: Path) -> float:
-    """Images a second of one process."""
+def measure_bare(folder: Path) -> float:
+    """Measure images per second of one process."""
     cv2.setNumThreads(1)
     paths = sorted(map(str, folder.iterdir()))[:BARE]
     started = time.monotonic()
@@ -50,21 +50,25 @@ def bare(folder: Path) -> float:
     return len(paths) / (time.monotonic() - started)
 
 
-def bare_on_all_cores(folder: Path) -> float:
-    """Images a second of as many such processes as there are cores, side by side: what the machine has to give."""
+def measure_bare_on_all_cores(folder: Path) -> float:
+    """Measure images per second of one such process per core, side by side: the limit of the machine."""
     command = [sys.executable, "-m", "tests.bench.etl_images", "--bare", str(folder)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(CORES)]
     return sum(float(process.communicate()[0]) for process in processes)
 
 
-def read_by_spark(session: SparkSession, folder: Path) -> tuple[float, float]:
-    """Images a second of the ETL's inspection, Spark being up, and the peak MiB of all processes."""
+def measure_spark(session: SparkSession, folder: Path) -> tuple[float, float]:
+    """Measure images per second of the ETL's inspection, with Spark running, and the peak MiB of all processes."""
     listing = InputFolder(str(folder)).list_images()
     paths = pa.array([f"{folder}/{path}" for path in listing["path"].to_pylist()])
     files = from_arrow(session, listing.set_column(0, "path", paths)).persist()
     files.count()
     screen = Screen(Console(file=io.StringIO()))
-    with tempfile.TemporaryDirectory() as lake, memory() as peak, screen.progress("read", 0, "images") as progress:
+    with (
+        tempfile.TemporaryDirectory() as lake,
+        measure_peak_memory() as peak,
+        screen.progress("read", 0, "images") as progress,
+    ):
         started = time.monotonic()
         inspected, new = inspect_files(files, Lake(lake), progress)
         seconds = time.monotonic() - started
@@ -82,15 +86,15 @@ def main(originals: Path) -> None:
     ):
         folders = {count: Path(temporary) / str(count) for count in IMAGES}
         for count, folder in folders.items():
-            copies(sorted(originals.glob("*.png")), folder, count)
-        read_by_spark(session, folders[IMAGES[0]])  # starts the Python workers
+            write_copies(sorted(originals.glob("*.png")), folder, count)
+        measure_spark(session, folders[IMAGES[0]])  # starts the Python workers
         rows: list[dict[str, object]] = []
         for turn in range(ROUNDS):
-            alone, together = bare(folders[IMAGES[0]]), bare_on_all_cores(folders[IMAGES[0]])
+            alone, together = measure_bare(folders[IMAGES[0]]), measure_bare_on_all_cores(folders[IMAGES[0]])
             rows.append(_row(turn, "bare loop, one process", BARE, alone))
             rows.append(_row(turn, "bare loop, every core", BARE, together))
             for count, folder in folders.items():
-                rows.append(_row(turn, "Spark", count, *read_by_spark(session, folder)))
+                rows.append(_row(turn, "Spark", count, *measure_spark(session, folder)))
     print(record("etl_images", rows))
     medians = {
         (what, images): statistics.median(
@@ -114,6 +118,6 @@ def _row(turn: int, what: str, images: int, rate: float, mib: float | None = Non
 
 if __name__ == "__main__":
     if sys.argv[1] == "--bare":
-        print(bare(Path(sys.argv[2])))
+        print(measure_bare(Path(sys.argv[2])))
     else:
         main(Path(sys.argv[1]))

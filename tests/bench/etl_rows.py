@@ -1,9 +1,9 @@
-"""How the ETL grows with its rows: NIH's label table once, 4 and 16 times, without images.
+"""How the ETL scales with rows: NIH's label table, 1, 4 and 16 times, without images.
 
     python -m tests.bench.etl_rows /data/nih
 
-Each build is a command of its own, so that its seconds have the start of Ray and Spark in them. Copies of the table
-have other patients.
+Each build is a separate command, so its seconds include the start of Ray and Spark. Copies of the table have other
+patients.
 """
 
 import subprocess
@@ -13,14 +13,14 @@ import time
 from pathlib import Path
 
 from chestai.lake.lake import Lake
-from tests.bench.record import memory, record
+from tests.bench.record import measure_peak_memory, record
 
 FACTORS = (1, 4, 16)
 TABLES = ("Data_Entry_2017.csv", "train_val_list.txt", "test_list.txt", "BBox_List_2017.csv")
 
 
 def multiply(source: Path, target: Path, factor: int) -> int:
-    """Write the tables with `factor` times the patients and return how many label rows there are."""
+    """Write the tables with `factor` times the patients and return the number of label rows."""
     target.mkdir(parents=True)
     for table in TABLES:
         lines = (source / table).read_text().splitlines()
@@ -28,14 +28,14 @@ def multiply(source: Path, target: Path, factor: int) -> int:
         with (target / table).open("w") as file:
             file.writelines(f"{line}\n" for line in head)
             for copy in range(factor):
-                file.writelines(f"{_moved(line, copy)}\n" for line in body)
+                file.writelines(f"{_change_patient(line, copy)}\n" for line in body)
         if table == TABLES[0]:
             rows = len(body) * factor
     return rows
 
 
-def _moved(line: str, copy: int) -> str:
-    """A row of another patient, whose number stands at its beginning and, in the label table, in the fourth field."""
+def _change_patient(line: str, copy: int) -> str:
+    """Give a row another patient. The number is at its start and, in the label table, also in the fourth field."""
     number = f"{int(line[:8]) + copy * 100_000:08d}"
     fields = (number + line[8:]).split(",")
     return ",".join([*fields[:3], number, *fields[4:]]) if len(fields) > 9 else ",".join(fields)
@@ -44,13 +44,13 @@ def _moved(line: str, copy: int) -> str:
 def main(source: Path) -> None:
     rows, per_row = [], 0.0
     for factor in FACTORS:
-        with tempfile.TemporaryDirectory() as folder, memory() as peak:
+        with tempfile.TemporaryDirectory() as folder, measure_peak_memory() as peak:
             count = multiply(source, Path(folder) / "nih", factor)
             started = time.monotonic()
             command = [sys.executable, "-m", "pipelines.etl", "source=nih", "source.images=optional"]
             subprocess.run([*command, f"source.root={folder}/nih", f"lake={folder}/lake"], check=True)
             seconds = time.monotonic() - started
-            assert Lake(f"{folder}/lake").snapshot().accounting["gold"] == count
+            assert Lake(f"{folder}/lake").find_snapshot().accounting["gold"] == count
         per_row = per_row or seconds / count
         rows.append(
             {

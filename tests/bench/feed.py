@@ -1,9 +1,9 @@
-"""How fast training is fed, from the pixel cache and without it, against what one would take otherwise.
+"""How fast images reach training, with and without the pixel cache, compared with common alternatives.
 
     python -m tests.bench.feed /data/nih/images
 
-Copies of 1024 px originals, each with other bytes at its end, decoded to 224 px; the feed from the cache reads noise,
-which takes as long. All ways take turns in one run; the medians are compared. Files are in the page cache.
+Copies of 1024 px originals, each with different bytes at its end, decoded to 224 px. The feed from the cache reads
+noise, which takes as long. All ways take turns in one run; the medians are compared. Files are in the page cache.
 """
 
 import io
@@ -30,16 +30,16 @@ from pipelines.cluster import ray_cluster
 from pipelines.data.loader import prefetch, stream_epoch
 from pipelines.data.pixel_cache import ImageStore, ShardStore, build_pixel_cache, open_store
 from pipelines.data.sampler import make_epoch_order
-from tests.bench.corpus import lake_of, noise_cache
-from tests.bench.etl_images import copies
+from tests.bench.corpus import make_lake, make_noise_cache
+from tests.bench.etl_images import write_copies
 from tests.bench.record import record
 
 SIZE, BATCH, CORES, ROUNDS = 224, 32, 2, 3
 FILES, CACHED, BARE = 1024, 24_576, 300
 
 
-def bare(folder: Path) -> float:
-    """Images a second of one process that decodes and resizes."""
+def measure_bare(folder: Path) -> float:
+    """Measure images per second of one process that decodes and resizes."""
     cv2.setNumThreads(1)
     paths = sorted(folder.iterdir())[:BARE]
     started = time.monotonic()
@@ -48,32 +48,32 @@ def bare(folder: Path) -> float:
     return len(paths) / (time.monotonic() - started)
 
 
-def bare_on_all_cores(folder: Path) -> float:
-    """Images a second of as many such processes as there are cores, side by side: what the machine has to give."""
+def measure_bare_on_all_cores(folder: Path) -> float:
+    """Measure images per second of one such process per core, side by side: the limit of the machine."""
     command = [sys.executable, "-m", "tests.bench.feed", "--bare", str(folder)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(CORES)]
     return sum(float(process.communicate()[0]) for process in processes)
 
 
-def timed(batches: Iterator[torch.Tensor], count: int) -> tuple[float, float]:
-    """Images a second of a whole pass, its start included, and seconds to the first batch."""
-    started, first, seen = time.monotonic(), 0.0, 0
+def time_pass(batches: Iterator[torch.Tensor], count: int) -> tuple[float, float]:
+    """Return images per second of a whole pass including its start, and seconds to the first batch."""
+    started, first, images = time.monotonic(), 0.0, 0
     for batch in batches:
         first = first or time.monotonic() - started
-        seen += len(batch)
-    assert seen == count, f"{seen} of {count} images"
-    return seen / (time.monotonic() - started), first
+        images += len(batch)
+    assert images == count, f"{images} of {count} images"
+    return images / (time.monotonic() - started), first
 
 
-def ours(store: ImageStore, turn: int) -> Iterator[torch.Tensor]:
-    """An epoch as a training worker gets it."""
+def stream_feed(store: ImageStore, turn: int) -> Iterator[torch.Tensor]:
+    """Stream an epoch as a training worker gets it."""
     order = make_epoch_order(store.shards, SIZE, BATCH, 1, 17, turn)
     for batch in prefetch(stream_epoch(store, order, 0, 1)):
         yield torch.from_numpy(batch.pixels)
 
 
-class Loader(IterableDataset):
-    """The same shards for a plain DataLoader: each worker reads its share of them, and mixes each."""
+class ShardDataset(IterableDataset):
+    """The same shards for a plain DataLoader: each worker reads and shuffles its share."""
 
     def __init__(self, shards: ShardStore, turn: int) -> None:
         self.uris, self.turn = shards.uris, turn
@@ -89,20 +89,20 @@ class Loader(IterableDataset):
             yield from (torch.from_numpy(images[at : at + BATCH]) for at in range(0, len(images), BATCH))
 
 
-def loader(shards: ShardStore, turn: int) -> Iterator[torch.Tensor]:
-    return iter(DataLoader(Loader(shards, turn), batch_size=None, num_workers=CORES))
+def stream_data_loader(shards: ShardStore, turn: int) -> Iterator[torch.Tensor]:
+    return iter(DataLoader(ShardDataset(shards, turn), batch_size=None, num_workers=CORES))
 
 
-def read_images(folder: Path) -> Iterator[torch.Tensor]:
-    """Ray Data's own reader, as its documentation has it."""
+def stream_read_images(folder: Path) -> Iterator[torch.Tensor]:
+    """Stream images with Ray Data's own reader, as in its documentation."""
     images = ray.data.read_images(str(folder), size=(SIZE, SIZE), mode="RGB")
     for batch in images.iter_torch_batches(batch_size=BATCH):
         yield batch["image"]
 
 
-def build(files: list[Path], root: Path, name: str) -> float:
-    """Images a second of building the pixel cache, Ray being up."""
-    lake, snapshot = lake_of(files, root, name)
+def measure_cache_build(files: list[Path], root: Path, name: str) -> float:
+    """Measure images per second of building the pixel cache, with Ray running."""
+    lake, snapshot = make_lake(files, root, name)
     started = time.monotonic()
     build_pixel_cache(lake, snapshot, SIZE, Screen(Console(file=io.StringIO())))
     return len(files) / (time.monotonic() - started)
@@ -111,20 +111,20 @@ def build(files: list[Path], root: Path, name: str) -> float:
 def main(originals: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary, ray_cluster(conf.load().cluster):
         root, folder = Path(temporary), Path(temporary) / "images"
-        copies(sorted(originals.glob("*.png")), folder, FILES)
+        write_copies(sorted(originals.glob("*.png")), folder, FILES)
         files = sorted(folder.iterdir())
-        lake, snapshot = lake_of(files, root / "lake", "files")
+        lake, snapshot = make_lake(files, root / "lake", "files")
         without = open_store(lake, snapshot, SIZE, "train", cached=False)
-        lake, snapshot = lake_of(files, root / "noise", "noise")
-        shards = noise_cache(lake, snapshot, SIZE, {"train": CACHED}).split("train")
+        lake, snapshot = make_lake(files, root / "noise", "noise")
+        shards = make_noise_cache(lake, snapshot, SIZE, {"train": CACHED}).split("train")
         ways: dict[str, Callable[[int], tuple[float, float]]] = {
-            "bare decode and resize, one process": lambda turn: (bare(folder), 0.0),
-            "bare decode and resize, every core": lambda turn: (bare_on_all_cores(folder), 0.0),
-            "cache build": lambda turn: (build(files, root / f"build{turn}", "build"), 0.0),
-            "feed without cache": lambda turn: timed(ours(without, turn), FILES),
-            "ray.data.read_images": lambda turn: timed(read_images(folder), FILES),
-            "feed from cache": lambda turn: timed(ours(shards, turn), CACHED),
-            "DataLoader from cache": lambda turn: timed(loader(shards, turn), CACHED),
+            "bare decode and resize, one process": lambda turn: (measure_bare(folder), 0.0),
+            "bare decode and resize, every core": lambda turn: (measure_bare_on_all_cores(folder), 0.0),
+            "cache build": lambda turn: (measure_cache_build(files, root / f"build{turn}", "build"), 0.0),
+            "feed without cache": lambda turn: time_pass(stream_feed(without, turn), FILES),
+            "ray.data.read_images": lambda turn: time_pass(stream_read_images(folder), FILES),
+            "feed from cache": lambda turn: time_pass(stream_feed(shards, turn), CACHED),
+            "DataLoader from cache": lambda turn: time_pass(stream_data_loader(shards, turn), CACHED),
         }
         for what in ("feed without cache", "feed from cache", "ray.data.read_images"):
             ways[what](ROUNDS)  # starts Ray's workers
@@ -152,6 +152,6 @@ def main(originals: Path) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--bare":
-        print(bare(Path(sys.argv[2])))
+        print(measure_bare(Path(sys.argv[2])))
     else:
         main(Path(sys.argv[1]))

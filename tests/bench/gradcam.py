@@ -1,10 +1,10 @@
-"""What the maps of all findings cost: a forward pass that gives logits alone against one that gives 14 maps too.
+"""What heatmaps of all findings cost: a forward pass for logits alone against one that also computes 14 heatmaps.
 
     python -m tests.bench.gradcam
 
-DenseNet-121 at 224 pixels, weights random, one core. Logits alone come from the same backbone, its features pooled
-before a linear head of the same weights. Beside it pytorch-grad-cam, for the map of one finding. The ways take turns;
-CPU time is given beside wall time, because it sees less of what else the machine does.
+DenseNet-121 at 224 pixels with random weights, one core. For logits alone, the features of the same backbone are pooled
+before a linear head of the same weights. pytorch-grad-cam computes the heatmap of one finding. The ways take turns. CPU
+time is given beside wall time, because other work on the machine affects it less.
 """
 
 import os
@@ -32,21 +32,21 @@ Way = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 class Pooled(nn.Module):
-    """The classifier without maps."""
+    """The classifier without heatmaps."""
 
     def __init__(self, network: Classifier) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, pixels: Tensor) -> Tensor:
-        one = self.network
-        x = (pixels.unsqueeze(1).to(torch.float32) / 255.0 - one.mean) / one.std
-        features = one.backbone(x.contiguous(memory_format=torch.channels_last)).mean(dim=(2, 3))
-        return nn.functional.linear(features, one.head.weight[:, :, 0, 0], one.bias)
+        network = self.network
+        x = (pixels.unsqueeze(1).to(torch.float32) / 255.0 - network.mean) / network.std
+        features = network.backbone(x.contiguous(memory_format=torch.channels_last)).mean(dim=(2, 3))
+        return nn.functional.linear(features, network.head.weight[:, :, 0, 0], network.bias)
 
 
-class Unchannelled(nn.Module):
-    """The classifier's logits of float (N, 1, S, S), which is what pytorch-grad-cam is given."""
+class LogitsOnly(nn.Module):
+    """The classifier's logits of float (N, 1, S, S), the input of pytorch-grad-cam."""
 
     def __init__(self, network: Classifier) -> None:
         super().__init__()
@@ -56,8 +56,8 @@ class Unchannelled(nn.Module):
         return self.network(pixels[:, 0]).logits
 
 
-def ways(network: Classifier) -> dict[str, Way]:
-    pooled, package = Pooled(network), GradCAM(Unchannelled(network), [network.features])
+def make_ways(network: Classifier) -> dict[str, Way]:
+    pooled, package = Pooled(network), GradCAM(LogitsOnly(network), [network.features])
 
     def logits(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -72,8 +72,8 @@ def ways(network: Classifier) -> dict[str, Way]:
     return {LOGITS: logits, MAPS: maps, PACKAGE: one_map}
 
 
-def seconds(way: Way, batch: NDArray[np.uint8]) -> tuple[float, float]:
-    """Wall and CPU."""
+def time_call(way: Way, batch: NDArray[np.uint8]) -> tuple[float, float]:
+    """Return wall and CPU seconds."""
     wall, cpu = time.perf_counter(), time.process_time()
     way(batch)
     return time.perf_counter() - wall, time.process_time() - cpu
@@ -88,14 +88,14 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     for size, rounds in ROUNDS.items():
         batch = np.random.default_rng(0).integers(0, 256, (size, SIZE, SIZE), dtype=np.uint8)
-        todo = ways(network)
+        todo = make_ways(network)
         taken: dict[str, list[tuple[float, float]]] = {name: [] for name in todo}
         maps, bias = todo[MAPS](batch), network.bias.detach().numpy()
         np.testing.assert_allclose(maps.mean(axis=(2, 3)) + bias, todo[LOGITS](batch), atol=1e-4)
         todo[PACKAGE](batch)
         for _ in range(rounds):
             for name, way in todo.items():
-                taken[name].append(seconds(way, batch))
+                taken[name].append(time_call(way, batch))
         rows += [_row(size, name, taken[name], taken[LOGITS]) for name in todo]
     print(record("gradcam", rows))
 

@@ -1,9 +1,9 @@
-"""What the endpoint is compared with, each a process of its own on loopback.
+"""Servers that the endpoint is compared with, each in its own process on loopback.
 
     python -m tests.bench.load_rivals plain|usual PORT
 
-- plain: the same model, runtime and preprocessing behind plain uvicorn. No queue, no state, no keys, no batches.
-- usual: as tutorials have it: FastAPI, PIL, torchvision's transforms, an eager fp32 forward pass a request.
+- plain: the same model, runtime and preprocessing behind plain uvicorn, without queue, state, keys or batches.
+- usual: the common tutorial: FastAPI, PIL, torchvision's transforms, one eager fp32 forward pass per request.
 """
 
 import asyncio
@@ -24,12 +24,14 @@ from chestai.labels.findings import NIH14
 from chestai.model.registry import RegisteredModel
 from chestai.model.runtimes import Runtime
 from serve.inference.predictor import load_model
-from tests.bench.score import SIZE, bundle
+from tests.bench.score import SIZE, make_bundle
 
 
-def plain() -> FastAPI:
+def make_plain_app() -> FastAPI:
     app, turn = FastAPI(), ThreadPoolExecutor(1)
-    version = load_model(RegisteredModel("chestai", 1, bundle()), Runtime.of(conf.load().runtime), "cpu", threads=None)
+    version = load_model(
+        RegisteredModel("chestai", 1, make_bundle()), Runtime.of(conf.load().runtime), "cpu", threads=None
+    )
 
     @app.post("/infer")
     async def infer(request: Request) -> dict[str, object]:
@@ -40,7 +42,7 @@ def plain() -> FastAPI:
     return app
 
 
-def usual() -> FastAPI:
+def make_usual_app() -> FastAPI:
     app, network = FastAPI(), torchvision.models.densenet121(num_classes=len(NIH14)).eval()
     normalise = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     to_input = transforms.Compose([transforms.Resize((SIZE, SIZE)), transforms.ToTensor(), normalise])
@@ -57,4 +59,4 @@ def usual() -> FastAPI:
 
 if __name__ == "__main__":
     which, port = sys.argv[1:]
-    uvicorn.run({"plain": plain, "usual": usual}[which](), port=int(port), log_level="warning")
+    uvicorn.run({"plain": make_plain_app, "usual": make_usual_app}[which](), port=int(port), log_level="warning")

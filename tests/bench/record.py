@@ -1,4 +1,4 @@
-"""What benchmarks share: results as CSV rows that name hardware and versions, and memory of a family of processes."""
+"""Helpers of benchmarks: results as CSV rows with hardware and versions, and peak memory of a process tree."""
 
 import contextlib
 import csv
@@ -17,7 +17,7 @@ PACKAGES = ("ray", "raydp", "pyspark", "pyarrow", "deltalake", "opencv-python-he
 
 
 def record(benchmark: str, rows: Sequence[Mapping[str, object]]) -> Path:
-    """Write `results/<benchmark>.csv`: the rows, each with the machine and the versions; print them too."""
+    """Write the rows, each with the machine and package versions, to `results/<benchmark>.csv`, and print them."""
     about = {
         "date": time.strftime("%Y-%m-%d"),
         "cpu": _cpu(),
@@ -40,19 +40,19 @@ def _cpu() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-class Peak:
-    """The most memory that this process and its children had at one time, in MiB; shared pages count once."""
+class PeakMemory:
+    """Peak memory of this process and its children together, in MiB; shared pages count once."""
 
     mib = 0.0
 
 
 @contextlib.contextmanager
-def memory() -> Iterator[Peak]:
-    """Watch the memory of the family (proportional set size) while the block runs."""
-    peak, done = Peak(), threading.Event()
+def measure_peak_memory() -> Iterator[PeakMemory]:
+    """Sample the proportional set size of the process tree while the block runs."""
+    peak, done = PeakMemory(), threading.Event()
 
     def watch() -> None:
-        while not done.wait(10.0):  # looking costs time too
+        while not done.wait(10.0):  # sampling costs time too
             total = 0
             for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
                 with contextlib.suppress(psutil.Error):

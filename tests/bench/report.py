@@ -1,9 +1,9 @@
-"""How long the whole report takes, from the command to the card: NIH's labels and predictions for 22,433 test images.
+"""How long `pipelines.evaluate` takes, start included, with NIH's labels and predictions for 22,433 test images.
 
     python -m tests.bench.report NIH_FOLDER
 
-NIH_FOLDER holds NIH's label files; images are not needed. 1,000 resamples, all 14 findings; predictions for val come on
-top, for operating points and calibration are chosen there. Target: under 180 s on 2 cores.
+NIH_FOLDER holds NIH's label files; images are not needed. 1,000 resamples, all 14 findings. The second run adds
+predictions for val, on which operating points and calibration are chosen. Target: under 180 s on 2 cores.
 """
 
 import subprocess
@@ -41,9 +41,9 @@ def main(source: Path) -> None:
 
 
 def _cut(table: pd.DataFrame, split: str, lake: Path) -> pd.DataFrame:
-    """22,433 of the split's predictions."""
+    """Return 22,433 predictions of a split."""
     store = Lake(str(lake))
-    rows = store.labelled(store.snapshot(), ["split"]).to_pandas()
+    rows = store.read_labelled(store.find_snapshot(), ["split"]).to_pandas()
     names = rows.loc[rows["split"] == split, "image_id"] + ".png"
     return table[np.isin(table["Image Index"], names)].head(IMAGES)
 

@@ -1,11 +1,11 @@
-"""How fast each runtime answers on a CPU: torch eager, channels_last, bf16, against OpenVINO in fp32 and bf16.
+"""How fast each runtime predicts on a CPU: torch eager, channels_last and bf16, against OpenVINO in fp32 and bf16.
 
     python -m tests.bench.runtime
 
-DenseNet-121 at 224 pixels, weights random, one core, memory as workers have it (`FORWARD_ENV`); logits and evidence,
-from `uint8` pixels. The ways take turns; CPU time is given beside wall time, because it sees less of what else the
-machine does. Images a second are by CPU time. How far answers differ is not measured here: random weights say nothing
-of it (see `chestai.model.runtimes.precision`).
+DenseNet-121 at 224 pixels with random weights, one core, and the memory settings of workers (`FORWARD_ENV`); logits
+and evidence from `uint8` pixels. The ways take turns. CPU time is given beside wall time, because other work on the
+machine affects it less; images per second are by CPU time. Numerical differences are not measured here, because random
+weights say nothing about them (see `chestai.model.runtimes.precision`).
 """
 
 import os
@@ -39,7 +39,7 @@ WAYS = {
 
 
 def main() -> None:
-    if not os.environ.keys() >= FORWARD_ENV.keys():  # as workers have it; it is read when a process starts
+    if not os.environ.keys() >= FORWARD_ENV.keys():  # it is read when a process starts
         os.execve(sys.executable, [sys.executable, "-m", "tests.bench.runtime"], {**os.environ, **FORWARD_ENV})
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     torch.manual_seed(0)
@@ -62,14 +62,14 @@ def main() -> None:
         taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
         for _ in range(rounds):
             for name, way in ways.items():
-                taken[name].append(seconds(way, batch))
+                taken[name].append(time_call(way, batch))
         for name in ways:
             rows.append(_row(size, name, taken[name], taken[REFERENCE], load[name]))
     print(record("runtime", rows))
 
 
-def seconds(way: Forward, batch: NDArray[np.uint8]) -> tuple[float, float]:
-    """Wall and CPU."""
+def time_call(way: Forward, batch: NDArray[np.uint8]) -> tuple[float, float]:
+    """Return wall and CPU seconds."""
     wall, cpu = time.perf_counter(), time.process_time()
     way(batch)
     return time.perf_counter() - wall, time.process_time() - cpu

@@ -1,16 +1,16 @@
-"""How fast a folder is scored, against what its parts allow and against a plain script.
+"""How fast a folder is scored, compared with the limit of its parts and with a plain script.
 
     python -m tests.bench.score /data/nih/images
 
-Copies of 1024 px originals, each with a comment of its own, scored by a DenseNet-121 of random weights at 224 px. All
+Copies of 1024 px originals, each with a different comment, scored by a DenseNet-121 with random weights at 224 px. All
 ways take turns in one run; the medians are compared. Files are in the page cache.
 
 - bare decode: as many processes as cores, side by side. bare forward: batches in one process with all cores.
-- limit: 1 / (1 / decode + 1 / forward), for both share the same cores.
-- plain script: as public CheXNet code has it: PIL -> RGB -> torchvision transforms -> DenseNet-121 in eager fp32, a
-  DataLoader with as many workers as cores; images a second after the first batch.
-- scored: whole runs over one batch, over few and over many images. A run's start-up is what one batch takes; images a
-  second are by the difference between it and the longest run. Memory should be the same for few and for many.
+- limit: 1 / (1 / decode + 1 / forward), because both share the same cores.
+- plain script: as in public CheXNet code: PIL -> RGB -> torchvision transforms -> DenseNet-121 in eager fp32, a
+  DataLoader with one worker per core; images per second after the first batch.
+- scored: whole runs over one batch, few images and many images. The run over one batch measures the start-up; images
+  per second are computed from the difference to the longest run. Memory should be the same for few and many images.
 """
 
 import io
@@ -46,17 +46,17 @@ from chestai.model.runtimes.effect import RuntimeEffect
 from pipelines import score
 from pipelines.cluster import ray_cluster
 from pipelines.training.register import register
-from tests.bench.etl_images import copies
-from tests.bench.feed import BARE, bare_on_all_cores
-from tests.bench.record import memory, record
+from tests.bench.etl_images import write_copies
+from tests.bench.feed import BARE, measure_bare_on_all_cores
+from tests.bench.record import measure_peak_memory, record
 
 SIZE, BATCH, PLAIN = 224, 64, 320
 RUNS = {"bf16": (BATCH, 1000, 8000), "fp32": (BATCH, 1000, 4000)}  # images, by precision
 FORWARDED = 6  # batches
 
 
-def bundle() -> Bundle:
-    """A DenseNet-121 of random weights that calls most images routine."""
+def make_bundle() -> Bundle:
+    """Make a DenseNet-121 with random weights that rates most images routine."""
     torch.manual_seed(0)
     count = len(NIH14)
     card = Card(
@@ -66,7 +66,7 @@ def bundle() -> Bundle:
         members=(Member(backbone="densenet121", mean=(0.5,), std=(0.25,)),),
         calibration=LinearCalibration((1.0,) * count, (-2.0,) * count).to_dict(),
         thresholds=dict.fromkeys(NIH14, 0.2),
-        triage=conf.load().triage.rule().within(NIH14).to_dict(),
+        triage=conf.load().triage.to_rule().restrict_to(NIH14).to_dict(),
         snapshot="none",
         run_id="none",
         synthetic=True,
@@ -76,26 +76,26 @@ def bundle() -> Bundle:
     return Bundle(card, card.network().eval())
 
 
-def bare_forward(precision: str) -> float:
-    """Images a second of this process."""
-    answer = open_session(bundle().network, Runtime("auto", precision))  # type: ignore[arg-type]
+def measure_forward(precision: str) -> float:
+    """Measure images per second of this process."""
+    predict = open_session(make_bundle().network, Runtime("auto", precision))  # type: ignore[arg-type]
     batch = np.random.default_rng(0).integers(0, 256, (BATCH, SIZE, SIZE), dtype=np.uint8)
-    answer(batch)
+    predict(batch)
     started = time.monotonic()
     for _ in range(FORWARDED):
-        answer(batch)
+        predict(batch)
     return FORWARDED * BATCH / (time.monotonic() - started)
 
 
-def apart(precision: str) -> float:
-    """`bare_forward` in a process that has memory as workers have it."""
+def measure_forward_in_process(precision: str) -> float:
+    """Run `measure_forward` in a process with the memory settings of workers."""
     command = [sys.executable, "-m", "tests.bench.score", "--forward", precision]
     done = subprocess.run(command, env={**os.environ, **FORWARD_ENV}, stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 
-class Plain(Dataset[torch.Tensor]):
-    """Files as a plain script reads them."""
+class PlainDataset(Dataset[torch.Tensor]):
+    """Reads files as a plain script does."""
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
@@ -105,32 +105,34 @@ class Plain(Dataset[torch.Tensor]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, place: int) -> torch.Tensor:
-        image: torch.Tensor = self.to_input(Image.open(self.paths[place]).convert("RGB"))
+    def __getitem__(self, index: int) -> torch.Tensor:
+        image: torch.Tensor = self.to_input(Image.open(self.paths[index]).convert("RGB"))
         return image
 
 
-def plain_script(folder: Path) -> float:
-    """Images a second after the first batch."""
+def measure_plain_script(folder: Path) -> float:
+    """Measure images per second after the first batch."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     network = torchvision.models.densenet121(num_classes=len(NIH14)).eval()
-    loader = DataLoader(Plain(sorted(folder.iterdir())[:PLAIN]), batch_size=16, num_workers=torch.get_num_threads())
-    first, seen = 0.0, 0
+    loader = DataLoader(
+        PlainDataset(sorted(folder.iterdir())[:PLAIN]), batch_size=16, num_workers=torch.get_num_threads()
+    )
+    first, count = 0.0, 0
     with torch.no_grad():
         for batch in loader:
             torch.sigmoid(network(batch))
             if first:
-                seen += len(batch)
+                count += len(batch)
             first = first or time.monotonic()
-    return seen / (time.monotonic() - first)
+    return count / (time.monotonic() - first)
 
 
-def scored(config: Config, folder: Path, out: Path, precision: str) -> Summary:
-    """A run on a Ray of its own, which is up."""
-    wanted = config.score.model_copy(update={"corpus": str(folder), "out": str(out)})
+def run_scoring(config: Config, folder: Path, out: Path, precision: str) -> Summary:
+    """Score a folder on the connected Ray."""
+    settings = config.score.model_copy(update={"corpus": str(folder), "out": str(out)})
     runtime = config.runtime.model_copy(update={"precision": precision})
     screen = Screen(Console(file=io.StringIO()))
-    return score.run(config.model_copy(update={"score": wanted, "runtime": runtime}), screen)
+    return score.run(config.model_copy(update={"score": settings, "runtime": runtime}), screen)
 
 
 def main(originals: Path) -> None:
@@ -144,26 +146,28 @@ def main(originals: Path) -> None:
 
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        folders = {count: root / f"images{count}" for count in sorted({one for pair in RUNS.values() for one in pair})}
+        folders = {
+            count: root / f"images{count}" for count in sorted({count for counts in RUNS.values() for count in counts})
+        }
         for count, folder in folders.items():
-            copies(sorted(originals.glob("*.png")), folder, count)
+            write_copies(sorted(originals.glob("*.png")), folder, count)
         few = folders[1000]
         config = conf.load([f"lake={root / 'lake'}", f"score.batch_size={BATCH}"])
-        registered(config)
+        register_champion(config)
 
-        def bare() -> None:
-            note("bare decode and resize, every core", BARE, bare_on_all_cores(few))
-            note("plain script", PLAIN, plain_script(few))
+        def measure_parts() -> None:
+            note("bare decode and resize, every core", BARE, measure_bare_on_all_cores(few))
+            note("plain script", PLAIN, measure_plain_script(few))
             for precision in RUNS:
-                note(f"bare forward, {precision}", FORWARDED * BATCH, apart(precision))
+                note(f"bare forward, {precision}", FORWARDED * BATCH, measure_forward_in_process(precision))
 
         for precision in RUNS:
-            apart(precision)  # exports the network
-        bare()
+            measure_forward_in_process(precision)  # exports the network
+        measure_parts()
         for precision, counts in RUNS.items():
             for count in counts:
-                with memory() as peak, ray_cluster(config.cluster):
-                    done = scored(config, folders[count], root / f"out-{precision}-{count}", precision)
+                with measure_peak_memory() as peak, ray_cluster(config.cluster):
+                    done = run_scoring(config, folders[count], root / f"out-{precision}-{count}", precision)
                 facts = done.facts
                 note(
                     f"scored, {precision}",
@@ -173,22 +177,24 @@ def main(originals: Path) -> None:
                     total_s=done.seconds,
                     peak_mib=peak.mib,
                 )
-            bare()
+            measure_parts()
     print(record("score", rows))
-    _tell(rows)
+    _print_summary(rows)
 
 
-def registered(config: Config) -> None:
-    """A champion of random weights in the registry of a lake."""
+def register_champion(config: Config) -> None:
+    """Register a champion with random weights in the registry of a lake."""
     registry = Registry(config.tracking, Lake(config.lake))
     registry.connect()
     with mlflow.start_run():
-        registry.promote(register(bundle(), registry))
+        registry.promote(register(make_bundle(), registry))
     equal = RuntimeEffect(images=0, mean=0.0, most=0.0, reference_auroc=0.5, auroc=0.5)
-    registry.note_runtime(1, Runtime("auto", "bf16"), equal)  # random weights have no val to be checked on
+    registry.note_runtime(
+        1, Runtime("auto", "bf16"), equal
+    )  # random weights have no val images for the precision check
 
 
-def _tell(rows: list[dict[str, object]]) -> None:
+def _print_summary(rows: list[dict[str, object]]) -> None:
     def median(what: str) -> float:
         return statistics.median(float(str(row["images_per_s"])) for row in rows if row["what"] == what)
 
@@ -204,6 +210,6 @@ def _tell(rows: list[dict[str, object]]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--forward":
-        print(bare_forward(sys.argv[2]))
+        print(measure_forward(sys.argv[2]))
     else:
         main(Path(sys.argv[1]))

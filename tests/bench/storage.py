@@ -1,10 +1,10 @@
-"""How fast one core reads decoded images back, by the format that they are stored in, and what they take on disk.
+"""How fast one core reads decoded images, and their size on disk, by storage format.
 
     python -m tests.bench.storage /data/nih/images
 
-The pixel cache's question. The images are originals, decoded, resized and repeated; each way copies them, a row group
-at a time, into one contiguous `uint8` array (N, S, S) that is there already, as a steady stream does. The page cache is
-warm: this is the cost of decoding and copying, not of a disk. The ways take turns in one process that may use one core.
+This decides the format of the pixel cache. The images are originals, decoded, resized and repeated. Each way copies
+them, one row group at a time, into one preallocated contiguous `uint8` array (N, S, S). The page cache is warm, so the
+cost is that of decoding and copying, not of a disk. The ways take turns in one process limited to one core.
 """
 
 import os
@@ -27,23 +27,23 @@ from chestai.imaging import preprocess
 from tests.bench.record import record
 
 SIZES, IMAGES, ROUNDS = (224, 320), 4096, 5
-EVERY = 8  # of the row groups, where a part of a file is read
+EVERY = 8  # every 8th row group, where a part of a file is read
 
 Images = NDArray[np.uint8]
 
 
-def view(chunk: pa.BinaryArray, size: int) -> Images:
-    """The data buffer of `size * size` bytes a value as (N, S, S), without a copy."""
+def view_buffer(chunk: pa.BinaryArray, size: int) -> Images:
+    """View the data buffer, `size * size` bytes per value, as (N, S, S) without a copy."""
     _, offsets, data = chunk.buffers()
     bounds = np.frombuffer(offsets, np.int32, len(chunk) + 1, chunk.offset * 4)
     return np.frombuffer(data, np.uint8, bounds[-1] - bounds[0], bounds[0]).reshape(len(chunk), size, size)
 
 
-def joined(chunk: pa.BinaryArray, size: int) -> Images:
+def join_bytes(chunk: pa.BinaryArray, size: int) -> Images:
     return np.frombuffer(b"".join(chunk.to_pylist()), np.uint8).reshape(-1, size, size)
 
 
-def decoded(chunk: pa.BinaryArray, size: int) -> Images:
+def decode_images(chunk: pa.BinaryArray, size: int) -> Images:
     images = np.empty((len(chunk), size, size), np.uint8)
     for index, value in enumerate(chunk):
         grey = cv2.imdecode(np.frombuffer(value.as_buffer(), np.uint8), cv2.IMREAD_GRAYSCALE)
@@ -52,18 +52,18 @@ def decoded(chunk: pa.BinaryArray, size: int) -> Images:
     return images
 
 
-def tensors(chunk: ArrowTensorArray, size: int) -> Images:
+def read_tensors(chunk: ArrowTensorArray, size: int) -> Images:
     return np.asarray(chunk.to_numpy(zero_copy_only=False), np.uint8)
 
 
-def parquet(path: Path, step: int) -> Iterator[pa.Array]:
+def read_parquet(path: Path, step: int) -> Iterator[pa.Array]:
     """The pixels of every `step`-th row group."""
     with pq.ParquetFile(path, memory_map=True) as file:
         for group in range(0, file.num_row_groups, step):
             yield from file.read_row_groups([group], columns=["pixels"], use_threads=False)["pixels"].chunks
 
 
-def ipc(path: Path, step: int) -> Iterator[pa.Array]:
+def read_ipc(path: Path, step: int) -> Iterator[pa.Array]:
     with pa.memory_map(str(path)) as source:
         file = pa.ipc.open_file(source)
         for batch in range(0, file.num_record_batches, step):
@@ -74,20 +74,24 @@ def ipc(path: Path, step: int) -> Iterator[pa.Array]:
 class Way:
     """One row of the table.
 
-    array: a group's values as (N, S, S). read: the groups. rows: of a group. step: every step-th group is read.
-    lossy: the images come back changed.
+    Attributes:
+        array: Turns a row group's values into (N, S, S).
+        read: Yields the row groups of a file.
+        rows: Rows of a group.
+        step: Every step-th group is read.
+        lossy: The format changes the images.
     """
 
     name: str
     file: str
     array: Callable[[pa.Array, int], Images]
-    read: Callable[[Path, int], Iterator[pa.Array]] = parquet
+    read: Callable[[Path, int], Iterator[pa.Array]] = read_parquet
     rows: int = 256
     step: int = 1
     lossy: bool = False
 
     def fill(self, folder: Path, out: Images) -> Images:
-        """Read into `out` and give the part of it that was filled."""
+        """Read into `out` and return the part of it that was filled."""
         at = 0
         for group in self.read(folder / self.file, self.step):
             out[at : at + len(group)] = self.array(group, out.shape[1])
@@ -100,22 +104,22 @@ class Way:
 
 
 WAYS = (
-    Way("Parquet, row groups of 256", "256.parquet", view),
-    Way("Parquet, row groups of 256, by way of Python bytes", "256.parquet", joined),
-    Way(f"Parquet, row groups of 256, every {EVERY}th", "256.parquet", view, step=EVERY),
-    Way("Parquet, row groups of 32", "32.parquet", view, rows=32),
-    Way(f"Parquet, row groups of 32, every {EVERY}th", "32.parquet", view, rows=32, step=EVERY),
-    Way("Parquet, LZ4", "lz4.parquet", view),
-    Way("Parquet, Zstandard 1", "zstd.parquet", view),
-    Way("Arrow IPC, memory-mapped", "ipc.arrow", view, ipc),
-    Way("PNG in Parquet, OpenCV", "png.parquet", decoded),
-    Way("JPEG 95 in Parquet, OpenCV (lossy)", "jpeg.parquet", decoded, lossy=True),
-    Way("Ray tensor column in Parquet", "tensor.parquet", tensors),
+    Way("Parquet, row groups of 256", "256.parquet", view_buffer),
+    Way("Parquet, row groups of 256, by way of Python bytes", "256.parquet", join_bytes),
+    Way(f"Parquet, row groups of 256, every {EVERY}th", "256.parquet", view_buffer, step=EVERY),
+    Way("Parquet, row groups of 32", "32.parquet", view_buffer, rows=32),
+    Way(f"Parquet, row groups of 32, every {EVERY}th", "32.parquet", view_buffer, rows=32, step=EVERY),
+    Way("Parquet, LZ4", "lz4.parquet", view_buffer),
+    Way("Parquet, Zstandard 1", "zstd.parquet", view_buffer),
+    Way("Arrow IPC, memory-mapped", "ipc.arrow", view_buffer, read_ipc),
+    Way("PNG in Parquet, OpenCV", "png.parquet", decode_images),
+    Way("JPEG 95 in Parquet, OpenCV (lossy)", "jpeg.parquet", decode_images, lossy=True),
+    Way("Ray tensor column in Parquet", "tensor.parquet", read_tensors),
 )
 
 
-def write(folder: Path, images: Images) -> None:
-    """Every file that `WAYS` read."""
+def write_files(folder: Path, images: Images) -> None:
+    """Write every file that `WAYS` read."""
     raw = _table(image.tobytes() for image in images)
     plain = {"use_dictionary": False, "row_group_size": 256}
     pq.write_table(raw, folder / "256.parquet", compression="none", **plain)
@@ -137,15 +141,15 @@ def _table(values: Iterable[bytes]) -> pa.Table:
     return pa.table({"pixels": pa.array(values, pa.binary())})
 
 
-def rate(way: Way, folder: Path, out: Images) -> float:
-    """Images a second."""
+def measure_rate(way: Way, folder: Path, out: Images) -> float:
+    """Measure images per second."""
     started = time.perf_counter()
     read = way.fill(folder, out)
     return len(read) / (time.perf_counter() - started)
 
 
 def check(way: Way, folder: Path, out: Images, images: Images) -> None:
-    """The reading gives what was written; this also brings the file into the page cache."""
+    """Check that the images read equal those written. This also warms the page cache."""
     out[:] = 0
     read, expected = way.fill(folder, out), way.expected(images)
     assert read.shape == expected.shape, way.name
@@ -166,13 +170,13 @@ def main(originals: Path) -> None:
         out = np.empty_like(images)
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            write(folder, images)
+            write_files(folder, images)
             for way in WAYS:
                 check(way, folder, out, images)
             rates: dict[Way, list[float]] = {way: [] for way in WAYS}
             for _ in range(ROUNDS):
                 for way in WAYS:
-                    rates[way].append(rate(way, folder, out))
+                    rates[way].append(measure_rate(way, folder, out))
             rows += [_row(size, way, rates[way], (folder / way.file).stat().st_size) for way in WAYS]
     print(record("storage", rows))
 

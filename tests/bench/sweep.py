@@ -1,9 +1,9 @@
-"""What a sweep of eight trials reaches on phantoms, against the demo's own settings in as many epochs, and its cost.
+"""What a sweep of eight trials reaches on phantoms and costs, compared with the demo's settings in as many epochs.
 
     python -m tests.bench.sweep FOLDER [key=value ...]
 
-The corpus, the training and the sweep lie in the folder; what is done there already is not done again. ASHA stops poor
-trials, so the epochs that all trials together were given (resource-epochs) are fewer than trials x epochs.
+Corpus, training and sweep are stored in the folder, and finished steps are not repeated. ASHA stops poor trials, so the
+epochs of all trials together (resource-epochs) are fewer than trials x epochs.
 """
 
 import statistics
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mlflow.entities import Run
 
-from chestai.cli.console import Screen, captured_output
+from chestai.cli.console import Screen, capture_output
 from chestai.config import load as conf
 from chestai.config.schema import Config
 from chestai.lake.lake import Lake
@@ -26,8 +26,8 @@ from tune.trial import END_REASON, list_trial_runs
 METRIC = "val_macro_auroc"
 
 
-def swept(config: Config, screen: Screen) -> tuple[Run, list[Run]]:
-    """The default's training and the sweep's trials in MLflow."""
+def run_sweep(config: Config, screen: Screen) -> tuple[Run, list[Run]]:
+    """Run the default training and the sweep; return their MLflow runs."""
     registry = Registry(config.tracking, Lake(config.lake))
     with ray_cluster(config.cluster, dashboard=True):
         for stage in (phantom.run, etl.run, train.run):
@@ -39,8 +39,8 @@ def swept(config: Config, screen: Screen) -> tuple[Run, list[Run]]:
     return registry.finished_runs({"chestai.stage": "train"})[0], trials
 
 
-def row(config: Config, what: str, run: Run, keys: list[str]) -> dict[str, object]:
-    """A run's settings, the epochs it was given, and its best one's val macro-AUROC."""
+def make_row(config: Config, what: str, run: Run, keys: list[str]) -> dict[str, object]:
+    """Make a row of a run: its settings, its epochs, and its best val macro-AUROC."""
     client = Registry(config.tracking, Lake(config.lake)).connect()
     points = client.get_metric_history(run.info.run_id, METRIC)
     drawn = {key: f"{float(run.data.params[key]):.3g}" for key in keys}
@@ -54,13 +54,13 @@ def main(folder: Path, overrides: list[str]) -> None:
     demo = conf.load(["+experiment=demo"])
     tuned = ["tune.trials=8", f"tune.epochs={demo.train.epochs}", "tune.max_concurrent=1"]
     config = conf.load(["+experiment=demo", *places, *tuned, *overrides])
-    with captured_output(folder / "bench.log") as screen:
-        default, trials = swept(config, screen)
+    with capture_output(folder / "bench.log") as screen:
+        default, trials = run_sweep(config, screen)
     keys = list(config.tune.space)
-    rows = [row(config, "default", default, keys), *(row(config, "trial", trial, keys) for trial in trials)]
+    rows = [make_row(config, "default", default, keys), *(make_row(config, "trial", trial, keys) for trial in trials)]
     print(record("sweep", rows))
-    reached = [float(str(one[METRIC])) for one in rows]
-    epochs = [int(str(one["epochs"])) for one in rows[1:]]
+    reached = [float(str(row[METRIC])) for row in rows]
+    epochs = [int(str(row["epochs"])) for row in rows[1:]]
     print(f"default {reached[0]:.4f}, best trial {max(reached[1:]):.4f}, median {statistics.median(reached[1:]):.4f}")
     print(f"resource-epochs {sum(epochs)} of {len(trials) * config.tune.epochs}")
 

@@ -1,10 +1,10 @@
-"""How fast training goes through Ray Data and Ray Train, against a bare PyTorch loop on a batch that stays where it is.
+"""How fast training with Ray Data and Ray Train is, compared with a bare PyTorch loop over one resident batch.
 
     python -m tests.bench.train network.size=112 [train.gpu=true train.compile=true ...]
 
-Same network, precision, batch size and number of threads; noise for images, no augmentation. They take turns; of each
-training the epochs after the first are taken, of the bare loop the steps after the first few. The bare loop also runs
-beside an idle Ray, whose own processes take a share of a small machine.
+Same network, precision, batch size and number of threads; images are noise, without augmentation. The ways take turns.
+The first epoch of each training and the first steps of the bare loop are left out. The bare loop also runs beside an
+idle Ray, whose processes take a share of a small machine.
 """
 
 import os
@@ -27,17 +27,17 @@ from chestai.model.bundle import FORWARD_ENV
 from chestai.model.classifier import Classifier
 from chestai.model.registry import Registry
 from pipelines.cluster import ray_cluster
-from pipelines.training.learner import autocast_dtype
+from pipelines.training.learner import choose_autocast_dtype
 from pipelines.training.trainer import build_trainer
-from tests.bench.corpus import lake_of, noise_cache
+from tests.bench.corpus import make_lake, make_noise_cache
 from tests.bench.record import record
 
 ROUNDS, EPOCHS, STEPS, WARM_UP = 3, 3, 50, 5
 WAYS = ("bare loop", "bare loop, Ray idle beside it", "Ray Train")
 
 
-def bare(config: Config) -> float:
-    """Images a second of a plain loop: forward, loss, backward, clip, step."""
+def measure_bare_loop(config: Config) -> float:
+    """Measure images per second of a plain loop: forward, loss, backward, clip, step."""
     device = torch.device("cuda" if config.train.gpu else "cpu")
     torch.backends.cudnn.benchmark = True
     size, count, findings = config.network.size, config.train.batch_size, len(NIH14)
@@ -48,7 +48,7 @@ def bare(config: Config) -> float:
     random = np.random.default_rng(0)
     pixels = torch.from_numpy(random.integers(0, 256, (count, size, size), np.uint8)).to(device)
     targets = torch.from_numpy((random.random((count, findings)) < 0.1).astype(np.float32)).to(device)
-    dtype, started = autocast_dtype(config.train.precision, device), 0.0
+    dtype, started = choose_autocast_dtype(config.train.precision, device), 0.0
     for step in range(WARM_UP + STEPS):
         if step == WARM_UP:
             _wait(device)
@@ -64,11 +64,11 @@ def bare(config: Config) -> float:
     return STEPS * count / (time.monotonic() - started)
 
 
-def trained(config: Config, root: Path) -> list[tuple[float, float]]:
-    """Images a second and share of time waiting for data of each epoch but the first, through Ray Train."""
-    lake, snapshot = lake_of([], root, "noise")
+def measure_training(config: Config, root: Path) -> list[tuple[float, float]]:
+    """Return images per second and share of time spent waiting for data of each Ray Train epoch but the first."""
+    lake, snapshot = make_lake([], root, "noise")
     counts = {"train": STEPS * config.train.batch_size, "val": 16}
-    noise_cache(lake, snapshot, config.network.size, counts)
+    make_noise_cache(lake, snapshot, config.network.size, counts)
     registry = Registry(config.tracking, lake)
     client = registry.connect()
     with mlflow.start_run() as run:
@@ -83,13 +83,13 @@ def main(overrides: list[str]) -> None:
     for turn in range(ROUNDS):
         rows.append({"turn": turn, "what": WAYS[0], "images_per_s": _bare_process(overrides), "wait_share": ""})
         with tempfile.TemporaryDirectory() as root:
-            config = settings([*overrides, f"lake={root}"])
+            config = load_settings([*overrides, f"lake={root}"])
             with ray_cluster(config.cluster):
                 rows.append({"turn": turn, "what": WAYS[1], "images_per_s": _bare_process(overrides), "wait_share": ""})
-                for rate, wait in trained(config, Path(root)):
-                    told_rate = {"images_per_s": round(rate, 2), "wait_share": round(wait, 4)}
-                    rows.append({"turn": turn, "what": WAYS[2], **told_rate})
-    where = "gpu" if settings(overrides).train.gpu else "cpu"
+                for rate, wait in measure_training(config, Path(root)):
+                    rounded = {"images_per_s": round(rate, 2), "wait_share": round(wait, 4)}
+                    rows.append({"turn": turn, "what": WAYS[2], **rounded})
+    where = "gpu" if load_settings(overrides).train.gpu else "cpu"
     print(record(f"train_{where}", [{**row, "settings": " ".join(overrides)} for row in rows]))
     alone, beside, ours = (
         statistics.median(float(str(row["images_per_s"])) for row in rows if row["what"] == what) for what in WAYS
@@ -99,7 +99,7 @@ def main(overrides: list[str]) -> None:
     print(f"waiting for data {waits:.1%}")
 
 
-def settings(overrides: list[str]) -> Config:
+def load_settings(overrides: list[str]) -> Config:
     return conf.load(
         [f"train.epochs={EPOCHS}", "augment.strength=0", "train.batch_size=16", "train.max_failures=0", *overrides]
     )
@@ -108,8 +108,8 @@ def settings(overrides: list[str]) -> Config:
 def _bare_process(overrides: list[str]) -> float:
     command = [sys.executable, "-m", "tests.bench.train", "--bare", *overrides]
     environment = {**os.environ, **FORWARD_ENV}
-    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
-    return round(float(told.stdout), 2)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    return round(float(done.stdout), 2)
 
 
 def _wait(device: torch.device) -> None:
@@ -119,6 +119,6 @@ def _wait(device: torch.device) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--bare"]:
-        print(bare(settings(sys.argv[2:])))
+        print(measure_bare_loop(load_settings(sys.argv[2:])))
     else:
         main(sys.argv[1:])

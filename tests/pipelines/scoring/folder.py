@@ -1,4 +1,4 @@
-"""What tests of scoring share: a folder of all kinds of files, and how to hold scores against a bundle."""
+"""A folder of all kinds of files, and helpers that compare its scores with a bundle's predictions."""
 
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,11 @@ def score_config(config: Config, force: bool = False, **score: Any) -> Config:
 
 
 def assert_matches_bundle(bundle: Bundle, row: Any, data: bytes) -> None:
-    """A row of scores holds what the bundle says of a file."""
+    """Assert that a row of scores holds what the bundle predicts for a file."""
     alone = bundle.predict([preprocess.load(data, bundle.card.size)]).probabilities
     findings = bundle.card.findings
-    np.testing.assert_allclose(row[[f"prob_{one}" for one in findings]].to_numpy(float), alone[0], rtol=0, atol=1e-5)
+    found = row[[f"prob_{finding}" for finding in findings]].to_numpy(float)
+    np.testing.assert_allclose(found, alone[0], rtol=0, atol=1e-5)
     (value,) = bundle.triage.score(alone, findings)
     assert row["triage_score"] == pytest.approx(value, abs=1e-5)
     assert row["bucket"] == bundle.triage.bucket(row["triage_score"])

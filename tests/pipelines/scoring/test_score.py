@@ -1,4 +1,4 @@
-"""Scoring folders and snapshots on real Ray: what is scored, found again, refused; the numbers are the bundle's."""
+"""Scoring folders and snapshots: which files are scored, skipped or refused, and that scores equal the bundle's."""
 
 import csv
 import hashlib
@@ -41,7 +41,7 @@ from tests.support.models import image
 
 @dataclass
 class Incremental:
-    """A folder that is scored again and again, into another lake than the model's."""
+    """A folder that is scored repeatedly, into another lake than the model's."""
 
     root: Path
     out: Lake
@@ -125,8 +125,9 @@ class Incremental:
         assert len(self.out.read(self.ledger.files)) == len(rows)
 
 
-def test_folder_is_scored_incrementally(ray_cluster: None, registered: Config, bundle: Bundle, tmp_path: Path) -> None:
-    root, out, export = tmp_path / "folder", Lake(str(tmp_path / "out")), tmp_path / "there" / "scores.csv"
+@pytest.mark.usefixtures("in_process")
+def test_folder_is_scored_incrementally(registered: Config, bundle: Bundle, tmp_path: Path) -> None:
+    root, out, export = tmp_path / "folder", Lake(str(tmp_path / "out")), tmp_path / "new" / "scores.csv"
     write_files(root, FILES | OTHERS)
     config = score_config(registered, corpus=str(root), out=out.root, csv=str(export))
     incremental = Incremental(root, out, config, bundle)
@@ -140,17 +141,17 @@ def test_folder_is_scored_incrementally(ray_cluster: None, registered: Config, b
 def test_rejects_folders_that_cannot_be_scored(registered: Config, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     write_files(tmp_path / "other", OTHERS)
-    for name, said in (
+    for name, message in (
         ("none", r"corpus=.*none is not a folder: name a folder, or corpus=lake"),
         ("empty", r"corpus=.*empty holds no PNG, JPEG or DICOM file at any depth"),
         ("other", r"corpus=.*other holds no PNG, JPEG or DICOM file at any depth"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             run_quietly(score.run, score_config(registered, corpus=str(tmp_path / name)))
 
 
 def test_images_not_for_the_network_are_not_read(built: Chain, registered: Config, tmp_path: Path) -> None:
-    """Entries without a file, and lateral views; no file of theirs is there at all."""
+    """Entries without a file, and lateral views. None of their files exists."""
     lake = Lake(str(tmp_path / "lake"))
     entries = [("side", "/nowhere/side.png", LATERAL), ("gone", None, "PA")]
     rows = [{"image_id": name, "path": path, "view": view, "sha256": "00" * 32} for name, path, view in entries]
@@ -167,11 +168,9 @@ def test_images_not_for_the_network_are_not_read(built: Chain, registered: Confi
 
 @pytest.fixture
 def snapshot(built: Chain, registered: Config, tmp_path: Path) -> Config:
-    """120 images of `built` as a snapshot, copied so that they may be changed, beside the registered champion."""
-    lake, images = (
-        Lake(str(tmp_path / "lake")),
-        built.lake.read_gold(built.lake.find_snapshot(), IMAGES).slice(0, 120).to_pandas(),
-    )
+    """A snapshot of 120 images of `built`, copied so that a test may change them, and the registered champion."""
+    lake = Lake(str(tmp_path / "lake"))
+    images = built.lake.read_gold(built.lake.find_snapshot(), IMAGES).slice(0, 120).to_pandas()
     (tmp_path / "images").mkdir()
     images["path"] = [shutil.copy(path, tmp_path / "images") for path in images["path"]]
     rows = pa.Table.from_pandas(images, SCHEMAS[IMAGES], preserve_index=False)
@@ -186,7 +185,7 @@ def snapshot(built: Chain, registered: Config, tmp_path: Path) -> Config:
 
 
 def test_cache_and_files_give_equal_scores(snapshot: Config, bundle: Bundle, screen: Screen, tmp_path: Path) -> None:
-    """From files of which one vanished and one was cut since the snapshot; from all; from the cache and no file."""
+    """On Ray: first with one file deleted and one truncated, then with all files, then from the cache without files."""
     lake, export = Lake(snapshot.lake), tmp_path / "scores.csv"
     first = lake.read_gold(lake.find_snapshot(), IMAGES, ["image_id", "path"]).slice(0, 2)
     gone, cut = (Path(path) for path in first["path"].to_pylist())
@@ -198,10 +197,10 @@ def test_cache_and_files_give_equal_scores(snapshot: Config, bundle: Bundle, scr
     assert damaged["snapshot"] == lake.find_snapshot().snapshot_id
     with export.open(newline="") as file:
         last = list(csv.DictReader(file))[-2:]
-    assert [(one["image_id"], one["not_scored"]) for one in last] == list(
+    assert [(row["image_id"], row["not_scored"]) for row in last] == list(
         zip(first["image_id"].to_pylist(), ("file_missing", "truncated"), strict=True)
     )
-    assert all(one["triage_score"] == one["bucket"] == "" for one in last)
+    assert all(row["triage_score"] == row["bucket"] == "" for row in last)
 
     for path, data in kept.items():
         path.write_bytes(data)
@@ -214,8 +213,8 @@ def test_cache_and_files_give_equal_scores(snapshot: Config, bundle: Bundle, scr
     out = Lake(str(tmp_path / "out"))
     assert run_quietly(score.run, score_config(snapshot, out=out.root)).facts["scored"] == 120
     from_files, from_cache = (
-        read_scores(where, 1, corpus.read_lake_corpus(lake).rows).to_pandas().set_index("image_id").sort_index()
-        for where in (lake, out)
+        read_scores(source, 1, corpus.read_lake_corpus(lake).rows).to_pandas().set_index("image_id").sort_index()
+        for source in (lake, out)
     )
     assert list(from_files.index) == list(from_cache.index) and len(from_cache) == 120
     names = [name for name in from_files.columns if name.startswith("prob_")]
@@ -224,7 +223,7 @@ def test_cache_and_files_give_equal_scores(snapshot: Config, bundle: Bundle, scr
 
 
 def test_scores_every_image_of_the_real_sample(
-    nih_root: Path, registered: Config, bundle: Bundle, tmp_path: Path
+    ray_cluster: None, nih_root: Path, registered: Config, bundle: Bundle, tmp_path: Path
 ) -> None:
     facts = run_quietly(score.run, score_config(registered, corpus=str(nih_root), out=str(tmp_path / "out"))).facts
     assert (facts["images"], facts["scored"], facts["quarantined"]) == (233, 233, {})

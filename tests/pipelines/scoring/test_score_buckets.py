@@ -1,4 +1,4 @@
-"""Scoring where it is done for real: a bucket into a bucket, and as a job whose log is followed."""
+"""Scoring from one S3 bucket into another, and as a submitted Ray job whose log shows the progress."""
 
 import re
 import subprocess
@@ -23,7 +23,7 @@ from tests.support.s3 import start_s3_server
 pytestmark = pytest.mark.slow
 
 CORPUS, OUT = "s3://xray/incoming/today", "s3://xray/triage"
-MANY = 1500  # images, so that progress is told more than once
+MANY = 1500  # images, so that the progress is logged more than once
 
 
 def test_scores_s3_bucket_into_another(
@@ -69,6 +69,6 @@ def test_submitted_job_logs_its_progress(
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     buckets = r"\d[\d,]* urgent, \d[\d,]* soon, \d[\d,]* routine"
     pattern = rf"score  ([\d,]+)/1,500 images  ([\d,]+) images/s  {buckets}  ETA \d+:\d\d"
-    told = [int(one[0].replace(",", "")) for one in re.findall(pattern, done.stdout)]
-    assert told and told == sorted(told), done.stdout[-3000:]
+    counts = [int(match[0].replace(",", "")) for match in re.findall(pattern, done.stdout)]
+    assert counts and counts == sorted(counts), done.stdout[-3000:]
     assert read_scores(Lake(str(tmp_path / "out")), 1).num_rows == MANY

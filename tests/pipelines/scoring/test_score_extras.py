@@ -1,4 +1,4 @@
-"""What scoring keeps and writes on request: heatmaps, embeddings, worklist, gallery; and which runtimes it takes."""
+"""Optional outputs of scoring (heatmaps, embeddings, exports), the precision check, and the OOD gate."""
 
 import csv
 import re
@@ -48,72 +48,75 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def rows(out: Lake, folder: Path) -> dict[str, dict[str, Any]]:
-    """What the ledger holds of each readable file's content."""
-    contents = {one["sha256"]: one for one in out.read(Ledger(out, 1).contents).to_pylist()}
+def read_content_rows(out: Lake) -> dict[str, dict[str, Any]]:
+    """Map each scored file to the ledger's row of its content."""
+    contents = {row["sha256"]: row for row in out.read(Ledger(out, 1).contents).to_pylist()}
     files = out.read(Ledger(out, 1).files).to_pylist()
-    return {one["image_id"]: contents[one["sha256"]] for one in files if one["reason"] is None}
+    return {file["image_id"]: contents[file["sha256"]] for file in files if file["reason"] is None}
 
 
+@pytest.mark.usefixtures("in_process")
 def test_heatmaps_and_embeddings_are_added_to_scored_images(
-    ray_cluster: None, registered: Config, bundle: Bundle, folder: Path, tmp_path: Path
+    registered: Config, bundle: Bundle, folder: Path, tmp_path: Path
 ) -> None:
     out = Lake(str(tmp_path / "out"))
     config = score_config(registered, corpus=str(folder), out=out.root)
     assert run_quietly(score.run, config).facts["scored"] == 6
-    plain = rows(out, folder)
-    assert all(one["heatmaps"] is one["embedding"] is None and not one["has_heatmaps"] for one in plain.values())
-    assert {one["runtime"] for one in plain.values()} == {"openvino fp32"}
+    plain = read_content_rows(out)
+    assert all(row["heatmaps"] is row["embedding"] is None and not row["has_heatmaps"] for row in plain.values())
+    assert {row["runtime"] for row in plain.values()} == {"openvino fp32"}
 
     more = score_config(config, corpus=str(folder), out=out.root, heatmaps=True, embeddings=True)
     write_files(folder, {"new.png": image(21)})
     facts = run_quietly(score.run, more).facts
-    assert (facts["scored"], facts["already"]) == (7, 0), "all of them lacked what is asked now"
+    assert (facts["scored"], facts["already"]) == (7, 0), "every content lacked the requested outputs"
     assert run_quietly(score.run, more).rows == 0
     assert run_quietly(score.run, score_config(config, corpus=str(folder), out=out.root, heatmaps=True)).rows == 0
-    found = rows(out, folder)
+    found = read_content_rows(out)
     assert len(found) == 7 and out.read(Ledger(out, 1).contents).num_rows == 6
     mapped = 0
     for name in READABLE:
         grey = preprocess.decode(FILES[name])
         expected = forward(bundle.network, preprocess.resize(grey, bundle.card.size)[None])
         np.testing.assert_allclose(found[name]["embedding"], expected.embedding[0], atol=1e-4)
-        chances = dict(zip(bundle.card.findings, bundle.calibration.apply(expected.logits)[0], strict=True))
-        above = [one for one in chances if is_shown(chances[one], bundle.card.thresholds[one])]
-        assert [one["finding"] for one in found[name]["heatmaps"]] == above
-        for one in found[name]["heatmaps"]:
-            plane = np.frombuffer(one["evidence"], np.float32).reshape(one["rows"], one["columns"])
-            evidence = expected.evidence[0, bundle.card.findings.index(one["finding"])]
+        probabilities = dict(zip(bundle.card.findings, bundle.calibration.apply(expected.logits)[0], strict=True))
+        thresholds = bundle.card.thresholds
+        above = [finding for finding, value in probabilities.items() if is_shown(value, thresholds[finding])]
+        assert [stored["finding"] for stored in found[name]["heatmaps"]] == above
+        for stored in found[name]["heatmaps"]:
+            plane = np.frombuffer(stored["evidence"], np.float32).reshape(stored["rows"], stored["columns"])
+            evidence = expected.evidence[0, bundle.card.findings.index(stored["finding"])]
             np.testing.assert_allclose(heatmap(plane, *grey.shape), heatmap(evidence, *grey.shape), atol=1e-3)
             mapped += 1
         assert found[name]["triage_score"] == pytest.approx(plain[name]["triage_score"], abs=1e-6)
-    assert mapped, "no finding reached its operating point: the test saw no map"
+    assert mapped, "no finding reached its operating point, so no heatmap was compared"
 
 
 def test_writes_csv_parquet_worklist_and_gallery(
     ray_cluster: None, registered: Config, bundle: Bundle, folder: Path, tmp_path: Path
 ) -> None:
-    """CSV, Parquet, worklist and gallery tell the same, most urgent first."""
+    """On Ray. CSV, Parquet, worklist and gallery agree, most urgent first."""
     names = ("csv", "parquet", "worklist", "gallery")
     paths = {name: tmp_path / "files" / f"scores.{name}" for name in names}
-    wanted: dict[str, Any] = {name: str(path) for name, path in paths.items()}
-    config = score_config(registered, corpus=str(folder), out=str(tmp_path / "out"), gallery_images=4, **wanted)
+    requested: dict[str, Any] = {name: str(path) for name, path in paths.items()}
+    config = score_config(registered, corpus=str(folder), out=str(tmp_path / "out"), gallery_images=4, **requested)
     facts = run_quietly(score.run, config).facts
-    assert facts["written"] == ", ".join(wanted.values())
+    assert facts["written"] == ", ".join(requested.values())
 
     table, flat = pd.read_parquet(paths["parquet"]), pd.read_csv(paths["csv"])
     assert list(table.columns) == list(flat.columns) and list(table["image_id"]) == list(flat["image_id"])
     with paths["worklist"].open(newline="") as file:
         queue = list(csv.DictReader(file))
-    assert [one["image_id"] for one in queue] == list(table["image_id"])
-    assert [one["rank"] for one in queue] == [*"123456", "", "", "", ""]
-    assert {one["image_id"]: one["not_scored"] for one in queue[6:]} == REFUSED
+    assert [row["image_id"] for row in queue] == list(table["image_id"])
+    assert [row["rank"] for row in queue] == [*"123456", "", "", "", ""]
+    assert {row["image_id"]: row["not_scored"] for row in queue[6:]} == REFUSED
     first, same = queue[0], table.iloc[0]
-    chances = {finding: same[f"prob_{finding}"] for finding in bundle.card.findings}
-    drivers = bundle.triage.find_drivers(list(chances.values()), bundle.card.findings)
+    probabilities = {finding: same[f"prob_{finding}"] for finding in bundle.card.findings}
+    drivers = bundle.triage.find_drivers(list(probabilities.values()), bundle.card.findings)
     assert first["driven_by"] == ", ".join(f"{finding} {weighted:.2f}" for finding, weighted in drivers)
-    reached = [one for one, chance in chances.items() if is_shown(chance, bundle.card.thresholds[one])]
-    assert first["findings"] == ", ".join(reached) and any(one["findings"] for one in queue)
+    thresholds = bundle.card.thresholds
+    reached = [finding for finding, value in probabilities.items() if is_shown(value, thresholds[finding])]
+    assert first["findings"] == ", ".join(reached) and any(row["findings"] for row in queue)
 
     page = paths["gallery"].read_text()
     shown_ids = re.findall(r'id="case-\d+-name">\d+\. <bdi>([^<]+)</bdi>', page)
@@ -121,15 +124,15 @@ def test_writes_csv_parquet_worklist_and_gallery(
     assert "http://" not in page.replace("http://www.w3.org", "") and "not scored" in page
 
     found = corpus.list_folder_corpus(str(folder))
-    (folder / shown_ids[0]).unlink()  # scored, and gone since
+    (folder / shown_ids[0]).unlink()  # after it was scored
     kept = read_scores(Lake(str(tmp_path / "out")), 1)
     registry = Registry(registered.tracking, Lake(registered.lake))
     html = exports.render_gallery_page(kept, 4, registry.load("1"), found)
     assert "no longer readable" in html and f"<bdi>{shown_ids[0]}</bdi>" not in html
 
 
-def lake_with_labels(built: Chain, registered: Config, tmp_path: Path) -> Config:
-    """A lake whose only snapshot is the one that the registered model names, of images of `built`."""
+def make_labelled_lake(built: Chain, registered: Config, tmp_path: Path) -> Config:
+    """Make a lake whose only snapshot is the one that the registered model names, with the images of `built`."""
     lake = Lake(str(tmp_path / "lake"))
     old = built.lake.find_snapshot()
     images = built.lake.read_gold(old, IMAGES)
@@ -141,12 +144,13 @@ def lake_with_labels(built: Chain, registered: Config, tmp_path: Path) -> Config
     return conf.load([f"lake={lake.root}", f"tracking.uri={uri}", "score.batch_size=16", "runtime.precision=bf16"])
 
 
+@pytest.mark.usefixtures("in_process")
 def test_bf16_is_used_when_precision_check_passes(
     built: Chain, registered: Config, screen: Screen, tmp_path: Path
 ) -> None:
     if not torch.cpu._is_avx512_bf16_supported():
         pytest.skip("no bf16 on this CPU")
-    config = lake_with_labels(built, registered, tmp_path)
+    config = make_labelled_lake(built, registered, tmp_path)
     registry = Registry(config.tracking, Lake(config.lake))
     model = registry.load("1")
     lenient = config.model_copy(update={"runtime": config.runtime.model_copy(update={"max_auroc_drop": 0.9})})
@@ -158,13 +162,13 @@ def test_bf16_is_used_when_precision_check_passes(
 
     registry.note_runtime(1, bf16, effect.model_copy(update={"auroc": effect.reference_auroc - 0.01}))
     with pytest.raises(UserError, match=r"max_auroc_drop=0\.002: take runtime.precision=fp32"):
-        check_precision(config, registry, model, screen)  # by what is known, not measured again
+        check_precision(config, registry, model, screen)  # by the stored effect, without a new measurement
     registry.note_runtime(1, bf16, effect.model_copy(update={"auroc": float("nan")}))
     with pytest.raises(UserError, match=r"take runtime\.precision=fp32"):
         check_precision(config, registry, model, screen)
 
 
-def test_bf16_is_refused_without_val_images(
+def test_fp16_is_refused_without_val_images(
     registered: Config, ray_cluster: None, folder: Path, tmp_path: Path
 ) -> None:
     config = score_config(registered, corpus=str(folder), out=str(tmp_path / "out"))
@@ -173,8 +177,9 @@ def test_bf16_is_refused_without_val_images(
         run_quietly(score.run, config)
 
 
-def test_rejects_images_that_are_no_radiographs(ray_cluster: None, tmp_path: Path) -> None:
-    """As by the endpoint; without the gate it is, and stays so."""
+@pytest.mark.usefixtures("in_process")
+def test_rejects_images_that_are_no_radiographs(tmp_path: Path) -> None:
+    """As the endpoint does. A run without the gate scores them, and later runs keep those scores."""
     lake, root = Lake(str(tmp_path / "lake")), tmp_path / "folder"
     registry = Registry(conf.load().tracking, lake)
     registry.connect()
@@ -211,5 +216,5 @@ def test_torch_and_openvino_give_equal_scores(
         assert pc.unique(contents["runtime"]).to_pylist() == [f"{engine} fp32"]
     for name in found["torch"].column_names:
         if name.startswith("prob_"):
-            ours, theirs = (found[one][name].to_numpy() for one in ("torch", "openvino"))
+            ours, theirs = (found[engine][name].to_numpy() for engine in ("torch", "openvino"))
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Scoring a part of a corpus, what is told while it runs, and files that are written whole, also into a bucket."""
+"""Scoring a part of a corpus, the status file of a run, and atomic writes to paths and buckets."""
 
 import dataclasses
 import json
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
-    """Two images of `test`, and one of `train`."""
+    """A lake with two images of `test` and one of `train`."""
     lake = Lake(str(tmp_path / "lake"))
     fill_lake(lake, tmp_path)
     rows = lake.read(IMAGES).to_pylist()
@@ -82,69 +82,73 @@ def test_split_and_glob_narrow_the_lake(lake: Lake) -> None:
         corpus.find_corpus("/in", lake, split="test")
 
 
+@pytest.mark.usefixtures("in_process")
 def test_scores_part_of_folder_and_reports_status(
-    ray_cluster: None, registered: Config, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    registered: Config, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Files for people hold the part alone, though the table knows more; the status goes up, and ends with the rest."""
-    seen: list[dict[str, Any]] = []
+    """Exports hold only the scored part, though the ledger holds more. The status counts up to the corpus's total."""
+    statuses: list[dict[str, Any]] = []
     write_status = status.StatusFile.write
 
-    def watched(self: status.StatusFile, *args: Any, **more: Any) -> None:
+    def record_write(self: status.StatusFile, *args: Any, **more: Any) -> None:
         write_status(self, *args, **more)
-        seen.append(json.loads(how.read_text()))
+        statuses.append(json.loads(status_file.read_text()))
 
-    monkeypatch.setattr(status.StatusFile, "write", watched)
+    monkeypatch.setattr(status.StatusFile, "write", record_write)
     monkeypatch.setattr(status, "WRITE_EVERY_S", 0.0)
-    how, csv, queue = tmp_path / "new" / "status.json", tmp_path / "scores.csv", tmp_path / "queue.csv"
+    status_file, csv, queue = tmp_path / "new" / "status.json", tmp_path / "scores.csv", tmp_path / "queue.csv"
     out = str(tmp_path / "out")
-    config = score_config(registered, corpus=str(folder), out=out, status=str(how), csv=str(csv), worklist=str(queue))
+    paths: dict[str, Any] = {"status": str(status_file), "csv": str(csv), "worklist": str(queue)}
+    config = score_config(registered, corpus=str(folder), out=out, **paths)
     run_quietly(score.run, score_config(config, match="2025/*"))
     assert list(pd.read_csv(csv)["image_id"]) == ["2025/a.png"] == list(pd.read_csv(queue)["image_id"])
     run_quietly(score.run, score_config(config, match="2024/*"))
     wanted = {"2024/a.png", "2024/07/b.png", "2024/c.jpg"}
     assert {*pd.read_csv(csv)["image_id"]} == wanted == {*pd.read_csv(queue)["image_id"]}
     run_quietly(score.run, config)
-    assert all(set(one) == KEYS for one in seen)
+    assert all(set(content) == KEYS for content in statuses)
     runs: list[list[dict[str, Any]]] = [[]]
-    for one in seen:
-        runs[-1].append(one)
-        if one["state"] == "done":
+    for content in statuses:
+        runs[-1].append(content)
+        if content["state"] == "done":
             runs.append([])
     assert [len(run) > 2 for run in runs] == [True, True, True, False]
     for run, before, total in zip(runs, (0, 0, 4), (1, 3, 5), strict=False):
-        assert [one["state"] for one in run] == ["running"] * (len(run) - 1) + ["done"]
+        assert [content["state"] for content in run] == ["running"] * (len(run) - 1) + ["done"]
         assert run[0]["total"] is None and run[1]["done"] == before
-        assert [one["total"] for one in run[1:]] == [total] * (len(run) - 1)
-        assert [one["done"] for one in run[1:]] == sorted(one["done"] for one in run[1:])
+        assert [content["total"] for content in run[1:]] == [total] * (len(run) - 1)
+        assert [content["done"] for content in run[1:]] == sorted(content["done"] for content in run[1:])
         assert run[-1]["done"] == total == sum(run[-1]["buckets"].values()) and set(run[-1]["buckets"]) == {*BUCKETS}
         assert run[-1]["result"] == {"csv": str(csv), "table": f"{out}/scores/1"} and run[-1]["detail"] is None
     assert list(tmp_path.glob("**/*.part")) == []
 
 
 def test_status_holds_failure_as_one_line(registered: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    how = tmp_path / "status.json"
+    status_file = tmp_path / "status.json"
 
-    def fails(error: BaseException) -> dict[str, Any]:
-        def broken(*_: Any, **__: Any) -> None:
+    def fail_with(error: BaseException) -> dict[str, Any]:
+        def raise_error(*_: Any, **__: Any) -> None:
             raise error
 
-        with monkeypatch.context() as here:
-            here.setattr(score, "find_corpus", broken)
+        with monkeypatch.context() as patch:
+            patch.setattr(score, "find_corpus", raise_error)
             with pytest.raises(type(error)):
-                run_quietly(score.run, score_config(registered, corpus=str(tmp_path), status=str(how)))
-        found: dict[str, Any] = json.loads(how.read_text())
+                run_quietly(score.run, score_config(registered, corpus=str(tmp_path), status=str(status_file)))
+        found: dict[str, Any] = json.loads(status_file.read_text())
         assert set(found) == KEYS and found["state"] == "failed"
         return found
 
-    assert fails(UserError("corpus=x holds nothing"))["detail"] == "corpus=x holds nothing"
-    assert fails(RuntimeError("Traceback:\n  line 7\nValueError: it broke"))["detail"] == "failed: ValueError: it broke"
-    assert fails(KeyboardInterrupt())["detail"] == "stopped"
+    assert fail_with(UserError("corpus=x holds nothing"))["detail"] == "corpus=x holds nothing"
+    assert (
+        fail_with(RuntimeError("Traceback:\n  line 7\nValueError: it broke"))["detail"]
+        == "failed: ValueError: it broke"
+    )
+    assert fail_with(KeyboardInterrupt())["detail"] == "stopped"
 
 
 def test_unwritable_status_is_refused_at_start_and_ignored_later(
     registered: Config, tmp_path: Path, capsys: Any
 ) -> None:
-    """At the start it is a mistake; later on no reason to stop."""
     (tmp_path / "file").touch()
     for path in (f"{tmp_path}/file/status.json", "moon://bucket/status.json"):
         with pytest.raises(UserError, match=r"score\.status=.* cannot be written"):
@@ -157,14 +161,14 @@ def test_unwritable_status_is_refused_at_start_and_ignored_later(
 
 
 def test_status_holds_rate_and_eta(tmp_path: Path) -> None:
-    how = tmp_path / "status.json"
-    with status.open_status(str(how)) as running:
+    status_file = tmp_path / "status.json"
+    with status.open_status(str(status_file)) as running:
         running.start(2, 10)
         running.progress(4, {"urgent": 2}, 3.0)
-        assert json.loads(how.read_text())["done"] == 2, "not so often"
+        assert json.loads(status_file.read_text())["done"] == 2, "it is written at most every few seconds"
         running.written -= status.WRITE_EVERY_S
         running.progress(4, {"urgent": 2}, 3.0)
-        found = json.loads(how.read_text())
+        found = json.loads(status_file.read_text())
     assert (found["done"], found["images_per_second"], found["eta_seconds"]) == (4, 3.0, 2.0)
     assert found["buckets"] == {"urgent": 2}
 

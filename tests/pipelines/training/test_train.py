@@ -1,4 +1,4 @@
-"""Training: what it leaves in MLflow, that its settings do what they say, and that workers do not change the result."""
+"""Training: its MLflow run, its settings, and that the number of workers does not change the result."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,14 +22,14 @@ from chestai.monitoring import features
 from chestai.monitoring.drift import DriftWindow, measure_drift
 from pipelines import train
 from pipelines.data.pixel_cache import build_pixel_cache, open_store
-from pipelines.training.loop import val_logits, val_metrics
-from tests.support.chain import SMALL, Chain, go
+from pipelines.training.loop import compute_val_logits, compute_val_metrics
+from tests.support.chain import SMALL, Chain, run_quietly
 
 FAST = ("network.backbone=resnet10t", "train.checkpoint_minutes=100")
 
 
 def train_config(chain: Chain, folder: Path, *more: str) -> Config:
-    """The chain's lake with other settings, and an MLflow of its own."""
+    """Return a config with the chain's lake, other settings and a separate MLflow database."""
     places = (f"lake={chain.config.lake}", f"tracking.uri=sqlite:///{folder / 'mlflow.db'}")
     return conf.load([*SMALL, *places, *more])
 
@@ -42,13 +42,13 @@ def history(lake: Lake, config: Config, run_id: str, metric: str) -> list[float]
 
 def test_run_records_settings_curves_system_metrics_and_model_without_pickle(finished: Chain) -> None:
     registry = Registry(finished.config.tracking, finished.lake)
-    client, run_id = registry.connect(), finished.said["train"].facts["run"]
+    client, run_id = registry.connect(), finished.summaries["train"].facts["run"]
     run = client.get_run(run_id)
     for name in ("loss.name", "augment.strength", "train.lr", "network.pretrained", "commit", "package.torch"):
         assert run.data.params[name], name
     assert any(name.startswith("system/") for name in run.data.metrics)
     assert 0 <= run.data.metrics["wait_share"] < 1 and run.data.metrics["images_per_s"] > 0
-    assert [one.path for one in client.list_artifacts(run_id, "plots")] == ["plots/training.png"]
+    assert [artifact.path for artifact in client.list_artifacts(run_id, "plots")] == ["plots/training.png"]
 
     version = registry.version_of(run_id)
     folder = Path(mlflow.artifacts.download_artifacts(f"models:/{finished.config.tracking.model}/{version}"))
@@ -60,17 +60,17 @@ def test_run_records_settings_curves_system_metrics_and_model_without_pickle(fin
     assert model.metadata.signature.inputs.input_names() == ["image"]
     example = model.input_example
     assert isinstance(example, pd.DataFrame)
-    findings = list(finished.lake.snapshot().vocabulary)
+    findings = list(finished.lake.find_snapshot().vocabulary)
     assert model.predict(example)[findings].shape == (1, len(findings))
     assert not Path(finished.lake.uri("runs", run_id)).exists()
 
 
 def test_bundle_holds_detector_and_drift_reference_of_its_training_images(finished: Chain) -> None:
-    """Its own test images are neither refused nor drifted; others are."""
-    snapshot, version = finished.lake.snapshot(), finished.said["train"].facts["model"].split()[-1]
+    """The test images are neither rejected nor drifted; inverted images are rejected, darkened ones drifted."""
+    snapshot, version = finished.lake.find_snapshot(), finished.summaries["train"].facts["model"].split()[-1]
     bundle = Registry(finished.config.tracking, finished.lake).load(version).bundle
     assert bundle.ood_detector is not None and bundle.drift_reference is not None
-    counts = {name: sum(one.counts) for name, one in bundle.drift_reference.features.items()}
+    counts = {name: sum(feature.counts) for name, feature in bundle.drift_reference.features.items()}
     splits = {name: snapshot.splits[name]["files"] for name in ("train", "val")}
     assert bundle.ood_detector.images == splits["train"]
     assert counts["pixels.mean"] == counts["view"] == splits["train"] + splits["val"]
@@ -82,21 +82,23 @@ def test_bundle_holds_detector_and_drift_reference_of_its_training_images(finish
     assert (bundle.ood_detector.score(films) > bundle.ood_detector.limit).mean() <= 0.05
     assert (bundle.ood_detector.score(255 - films) > bundle.ood_detector.limit).all()
     verdicts = []
-    for given in (films, films // 2):
+    for pixels in (films, films // 2):
         window = DriftWindow(bundle.drift_reference)
         columns = features.of_scores(bundle.predict(films).probabilities, bundle.card.findings, bundle.triage)
-        window.add({**features.of_pixels(given, bundle.ood_detector), **columns})
-        found = {one.name: one.verdict for one in measure_drift(bundle.drift_reference, window.counts()).features}
+        window.add({**features.of_pixels(pixels, bundle.ood_detector), **columns})
+        found = {
+            feature.name: feature.verdict for feature in measure_drift(bundle.drift_reference, window.counts()).features
+        }
         assert found.pop("view") == found.pop("outcome") == "unknown"
         verdicts.append(found)
     assert {*verdicts[0].values()} <= {"stable", "unknown"} and verdicts[0]["pixels.mean"] == "stable"
     assert verdicts[1]["pixels.mean"] == "drifted"
 
 
-def small_lake(chain: Chain, folder: Path, counts: dict[str, int]) -> Lake:
-    """A lake with the first images of each split of the chain's."""
-    snapshot, lake = chain.lake.snapshot(), Lake(str(folder / "lake"))
-    images, labels = (chain.lake.gold(snapshot, table) for table in (IMAGES, LABELS))
+def make_small_lake(chain: Chain, folder: Path, counts: dict[str, int]) -> Lake:
+    """Make a lake with the first images of each split of the chain's lake."""
+    snapshot, lake = chain.lake.find_snapshot(), Lake(str(folder / "lake"))
+    images, labels = (chain.lake.read_gold(snapshot, table) for table in (IMAGES, LABELS))
     splits = images["split"].to_pylist()
     kept = sorted(at for name, count in counts.items() for at in np.flatnonzero(np.equal(splits, name))[:count])
     versions = {IMAGES: lake.write(IMAGES, images.take(kept)), LABELS: lake.write(LABELS, labels.take(kept))}
@@ -107,11 +109,11 @@ def small_lake(chain: Chain, folder: Path, counts: dict[str, int]) -> Lake:
 
 @pytest.mark.slow
 def test_two_workers_train_the_same_network_as_one(built: Chain, tmp_path: Path) -> None:
-    """20 steps, each an epoch, of the same images in fp32, augmented, with BatchNorm over both workers.
+    """Trains 20 epochs of one step in fp32 with augmentation and BatchNorm over both workers.
 
-    A ResNet: a DenseNet with random weights makes, by itself, 1e-3 of a rounding difference within seven steps.
+    The network is a ResNet, because a DenseNet with random weights amplifies rounding differences to 1e-3 in 7 steps.
     """
-    lake = small_lake(built, tmp_path, {"train": 47, "val": 16})
+    lake = make_small_lake(built, tmp_path, {"train": 47, "val": 16})
     losses = []
     for workers in (1, 2):
         config = conf.load(
@@ -122,34 +124,34 @@ def test_two_workers_train_the_same_network_as_one(built: Chain, tmp_path: Path)
                 *("network.dropout=0", "augment.strength=1", f"train.workers={workers}"),
             ]
         )
-        losses.append(history(lake, config, go(train.run, config).facts["run"], "train_loss"))
+        losses.append(history(lake, config, run_quietly(train.run, config).facts["run"], "train_loss"))
     assert len(losses[0]) == 20 and losses[0][-1] < losses[0][0] - 0.03
     np.testing.assert_allclose(losses[1], losses[0], atol=1e-3)
 
 
 def test_validation_is_independent_of_number_of_workers(built: Chain, screen: Screen) -> None:
-    snapshot = built.lake.snapshot()
+    snapshot = built.lake.find_snapshot()
     build_pixel_cache(built.lake, snapshot, 64, screen)
     store = open_store(built.lake, snapshot, 64, "val", cached=True)
     torch.manual_seed(0)
     network = Classifier("densenet121", len(snapshot.vocabulary), 64, (0.5,), (0.25,))
-    alone, truth = val_logits(network, store, 16, 0, 1)
-    parts = [val_logits(network, store, 16, worker, 2) for worker in range(2)]
+    alone, truth = compute_val_logits(network, store, 16, 0, 1)
+    parts = [compute_val_logits(network, store, 16, worker, 2) for worker in range(2)]
     assert np.array_equal(parts[0][0] + parts[1][0], alone) and np.array_equal(parts[0][1] + parts[1][1], truth)
     assert len(alone) == snapshot.splits["val"]["files"]
     loss: Any = lambda logits, targets: torch.zeros_like(logits)  # noqa: E731
-    assert val_metrics(alone, truth, loss) == val_metrics(parts[0][0] + parts[1][0], truth, loss)
+    assert compute_val_metrics(alone, truth, loss) == compute_val_metrics(parts[0][0] + parts[1][0], truth, loss)
 
 
 @pytest.mark.slow
 def test_training_stops_early_without_val_improvement(built: Chain, tmp_path: Path) -> None:
-    """And the other options on the way: moving average, accumulation, repeats, focal loss, files instead of a cache."""
+    """Also covers moving average, accumulation, balancing, focal loss, and reading files instead of a cache."""
     options = (
         *("train.lr=1e-12", "train.patience=2", "train.epochs=9", "train.ema=0.5", "train.accumulate=3"),
         *("train.balance=0.2", "loss=focal", "feed.cache=none", "network.channels=3", "network.normalisation=imagenet"),
     )
     config = train_config(built, tmp_path, *FAST, *options)
-    summary = go(train.run, config)
+    summary = run_quietly(train.run, config)
     aurocs = history(built.lake, config, summary.facts["run"], "val_macro_auroc")
     best = int(np.argmax(aurocs))
     assert len(aurocs) == best + 3 < 9
@@ -162,16 +164,16 @@ def test_training_stops_early_without_val_improvement(built: Chain, tmp_path: Pa
 
 @pytest.mark.slow
 def test_training_starts_from_weights_file(finished: Chain, tmp_path: Path) -> None:
-    """With a learning rate of nothing, what comes out is what went in."""
-    version = finished.said["train"].facts["model"].split()[-1]
+    """With a learning rate near zero, the trained weights equal the loaded ones."""
+    version = finished.summaries["train"].facts["model"].split()[-1]
     trained = Registry(finished.config.tracking, finished.lake).load(version).bundle
     trained.save(tmp_path / "bundle")
     weights = f"network.pretrained={tmp_path / 'bundle' / 'weights.safetensors'}"
     config = train_config(finished, tmp_path, weights, "train.epochs=1", "train.lr=1e-12", "train.weight_decay=0")
-    summary = go(train.run, config)
+    summary = run_quietly(train.run, config)
     bundle = Registry(config.tracking, finished.lake).load("1").bundle
     assert bundle.card.split_known and len(bundle.seen_patients) == 2, (
-        "its own patients, and those of the weights it began with"
+        "its own patients, and those of its initial weights"
     )
     found, wanted = bundle.network.state_dict(), trained.network.state_dict()
     convolutions = [name for name in wanted if name.startswith("backbone") and "conv" in name]
@@ -195,13 +197,13 @@ def test_training_starts_from_weights_file(finished: Chain, tmp_path: Path) -> N
     ],
 )
 def test_user_mistake_is_reported_in_one_line(built: Chain, tmp_path: Path, words: tuple[str, ...], line: str) -> None:
-    with pytest.raises(UserError, match=line) as told_off:
-        go(train.run, train_config(built, tmp_path, *words))
-    assert "\n" not in str(told_off.value)
+    with pytest.raises(UserError, match=line) as caught:
+        run_quietly(train.run, train_config(built, tmp_path, *words))
+    assert "\n" not in str(caught.value)
 
 
 def test_refuses_to_resume_finished_run(finished: Chain) -> None:
-    run_id = finished.said["train"].facts["run"]
+    run_id = finished.summaries["train"].facts["run"]
     resumed = finished.config.train.model_copy(update={"resume": run_id})
     with pytest.raises(UserError, match=f"train.resume={run_id} is finished"):
-        go(train.run, finished.config.model_copy(update={"train": resumed}))
+        run_quietly(train.run, finished.config.model_copy(update={"train": resumed}))

@@ -1,4 +1,4 @@
-"""Training when processes die without warning: real processes, killed by SIGKILL, against an undisturbed training."""
+"""Training whose processes are killed by SIGKILL gives the same network as an undisturbed training."""
 
 import contextlib
 import json
@@ -31,12 +31,12 @@ from tests.support.processes import (
     wait_for_success,
     wait_until,
 )
-from tests.support.training_processes import wait_for, workers
+from tests.support.ray_workers import find_ray_workers, wait_while_running
 
 pytestmark = pytest.mark.slow
 
 EPOCHS = 3
-# Augmented and with dropout, so that a restart which drew anew would show.
+# With augmentation and dropout, so that a restart that repeats or skips random draws changes the result.
 SMALL = (
     *("+experiment=demo", "cluster=laptop", "network.backbone=resnet10t", "network.size=64", "augment.strength=1"),
     *(f"train.epochs={EPOCHS}", "train.batch_size=8", "train.workers=2"),
@@ -46,7 +46,7 @@ OFTEN, SELDOM = "train.checkpoint_minutes=0.001", "train.checkpoint_minutes=100"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training left in MLflow: metrics of each epoch, and the final model's probabilities (N, F) of images."""
+    """Result of a training: metrics of each epoch in MLflow, and the final model's probabilities (N, F)."""
 
     curves: dict[str, list[float]]
     probabilities: NDArray[np.float64]
@@ -57,13 +57,13 @@ def start_training(env: dict[str, str], lake: Lake, *more: str) -> subprocess.Po
 
 
 def resume_training(env: dict[str, str], lake: Lake, *more: str) -> subprocess.Popen[str]:
-    """Go on with the lake's only run."""
+    """Resume the lake's only run."""
     (folder,) = Path(lake.uri("runs")).iterdir()
     return start_training(env, lake, *more, f"train.resume={folder.name}")
 
 
 def read_outcome(lake: Lake) -> Outcome:
-    """Of the lake's only training, which is finished and has left no checkpoints."""
+    """Read the outcome of the lake's only training, which must be finished and have left no checkpoints."""
     registry = Registry(conf.load().tracking, lake)
     client = registry.connect()
     experiment = client.get_experiment_by_name(registry.tracking.experiment)
@@ -76,58 +76,61 @@ def read_outcome(lake: Lake) -> Outcome:
         points = client.get_metric_history(found.info.run_id, name)
         assert [point.step for point in points] == list(range(1, EPOCHS + 1)), name
         curves[name] = [point.value for point in points]
-    pixels, _ = PixelCache(lake, lake.snapshot(), 64).split("test").read(np.arange(32))
+    pixels, _ = PixelCache(lake, lake.find_snapshot(), 64).split("test").read(np.arange(32))
     return Outcome(curves, registry.load("1").bundle.predict(pixels).probabilities)
 
 
 def assert_same(found: Outcome, wanted: Outcome) -> None:
-    """Within what rounding may do elsewhere: where it was measured, they were the same to the last bit."""
+    """Assert equality up to rounding on other machines; on the machine where it was measured all bits were equal."""
     for name, values in wanted.curves.items():
         np.testing.assert_allclose(found.curves[name], values, rtol=0, atol=1e-6, err_msg=name)
     np.testing.assert_allclose(found.probabilities, wanted.probabilities, rtol=0, atol=1e-6)
 
 
 def saved_position(lake: Lake) -> tuple[int, int]:
-    """Epochs done, and steps done of the next one, in the newest checkpoint of the lake's only run; (0, 0): none."""
+    """Return the finished epochs, and steps of the next one, in the newest checkpoint of the only run; (0, 0): none."""
     for listed in Path(lake.uri("runs")).glob("*/checkpoint_manager_snapshot.json"):
-        with contextlib.suppress(OSError, json.JSONDecodeError):  # it is just being written, or removed
+        with contextlib.suppress(OSError, json.JSONDecodeError):  # it is being written or removed
             metrics = json.loads(listed.read_text())["latest_checkpoint_result"]["metrics"]
             return metrics["epoch"], metrics.get("step", 0)
     return 0, 0
 
 
 def wait_for_mid_epoch(process: subprocess.Popen[str], lake: Lake, often: bool) -> None:
-    """Until the training is within its second epoch, and has a checkpoint from there if it makes them."""
-    wait_for(process, lambda: saved_position(lake) >= ((1, 20) if often else (1, 0)), "the second epoch")
+    """Wait until the training is in its second epoch, and with `often` until it has a checkpoint from there."""
+    wait_while_running(process, lambda: saved_position(lake) >= ((1, 20) if often else (1, 0)), "the second epoch")
     if not often:
         time.sleep(1)
-    assert saved_position(lake)[0] == 1, "it is too fast to be caught in its second epoch"
+    assert saved_position(lake)[0] == 1, "the training left its second epoch too fast"
 
 
 def wait_for_restart(process: subprocess.Popen[str], lake: Lake, mark: str, lost: set[int]) -> None:
-    """New workers come, and the first checkpoint that they write is later than the last of the lost ones."""
-    wait_for(process, lambda: bool(workers(mark)) and not workers(mark).keys() & lost, "new workers")
-    last = saved_position(lake)  # they still have to import what they need
+    """Wait for new workers, and for their first checkpoint, which must be later than the last of the lost workers."""
+    wait_while_running(
+        process, lambda: bool(find_ray_workers(mark)) and not find_ray_workers(mark).keys() & lost, "new workers"
+    )
+    last = saved_position(lake)  # the new workers are still importing modules
     assert last[0] == 1, "the workers were lost too late"
-    wait_for(process, lambda: saved_position(lake) != last, "a new checkpoint")
+    wait_while_running(process, lambda: saved_position(lake) != last, "a new checkpoint")
     assert last < saved_position(lake)
 
 
-def kill_all(process: subprocess.Popen[str]) -> None:
-    """A process and all that it started end by themselves; Ray's agents see a minute after its raylet's end that it is.
+def wait_for_session_end(process: subprocess.Popen[str]) -> None:
+    """Wait until a process and all that it started have ended by themselves.
 
-    By session, which it began: titles that Ray's agents give themselves overwrite their environment.
+    Ray's agents notice the end of their raylet only after a minute. The processes are found by their session, because
+    the titles that Ray's agents set overwrite their environment.
     """
 
-    def living() -> list[psutil.Process]:
+    def find_living() -> list[psutil.Process]:
         found = []
-        for one in psutil.process_iter():
+        for other in psutil.process_iter():
             with contextlib.suppress(psutil.Error, ProcessLookupError):
-                if os.getsid(one.pid) == process.pid and one.status() != psutil.STATUS_ZOMBIE:
-                    found.append(one)
+                if os.getsid(other.pid) == process.pid and other.status() != psutil.STATUS_ZOMBIE:
+                    found.append(other)
         return found
 
-    wait_until(lambda: not living(), 150, f"the end of {living()}")
+    wait_until(lambda: not find_living(), 150, f"the end of {find_living()}")
 
 
 @pytest.fixture
@@ -136,7 +139,7 @@ def lake(built: Chain, tmp_path: Path) -> Lake:
 
 
 def copy_lake(lake: Lake, folder: Path) -> Lake:
-    """The tables of a lake, without what was trained on them."""
+    """Copy a lake without its trained models and runs."""
     shutil.copytree(lake.root, folder / "lake", ignore=shutil.ignore_patterns("mlflow", "runs"))
     return Lake(str(folder / "lake"))
 
@@ -148,28 +151,28 @@ def undisturbed(built: Chain, tmp_path_factory: pytest.TempPathFactory) -> Outco
     with process_environment() as env:
         process = start_training(env, lake, SELDOM)
         wait_for_success(process)
-        kill_all(process)
+        wait_for_session_end(process)
     return read_outcome(lake)
 
 
 @pytest.mark.parametrize("checkpoints", [OFTEN, SELDOM])
 def test_training_survives_killed_worker(checkpoints: str, undisturbed: Outcome, lake: Lake) -> None:
-    """And goes on from where it was in the epoch, or from the beginning of it."""
+    """It continues from the last checkpoint within the epoch, or from the start of the epoch."""
     with process_environment() as env:
         process = start_training(env, lake, checkpoints)
         wait_for_mid_epoch(process, lake, checkpoints == OFTEN)
-        lost = workers(env[MARK])
+        lost = find_ray_workers(env[MARK])
         assert len(lost) == 2
         next(iter(lost.values())).kill()
         wait_for_restart(process, lake, env[MARK], set(lost))
         wait_for_success(process)
-        kill_all(process)
+        wait_for_session_end(process)
     assert_same(read_outcome(lake), undisturbed)
 
 
 @pytest.fixture
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The two workers do not fit into the head node: the driver's."""
+    """A cluster whose head node, where the driver runs, has no room for the two workers."""
     with three_node_cluster(tmp_path_factory.mktemp("n")) as env:
         yield env
 
@@ -177,14 +180,14 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 def test_training_survives_killed_node(nodes: dict[str, str], undisturbed: Outcome, lake: Lake) -> None:
     process = start_training(nodes, lake, OFTEN, f"cluster.address={nodes['RAY_ADDRESS']}")
     wait_for_mid_epoch(process, lake, often=True)
-    lost = workers(nodes[MARK])
+    lost = find_ray_workers(nodes[MARK])
     assert len(lost) == 2
     node = next(iter(lost.values())).parent()
     assert node is not None and node.name() == "raylet"
     node.kill()
     wait_for_restart(process, lake, nodes[MARK], set(lost))
     wait_for_success(process)
-    assert not workers(nodes[MARK])
+    assert not find_ray_workers(nodes[MARK])
     assert_same(read_outcome(lake), undisturbed)
 
 
@@ -198,33 +201,33 @@ def test_training_resumes_after_killed_driver(undisturbed: Outcome, lake: Lake) 
         last = saved_position(lake)
         assert last[0] == 1 and last[1] >= 20
         process = resume_training(env, lake, OFTEN)
-        wait_for(process, lambda: saved_position(lake) != last, "a new checkpoint")
+        wait_while_running(process, lambda: saved_position(lake) != last, "a new checkpoint")
         assert last < saved_position(lake)
         wait_for_success(process)
-        kill_all(process)
-        kill_all(lost)
+        wait_for_session_end(process)
+        wait_for_session_end(lost)
     assert_same(read_outcome(lake), undisturbed)
 
 
 @pytest.mark.usefixtures("spark_session")
 def test_training_on_real_images_survives_killed_worker_then_driver(nih_root: Path, tmp_path: Path) -> None:
-    """That every epoch saw all its images, once each, shows in the mean loss of their labels."""
+    """Equal mean losses show that every epoch used each of its images once."""
     lake = Lake(str(tmp_path / "lake"))
     run_etl(corpus_config(nih_root, Path(lake.root)))
-    assert lake.snapshot().splits["train"]["files"] == 158
+    assert lake.find_snapshot().splits["train"]["files"] == 158
     calm = copy_lake(lake, tmp_path / "calm")
     words = ("train.batch_size=4",)
     with process_environment() as env:
         wait_for_success(start_training(env, calm, *words, SELDOM))
         process = start_training(env, lake, *words, OFTEN)
         wait_for_mid_epoch(process, lake, often=True)
-        lost = workers(env[MARK])
+        lost = find_ray_workers(env[MARK])
         next(iter(lost.values())).kill()
         wait_for_restart(process, lake, env[MARK], set(lost))
         process.kill()
         process.communicate(timeout=60)
         wait_until(lambda: not marked_processes(env[MARK]), 30, "the end of Ray without its driver")
         wait_for_success(resume_training(env, lake, *words, OFTEN))
-        kill_all(process)
+        wait_for_session_end(process)
     assert json.loads(Path(lake.uri("reports", "train.json")).read_text())["rows"] == 158 * EPOCHS
     assert_same(read_outcome(lake), read_outcome(calm))
