@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from chestai.cli.console import Screen
-from chestai.cli.main import main, stage_command
+from chestai.cli.main import main, run_stage_command
 from chestai.cli.summary import Summary
 from chestai.config.schema import Config
 from chestai.lake.lake import Lake
@@ -50,7 +50,7 @@ def run(config: Config, screen: Screen) -> Summary:
     lake = Lake(config.lake)
     inputs = open_inputs(config)
     fingerprint = fingerprint_inputs(config, inputs)
-    builds = lake.history()
+    builds = lake.list_snapshots()
     if builds and builds[-1].fingerprint == fingerprint and not config.force:
         return _summarize(config, inputs, builds[-1], NOTHING, started)
     files = sum(source_input.listing.num_rows for source_input in inputs)
@@ -113,4 +113,4 @@ def _summarize(config: Config, inputs: Sequence[SourceInput], snapshot: Snapshot
 if __name__ == "__main__":
     if sys.argv[1:2] == ["history"]:
         main("pipelines.etl", show_history, sys.argv[2:])
-    stage_command("pipelines.etl", run)
+    run_stage_command("pipelines.etl", run)

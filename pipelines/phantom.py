@@ -15,7 +15,7 @@ import cv2
 import ray
 
 from chestai.cli.console import Screen
-from chestai.cli.main import stage_command
+from chestai.cli.main import run_stage_command
 from chestai.cli.summary import Summary
 from chestai.config.schema import Config
 from chestai.errors import UserError
@@ -88,4 +88,4 @@ def _summarize(config: Config, started: float, rows: int, root: Path, headline: 
 
 
 if __name__ == "__main__":
-    stage_command("pipelines.phantom", run)
+    run_stage_command("pipelines.phantom", run)

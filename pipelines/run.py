@@ -14,7 +14,7 @@ from rich.table import Table
 import serve.deployments.app as endpoint
 from chestai.cli.console import Screen
 from chestai.cli.main import main
-from chestai.cli.summary import Stage, Summary, stage_table
+from chestai.cli.summary import Stage, Summary, build_stage_table
 from chestai.config.schema import Config
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
@@ -67,7 +67,7 @@ def _print_summary(config: Config, screen: Screen, summaries: Sequence[Summary],
     """Print the stages, the model, the most urgent images, and commands to try."""
     lake = Lake(config.lake)
     evaluation = next(summary for summary in summaries if summary.stage == "evaluate").facts
-    screen.console.print(stage_table(summaries))
+    screen.console.print(build_stage_table(summaries))
     data = "SYNTHETIC phantoms" if config.source.synthetic else config.source.format
     screen.say(f"{evaluation['split']} macro-AUROC {evaluation['macro_auroc']} (95 %, patients resampled) on {data}")
     screen.say(f"registry: {evaluation['model']}; {evaluation['verdict']}")
@@ -101,7 +101,7 @@ def _print_summary(config: Config, screen: Screen, summaries: Sequence[Summary],
 def _find_drivers(bundle: Bundle, row: dict[str, Any]) -> list[tuple[str, float]]:
     """Return the findings that make an image urgent, by the triage rule that scored it."""
     findings = bundle.card.findings
-    return bundle.triage.drivers([row[f"prob_{finding}"] for finding in findings], findings)
+    return bundle.triage.find_drivers([row[f"prob_{finding}"] for finding in findings], findings)
 
 
 def _make_queue_table(queue: Sequence[tuple[dict[str, Any], list[tuple[str, float]]]]) -> Table:

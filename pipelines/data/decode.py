@@ -121,15 +121,15 @@ def read_cached_shard(rows: pa.Table) -> pa.Table:
     filesystem, path = fs.FileSystem.from_uri(rows["uri"][0].as_py())
     with parquet.ParquetFile(path, filesystem=filesystem) as file:
         stored = file.read(columns=["image_id", "unread", "pixels"], use_threads=False)
-    wanted = {row["image_id"]: row for row in rows.to_pylist()}
+    row_of_image = {row["image_id"]: row for row in rows.to_pylist()}
     decoded = [
         {
-            "row": wanted[image_id]["row"],
-            "sha256": wanted[image_id]["sha256"],
+            "row": row_of_image[image_id]["row"],
+            "sha256": row_of_image[image_id]["sha256"],
             "not_scored": unread,
             "pixels": image if unread is None else None,
         }
         for image_id, unread, image in zip(*(column.to_pylist() for column in stored.columns), strict=True)
-        if image_id in wanted
+        if image_id in row_of_image
     ]
     return pa.Table.from_pylist(decoded, schema=DECODED_FILE)

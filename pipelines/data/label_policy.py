@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from chestai.errors import UserError
 from chestai.labels import balance
-from chestai.labels.uncertainty import TARGETS, policies
+from chestai.labels.uncertainty import POLICY_TARGETS, resolve_policies
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import LABELS
 from chestai.lake.snapshot import Snapshot
@@ -52,10 +52,10 @@ def apply_policy(lake: Lake, snapshot: Snapshot, policy: str | None) -> Targets 
     if policy is None:
         return None
     check_uncertain_labels(lake, snapshot, policy)
-    rows, labels = read_split_rows(lake, snapshot, "train"), lake.gold(snapshot, LABELS, ["image_id", "uncertain"])
+    rows, labels = read_split_rows(lake, snapshot, "train"), lake.read_gold(snapshot, LABELS, ["image_id", "uncertain"])
     uncertain = dict(zip(*(labels[name].to_pylist() for name in ("image_id", "uncertain")), strict=True))
     targets, index = to_targets(rows["targets"]), {name: at for at, name in enumerate(snapshot.vocabulary)}
-    replacements = {finding: TARGETS[chosen] for finding, chosen in policies(policy, {}).items()}
+    replacements = {finding: POLICY_TARGETS[chosen] for finding, chosen in resolve_policies(policy, {}).items()}
     for row, image_id in enumerate(rows["image_id"].to_pylist()):
         for finding in uncertain[image_id]:
             if finding in replacements:
@@ -68,8 +68,10 @@ def compute_pos_weight(snapshot: Snapshot, targets: Targets | None) -> tuple[flo
     """Return the weight of each finding's positives, from targets (N, F), or from the snapshot if they are None."""
     if targets is None:
         return snapshot.pos_weight
-    positives, known = (targets == 1).sum(axis=0), (~np.isnan(targets)).sum(axis=0)
-    return tuple(balance.pos_weight(int(count), int(total)) for count, total in zip(positives, known, strict=True))
+    positives, labelled = (targets == 1).sum(axis=0), (~np.isnan(targets)).sum(axis=0)
+    return tuple(
+        balance.compute_balance_weight(int(count), int(total)) for count, total in zip(positives, labelled, strict=True)
+    )
 
 
 def relabel_store(store: ImageStore, targets: Targets | None) -> ImageStore:

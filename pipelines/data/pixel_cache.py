@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pyarrow import fs
 
 from chestai.cli.console import Screen
-from chestai.lake.delta import Part, commit, write_part
+from chestai.lake.delta import Part, commit_parts, write_part
 from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
 from pipelines.data.decode import decode_files
@@ -73,7 +73,7 @@ def read_split_rows(lake: Lake, snapshot: Snapshot, split: str) -> pa.Table:
 
     They are sorted by content hash: neighbours have nothing in common, and the order is the same everywhere.
     """
-    rows = lake.usable(snapshot, ["path", "sha256", "split"])
+    rows = lake.read_usable(snapshot, ["path", "sha256", "split"])
     return rows.filter(pc.field("split") == split).sort_by("sha256").select(["image_id", "path", "targets"])
 
 
@@ -235,7 +235,7 @@ def build_pixel_cache(lake: Lake, snapshot: Snapshot, size: int, screen: Screen)
             parts += [Part.from_row(row) for row in batch.to_pylist()]
             progress.update(sum(part.rows for part in parts))
     assert sum(part.rows for part in parts) == total, "an image is missing from the pixel cache, or in it twice"
-    commit(lake, cache.table, CACHE_SCHEMA, parts, partition_by=["split", "shard"])
+    commit_parts(lake, cache.table, CACHE_SCHEMA, parts, partition_by=["split", "shard"])
     return cache
 
 
@@ -257,7 +257,7 @@ def _write_shard(chunk: pa.Table, lake: Lake, table: str, size: int) -> pa.Table
     groups = [rows.slice(at, GROUP_ROWS) for at in range(0, rows.num_rows, GROUP_ROWS)]
     partition = {name: str(chunk[name][0].as_py()) for name in ("split", "shard")}
     part = write_part(lake, table, CACHE_ROWS, groups, partition=partition, compression="none")
-    return pa.Table.from_pylist([part.row()])
+    return pa.Table.from_pylist([part.to_row()])
 
 
 def open_store(lake: Lake, snapshot: Snapshot, size: int, split: str, cached: bool) -> ImageStore:

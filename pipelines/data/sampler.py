@@ -71,8 +71,8 @@ class EpochOrder:
     def piece(self, round_index: int, lane: int) -> Rows:
         """Return the shuffled rows of a lane in a round."""
         low, high = self._bounds(round_index)
-        mine = self.rows[low + self._cut(high - low, lane) : low + self._cut(high - low, lane + 1)]
-        return np.random.default_rng([*self.seed, round_index, lane]).permutation(mine)
+        rows = self.rows[low + self._cut(high - low, lane) : low + self._cut(high - low, lane + 1)]
+        return np.random.default_rng([*self.seed, round_index, lane]).permutation(rows)
 
     def shares(self, round_index: int, lanes: range) -> Iterator[tuple[StepShare, list[slice]]]:
         """Yield a worker's share of each step of a round, and where it lies in the pieces of its lanes."""
@@ -82,9 +82,12 @@ class EpochOrder:
         for number, step in enumerate(steps):
             cuts = [slice(size * number // len(steps), size * (number + 1) // len(steps)) for size in sizes]
             counts = [cut.stop - cut.start for cut in cuts]
-            each = [sum(counts[at : at + len(lanes)]) for at in range(0, self.lanes, len(lanes))]
-            mine = lanes.start // len(lanes)
-            yield StepShare(step, sum(each[:mine]), each[mine], sum(each), min(each)), cuts[lanes.start : lanes.stop]
+            by_worker = [sum(counts[at : at + len(lanes)]) for at in range(0, self.lanes, len(lanes))]
+            worker = lanes.start // len(lanes)
+            yield (
+                StepShare(step, sum(by_worker[:worker]), by_worker[worker], sum(by_worker), min(by_worker)),
+                cuts[lanes.start : lanes.stop],
+            )
 
     def _bounds(self, round_index: int) -> tuple[int, int]:
         steps, count = self.steps_of(round_index), len(self.rows)

@@ -12,7 +12,7 @@ from pyarrow import fs, parquet
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from chestai.lake.delta import Part, commit, write_part
+from chestai.lake.delta import Part, commit_parts, write_part
 from chestai.lake.files import read_bytes
 from chestai.lake.lake import Lake
 from pipelines.spark.python_workers import without_zip_rescan
@@ -83,7 +83,7 @@ def write_delta(rows: DataFrame, count: int, lake: Lake, table: str, schema: pa.
     written = sum(part.rows for part in parts)
     if written != count:
         raise RuntimeError(f"{table} would get {written:,} rows instead of {count:,}")
-    return commit(lake, table, schema, parts)
+    return commit_parts(lake, table, schema, parts)
 
 
 def _write_parts(rows: DataFrame, count: int, lake: Lake, table: str, schema: pa.Schema) -> list[Part]:
@@ -98,7 +98,7 @@ def _make_writer(
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         part = write_part(lake, table, schema, batches)
         if part.rows:
-            yield pa.RecordBatch.from_pylist([part.row()])
+            yield pa.RecordBatch.from_pylist([part.to_row()])
 
     return write
 

@@ -7,7 +7,7 @@ from pyspark.sql import SparkSession
 from chestai.cli.console import Progress
 from chestai.clock import now
 from chestai.config.schema import Config
-from chestai.labels.findings import merged
+from chestai.labels.findings import merge_vocabularies
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import BOXES, IMAGES, LABELS, QUARANTINE, SCHEMAS
 from chestai.lake.snapshot import Snapshot
@@ -35,7 +35,7 @@ def build_snapshot(
         UserError: A patient would be in two splits.
     """
     lake = Lake(config.lake)
-    vocabulary = merged(source_input.source.vocabulary for source_input in inputs)
+    vocabulary = merge_vocabularies(source_input.source.vocabulary for source_input in inputs)
     files, files_read = inspect_files(gather_files(session, inputs), lake, progress)
 
     progress.update(progress.done, "matching")

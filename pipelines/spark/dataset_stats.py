@@ -10,7 +10,7 @@ from typing import Any
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
-from chestai.labels.balance import pos_weight
+from chestai.labels.balance import compute_balance_weight
 from chestai.labels.demographics import LATERAL
 from pipelines.spark.splits import SPLITS, TRAIN
 
@@ -40,7 +40,7 @@ def compute_statistics(gold: DataFrame, vocabulary: Sequence[str]) -> DatasetSta
         vocabulary: The findings, in the order of targets.
     """
     gold = gold.withColumn("lateral", F.col("view").eqNullSafe(LATERAL))
-    known = [F.count(F.col("targets")[index]).alias(f"known{index}") for index in range(len(vocabulary))]
+    labelled = [F.count(F.col("targets")[index]).alias(f"labelled{index}") for index in range(len(vocabulary))]
     positive = [F.sum(F.col("targets")[index]).alias(f"positive{index}") for index in range(len(vocabulary))]
     rows = gold.groupBy("split", "lateral").agg(
         F.count("*").alias("images"),
@@ -48,7 +48,7 @@ def compute_statistics(gold: DataFrame, vocabulary: Sequence[str]) -> DatasetSta
         F.count("path").alias("files"),
         F.sum(F.col("pixel_mean").cast(EXACT_DECIMAL)).alias("mean"),
         F.sum((F.col("pixel_mean") ** 2 + F.col("pixel_std") ** 2).cast(EXACT_DECIMAL)).alias("mean_square"),
-        *known,
+        *labelled,
         *positive,
     )
     groups = rows.collect()
@@ -101,20 +101,22 @@ def _compute_brightness(groups: Sequence[Row]) -> tuple[float, float]:
 def _describe_split(row: Row | None, laterals: int, vocabulary: Sequence[str]) -> dict[str, Any]:
     """Count frontal images, those with a file, patients and laterals; per finding, positives and their prevalence."""
     positives = {name: int(row[f"positive{at}"] or 0) if row else 0 for at, name in enumerate(vocabulary)}
-    known = {name: int(row[f"known{at}"]) if row else 0 for at, name in enumerate(vocabulary)}
+    labelled = {name: int(row[f"labelled{at}"]) if row else 0 for at, name in enumerate(vocabulary)}
     return {
         "images": int(row["images"]) if row else 0,
         "files": int(row["files"]) if row else 0,
         "patients": int(row["patients"]) if row else 0,
         "laterals": laterals,
         "positives": positives,
-        "prevalence": {name: positives[name] / known[name] if known[name] else 0.0 for name in vocabulary},
+        "prevalence": {name: positives[name] / labelled[name] if labelled[name] else 0.0 for name in vocabulary},
     }
 
 
 def _compute_pos_weight(train: Row | None, index: int) -> float:
     """Return the positive weight of a finding in the train split; 1 without a train split."""
-    return pos_weight(int(train[f"positive{index}"] or 0), int(train[f"known{index}"])) if train is not None else 1.0
+    if train is None:
+        return 1.0
+    return compute_balance_weight(int(train[f"positive{index}"] or 0), int(train[f"labelled{index}"]))
 
 
 def _count_cooccurrence(gold: DataFrame, findings: int) -> tuple[tuple[int, ...], ...]:

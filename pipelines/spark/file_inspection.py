@@ -76,13 +76,13 @@ def inspect_files(files: DataFrame, lake: Lake, progress: Progress) -> tuple[Dat
     facts = read_delta(files.sparkSession, lake, INSPECTED, INSPECTED_FILE)
     facts = facts.where((F.col("form") == INSPECTION_VERSION) & ~F.col("file_reason").eqNullSafe(UNREADABLE))
     facts = facts.dropDuplicates(["path"])
-    facts = facts.select("path", F.struct("size", "changed_ns", *FILE_FACTS.names).alias("known"))
-    unchanged = (F.col("known.size") == F.col("size")) & (F.col("known.changed_ns") == F.col("changed_ns"))
+    facts = facts.select("path", F.struct("size", "changed_ns", *FILE_FACTS.names).alias("earlier"))
+    unchanged = (F.col("earlier.size") == F.col("size")) & (F.col("earlier.changed_ns") == F.col("changed_ns"))
     joined = files.join(facts, "path", "left").withColumn("unchanged", F.coalesce(unchanged, F.lit(False))).persist()
     old, new = joined.where("unchanged"), joined.where("not unchanged").drop("unchanged")
     new_count = new.count()
     read_count = files.sparkSession.sparkContext.accumulator(0)
-    old = old.select(*files.columns, *(F.col(f"known.{name}") for name in FILE_FACTS.names))
+    old = old.select(*files.columns, *(F.col(f"earlier.{name}") for name in FILE_FACTS.names))
     inspected = old.unionByName(_read_files(new, new_count, files.columns, read_count)).persist()
     progress.started = time.monotonic()  # the rate is that of reading, not of starting Spark
     with _call_periodically(lambda: progress.update(min(read_count.value, new_count), "reading images", new_count)):
@@ -91,20 +91,20 @@ def inspect_files(files: DataFrame, lake: Lake, progress: Progress) -> tuple[Dat
     return inspected, new_count
 
 
-def inspect_file(location: str, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def inspect_file(location: str, earlier: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Read and decode a file and return a row of `FILE_FACTS`. A bad file gives a row, not an error.
 
     Args:
         location: Absolute path or URI.
-        known: Facts from an earlier inspection; returned if the content is the same.
+        earlier: Facts from an earlier inspection; returned if the content is the same.
     """
     try:
         data = read_bytes(location)
     except OSError as error:
         return {"file_reason": UNREADABLE, "file_detail": str(error)}
     digest = hashlib.sha256(data).hexdigest()
-    if known is not None and known["sha256"] == digest:
-        return {name: known[name] for name in FILE_FACTS.names}
+    if earlier is not None and earlier["sha256"] == digest:
+        return {name: earlier[name] for name in FILE_FACTS.names}
     facts: dict[str, Any] = {"bytes": len(data), "sha256": digest}
     try:
         header, grey = preprocess.read_header(data), preprocess.decode(data)
@@ -145,8 +145,8 @@ def _make_inspector(
         cv2.setNumThreads(1)  # the other cores are busy with the executor's other tasks
         for batch in batches:
             rows = []
-            for path, known in zip(batch["path"].to_pylist(), batch["known"].to_pylist(), strict=True):
-                rows.append(inspect_file(path, known))
+            for path, earlier in zip(batch["path"].to_pylist(), batch["earlier"].to_pylist(), strict=True):
+                rows.append(inspect_file(path, earlier))
                 read_count.add(1)
             facts = pa.RecordBatch.from_pylist(rows, schema=FILE_FACTS)
             kept = batch.select(list(columns))

@@ -15,9 +15,9 @@ def show_history(config: Config, screen: Screen) -> None:
         UserError: The lake holds no build.
     """
     lake = Lake(config.lake)
-    lake.snapshot()
+    lake.find_snapshot()
     table = Table("snapshot", "built (UTC)", "source", "images", "refused rows", "train / val / test", "versions")
-    for build in lake.history():
+    for build in lake.list_snapshots():
         table.add_row(*_row(build))
     screen.console.print(table)
 

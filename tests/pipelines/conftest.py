@@ -1,4 +1,4 @@
-"""One Spark session for the tests of this package, NIH's whole label file as a lake, a registered champion."""
+"""One Spark session, NIH's whole label file as a lake, a registered champion."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -14,34 +14,43 @@ from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
 from chestai.model.registry import Registry
 from pipelines.spark import session as spark
+from pipelines.spark.sources.nih import BOX_TABLE, LISTS
 from pipelines.training.register import register
-from tests.support.corpus import configure, run
+from tests.support.corpus import BuiltCorpus, corpus_config, run_etl, write_corpus
 from tests.support.models import make_bundle
 
-LISTS = ("train_val_list.txt", "test_list.txt")
 
-
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def spark_session(ray_cluster: None) -> Iterator[SparkSession]:
-    """Spark on the test run's Ray; a build inside uses it instead of starting its own."""
-    with spark.session("chestai-tests", conf.load(["cluster=laptop"]).cluster.spark) as session:
+    """Spark on the test run's Ray. Builds use it instead of starting their own."""
+    with spark.spark_session("chestai-tests", conf.load(["cluster=laptop"]).cluster.spark) as session:
         yield session
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
+def built_corpus(spark_session: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> BuiltCorpus:
+    """The small corpus of bad inputs, built into a local lake."""
+    folder = tmp_path_factory.mktemp("etl")
+    write_corpus(folder / "corpus")
+    summary = run_etl(corpus_config(folder / "corpus", folder / "lake"))
+    lake = Lake(str(folder / "lake"))
+    return BuiltCorpus(folder / "corpus", lake, summary, lake.find_snapshot())
+
+
+@pytest.fixture(scope="session")
 def whole_nih(
     spark_session: SparkSession, nih_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Lake]:
-    """An issue of the label file -> its 112,120 rows built without images, once."""
+    """Return a function that builds the 112,120 rows of a label file without images, once per file."""
 
     @functools.cache
-    def build(issue: str) -> Lake:
+    def build(table: str) -> Lake:
         folder = tmp_path_factory.mktemp("nih")
         root = folder / "nih"
         root.mkdir()
-        for name in (issue, *LISTS, "BBox_List_2017.csv"):
+        for name in (table, *LISTS.values(), BOX_TABLE):
             (root / name).symlink_to(nih_root / name)
-        run(configure(root, folder / "lake", "source.images=optional"))
+        run_etl(corpus_config(root, folder / "lake", "source.images=optional"))
         return Lake(str(folder / "lake"))
 
     return build

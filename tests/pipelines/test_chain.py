@@ -16,11 +16,11 @@ from chestai.lake.schemas import IMAGES, QUARANTINE, STATS
 from chestai.model.registry import Registry
 from pipelines import etl, evaluate, phantom, score, train
 from pipelines.scoring.ledger import read_scores
-from tests.support.chain import Chain, go, small
+from tests.support.chain import Chain, make_small_config, run_quietly
 
 
-def test_every_input_is_accounted_for(built: Chain) -> None:
-    snapshot = built.lake.snapshot()
+def test_etl_accounts_for_every_input(built: Chain) -> None:
+    snapshot = built.lake.find_snapshot()
     assert snapshot.accounting["entries"] == 480
     assert snapshot.accounting["gold"] + snapshot.accounting["quarantined_entries"] == 480
     reasons = built.lake.read(QUARANTINE)["reason"].to_pylist()
@@ -28,10 +28,10 @@ def test_every_input_is_accounted_for(built: Chain) -> None:
     assert snapshot.synthetic
 
 
-def test_training_is_one_mlflow_run_that_names_its_data(finished: Chain) -> None:
+def test_training_logs_one_mlflow_run_that_names_its_data(finished: Chain) -> None:
     registry = Registry(finished.config.tracking, finished.lake)
-    snapshot = finished.lake.snapshot()
-    run = registry.connect().get_run(finished.said["train"].facts["run"])
+    snapshot = finished.lake.find_snapshot()
+    run = registry.connect().get_run(finished.summaries["train"].facts["run"])
     assert run.info.status == "FINISHED"
     assert run.data.params["snapshot"] == snapshot.snapshot_id
     assert run.data.params["network.backbone"] == "densenet121"
@@ -44,63 +44,63 @@ def test_training_is_one_mlflow_run_that_names_its_data(finished: Chain) -> None
 
 
 def test_scores_hold_every_image_once_and_equal_the_bundle(finished: Chain) -> None:
-    lake, snapshot = finished.lake, finished.lake.snapshot()
+    lake, snapshot = finished.lake, finished.lake.find_snapshot()
     model = Registry(finished.config.tracking, lake).load("champion")
     scores = read_scores(lake, model.version).to_pandas()
-    images = lake.gold(snapshot, IMAGES).to_pandas().set_index("image_id")
+    images = lake.read_gold(snapshot, IMAGES).to_pandas().set_index("image_id")
     assert sorted(scores["image_id"]) == sorted(images.index)
     assert scores["not_scored"].isna().all()
 
     sample = scores.iloc[:: max(1, len(scores) // 12)]
-    batch = [preprocess.load(Path(images.loc[one, "path"]).read_bytes(), 64) for one in sample["image_id"]]
+    files = [Path(images.loc[image_id, "path"]).read_bytes() for image_id in sample["image_id"]]
+    batch = [preprocess.load(file, 64) for file in files]
     findings = list(model.bundle.card.findings)
     expected = model.bundle.predict(batch).probabilities
     np.testing.assert_allclose(sample[[f"prob_{finding}" for finding in findings]], expected, atol=1e-5)
     np.testing.assert_allclose(sample["triage_score"], model.bundle.triage.score(expected, findings), atol=1e-5)
     assert list(sample["bucket"]) == model.bundle.triage.buckets(sample["triage_score"])
 
-    frame = pd.DataFrame({"image": [Path(images.loc[one, "path"]).read_bytes() for one in sample["image_id"]]})
-    packed = mlflow.pyfunc.load_model(f"models:/{model.name}@champion").predict(frame)
-    np.testing.assert_allclose(packed[findings], expected, atol=1e-5)
+    from_mlflow = mlflow.pyfunc.load_model(f"models:/{model.name}@champion").predict(pd.DataFrame({"image": files}))
+    np.testing.assert_allclose(from_mlflow[findings], expected, atol=1e-5)
 
 
-def test_evaluation_carries_intervals_calibration_and_thresholds(finished: Chain) -> None:
+def test_evaluation_has_intervals_calibration_and_thresholds(finished: Chain) -> None:
     report = json.loads(Path(finished.lake.uri("reports", "evaluate.json")).read_text())["facts"]["report"]
     macro = report["macro"]["auroc"]
     assert macro["low"] <= macro["value"] <= macro["high"]
-    assert set(report["findings"]) == set(finished.lake.snapshot().vocabulary)
+    assert set(report["findings"]) == set(finished.lake.find_snapshot().vocabulary)
     card = Registry(finished.config.tracking, finished.lake).load("champion").bundle.card
     assert len(card.calibration["slope"]) == len(card.findings) == len(card.thresholds)
     assert any(threshold is not None for threshold in card.thresholds.values())
     assert not all(card.calibration["fallback"])
 
 
-def test_a_second_run_finds_what_is_done(finished: Chain) -> None:
+def test_second_run_repeats_no_stage(finished: Chain) -> None:
     lake = finished.lake
     stages = (phantom.run, etl.run, train.run, evaluate.run, score.run)
     before = {name: lake.version(name) for name in (STATS, IMAGES, "scores/1", "scores/1-files")}
-    snapshot = lake.snapshot()
-    again = [go(stage, finished.config) for stage in stages]
-    assert lake.snapshot() == snapshot
+    snapshot = lake.find_snapshot()
+    again = [run_quietly(stage, finished.config) for stage in stages]
+    assert lake.find_snapshot() == snapshot
     assert {name: lake.version(name) for name in before} == before
     for summary in again:
         assert summary.facts["headline"].startswith("already"), summary
     assert again[3].facts["version"] == 1
-    assert again[3].facts["report"] == finished.said["evaluate"].facts["report"]
+    assert again[3].facts["report"] == finished.summaries["evaluate"].facts["report"]
     registry = Registry(finished.config.tracking, lake)
     assert len(registry.finished_runs({"chestai.stage": "train"})) == 1
     assert len(registry.connect().search_model_versions(f"name = '{finished.config.tracking.model}'")) == 1
 
 
 @pytest.mark.slow
-def test_a_worse_candidate_does_not_become_champion(finished: Chain) -> None:
+def test_worse_candidate_does_not_become_champion(finished: Chain) -> None:
     config = finished.config
-    # A network that has learnt nothing, and so ranks by chance.
-    idle = config.model_copy(update={"train": config.train.model_copy(update={"lr": 1e-12, "epochs": 1})})
-    go(train.run, idle)
-    verdict = go(evaluate.run, idle).facts["verdict"]
+    # A network that learns nothing ranks by chance.
+    untrained = config.model_copy(update={"train": config.train.model_copy(update={"lr": 1e-12, "epochs": 1})})
+    run_quietly(train.run, untrained)
+    verdict = run_quietly(evaluate.run, untrained).facts["verdict"]
     registry = Registry(config.tracking, finished.lake)
-    trained = float(finished.said["evaluate"].facts["report"]["macro"]["auroc"]["value"])
+    trained = float(finished.summaries["evaluate"].facts["report"]["macro"]["auroc"]["value"])
     assert trained > 0.6, "the first model must have learnt something, or this proves nothing"
     assert re.match(
         r"champion stays version 1: version 2 is refused, better: macro-AUROC 0\.\d+, champion 0\.\d+", verdict
@@ -108,27 +108,27 @@ def test_a_worse_candidate_does_not_become_champion(finished: Chain) -> None:
     assert registry.champion() == 1
 
 
-def test_stages_without_their_input_say_what_makes_it(tmp_path: Path, ray_cluster: None) -> None:
-    empty = small(tmp_path)
+def test_stage_without_input_names_the_command_that_makes_it(tmp_path: Path, ray_cluster: None) -> None:
+    empty = make_small_config(tmp_path)
     for stage in (train.run, evaluate.run, score.run):
         with pytest.raises(UserError, match=r"holds no build: run `python -m pipelines\.etl"):
-            go(stage, empty)
+            run_quietly(stage, empty)
     with pytest.raises(UserError, match=r"python -m pipelines\.phantom"):
-        go(etl.run, empty)
+        run_quietly(etl.run, empty)
 
 
-def test_evaluation_and_scoring_need_a_model(built: Chain, tmp_path: Path) -> None:
-    elsewhere = built.config.model_copy(
+def test_evaluation_and_scoring_without_a_model_name_the_training_command(built: Chain, tmp_path: Path) -> None:
+    config = built.config.model_copy(
         update={"tracking": built.config.tracking.model_copy(update={"uri": f"sqlite:///{tmp_path}/other.db"})}
     )
     with pytest.raises(UserError, match=r"no trained model .* run `python -m pipelines\.train"):
-        go(evaluate.run, elsewhere)
+        run_quietly(evaluate.run, config)
     with pytest.raises(UserError, match=r"no champion .* run `python -m pipelines\.train"):
-        go(score.run, elsewhere)
+        run_quietly(score.run, config)
 
 
-def test_metadata_tells_nothing_about_the_labels() -> None:
-    """Name, follow-up, channels, size, age, sex and view, all at once, rank the findings by chance."""
+def test_metadata_of_phantoms_does_not_predict_their_labels() -> None:
+    """Name, follow-up, channels, size, age, sex and view together rank the findings by chance."""
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import GroupKFold, cross_val_predict
@@ -163,27 +163,27 @@ def test_metadata_tells_nothing_about_the_labels() -> None:
     for finding in ("Effusion", "Cardiomegaly", "Pneumothorax", "Mass", "Edema"):
         labels = np.array([finding in entry.findings for entry in entries])
         forest = RandomForestClassifier(100, min_samples_leaf=10, random_state=0)
-        guessed = cross_val_predict(forest, features, labels, groups=groups, cv=GroupKFold(4), method="predict_proba")
-        aurocs.append(roc_auc_score(labels, guessed[:, 1]))
+        predicted = cross_val_predict(forest, features, labels, groups=groups, cv=GroupKFold(4), method="predict_proba")
+        aurocs.append(roc_auc_score(labels, predicted[:, 1]))
     assert abs(np.mean(aurocs) - 0.5) < 0.05, aurocs
 
 
 @pytest.mark.slow
-def test_a_network_on_shuffled_labels_learns_nothing(finished: Chain, tmp_path: Path) -> None:
-    """The same images, names and sizes with labels dealt anew among the images: what is left to learn is a leak."""
-    lake, snapshot = finished.lake, finished.lake.snapshot()
-    labels = lake.gold(snapshot, "gold/labels")
-    dealt = np.random.default_rng(0).permutation(labels.num_rows)
-    shuffled = labels.set_column(1, "findings", labels["findings"].take(dealt))
-    shuffled = shuffled.set_column(2, "targets", labels["targets"].take(dealt))
-    config = small(tmp_path)
+def test_network_learns_nothing_from_shuffled_labels(finished: Chain, tmp_path: Path) -> None:
+    """With the labels shuffled among the same images, names and sizes, whatever a network learns is a leak."""
+    lake, snapshot = finished.lake, finished.lake.find_snapshot()
+    labels = lake.read_gold(snapshot, "gold/labels")
+    order = np.random.default_rng(0).permutation(labels.num_rows)
+    shuffled = labels.set_column(1, "findings", labels["findings"].take(order))
+    shuffled = shuffled.set_column(2, "targets", labels["targets"].take(order))
+    config = make_small_config(tmp_path)
     other = type(lake)(config.lake)
     versions = {
-        IMAGES: other.write(IMAGES, lake.gold(snapshot, IMAGES)),
+        IMAGES: other.write(IMAGES, lake.read_gold(snapshot, IMAGES)),
         "gold/labels": other.write("gold/labels", shuffled),
     }
     other.publish(replace(snapshot, snapshot_id="shuffled", versions=versions))
-    go(train.run, config)
-    macro = go(evaluate.run, config).facts["report"]["macro"]["auroc"]["value"]
-    honest = finished.said["evaluate"].facts["report"]["macro"]["auroc"]["value"]
-    assert abs(macro - 0.5) < 0.08 and honest > 0.6, (macro, honest)
+    run_quietly(train.run, config)
+    macro = run_quietly(evaluate.run, config).facts["report"]["macro"]["auroc"]["value"]
+    trained = finished.summaries["evaluate"].facts["report"]["macro"]["auroc"]["value"]
+    assert abs(macro - 0.5) < 0.08 and trained > 0.6, (macro, trained)

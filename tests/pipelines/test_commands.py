@@ -3,134 +3,133 @@
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import STATS
 from tests.support.chain import SMALL, Chain
+from tests.support.commands import run_command
 from tests.support.paths import ROOT
-from tests.support.processes import MARK, marked_processes, wait_until
+from tests.support.processes import MARK, marked_processes, process_environment, start_process, wait_until
 
 
-def call(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
+def missing_build(stage: str, lake: Path) -> str:
+    return f"pipelines.{stage}: the lake {lake} holds no build: run `python -m pipelines.etl lake={lake}`"
+
+
+def test_mistake_ends_the_process_with_one_line(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "pipelines.train", f"lake={tmp_path / 'none'}"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2 and done.stderr.strip().splitlines() == [missing_build("train", tmp_path / "none")]
 
 
 @pytest.mark.parametrize("stage", ["train", "evaluate", "score"])
-def test_a_stage_without_a_lake_names_the_command_that_makes_one(stage: str, tmp_path: Path) -> None:
-    done = call(f"pipelines.{stage}", f"lake={tmp_path / 'none'}")
-    assert done.returncode == 2
-    assert done.stderr.strip().splitlines() == [
-        f"pipelines.{stage}: the lake {tmp_path / 'none'} holds no build: "
-        f"run `python -m pipelines.etl lake={tmp_path / 'none'}`"
-    ]
+def test_stage_without_a_lake_names_the_command_that_makes_one(
+    stage: str,
+    ray_cluster: None,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = run_command(capfd, monkeypatch, f"pipelines.{stage}", f"lake={tmp_path / 'none'}")
+    assert done.returncode == 2 and done.stderr.strip().splitlines() == [missing_build(stage, tmp_path / "none")]
 
 
-def test_wrong_keys_and_values_are_one_line(tmp_path: Path) -> None:
-    for word, answer in (
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
         ("train.epoch=3", "pipelines.run: unknown key train.epoch; did you mean train.epochs?"),
         ("source.root=/nowhere/at/all", "pipelines.run: source.root=/nowhere/at/all"),
         ("train.lr=fast", "pipelines.run: train.lr='fast' is wrong"),
-    ):
-        done = call("pipelines.run", word, f"lake={tmp_path}/lake")
-        assert done.returncode == 2, done
-        assert len(done.stderr.strip().splitlines()) == 1 and done.stderr.startswith(answer), done.stderr
+    ],
+)
+def test_wrong_key_or_value_is_one_line(
+    word: str,
+    message: str,
+    ray_cluster: None,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = run_command(capfd, monkeypatch, "pipelines.run", word, f"lake={tmp_path}/lake")
+    assert done.returncode == 2, done
+    assert len(done.stderr.strip().splitlines()) == 1 and done.stderr.startswith(message), done.stderr
 
 
-def test_help_lists_the_keys() -> None:
-    done = call("pipelines.train", "--help")
+def test_help_lists_the_keys(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run_command(capfd, monkeypatch, "pipelines.train", "--help")
     assert done.returncode == 0 and "batch_size: 32" in done.stdout
 
 
 @contextlib.contextmanager
-def started(*words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A command in a session of its own, as a terminal starts it; killed at the end whatever happens."""
-    mark = uuid.uuid4().hex
-    process = subprocess.Popen(
-        [sys.executable, "-m", *words],
-        cwd=ROOT,
-        env={**os.environ, MARK: mark},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        yield process, mark
-    finally:
-        for child in marked_processes(mark):
-            with contextlib.suppress(psutil.Error):
-                child.kill()
-        process.wait(timeout=10)
+def running_command(*words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run a command in a session of its own, as a terminal does, and yield it with the mark of its processes."""
+    with process_environment() as env:
+        process = start_process(env, sys.executable, "-m", *words)
+        yield process, env[MARK]
 
 
-def interrupt(process: subprocess.Popen[str], mark: str, how: str = "Ctrl-C") -> str:
-    """Ctrl-C: the terminal sends SIGINT to the whole foreground process group; a cluster ends a job by SIGTERM."""
-    if how == "Ctrl-C":
+def interrupt(process: subprocess.Popen[str], mark: str, signal_name: str = "Ctrl-C") -> str:
+    """Interrupt a command and return its output.
+
+    For Ctrl-C the terminal sends SIGINT to the whole foreground process group; a cluster ends a job by SIGTERM.
+    """
+    if signal_name == "Ctrl-C":
         os.killpg(process.pid, signal.SIGINT)
     else:
         process.terminate()
     output, _ = process.communicate(timeout=60)
     wait_until(
-        lambda: not marked_processes(mark), 30, f"ending {[one.cmdline()[:3] for one in marked_processes(mark)]}"
+        lambda: not marked_processes(mark),
+        30,
+        f"ending {[process.cmdline()[:3] for process in marked_processes(mark)]}",
     )
     return output
 
 
 @pytest.mark.parametrize(
-    ("how", "after_s"),
-    [("Ctrl-C", 0.5), *(pytest.param(how, 8, marks=pytest.mark.slow) for how in ("Ctrl-C", "SIGTERM"))],
+    ("signal_name", "after_s"),
+    [("Ctrl-C", 0.5), *(pytest.param(name, 8, marks=pytest.mark.slow) for name in ("Ctrl-C", "SIGTERM"))],
 )
-def test_interrupted_in_the_etl(built: Chain, tmp_path: Path, how: str, after_s: float) -> None:
+def test_interrupted_etl_leaves_no_process_and_no_build(
+    built: Chain, tmp_path: Path, signal_name: str, after_s: float
+) -> None:
     """While Spark starts, and in its jobs."""
     lake = Lake(str(tmp_path / "lake"))
     words = ("pipelines.etl", *SMALL, f"lake={lake.root}", f"phantom.root={built.config.phantom.root}")
-    with started(*words) as (process, mark):
-        wait_until(lambda: any("java" in one.name() for one in marked_processes(mark)), 90, "starting Spark")
+    with running_command(*words) as (process, mark):
+        wait_until(lambda: any("java" in child.name() for child in marked_processes(mark)), 90, "starting Spark")
         time.sleep(after_s)
-        output = interrupt(process, mark, how)
+        output = interrupt(process, mark, signal_name)
     assert process.returncode == 130 and "pipelines.etl: stopped" in output
-    assert lake.version(STATS) is None and lake.history() == []
+    assert lake.version(STATS) is None and lake.list_snapshots() == []
 
 
 @pytest.mark.slow
-def test_interrupted_in_training(built: Chain, tmp_path: Path) -> None:
+def test_interrupted_training_is_a_killed_mlflow_run(built: Chain, tmp_path: Path) -> None:
     config = built.config
     database = tmp_path / "mlflow.db"
     words = ("pipelines.train", *SMALL, f"lake={config.lake}", "train.epochs=500", f"tracking.uri=sqlite:///{database}")
-    with started(*words) as (process, mark):
+    with running_command(*words) as (process, mark):
         log = Path(config.lake) / "logs" / "train.log"
-        wait_until(lambda: "epoch" in _metrics(database), 180, "the first epoch")
+        wait_until(lambda: "epoch" in query(database, "select distinct key from metrics"), 180, "the first epoch")
         output = interrupt(process, mark)
     assert process.returncode == 130 and "pipelines.train: stopped" in output, (output, log.read_text()[-2000:])
-    assert _statuses(database) == ["KILLED"]
+    assert query(database, "select status from runs") == ["KILLED"]
 
 
-def _rows(database: Path, query: str) -> list[str]:
-    import sqlite3
-
+def query(database: Path, statement: str) -> list[str]:
     if not database.exists():
         return []
     with contextlib.closing(sqlite3.connect(database, timeout=30)) as connection:
         try:
-            return [row[0] for row in connection.execute(query)]
+            return [row[0] for row in connection.execute(statement)]
         except sqlite3.OperationalError:  # MLflow is still making its tables
             return []
-
-
-def _metrics(database: Path) -> list[str]:
-    return _rows(database, "select distinct key from metrics")
-
-
-def _statuses(database: Path) -> list[str]:
-    return _rows(database, "select status from runs")

@@ -14,8 +14,8 @@ from pyspark.sql import functions as F
 from chestai.config import schema
 from chestai.errors import UserError
 from chestai.labels.demographics import AP, LATERAL, PA
-from chestai.labels.findings import CHEXPERT13, canonical
-from chestai.labels.uncertainty import TARGETS, policies
+from chestai.labels.findings import CHEXPERT13, canonicalise
+from chestai.labels.uncertainty import POLICY_TARGETS, resolve_policies
 from pipelines.data.files import InputFolder
 from pipelines.spark.sources.tables import (
     header_error,
@@ -66,7 +66,7 @@ class Chexpert:
         Raises:
             UserError: No such folder, neither table, a malformed table, or a policy for an unknown finding.
         """
-        chosen = policies(source.uncertainty, source.uncertainty_of or {})
+        chosen = resolve_policies(source.uncertainty, source.uncertainty_of or {})
         folder = open_root(source.root, "/data/chexpert")
         present = folder.list_files()
         tables = tuple(table for table in TABLE_SPLITS if table in present)
@@ -117,9 +117,9 @@ class Chexpert:
         )
         bad_label = F.coalesce(*[_describe_bad_label(observation) for observation in OBSERVATIONS])
         problem = F.coalesce(malformed, bad_label)
-        targets = [_target(pathology, self.policies[canonical(pathology)]) for pathology in PATHOLOGIES]
+        targets = [_target(pathology, self.policies[canonicalise(pathology)]) for pathology in PATHOLOGIES]
         positive = [F.when(target == 1, name) for name, target in zip(CHEXPERT13, targets, strict=True)]
-        uncertain = [F.when(_is_uncertain(pathology), canonical(pathology)) for pathology in PATHOLOGIES]
+        uncertain = [F.when(_is_uncertain(pathology), canonicalise(pathology)) for pathology in PATHOLOGIES]
         rows = read_csv_rows(spark, self.folder.location(table), FIELDS).withColumn("age_years", parse_ages("Age"))
         return rows.select(
             "line",
@@ -169,7 +169,7 @@ def _describe_bad_label(observation: str) -> Column:
 def _target(pathology: str, policy: schema.Policy) -> Column:
     """Return 1, 0 or null = not known. Blank (the report does not mention it) is negative, as in the paper."""
     label = _trimmed(pathology)
-    target = F.when(label.isin(*POSITIVE), 1.0).when(_is_uncertain(pathology), TARGETS[policy])
+    target = F.when(label.isin(*POSITIVE), 1.0).when(_is_uncertain(pathology), POLICY_TARGETS[policy])
     return target.when(label.isin("", *NEGATIVE), 0.0).cast("float")
 
 

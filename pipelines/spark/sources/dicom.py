@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 from chestai.config import schema
 from chestai.errors import UserError
-from chestai.labels.findings import KNOWN, canonical
+from chestai.labels.findings import KNOWN_FINDINGS, canonicalise
 from pipelines.data.files import LISTING, InputFolder
 from pipelines.spark.sources.tables import (
     header_error,
@@ -75,12 +75,12 @@ class Dicom:
             raise header_error(folder, source.labels, text.split("\n", 1)[0].rstrip(), form)
         if FINDINGS in others:
             at = columns.index(FINDINGS)
-            labels = {canonical(name) for row in rows for field in row[at : at + 1] for name in field.split("|")}
-            vocabulary = tuple(name for name in KNOWN if name in labels)
+            labels = {canonicalise(name) for row in rows for field in row[at : at + 1] for name in field.split("|")}
+            vocabulary = tuple(name for name in KNOWN_FINDINGS if name in labels)
         else:
             vocabulary = tuple(name for name in columns if name in others)
         if not vocabulary:
-            raise UserError(f"{folder.location(source.labels)} names no known finding: {', '.join(KNOWN)}")
+            raise UserError(f"{folder.location(source.labels)} names no known finding: {', '.join(KNOWN_FINDINGS)}")
         return Dicom(folder, (source.labels,), columns, vocabulary)
 
     @property
@@ -143,7 +143,7 @@ class Dicom:
 def _canonical_column(name: str) -> str:
     """Return what a column of the table holds: a key, the findings, or one finding."""
     key = KEYS.get(name.lower())
-    return key or (FINDINGS if name.lower() == FINDINGS else canonical(name))
+    return key or (FINDINGS if name.lower() == FINDINGS else canonicalise(name))
 
 
 def _may_be_dicom(name: str) -> bool:

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from chestai.config import schema
 from chestai.errors import UserError
-from chestai.labels.findings import NO_FINDING, canonical, merged, targets
+from chestai.labels.findings import NO_FINDING, canonicalise, encode_targets, merge_vocabularies
 from pipelines.data.files import InputFolder
 from pipelines.spark.sources.tables import ENTRY_COLUMNS, make_empty_boxes, open_root
 from pipelines.spark.splits import TEST, TRAIN_VAL
@@ -87,7 +87,7 @@ class Folders:
 
         splits = {location.listed for of_key in locations.values() for location in of_key}
         has_official_split = TEST in splits and None not in splits
-        vocabulary = merged([[finding for finding in classes.values() if finding]])
+        vocabulary = merge_vocabularies([[finding for finding in classes.values() if finding]])
         notes = [f"{source.labels}: " + ", ".join(f"{name} = {classes[name] or 'no finding'}" for name in classes)]
         if masks:
             notes.append(f"{masks:,} files in folders named {MASKS} are not read")
@@ -139,7 +139,7 @@ class Folders:
             "study_id": image_id,
             "impossible_age": False,
             "findings": findings,
-            "targets": targets(findings, self.vocabulary),
+            "targets": encode_targets(findings, self.vocabulary),
             "uncertain": [],
             "listed": next(iter(splits)) if len(splits) == 1 else None,
             "reason": "entry_unparsable" if problem else None,
@@ -179,7 +179,7 @@ def map_classes(source: schema.Folders, present: Collection[str]) -> dict[str, s
     unknown = [folder for folder in classes if folder not in present]
     if unknown:
         raise UserError(f"source.classes names the folder {unknown[0]}, but source.root={source.root} has {folders}")
-    findings = {folder: canonical(name) if name else NO_FINDING for folder, name in classes.items()}
+    findings = {folder: canonicalise(name) if name else NO_FINDING for folder, name in classes.items()}
     if set(findings.values()) <= {NO_FINDING}:
         raise UserError(
             f"source.root={source.root} has {folders}, and none stands for a finding: give source.classes, "

@@ -81,8 +81,8 @@ class Nih:
         matches = [name for pattern in ENTRY_TABLES for name in present if fnmatch(name, pattern)]
         entry_tables = list(dict.fromkeys(matches))
         if not entry_tables:
-            wanted = " or ".join(ENTRY_TABLES[1:])
-            raise UserError(f"source.root={source.root} holds no label table {wanted}{hint}")
+            names = " or ".join(ENTRY_TABLES[1:])
+            raise UserError(f"source.root={source.root} holds no label table {names}{hint}")
         lists = [name for name in LISTS.values() if name in present]
         check_lists(folder, lists)
         form = check_entries(folder, entry_tables[0])

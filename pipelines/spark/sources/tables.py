@@ -7,8 +7,8 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from chestai.errors import UserError
-from chestai.labels.demographics import read_years
-from chestai.labels.findings import parse_findings, targets
+from chestai.labels.demographics import parse_age_years
+from chestai.labels.findings import encode_targets, parse_findings
 from pipelines.data.files import InputFolder
 from pipelines.spark.arrow_io import read_lines
 from pipelines.spark.python_workers import without_zip_rescan
@@ -70,7 +70,7 @@ def parse_ages(column: str) -> Column:
     """Parse ages into years, each distinct text once; null if there is none or it cannot be an age."""
 
     def parse(texts: pd.Series) -> pd.Series:
-        return texts.map({text: read_years(text) for text in texts.dropna().unique()}).astype("float32")
+        return texts.map({text: parse_age_years(text) for text in texts.dropna().unique()}).astype("float32")
 
     return F.pandas_udf(without_zip_rescan(parse), "float")(column)  # type: ignore[call-overload]
 
@@ -88,7 +88,7 @@ def parse_label(
         findings = parse_findings(label or "", vocabulary)
     except ValueError as error:
         return None, None, str(error)
-    return findings, targets(findings, vocabulary), None
+    return findings, encode_targets(findings, vocabulary), None
 
 
 def parse_labels(column: str, vocabulary: Sequence[str]) -> Column:

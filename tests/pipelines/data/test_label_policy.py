@@ -1,4 +1,4 @@
-"""Another policy for uncertain labels while training: on train alone, in everything that uses its targets."""
+"""Another policy for uncertain labels: on the train split alone, in everything that uses its targets."""
 
 import hashlib
 import io
@@ -22,7 +22,7 @@ from chestai.clock import now
 from chestai.config import load as conf
 from chestai.config.schema import Config
 from chestai.errors import UserError
-from chestai.labels.uncertainty import PRESETS, policies
+from chestai.labels.uncertainty import PRESETS, resolve_policies
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import IMAGES, LABELS, SCHEMAS
 from chestai.lake.snapshot import Snapshot
@@ -43,10 +43,10 @@ from pipelines.data.pixel_cache import (
 )
 from pipelines.data.sampler import compute_repeat_factors, make_epoch_order
 from pipelines.training import register
-from pipelines.training.build import new_network
-from pipelines.training.loop import STATE
+from pipelines.training.build import build_network
+from pipelines.training.loop import STATE_FILE
 from pipelines.training.trainer import build_trainer
-from tests.support.chain import go
+from tests.support.chain import run_quietly
 from tests.support.corpus import encode_png, make_noise
 
 SIZE = 64
@@ -58,23 +58,23 @@ UNREAD = "train0007"
 
 @dataclass(frozen=True)
 class Corpus:
-    """A lake whose ETL took what is uncertain as 1, and what its source said: 1, 0, -1 and NaN, by image."""
+    """A lake whose ETL took uncertain labels as 1, and its source's labels by image: 1, 0, UNSURE and NaN."""
 
     lake: Lake
     snapshot: Snapshot
-    said: dict[str, NDArray[np.float32]]
+    labels: dict[str, NDArray[np.float32]]
 
-    def reference(self, image_id: str, policy: str | None) -> list[float]:
-        """An image's targets, label by label."""
-        counts = {"ignore": np.nan, "ones": 1.0, "zeros": 0.0}
-        chosen = policies(policy, {}) if policy else {}
-        taken = []
-        for finding, said in zip(VOCABULARY, self.said[image_id], strict=True):
-            taken.append(counts[chosen.get(finding, "ones")] if said == UNSURE else float(said))
-        return taken
+    def expected_targets(self, image_id: str, policy: str | None) -> list[float]:
+        """Return the targets of an image, label by label."""
+        replacements = {"ignore": np.nan, "ones": 1.0, "zeros": 0.0}
+        chosen = resolve_policies(policy, {}) if policy else {}
+        targets = []
+        for finding, label in zip(VOCABULARY, self.labels[image_id], strict=True):
+            targets.append(replacements[chosen.get(finding, "ones")] if label == UNSURE else float(label))
+        return targets
 
     def train_ids(self) -> list[str]:
-        """In storage order."""
+        """Return the IDs of the train split in storage order."""
         ids: list[str] = read_split_rows(self.lake, self.snapshot, "train")["image_id"].to_pylist()
         return ids
 
@@ -85,7 +85,7 @@ def corpus(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Corpu
     lake, draws = Lake(str(folder / "lake")), np.random.default_rng(5)
     images: list[dict[str, Any]] = []
     labels: list[dict[str, Any]] = []
-    said = {}
+    source_labels = {}
     for split, count in COUNTS.items():
         for number in range(count):
             image_id, path = f"{split}{number:04}", folder / f"{split}{number:04}.png"
@@ -94,21 +94,22 @@ def corpus(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Corpu
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             images.append({"image_id": image_id, "path": str(path), "sha256": digest, **about})
             row = draws.choice([1.0, 0.0, UNSURE, np.nan], len(VOCABULARY), p=[0.2, 0.5, 0.2, 0.1]).astype(np.float32)
-            row[-1] = 0.0 if row[-1] == 1 else row[-1]  # of fractures none is sure
-            said[image_id] = row
+            row[-1] = 0.0 if row[-1] == 1 else row[-1]  # no fracture is certain
+            source_labels[image_id] = row
             uncertain = [name for name, value in zip(VOCABULARY, row, strict=True) if value == UNSURE]
             targets = [None if np.isnan(value) else abs(float(value)) for value in row]
             labels.append({"image_id": image_id, "findings": [], "targets": targets, "uncertain": uncertain})
-    tables: dict[str, list[dict[str, Any]]] = {IMAGES: images, LABELS: labels}
+    versions = {
+        table: lake.write(table, pa.Table.from_pylist(rows, schema=SCHEMAS[table]))
+        for table, rows in ((IMAGES, images), (LABELS, labels))
+    }
     snapshot = Snapshot(
         snapshot_id="relabelled",
         built_at=now(),
         source="x",
         fingerprint="",
         vocabulary=VOCABULARY,
-        versions={
-            name: lake.write(name, pa.Table.from_pylist(rows, schema=SCHEMAS[name])) for name, rows in tables.items()
-        },
+        versions=versions,
         accounting={},
         splits={split: {"files": count} for split, count in COUNTS.items()},
         pos_weight=tuple(1.5 + at for at in range(len(VOCABULARY))),
@@ -120,61 +121,59 @@ def corpus(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Corpu
     lake.publish(snapshot)
     (folder / f"{UNREAD}.png").unlink()
     build_pixel_cache(lake, snapshot, SIZE, Screen(Console(file=io.StringIO())))
-    return Corpus(lake, snapshot, said)
+    return Corpus(lake, snapshot, source_labels)
 
 
-def told(corpus: Corpus, *more: str) -> Config:
+def make_config(corpus: Corpus, *more: str) -> Config:
     small = (f"network.size={SIZE}", "network.backbone=resnet10t", "train.batch_size=16")
     return conf.load([*small, f"lake={corpus.lake.root}", "tracking.uri=sqlite://", *more])
 
 
-def same(found: Any, expected: Any) -> bool:
-    return np.array_equal(np.array(found, np.float32), np.array(expected, np.float32), equal_nan=True)
+def equal(actual: Any, expected: Any) -> bool:
+    return np.array_equal(np.array(actual, np.float32), np.array(expected, np.float32), equal_nan=True)
 
 
 @pytest.mark.parametrize("policy", [*PRESETS, None])
-def test_the_policy_decides_what_is_uncertain_and_nothing_else(corpus: Corpus, policy: str | None) -> None:
+def test_policy_changes_uncertain_labels_only(corpus: Corpus, policy: str | None) -> None:
     targets = apply_policy(corpus.lake, corpus.snapshot, policy)
-    expected = [corpus.reference(image_id, policy) for image_id in corpus.train_ids()]
+    expected = [corpus.expected_targets(image_id, policy) for image_id in corpus.train_ids()]
     if policy is None:
-        assert targets is None and same(
-            to_targets(read_split_rows(corpus.lake, corpus.snapshot, "train")["targets"]), expected
-        )
+        rows = read_split_rows(corpus.lake, corpus.snapshot, "train")
+        assert targets is None and equal(to_targets(rows["targets"]), expected)
         return
-    assert targets is not None and targets.dtype == np.float32 and same(targets, expected)
+    assert targets is not None and targets.dtype == np.float32 and equal(targets, expected)
     assert np.isnan(targets[:, VOCABULARY.index("Hernia")]).sum() == sum(
-        np.isnan(corpus.said[image_id][VOCABULARY.index("Hernia")]) for image_id in corpus.train_ids()
-    ), "of what CheXpert lacks, the ETL's targets stay"
+        np.isnan(corpus.labels[image_id][VOCABULARY.index("Hernia")]) for image_id in corpus.train_ids()
+    ), "findings that CheXpert lacks keep the ETL's targets"
 
 
 @pytest.mark.parametrize("policy", ["ignore", "zeros", "irvin2019"])
 @pytest.mark.parametrize("cached", [True, False])
-def test_an_epoch_has_the_policy_s_targets_of_each_image(corpus: Corpus, policy: str, cached: bool) -> None:
+def test_epoch_has_the_targets_of_the_policy(corpus: Corpus, policy: str, cached: bool) -> None:
     plain = open_store(corpus.lake, corpus.snapshot, SIZE, "train", cached)
     store = relabel_store(plain, apply_policy(corpus.lake, corpus.snapshot, policy))
-    assert (store.size, store.shards, store.task_cpus, store.max_tasks) == (
-        *(plain.size, plain.shards, plain.task_cpus, plain.max_tasks),
-    )
+    for name in ("size", "shards", "task_cpus", "max_tasks"):
+        assert getattr(store, name) == getattr(plain, name)
     number_of = {make_noise(number, SIZE, SIZE).tobytes(): number for number in range(COUNTS["train"])}
     order = make_epoch_order(store.shards, SIZE, 24, 1, seed=7, epoch=0)
     batches = list(stream_epoch(store, order, 0, 1))
     pixels = np.concatenate([batch.pixels for batch in batches])
     targets = np.concatenate([batch.targets for batch in batches])
     assert len(pixels) == COUNTS["train"] and targets.dtype == np.float32
-    seen = set()
+    numbers = set()
     for image, known in zip(pixels, targets, strict=True):
         number = number_of.get(image.tobytes())
         if number is None:
-            assert not image.any() and np.isnan(known).all(), "the one that could not be read"
+            assert not image.any() and np.isnan(known).all(), "the image that could not be read"
         else:
-            assert same(known, corpus.reference(f"train{number:04}", policy))
-        seen.add(number)
-    assert seen == {*number_of.values(), None} - {int(UNREAD[-4:])}
+            assert equal(known, corpus.expected_targets(f"train{number:04}", policy))
+        numbers.add(number)
+    assert numbers == {*number_of.values(), None} - {int(UNREAD[-4:])}
 
 
 @dataclass(frozen=True)
-class Four:
-    """Of two findings: known, not known at all, known and black, unread."""
+class FourImages:
+    """A store of two findings: known, not known at all, known and black, unread."""
 
     size: int = 2
     shards: tuple[int, ...] = (4,)
@@ -187,109 +186,114 @@ class Four:
         return light[rows], targets[rows]
 
 
-def test_only_what_could_not_be_read_stays_unknown(ray_cluster: None) -> None:
+def test_only_unread_images_stay_unknown(ray_cluster: None) -> None:
     new = np.array([[1, 1], [1, 0], [0, 1], [1, 1]], np.float32)
     rows = np.array([3, 1, 0, 2, 1])
-    pixels, targets = relabel_store(Four(), new).read(rows)
-    assert same(targets, np.where((rows == 3)[:, None], np.nan, new[rows])) and targets.dtype == np.float32
-    assert np.array_equal(pixels, Four().read(rows)[0])
-    assert same(Four().read(np.arange(4))[1][1:2], [[np.nan] * 2]) and same(new, [[1, 1], [1, 0], [0, 1], [1, 1]])
-    store = Four()
+    pixels, targets = relabel_store(FourImages(), new).read(rows)
+    assert equal(targets, np.where((rows == 3)[:, None], np.nan, new[rows])) and targets.dtype == np.float32
+    assert np.array_equal(pixels, FourImages().read(rows)[0])
+    assert equal(FourImages().read(np.arange(4))[1][1:2], [[np.nan] * 2])
+    assert equal(new, [[1, 1], [1, 0], [0, 1], [1, 1]]), "the given targets are not changed"
+    store = FourImages()
     assert relabel_store(store, None) is store
 
 
-def weights(corpus: Corpus, policy: str) -> list[float]:
-    """Negatives / positives of each finding, counted one by one."""
-    rows = [corpus.reference(image_id, policy) for image_id in corpus.train_ids()]
+def count_weights(corpus: Corpus, policy: str) -> list[float]:
+    """Count negatives / positives of each finding."""
+    rows = [corpus.expected_targets(image_id, policy) for image_id in corpus.train_ids()]
     counts = [(sum(row[at] == 1 for row in rows), sum(row[at] == 0 for row in rows)) for at in range(len(VOCABULARY))]
     return [negatives / positives if positives and negatives else 1.0 for positives, negatives in counts]
 
 
-def test_pos_weight_is_of_the_targets_that_are_trained_on(corpus: Corpus) -> None:
+def test_pos_weight_is_that_of_the_targets_trained_on(corpus: Corpus) -> None:
     found = {
         name: compute_pos_weight(corpus.snapshot, apply_policy(corpus.lake, corpus.snapshot, name)) for name in PRESETS
     }
     for name, balance in found.items():
-        assert list(balance) == weights(corpus, name)
+        assert list(balance) == count_weights(corpus, name)
     assert found["ones"] != found["zeros"] != found["ignore"]
     assert found["zeros"][VOCABULARY.index("Fracture")] == 1.0, "no positive is left"
     assert compute_pos_weight(corpus.snapshot, None) == corpus.snapshot.pos_weight
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_a_training_job_takes_all_from_the_policy_s_targets(corpus: Corpus, cached: bool) -> None:
+def test_training_job_uses_the_targets_of_the_policy(corpus: Corpus, cached: bool) -> None:
     def job(*words: str) -> dict[str, Any]:
-        config = told(corpus, f"feed.cache={'pixels' if cached else 'none'}", "train.balance=0.4", *words)
+        config = make_config(corpus, f"feed.cache={'pixels' if cached else 'none'}", "train.balance=0.4", *words)
         trainer: Any = build_trainer(config, Registry(config.tracking, corpus.lake), corpus.snapshot, "run")
         found: dict[str, Any] = trainer.train_loop_config
         return found
 
     kind: type[ImageStore] = ShardStore if cached else FileStore
     plain, zeros = job(), job("train.uncertainty=zeros")
-    expected = np.array([corpus.reference(image_id, "zeros") for image_id in corpus.train_ids()], np.float32)
-    assert zeros["pos_weight"] == weights(corpus, "zeros") != plain["pos_weight"] == list(corpus.snapshot.pos_weight)
+    expected = np.array([corpus.expected_targets(image_id, "zeros") for image_id in corpus.train_ids()], np.float32)
+    assert (
+        zeros["pos_weight"] == count_weights(corpus, "zeros") != plain["pos_weight"] == list(corpus.snapshot.pos_weight)
+    )
     assert np.array_equal(ray.get(zeros["repeats"]), compute_repeat_factors(expected, 0.4))
     assert not np.array_equal(ray.get(plain["repeats"]), ray.get(zeros["repeats"]))
-    assert isinstance(zeros["train"], RelabelledStore) and same(ray.get(zeros["train"].targets), expected)
-    assert {type(one) for one in (plain["train"], plain["val"], zeros["val"], zeros["train"].store)} == {kind}
-    assert same(zeros["val"].read(np.arange(40))[1], plain["val"].read(np.arange(40))[1])
+    assert isinstance(zeros["train"], RelabelledStore) and equal(ray.get(zeros["train"].targets), expected)
+    assert {type(store) for store in (plain["train"], plain["val"], zeros["val"], zeros["train"].store)} == {kind}
+    assert equal(zeros["val"].read(np.arange(40))[1], plain["val"].read(np.arange(40))[1])
 
 
-def test_the_bundle_takes_back_what_the_loss_weighed(corpus: Corpus, tmp_path: Path) -> None:
+def test_bundle_undoes_the_weights_of_the_loss(corpus: Corpus, tmp_path: Path) -> None:
     """The calibration prior of a finding that val cannot tell about."""
-    config = told(corpus, "train.uncertainty=ignore", "loss.max_pos_weight=3")
-    network = new_network(config, corpus.snapshot)
+    config = make_config(corpus, "train.uncertainty=ignore", "loss.max_pos_weight=3")
+    network = build_network(config, corpus.snapshot)
     logits = torch.randn((40, len(VOCABULARY)), generator=torch.manual_seed(0))
     val = {"logits": logits, "targets": torch.zeros(logits.shape)}
-    torch.save({"best": network.state_dict(), "val": val}, tmp_path / STATE)
+    torch.save({"best": network.state_dict(), "val": val}, tmp_path / STATE_FILE)
     metrics = {"epoch": 1, "selection": 0.5, "val_macro_auroc": 0.5, "val_loss": 1.0}
     result: Any = SimpleNamespace(best_checkpoints=[(Checkpoint.from_directory(str(tmp_path)), metrics)])
     kept: list[Any] = []
     registry: Any = SimpleNamespace(lake=corpus.lake, register=lambda bundle, *about: kept.append(bundle))
     register.register_best(config, registry, corpus.snapshot, result, "run")
     (bundle,) = kept
-    expected = [min(weight, 3.0) for weight in weights(corpus, "ignore")]
+    expected = [min(weight, 3.0) for weight in count_weights(corpus, "ignore")]
     assert bundle.card.provenance["pos_weight"] == expected and len({*expected}) > 3
     np.testing.assert_allclose(bundle.card.calibration["intercept"], -np.log(expected), atol=1e-6)
 
 
-def test_a_snapshot_that_does_not_tell_is_refused_before_anything_is_done(corpus: Corpus, tmp_path: Path) -> None:
-    lake, labels = Lake(str(tmp_path / "lake")), corpus.lake.gold(corpus.snapshot, LABELS)
-    images = lake.write(IMAGES, corpus.lake.gold(corpus.snapshot, IMAGES))
-    former = lake.write(LABELS, labels.drop(["uncertain"]))
-    snapshot = replace(corpus.snapshot, snapshot_id="former", versions={IMAGES: images, LABELS: former})
+def test_snapshot_without_uncertain_column_is_refused_before_training(corpus: Corpus, tmp_path: Path) -> None:
+    lake, labels = Lake(str(tmp_path / "lake")), corpus.lake.read_gold(corpus.snapshot, LABELS)
+    images = lake.write(IMAGES, corpus.lake.read_gold(corpus.snapshot, IMAGES))
+    version = lake.write(LABELS, labels.drop(["uncertain"]))
+    snapshot = replace(corpus.snapshot, snapshot_id="old", versions={IMAGES: images, LABELS: version})
     lake.publish(snapshot)
     triage = "triage.weights={Edema: 1.0, Effusion: 0.9}"
-    config = told(replace(corpus, lake=lake), "train.uncertainty=ones", triage)
-    for attempt in (lambda: go(train.run, config), lambda: apply_policy(lake, snapshot, "ones")):
-        with pytest.raises(UserError, match=r"train\.uncertainty=ones: snapshot former .* with force=true") as refused:
+    config = make_config(replace(corpus, lake=lake), "train.uncertainty=ones", triage)
+    for attempt in (lambda: run_quietly(train.run, config), lambda: apply_policy(lake, snapshot, "ones")):
+        with pytest.raises(UserError, match=r"train\.uncertainty=ones: snapshot old .* with force=true") as raised:
             attempt()
-        assert "\n" not in str(refused.value)
+        assert "\n" not in str(raised.value)
     assert apply_policy(lake, snapshot, None) is None
 
 
-def test_a_snapshot_without_any_uncertain_label_is_trained_as_it_is(corpus: Corpus, tmp_path: Path) -> None:
-    lake, labels = Lake(str(tmp_path / "lake")), corpus.lake.gold(corpus.snapshot, LABELS)
-    images = lake.write(IMAGES, corpus.lake.gold(corpus.snapshot, IMAGES))
+def test_snapshot_without_uncertain_labels_keeps_its_targets(corpus: Corpus, tmp_path: Path) -> None:
+    lake, labels = Lake(str(tmp_path / "lake")), corpus.lake.read_gold(corpus.snapshot, LABELS)
+    images = lake.write(IMAGES, corpus.lake.read_gold(corpus.snapshot, IMAGES))
     none = pa.array([[]] * labels.num_rows, pa.list_(pa.string()))
-    sure = lake.write(LABELS, labels.drop(["uncertain"]).append_column("uncertain", none))
-    snapshot = replace(corpus.snapshot, versions={IMAGES: images, LABELS: sure})
-    assert same(apply_policy(lake, snapshot, "zeros"), to_targets(read_split_rows(lake, snapshot, "train")["targets"]))
+    version = lake.write(LABELS, labels.drop(["uncertain"]).append_column("uncertain", none))
+    snapshot = replace(corpus.snapshot, versions={IMAGES: images, LABELS: version})
+    assert equal(apply_policy(lake, snapshot, "zeros"), to_targets(read_split_rows(lake, snapshot, "train")["targets"]))
 
 
-def test_a_recipe_without_a_policy_has_the_id_of_before(corpus: Corpus) -> None:
-    config = told(corpus)
+def test_recipe_without_a_policy_keeps_its_old_id(corpus: Corpus) -> None:
+    config = make_config(corpus)
     plain = config.plain()
     parts = {name: plain[name] for name in ("network", "loss", "augment")}
     dropped = ("resume", "max_failures", "checkpoint_minutes", "uncertainty")
     parts["train"] = {name: value for name, value in plain["train"].items() if name not in dropped}
-    former = json.dumps({"snapshot": corpus.snapshot.snapshot_id, **parts}, sort_keys=True)
-    assert train.recipe_id(config, corpus.snapshot) == hashlib.sha256(former.encode()).hexdigest()[:12]
-    chosen = {train.recipe_id(told(corpus, f"train.uncertainty={name}"), corpus.snapshot) for name in PRESETS}
-    assert len(chosen | {train.recipe_id(config, corpus.snapshot)}) == len(PRESETS) + 1
+    old_recipe = json.dumps({"snapshot": corpus.snapshot.snapshot_id, **parts}, sort_keys=True)
+    assert train.compute_recipe_id(config, corpus.snapshot) == hashlib.sha256(old_recipe.encode()).hexdigest()[:12]
+    chosen = {
+        train.compute_recipe_id(make_config(corpus, f"train.uncertainty={name}"), corpus.snapshot) for name in PRESETS
+    }
+    assert len(chosen | {train.compute_recipe_id(config, corpus.snapshot)}) == len(PRESETS) + 1
 
 
-def test_a_config_of_before_is_still_read(corpus: Corpus) -> None:
-    plain = told(corpus).plain()
+def test_config_from_before_the_policy_is_still_read(corpus: Corpus) -> None:
+    plain = make_config(corpus).plain()
     del plain["train"]["uncertainty"]
     assert conf.validate(plain).train.uncertainty is None

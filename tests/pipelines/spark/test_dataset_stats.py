@@ -1,4 +1,4 @@
-"""The name that a build's content gives it."""
+"""The ID of a build's content."""
 
 import hashlib
 import json
@@ -16,8 +16,8 @@ VOCABULARY = ("Edema", "Effusion", "Mass")
 Row = dict[str, Any]
 
 
-def gold(count: int, seed: int) -> list[Row]:
-    """Rows of which nothing is uncertain: known, unknown and absent, with and without a file."""
+def make_gold(count: int, seed: int) -> list[Row]:
+    """Rows without uncertain labels: positive, negative and unknown, with and without a file."""
     chance = random.Random(seed)
     return [
         {
@@ -31,12 +31,12 @@ def gold(count: int, seed: int) -> list[Row]:
     ]
 
 
-def named(spark: SparkSession, rows: list[Row]) -> str:
+def content_id(spark: SparkSession, rows: list[Row]) -> str:
     return compute_content_id(spark.createDataFrame(rows, COLUMNS), VOCABULARY, 2)  # type: ignore[type-var]
 
 
-def former_id(rows: list[Row]) -> str:
-    """The name as it was before labels told what is uncertain."""
+def old_content_id(rows: list[Row]) -> str:
+    """The ID from before labels had the column `uncertain`."""
     buckets: dict[str, list[str]] = {}
     for row in rows:
         targets = ",".join("null" if target is None else f"{target:.1f}" for target in row["targets"])
@@ -48,15 +48,15 @@ def former_id(rows: list[Row]) -> str:
 
 
 @pytest.mark.parametrize("count", [0, 1, 400])
-def test_a_build_without_uncertain_labels_keeps_its_former_name(spark_session: SparkSession, count: int) -> None:
-    rows = gold(count, seed=count)
-    assert named(spark_session, rows) == named(spark_session, rows[::-1]) == former_id(rows)
+def test_build_without_uncertain_labels_keeps_its_old_id(spark_session: SparkSession, count: int) -> None:
+    rows = make_gold(count, seed=count)
+    assert content_id(spark_session, rows) == content_id(spark_session, rows[::-1]) == old_content_id(rows)
 
 
-def test_what_is_uncertain_is_content_whatever_the_target_says(spark_session: SparkSession) -> None:
-    rows = gold(6, seed=1)
+def test_content_id_depends_on_uncertain_labels_whatever_the_targets(spark_session: SparkSession) -> None:
+    rows = make_gold(6, seed=1)
     marked = [[], ["Edema"], ["Mass"], ["Edema", "Mass"]]
-    names = [named(spark_session, [{**rows[0], "uncertain": findings}, *rows[1:]]) for findings in marked]
-    elsewhere = named(spark_session, [rows[0], {**rows[1], "uncertain": ["Edema"]}, *rows[2:]])
-    assert len({*names, elsewhere}) == 5
-    assert named(spark_session, [{**rows[0], "uncertain": ["Mass", "Edema"]}, *rows[1:]]) == names[3], "a set"
+    ids = [content_id(spark_session, [{**rows[0], "uncertain": findings}, *rows[1:]]) for findings in marked]
+    elsewhere = content_id(spark_session, [rows[0], {**rows[1], "uncertain": ["Edema"]}, *rows[2:]])
+    assert len({*ids, elsewhere}) == 5
+    assert content_id(spark_session, [{**rows[0], "uncertain": ["Mass", "Edema"]}, *rows[1:]]) == ids[3], "a set"

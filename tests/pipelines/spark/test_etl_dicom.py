@@ -1,4 +1,4 @@
-"""A hospital's DICOM files with a label table: what the header gives, what is refused, and whom nobody learns of."""
+"""A hospital's DICOM files with a label table: header fields, rejected files, and patients whose names stay out."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ from chestai.lake.lake import Lake
 from chestai.lake.schemas import IMAGES, LABELS, QUARANTINE
 from pipelines.spark.sources.dicom import Dicom
 from pipelines.spark.splits import assign_split
-from tests.support.corpus import run_etl
+from tests.support.corpus import reconcile_corpus, run_etl
 from tests.support.dicom import film, instance
 
 SECRETS = ("Doe", "Secret", "19501224", "1950-12-24")
 
 
-def configure(root: Path, lake: Path, *more: str) -> schema.Config:
-    return conf.load(["source=dicom", "cluster=laptop", f"source.root={root}", f"lake={lake}", *more])
+def dicom_config(root: Path, lake: Path) -> schema.Config:
+    return conf.load(["source=dicom", "cluster=laptop", f"source.root={root}", f"lake={lake}"])
 
 
 @pytest.fixture(scope="module")
@@ -43,16 +43,14 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_by_uid_with_a_column_a_finding(corpus: Path, spark_session: SparkSession, tmp_path: Path) -> None:
+def test_table_by_uid_with_one_column_per_finding(corpus: Path, spark_session: SparkSession, tmp_path: Path) -> None:
     (corpus / "labels.csv").write_text(
         "SOPInstanceUID,Pleural Effusion,Mass\n"
         "1.2.1,1,0\n1.2.2,0,\n1.2.3,-1,1.0\n1.2.4,0,0\n1.2.5,0,0\n1.2.7,0,0\n1.2.99,1,1\n1.2.98,Doe,1\n"
     )
-    config = configure(corpus, tmp_path / "lake")
-    summary = run_etl(config)
-    lake = Lake(config.lake)
-    snapshot = lake.snapshot()
-    images = {row["image_id"]: row for row in lake.gold(snapshot, IMAGES).to_pylist()}
+    config = dicom_config(corpus, tmp_path / "lake")
+    result = reconcile_corpus(spark_session, config)
+    images = result.gold()
     assert set(images) == {"1.2.1", "1.2.2", "1.2.3"}
     first = images["1.2.1"]
     assert (first["patient_id"], first["study_id"], first["source"]) == ("dicom:77", "1.9.1", "dicom")
@@ -61,15 +59,14 @@ def test_by_uid_with_a_column_a_finding(corpus: Path, spark_session: SparkSessio
     assert (images["1.2.2"]["age_years"], images["1.2.2"]["view"]) == (31.0, "AP")
     assert (images["1.2.3"]["sex"], images["1.2.3"]["view"]) == (None, None)
     assert first["split"] == assign_split("dicom:77", None, config.split)
-    assert snapshot.vocabulary == ("Effusion", "Mass")
-    labels = {row["image_id"]: row for row in lake.gold(snapshot, LABELS).to_pylist()}
-    assert {image_id: (row["targets"], row["uncertain"]) for image_id, row in labels.items()} == {
+    assert result.vocabulary == ("Effusion", "Mass")
+    assert {image_id: (row["targets"], row["uncertain"]) for image_id, row in images.items()} == {
         "1.2.1": ([1.0, 0.0], []),
         "1.2.2": ([0.0, None], []),
         "1.2.3": ([None, 1.0], ["Effusion"]),
     }
-    refused = {(row["item"].rsplit("/", 1)[-1], row["reason"]) for row in lake.gold(snapshot, QUARANTINE).to_pylist()}
-    assert refused == {
+    rejected = {(row["item"].rsplit("/", 1)[-1], row["reason"]) for row in result.quarantine()}
+    assert rejected == {
         ("side.dcm", "not_frontal"),
         ("hand.dcm", "not_a_chest"),
         ("cut.dcm", "truncated"),
@@ -77,21 +74,22 @@ def test_by_uid_with_a_column_a_finding(corpus: Path, spark_session: SparkSessio
         ("unlabelled.dcm", "image_without_entry"),
         ("labels.csv line 9", "entry_unparsable"),
     }
-    assert snapshot.accounting["entries_without_file"] == 4, (
-        "side, hand and nobody were refused before their key was known"
+    assert result.accounting["entries_without_file"] == 4, (
+        "side, hand and nobody were rejected before their key was known"
     )
-    assert summary.facts["labels"] == "dicom: labels.csv by SOPInstanceUID, 2 findings"
+    assert result.notes == ["labels.csv by SOPInstanceUID, 2 findings"]
 
 
-def test_nobody_s_name_or_birth_date_is_anywhere(corpus: Path, spark_session: SparkSession, tmp_path: Path) -> None:
+def test_no_name_or_birth_date_is_in_the_lake(corpus: Path, spark_session: SparkSession, tmp_path: Path) -> None:
     (corpus / "labels.csv").write_text("file,findings\na.dcm,Mass\n1.2.2,No Finding\nb,Gout Doe\nhand.dcm,Mass\n")
-    config = configure(corpus, tmp_path / "lake")
+    config = dicom_config(corpus, tmp_path / "lake")
     run_etl(config)
     lake = Lake(config.lake)
-    assert set(lake.gold(lake.snapshot(), IMAGES)["image_id"].to_pylist()) == {"1.2.1", "1.2.2"}
-    assert lake.gold(lake.snapshot(), LABELS)["uncertain"].to_pylist() == [[], []]
+    assert set(lake.read_gold(lake.find_snapshot(), IMAGES)["image_id"].to_pylist()) == {"1.2.1", "1.2.2"}
+    assert lake.read_gold(lake.find_snapshot(), LABELS)["uncertain"].to_pylist() == [[], []]
     reasons = {
-        row["item"].rsplit("/", 1)[-1]: row["reason"] for row in lake.gold(lake.snapshot(), QUARANTINE).to_pylist()
+        row["item"].rsplit("/", 1)[-1]: row["reason"]
+        for row in lake.read_gold(lake.find_snapshot(), QUARANTINE).to_pylist()
     }
     assert reasons["hand.dcm"] == "not_a_chest" and reasons["labels.csv line 4"] == "unknown_finding"
     texts = [str(lake.read(table).to_pylist()) for table in (IMAGES, LABELS, QUARANTINE, "etl/inspected", "gold/stats")]
@@ -101,7 +99,7 @@ def test_nobody_s_name_or_birth_date_is_anywhere(corpus: Path, spark_session: Sp
 
 
 @pytest.mark.parametrize(
-    ("table", "answer"),
+    ("table", "message"),
     [
         ("patient,Mass\n1,1\n", r"labels\.csv line 1 is 'patient,Mass', not the header of a label table"),
         ("<!DOCTYPE html>\n<html>\n", r"labels\.csv line 1 is '<!DOCTYPE html>'"),
@@ -110,12 +108,12 @@ def test_nobody_s_name_or_birth_date_is_anywhere(corpus: Path, spark_session: Sp
         ("file,findings\na,Gout\n", r"names no known finding"),
     ],
 )
-def test_a_table_of_another_form_is_refused_with_its_line(tmp_path: Path, table: str, answer: str) -> None:
+def test_malformed_table_is_refused_with_its_line(tmp_path: Path, table: str, message: str) -> None:
     (tmp_path / "labels.csv").write_text(table)
-    with pytest.raises(UserError, match=answer):
+    with pytest.raises(UserError, match=message):
         Dicom.find(schema.Dicom(format="dicom", name="dicom", root=str(tmp_path), labels="labels.csv"))
 
 
-def test_a_missing_table_is_named(tmp_path: Path) -> None:
+def test_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"source\.labels=found\.csv: there is no label table .*found\.csv"):
         Dicom.find(schema.Dicom(format="dicom", name="dicom", root=str(tmp_path), labels="found.csv"))

@@ -1,4 +1,4 @@
-"""The ETL when processes die without warning, and on several nodes: real processes, killed by SIGKILL."""
+"""The ETL when processes are killed by SIGKILL, and on several nodes."""
 
 import contextlib
 import shutil
@@ -36,7 +36,7 @@ SMALL = ("cluster.spark.executors=2", "cluster.spark.cores=1", "cluster.spark.me
 
 @dataclass(frozen=True)
 class Corpora:
-    """A small corpus, and a larger one whose images take a while to read: roots, and the larger one's size in bytes."""
+    """Roots of a small corpus and of a large one whose images take a while to read; size: bytes of the large one."""
 
     small: Path
     large: Path
@@ -44,7 +44,7 @@ class Corpora:
 
 
 def write_large(root: Path) -> int:
-    """The small corpus and many images of noise, which take the longest to decode; returns their bytes."""
+    """Write the small corpus and many images of noise, which take longest to decode; return their bytes."""
     write_corpus(root)
     names = [f"{patient:08d}_000.png" for patient in range(1001, 1001 + IMAGE_COUNT)]
     with (root / "Data_Entry_2017.csv").open("a", newline="") as table:
@@ -60,21 +60,21 @@ def write_large(root: Path) -> int:
     return size
 
 
-def etl(env: dict[str, str], root: Path, lake: Lake, *more: str) -> subprocess.Popen[str]:
+def start_etl(env: dict[str, str], root: Path, lake: Lake, *more: str) -> subprocess.Popen[str]:
     return start_process(
         env, sys.executable, "-m", "pipelines.etl", f"source.root={root}", f"lake={lake.root}", *SMALL, *more
     )
 
 
-def content(lake: Lake) -> dict[str, Any]:
-    """All that the newest build of a lake says of its input; rows in an order that does not depend on the build."""
-    snapshot = lake.snapshot()
-    rows = {table: lake.gold(snapshot, table).to_pylist() for table in (IMAGES, LABELS, BOXES, QUARANTINE)}
+def read_content(lake: Lake) -> dict[str, Any]:
+    """Return all that the newest build says of its input; the order of rows does not depend on the build."""
+    snapshot = lake.find_snapshot()
+    rows = {table: lake.read_gold(snapshot, table).to_pylist() for table in (IMAGES, LABELS, BOXES, QUARANTINE)}
     return {
         "snapshot_id": snapshot.snapshot_id,
         "accounting": snapshot.accounting,
         "splits": snapshot.splits,
-        **{table: sorted(found, key=repr) for table, found in rows.items()},
+        **{table: sorted(table_rows, key=repr) for table, table_rows in rows.items()},
     }
 
 
@@ -87,11 +87,11 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Corpora:
 
 @pytest.fixture(scope="module")
 def undisturbed(corpora: Corpora, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a build of the larger corpus holds when nothing goes wrong."""
+    """The content of an undisturbed build of the larger corpus."""
     lake = Lake(str(tmp_path_factory.mktemp("undisturbed") / "lake"))
     with process_environment() as env:
-        wait_for_success(etl(env, corpora.large, lake))
-    return content(lake)
+        wait_for_success(start_etl(env, corpora.large, lake))
+    return read_content(lake)
 
 
 CORES = """
@@ -124,83 +124,83 @@ def small_build(corpora: Corpora, tmp_path_factory: pytest.TempPathFactory) -> t
     return lake, next(line for line in output.splitlines() if line.startswith("cores"))
 
 
-def test_spark_gives_its_cores_back(small_build: tuple[Lake, str]) -> None:
+def test_spark_returns_its_cores(small_build: tuple[Lake, str]) -> None:
     _, before, after = small_build[1].split()
     assert float(before) > 2 and after == before
 
 
-def bytes_read(mark: str) -> int:
-    """By the Python workers of Spark's executors."""
+def count_bytes_read(mark: str) -> int:
+    """Count the bytes read by the Python workers of Spark's executors."""
     total = 0
-    for one in marked_processes(mark):
+    for process in marked_processes(mark):
         with contextlib.suppress(psutil.Error):
-            if "pyspark.daemon" in one.cmdline():
-                total += one.io_counters().read_chars
+            if "pyspark.daemon" in process.cmdline():
+                total += process.io_counters().read_chars
     return total
 
 
-def moment(name: str, mark: str, lake: Lake, corpora: Corpora) -> Callable[[], bool]:
-    """Tells whether a build of the larger corpus has come so far."""
-    known, images = lake.version(INSPECTED), lake.version(IMAGES)
+def make_stage_check(name: str, mark: str, lake: Lake, corpora: Corpora) -> Callable[[], bool]:
+    """Return a check whether a build of the larger corpus has reached a stage."""
+    inspected, images = lake.version(INSPECTED), lake.version(IMAGES)
     return {
-        "reading": lambda: bytes_read(mark) > corpora.size // 2,
-        "matching": lambda: lake.version(INSPECTED) != known,
+        "reading": lambda: count_bytes_read(mark) > corpora.size // 2,
+        "matching": lambda: lake.version(INSPECTED) != inspected,
         "writing": lambda: lake.version(IMAGES) != images,
     }[name]
 
 
 @pytest.mark.parametrize("when", ["reading", "matching", "writing"])
-def test_a_killed_driver_leaves_the_last_build_and_the_next_is_whole(
+def test_killed_driver_leaves_the_last_build_and_the_next_is_complete(
     when: str, small_build: tuple[Lake, str], undisturbed: dict[str, Any], corpora: Corpora, tmp_path: Path
 ) -> None:
     lake = Lake(str(tmp_path / "lake"))
     shutil.copytree(small_build[0].root, lake.root)
-    before, builds = content(lake), lake.history()
+    before, builds = read_content(lake), lake.list_snapshots()
     versions = {table: lake.version(table) for table in (INSPECTED, IMAGES, STATS)}
     with process_environment() as env:
-        process = etl(env, corpora.large, lake)
-        wait_until(moment(when, env[MARK], lake, corpora), COMMAND_TIMEOUT_S, when)
+        process = start_etl(env, corpora.large, lake)
+        wait_until(make_stage_check(when, env[MARK], lake, corpora), COMMAND_TIMEOUT_S, when)
         process.kill()
         process.communicate(timeout=60)
         wait_until(lambda: not marked_processes(env[MARK]), 60, "the end of what the driver had started")
-    grown = {table for table, version in versions.items() if lake.version(table) != version}
-    assert grown == {"reading": set(), "matching": {INSPECTED}, "writing": {INSPECTED, IMAGES}}[when]
-    assert lake.history() == builds and content(lake) == before
+    changed = {table for table, version in versions.items() if lake.version(table) != version}
+    assert changed == {"reading": set(), "matching": {INSPECTED}, "writing": {INSPECTED, IMAGES}}[when]
+    assert lake.list_snapshots() == builds and read_content(lake) == before
     with process_environment() as env:
-        wait_for_success(etl(env, corpora.large, lake))
-    assert content(lake) == undisturbed
-    assert lake.history()[:-1] == builds
+        wait_for_success(start_etl(env, corpora.large, lake))
+    assert read_content(lake) == undisturbed
+    assert lake.list_snapshots()[:-1] == builds
 
 
-def executors(mark: str) -> list[psutil.Process]:
-    """The Java processes whose Python workers do Spark's work."""
-    found = set()
-    for one in marked_processes(mark):
+def find_executors(mark: str) -> list[psutil.Process]:
+    """Return the Java processes whose Python workers do Spark's work."""
+    executors = set()
+    for process in marked_processes(mark):
         with contextlib.suppress(psutil.Error):
-            parent = one.parent() if "pyspark.daemon" in one.cmdline() else None
+            parent = process.parent() if "pyspark.daemon" in process.cmdline() else None
             if parent is not None and parent.name() == "java":
-                found.add(parent)
-    return sorted(found, key=lambda one: one.pid)
+                executors.add(parent)
+    return sorted(executors, key=lambda executor: executor.pid)
 
 
 @pytest.mark.parametrize(("when", "count"), [("reading", 1), ("matching", 2)])
-def test_a_build_outlives_an_executor(
+def test_build_survives_a_killed_executor(
     when: str, count: int, undisturbed: dict[str, Any], corpora: Corpora, tmp_path: Path
 ) -> None:
-    """Of one executor, which is started again, or of two, with what it kept of the images' facts."""
+    """The only executor, which is started again, or one of two, with the facts about images that it held."""
     lake = Lake(str(tmp_path / "lake"))
     with process_environment() as env:
-        process = etl(env, corpora.large, lake, f"cluster.spark.executors={count}")
-        wait_until(moment(when, env[MARK], lake, corpora), COMMAND_TIMEOUT_S, when)
-        executors(env[MARK])[0].kill()
+        process = start_etl(env, corpora.large, lake, f"cluster.spark.executors={count}")
+        wait_until(make_stage_check(when, env[MARK], lake, corpora), COMMAND_TIMEOUT_S, when)
+        find_executors(env[MARK])[0].kill()
         wait_for_success(process)
     assert "Lost executor" in (Path(lake.root) / "logs" / "etl.log").read_text(), "it was killed while it mattered"
-    assert content(lake) == undisturbed and len(lake.history()) == 1
+    assert read_content(lake) == undisturbed and len(lake.list_snapshots()) == 1
 
 
 @pytest.fixture
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """An executor of two cores does not fit into the head node, and only one into each of the others."""
+    """A cluster on which an executor of two cores fits once into each node but the head."""
     with three_node_cluster(tmp_path_factory.mktemp("n")) as env:
         yield env
 
@@ -209,12 +209,12 @@ def test_executors_on_two_nodes_build_the_same(
     nodes: dict[str, str], undisturbed: dict[str, Any], corpora: Corpora, tmp_path: Path
 ) -> None:
     lake = Lake(str(tmp_path / "lake"))
-    process = etl(nodes, corpora.large, lake, "cluster=nodes", "cluster.spark.cores=2")
+    process = start_etl(nodes, corpora.large, lake, "cluster=nodes", "cluster.spark.cores=2")
 
     def spread() -> bool:
         assert process.poll() is None, process.communicate()
-        return len({one.ppid() for one in executors(nodes[MARK])}) == 2  # a worker's parent is its node's raylet
+        return len({executor.ppid() for executor in find_executors(nodes[MARK])}) == 2
 
     wait_until(spread, COMMAND_TIMEOUT_S, "work on two nodes")
     wait_for_success(process)
-    assert content(lake) == undisturbed
+    assert read_content(lake) == undisturbed

@@ -1,4 +1,4 @@
-"""The form of ChestX-ray14, without Spark: headers, ages, labels, lists, and what a user did wrong."""
+"""The form of ChestX-ray14, without Spark: headers, ages, labels, lists, and mistakes of a user."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from chestai.config import schema
 from chestai.errors import UserError
-from chestai.labels.demographics import read_years
+from chestai.labels.demographics import parse_age_years
 from chestai.labels.findings import NIH14
 from pipelines.data.files import InputFolder, hash_listing
 from pipelines.spark import sources
@@ -14,7 +14,7 @@ from pipelines.spark.sources.nih import ENTRY_HEADER, SAMPLE_HEADER, Nih
 from pipelines.spark.sources.tables import parse_label
 
 
-def source(root: str | None, synthetic: bool = False) -> schema.Nih:
+def make_source(root: str | None, synthetic: bool = False) -> schema.Nih:
     return schema.Nih(format="nih", name="nih", root=root, images="required", synthetic=synthetic)
 
 
@@ -22,7 +22,7 @@ def corpus(root: Path, **files: str) -> schema.Nih:
     """A folder with these files (`_` for `.`) and the configuration of a source there."""
     for name, text in files.items():
         (root / name.replace("__", ".")).write_text(text, newline="")
-    return source(str(root))
+    return make_source(str(root))
 
 
 @pytest.mark.parametrize(
@@ -43,11 +43,11 @@ def corpus(root: Path, **files: str) -> schema.Nih:
         ("58 years", None),
     ],
 )
-def test_an_age_is_in_years_or_none_where_it_cannot_be(text: str, years: float | None) -> None:
-    assert read_years(text) == years
+def test_age_is_in_years_or_none_if_impossible(text: str, years: float | None) -> None:
+    assert parse_age_years(text) == years
 
 
-def test_a_label_gives_findings_and_targets_or_its_problem() -> None:
+def test_label_gives_findings_and_targets_or_a_problem() -> None:
     findings, targets, problem = parse_label("Emphysema|Infiltrate", NIH14)
     assert findings == ["Infiltration", "Emphysema"] and problem is None
     assert targets is not None and sum(targets) == 2 and len(targets) == 14
@@ -66,32 +66,32 @@ def test_all_headers_are_recognised(tmp_path: Path, header: str, form: str) -> N
     assert found.tables == ("Data_Entry_2017.csv",) and not found.has_official_split
 
 
-def test_the_first_issue_goes_before_the_second_and_the_note_says_so(tmp_path: Path) -> None:
+def test_first_version_of_the_table_is_preferred_and_the_note_says_so(tmp_path: Path) -> None:
     config = corpus(tmp_path, Data_Entry_2017_v2020__csv=ENTRY_HEADER, Data_Entry_2017__csv=ENTRY_HEADER + ",")
     found = Nih.find(config)
     assert found.tables[0] == "Data_Entry_2017.csv"
     assert found.note == "Data_Entry_2017.csv (2017 form); not read: Data_Entry_2017_v2020.csv"
 
 
-def test_a_web_page_instead_of_the_table_is_refused_by_file_and_line(tmp_path: Path) -> None:
+def test_web_page_in_place_of_the_table_is_refused_with_file_and_line(tmp_path: Path) -> None:
     config = corpus(tmp_path, Data_Entry_2017__csv="<!DOCTYPE html>\n<html>Sign in</html>\n")
     with pytest.raises(UserError, match=r"Data_Entry_2017\.csv line 1 is '<!DOCTYPE html>'"):
         Nih.find(config)
 
 
-def test_a_foreign_box_list_is_refused(tmp_path: Path) -> None:
+def test_other_box_list_is_refused(tmp_path: Path) -> None:
     config = corpus(tmp_path, Data_Entry_2017__csv=ENTRY_HEADER, BBox_List_2017__csv="image,x,y\n")
     with pytest.raises(UserError, match=r"BBox_List_2017\.csv line 1"):
         Nih.find(config)
 
 
-def test_half_a_split_is_refused(tmp_path: Path) -> None:
+def test_one_split_list_alone_is_refused(tmp_path: Path) -> None:
     config = corpus(tmp_path, Data_Entry_2017__csv=ENTRY_HEADER, test_list__txt="00000001_000.png\n")
     with pytest.raises(UserError, match=r"test_list\.txt is alone"):
         Nih.find(config)
 
 
-def test_an_image_in_both_lists_is_refused(tmp_path: Path) -> None:
+def test_image_in_both_lists_is_refused(tmp_path: Path) -> None:
     lists = {
         "test_list__txt": "00000002_000.png\n00000001_000.png",
         "train_val_list__txt": "00000001_000.png\n",
@@ -101,19 +101,19 @@ def test_an_image_in_both_lists_is_refused(tmp_path: Path) -> None:
         Nih.find(config)
 
 
-def test_a_missing_folder_names_the_key_and_the_remedy(tmp_path: Path) -> None:
+def test_missing_folder_names_the_key_and_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"source\.root is not set"):
-        sources.open_source(source(None))
+        sources.open_source(make_source(None))
     nowhere = str(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"source\.root=.*nowhere is not a folder$"):
-        sources.open_source(source(nowhere))
+        sources.open_source(make_source(nowhere))
     with pytest.raises(UserError, match=r"python -m pipelines\.phantom"):
-        sources.open_source(source(nowhere, synthetic=True))
+        sources.open_source(make_source(nowhere, synthetic=True))
     with pytest.raises(UserError, match=r"holds no label table Data_Entry_2017\*\.csv or sample_labels\.csv"):
-        sources.open_source(source(str(tmp_path)))
+        sources.open_source(make_source(str(tmp_path)))
 
 
-def test_images_are_found_at_any_depth_but_hidden_files_are_not(tmp_path: Path) -> None:
+def test_images_are_found_at_any_depth_except_hidden_files(tmp_path: Path) -> None:
     deep = tmp_path / "images_001" / "images"
     deep.mkdir(parents=True)
     for name in ("b.png", "a.JPG", "._b.png", "notes.txt"):
@@ -125,7 +125,7 @@ def test_images_are_found_at_any_depth_but_hidden_files_are_not(tmp_path: Path) 
     assert listing["size"].to_pylist() == [3, 1, 1]
 
 
-def test_the_listing_s_digest_changes_with_a_file(tmp_path: Path) -> None:
+def test_listing_hash_changes_with_a_file(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     folder = InputFolder.open(str(tmp_path))
     before = hash_listing(folder.list_images())
