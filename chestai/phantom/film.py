@@ -25,9 +25,7 @@ def draw(image: PhantomImage) -> tuple[NDArray[np.uint8], dict[str, Box]]:
     Returns:
         Pixels `uint8 (size, size)` with bone white, and for each finding its box (x, y, w, h) in those pixels.
     """
-    scale = (
-        2 if image.size <= 256 else 1
-    )  # drawing small films at twice the size keeps thin structures
+    scale = 2 if image.size <= 256 else 1  # drawing small films at twice the size keeps thin structures
     film, shown = _draw_film(image, image.size * scale)
     position = _sample_position(image, film.pixels)
     grey = _expose(image, _apply_position(film.attenuation(), position, image.size))

@@ -90,7 +90,7 @@ def add_atelectasis(film: Film, site: Site, rng: np.random.Generator) -> Array:
     return shown * lung_mask(film, site.side)
 
 
-def add_cardiomegaly(film: Film, site: Site, rng: np.random.Generator) -> Array:
+def locate_cardiomegaly(film: Film, site: Site, rng: np.random.Generator) -> Array:
     """Returns the whole heart shadow; `enlarge_heart` has already changed the build."""
     thorax = film.thorax
     right, left = (thorax.heart_border(side, film.y) for side in SIDES)
@@ -205,7 +205,7 @@ def add_edema(film: Film, site: Site, rng: np.random.Generator) -> Array:
     return shown
 
 
-def add_emphysema(film: Film, site: Site, rng: np.random.Generator) -> Array:
+def locate_emphysema(film: Film, site: Site, rng: np.random.Generator) -> Array:
     """Returns both lungs; `hyperinflate` has already changed the build."""
     return lung_mask(film, LEFT) + lung_mask(film, RIGHT)
 
@@ -253,7 +253,7 @@ def add_hernia(film: Film, site: Site, rng: np.random.Generator) -> Array:
 
 LESIONS: dict[str, Callable[[Film, Site, np.random.Generator], Array]] = {
     "Atelectasis": add_atelectasis,
-    "Cardiomegaly": add_cardiomegaly,
+    "Cardiomegaly": locate_cardiomegaly,
     "Effusion": add_effusion,
     "Infiltration": add_infiltration,
     "Mass": add_mass,
@@ -262,7 +262,7 @@ LESIONS: dict[str, Callable[[Film, Site, np.random.Generator], Array]] = {
     "Pneumothorax": add_pneumothorax,
     "Consolidation": add_consolidation,
     "Edema": add_edema,
-    "Emphysema": add_emphysema,
+    "Emphysema": locate_emphysema,
     "Fibrosis": add_fibrosis,
     "Pleural_Thickening": add_pleural_thickening,
     "Hernia": add_hernia,

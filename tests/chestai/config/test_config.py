@@ -1,4 +1,4 @@
-"""Configuration: what is right is typed, what is wrong is told in one line that names it."""
+"""Tests of loading the configuration: overrides, error messages, placements."""
 
 import shutil
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from chestai.config.hardware import Machine, choose_placement
 from chestai.errors import UserError
 
 
-def test_defaults_and_overrides() -> None:
+def test_overrides_change_validated_frozen_config() -> None:
     config = conf.load(["source=nih", "source.root=/data", "lake=s3://b/p", "train.epochs=3", "network.size=320"])
     assert (config.source.root, config.lake, config.train.epochs, config.network.size) == ("/data", "s3://b/p", 3, 320)
     assert conf.validate(config.plain()) == config
@@ -25,12 +25,12 @@ def test_defaults_and_overrides() -> None:
         config.lake = "elsewhere"
 
 
-def test_the_demo_is_an_experiment_over_the_defaults() -> None:
+def test_experiment_changes_defaults() -> None:
     config = conf.load(["+experiment=demo", "phantom.root=/p"])
     assert config.source.synthetic and config.source.root == "/p" and config.network.size < 224
 
 
-def test_a_build_may_have_several_sources() -> None:
+def test_config_may_have_several_sources() -> None:
     config = conf.load(["+source@also.b=chexpert", "also.b.root=/b", "also.b.uncertainty_of={Edema: ones}"])
     nih, chexpert = config.sources
     assert (nih.format, chexpert.format, chexpert.root) == ("nih", "chexpert", "/b")
@@ -61,17 +61,22 @@ def test_a_build_may_have_several_sources() -> None:
         ("train.epochs=[", "train.epochs"),
     ],
 )
-def test_what_is_wrong_is_named(override: str, words: str) -> None:
-    with pytest.raises(UserError) as refused:
+def test_error_names_wrong_key_or_value_in_one_line(override: str, words: str) -> None:
+    with pytest.raises(UserError) as error:
         conf.load(override.split())
-    assert words in str(refused.value)
-    assert "\n" not in str(refused.value)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_commands_own_keys_need_no_section() -> None:
+def test_own_keys_of_a_command_need_no_section() -> None:
     config = conf.load(["model=3+5", "tta=[flip]", "split=val", "prevalence={Mass: 0.1}", "lake=/l"], "evaluate")
-    asked = config.evaluate
-    assert (asked.model, asked.tta, asked.split, asked.prevalence) == ("3+5", ("flip",), "val", {"Mass": 0.1})
+    evaluate = config.evaluate
+    assert (evaluate.model, evaluate.tta, evaluate.split, evaluate.prevalence) == (
+        "3+5",
+        ("flip",),
+        "val",
+        {"Mass": 0.1},
+    )
     assert config.lake == "/l" and config.split == conf.load().split
     assert conf.load(["loss=focal", "epochs=3"], "train").train.epochs == 3
     with pytest.raises(UserError, match="unknown key model"):
@@ -80,7 +85,7 @@ def test_a_commands_own_keys_need_no_section() -> None:
         conf.load(["prevalence={Mass: 1.5}"], "evaluate")
 
 
-# The smallest machine that each placement is for.
+# The smallest machine of each placement.
 SMALLEST = {
     "laptop": Machine(2, 8, 0),
     "workstation": Machine(12, 32, 0),
@@ -91,40 +96,42 @@ GIB = 2**30 / 1e9
 
 
 @pytest.fixture
-def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[Machine], None]:
-    """Makes this machine another one."""
+def use_machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[Machine], None]:
+    """Returns a function that replaces the detected machine."""
 
-    def put(machine: Machine) -> None:
+    def replace(machine: Machine) -> None:
         monkeypatch.setattr(conf, "detect_machine", lambda: machine)
 
-    return put
+    return replace
 
 
 @pytest.fixture
-def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of conf/ to write into."""
+def conf_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of conf/ that the test may change."""
     shutil.copytree(conf.CONF, tmp_path / "conf")
     monkeypatch.setattr(conf, "CONF", tmp_path / "conf")
     return tmp_path / "conf"
 
 
-def test_each_placement_has_its_machine() -> None:
+def test_each_placement_suits_a_machine() -> None:
     files = {path.stem for path in (conf.CONF / "cluster").glob("*.yaml")}
     assert files == set(SMALLEST) | {"nodes"}
     assert {choose_placement(machine): machine for machine in SMALLEST.values()} == SMALLEST
 
 
 @pytest.mark.parametrize("name", SMALLEST)
-def test_the_machine_chooses_where_nothing_is_named(name: str, on: Callable[[Machine], None]) -> None:
-    on(SMALLEST[name])
+def test_machine_chooses_placement_when_none_is_named(name: str, use_machine: Callable[[Machine], None]) -> None:
+    use_machine(SMALLEST[name])
     chosen, machine = conf.load_for_machine(["train.lr=0.5"])
     assert machine == SMALLEST[name]
-    on(SMALLEST["laptop"])
-    assert conf.load_for_machine([f"cluster={name}", "train.lr=0.5"]) == (chosen, None), "what is named is not told"
+    use_machine(SMALLEST["laptop"])
+    assert conf.load_for_machine([f"cluster={name}", "train.lr=0.5"]) == (chosen, None), (
+        "a named placement needs no machine"
+    )
 
 
 @pytest.mark.parametrize("name", SMALLEST)
-def test_a_placement_fits_its_smallest_machine(name: str) -> None:
+def test_placement_fits_its_smallest_machine(name: str) -> None:
     config, machine = conf.load([f"cluster={name}"]), SMALLEST[name]
     cluster, spark, train = config.cluster, config.cluster.spark, config.train
     assert cluster.address is None and spark.memory.endswith("g")
@@ -132,14 +139,14 @@ def test_a_placement_fits_its_smallest_machine(name: str) -> None:
     store = GIB * cluster.object_store_gb
     assert 0.1 <= store / machine.memory_gb <= 0.3 and store + java <= 0.75 * machine.memory_gb
     assert spark.cores <= machine.cores and spark.executors * spark.cores <= 2 * machine.cores
-    assert spark.executors * spark.cores <= cluster.cpus, "an executor without room would be waited for"
+    assert spark.executors * spark.cores <= cluster.cpus, "Spark would wait for an executor without room"
     assert train.gpu == (machine.gpus > 0) and train.workers <= max(1, machine.gpus)
     assert train.workers + 2 <= cluster.cpus and 2 * machine.gpus < cluster.cpus
     assert conf.load([f"cluster={name}", "serve.max_replicas=1"]).serve.min_replicas == 1
 
 
-def test_a_laptop_takes_what_the_file_says(on: Callable[[Machine], None]) -> None:
-    on(SMALLEST["laptop"])
+def test_laptop_placement_has_documented_values(use_machine: Callable[[Machine], None]) -> None:
+    use_machine(SMALLEST["laptop"])
     config = conf.load()
     spark = {"executors": 1, "cores": 2, "memory": "1g"}
     assert config.cluster.model_dump() == {"address": None, "cpus": 8, "object_store_gb": 1.0, "spark": spark}
@@ -147,10 +154,10 @@ def test_a_laptop_takes_what_the_file_says(on: Callable[[Machine], None]) -> Non
     assert (config.evaluate.batch_size, config.score.batch_size) == (64, 64)
 
 
-def test_a_placement_changes_nothing_but_resources() -> None:
-    """What is learnt, measured and decided stays as it is."""
+def test_placement_changes_only_resources() -> None:
+    """Training results, metrics and decisions do not depend on the placement."""
 
-    def rest(name: str) -> dict[str, object]:
+    def load_other_settings(name: str) -> dict[str, object]:
         plain = conf.load([f"cluster={name}"]).plain()
         own = [("train", "workers"), ("train", "gpu"), ("evaluate", "batch_size"), ("score", "batch_size")]
         for section, key in [*own, ("serve", "min_replicas"), ("serve", "max_replicas")]:
@@ -158,34 +165,36 @@ def test_a_placement_changes_nothing_but_resources() -> None:
         del plain["cluster"]
         return plain
 
-    laptop = rest("laptop")
+    laptop = load_other_settings("laptop")
     for name in ("workstation", "gpu-small", "gpu-large", "nodes"):
-        assert rest(name) == laptop, name
+        assert load_other_settings(name) == laptop, name
 
 
-def test_file_then_placement_then_experiment_then_command_line(tree: Path, on: Callable[[Machine], None]) -> None:
-    on(SMALLEST["gpu-large"])
-    (tree / "experiment" / "mine.yaml").write_text("# @package _global_\nscore:\n  batch_size: 99\n")
+def test_command_line_overrides_experiment_and_placement(
+    conf_copy: Path, use_machine: Callable[[Machine], None]
+) -> None:
+    use_machine(SMALLEST["gpu-large"])
+    (conf_copy / "experiment" / "mine.yaml").write_text("# @package _global_\nscore:\n  batch_size: 99\n")
     steps: list[list[str]] = [["cluster=nodes"], [], ["+experiment=mine"], ["score.batch_size=7", "+experiment=mine"]]
-    found = [conf.load(words) for words in steps]
-    assert [config.score.batch_size for config in found] == [64, 256, 99, 7]
-    assert [config.evaluate.batch_size for config in found] == [64, 256, 256, 256]
-    assert [config.train.workers for config in found] == [1, 4, 4, 4]
+    configs = [conf.load(words) for words in steps]
+    assert [config.score.batch_size for config in configs] == [64, 256, 99, 7]
+    assert [config.evaluate.batch_size for config in configs] == [64, 256, 256, 256]
+    assert [config.train.workers for config in configs] == [1, 4, 4, 4]
 
 
-def test_an_experiment_may_name_a_placement(tree: Path, on: Callable[[Machine], None]) -> None:
-    on(SMALLEST["gpu-large"])
+def test_experiment_may_name_placement(conf_copy: Path, use_machine: Callable[[Machine], None]) -> None:
+    use_machine(SMALLEST["gpu-large"])
     text = "# @package _global_\ndefaults:\n  - override /cluster: gpu-small\n"
-    (tree / "experiment" / "mine.yaml").write_text(text)
+    (conf_copy / "experiment" / "mine.yaml").write_text(text)
     assert conf.load_for_machine(["+experiment=mine"]) == (conf.load(["cluster=gpu-small"]), None)
     assert conf.load(["+experiment=mine", "cluster=laptop"]) == conf.load(["cluster=laptop"])
 
 
-def test_a_job_names_nodes_whatever_the_head_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    def asked() -> Machine:
-        raise AssertionError("the machine is looked at although a placement is named")
+def test_named_placement_skips_machine_detection(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Machine:
+        raise AssertionError("the machine is detected although a placement is named")
 
-    monkeypatch.setattr(conf, "detect_machine", asked)
+    monkeypatch.setattr(conf, "detect_machine", fail)
     config, machine = conf.load_for_machine(["cluster=nodes", "train.gpu=true"])
     assert machine is None and config.cluster.address == "auto" and config.cluster.spark.executors == 4
     assert (config.train.workers, config.train.gpu) == (1, True)
@@ -193,14 +202,14 @@ def test_a_job_names_nodes_whatever_the_head_has(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("choice", [{"cluster": "nodes"}, {"cluster": "laptop"}, {"experiment": "demo"}])
-def test_what_sets_several_sections_is_no_change_of_one(choice: dict[str, str]) -> None:
-    with pytest.raises(UserError) as refused:
+def test_apply_changes_rejects_file_that_sets_several_sections(choice: dict[str, str]) -> None:
+    with pytest.raises(UserError) as error:
         conf.apply_changes(conf.load(), choice)
     ((key, value),) = choice.items()
-    assert str(refused.value) == f"{key}={value} sets several sections: it can be named on the command line only"
+    assert str(error.value) == f"{key}={value} sets several sections: it can be named on the command line only"
 
 
 @given(st.text(st.sampled_from("ab'\"\\${}:,=[]() \t\né#")) | st.text(st.characters(exclude_categories=["Cs"])))
-def test_a_quoted_text_is_read_as_it_is(text: str) -> None:
+def test_quoted_text_is_read_back_unchanged(text: str) -> None:
     read = OverridesParser.create().parse_override(f"csv={conf.quote(text)}").value()
     assert OmegaConf.create({"csv": read}).csv == text

@@ -1,4 +1,4 @@
-"""The weight of positives."""
+"""Tests of the weight of positive labels."""
 
 import pytest
 from hypothesis import given
@@ -8,12 +8,15 @@ from chestai.labels.balance import compute_balance_weight
 
 
 @pytest.mark.parametrize(
-    ("positives", "known", "weight"), [(1, 4, 3.0), (3, 4, 1 / 3), (2, 4, 1.0), (0, 4, 1.0), (4, 4, 1.0), (0, 0, 1.0)]
+    ("positives", "labelled", "weight"),
+    [(1, 4, 3.0), (3, 4, 1 / 3), (2, 4, 1.0), (0, 4, 1.0), (4, 4, 1.0), (0, 0, 1.0)],
 )
-def test_negatives_by_positives_and_one_where_either_is_missing(positives: int, known: int, weight: float) -> None:
-    assert compute_balance_weight(positives, known) == weight
+def test_weight_is_negatives_by_positives_or_one_if_either_is_missing(
+    positives: int, labelled: int, weight: float
+) -> None:
+    assert compute_balance_weight(positives, labelled) == weight
 
 
 @given(st.integers(1, 10**9), st.integers(1, 10**9))
-def test_both_labels_weigh_the_same(positives: int, negatives: int) -> None:
+def test_weight_balances_positives_and_negatives(positives: int, negatives: int) -> None:
     assert compute_balance_weight(positives, positives + negatives) * positives == pytest.approx(negatives)

@@ -1,4 +1,4 @@
-"""Findings: one spelling for what means the same, one order, and what a label string may say."""
+"""Tests of canonical spellings, vocabularies and label parsing."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from chestai.labels.findings import (
 
 
 @pytest.mark.parametrize(
-    ("spelt", "name"),
+    ("spelling", "name"),
     [
         ("Effusion", "Effusion"),
         ("Pleural Effusion", "Effusion"),
@@ -29,18 +29,18 @@ from chestai.labels.findings import (
         ("Viral Pneumonia", "Viral_Pneumonia"),
     ],
 )
-def test_one_spelling(spelt: str, name: str) -> None:
-    assert canonicalise(spelt) == name and canonicalise(name) == name
+def test_canonicalises_spellings(spelling: str, name: str) -> None:
+    assert canonicalise(spelling) == name and canonicalise(name) == name
 
 
-def test_a_merged_vocabulary_has_each_finding_once_in_a_fixed_order() -> None:
+def test_merged_vocabulary_has_each_finding_once_in_fixed_order() -> None:
     both = merge_vocabularies([CHEXPERT13, ("Zebra", "Asbestosis"), NIH14])
     assert both[:14] == NIH14 and both[-2:] == ("Asbestosis", "Zebra")
     assert len(both) == len(set(both)) == len({*NIH14, *CHEXPERT13}) + 2
     assert merge_vocabularies([NIH14]) == NIH14 and merge_vocabularies([NIH14[::-1]]) == NIH14
 
 
-def test_parsing_of_label_strings() -> None:
+def test_parses_label_strings() -> None:
     assert parse_findings("No Finding") == []
     assert parse_findings("Mass|Infiltrate|Atelectasis") == ["Atelectasis", "Infiltration", "Mass"]
     assert sum(encode_targets(["Mass", "Hernia"])) == 2 and len(encode_targets([])) == 14
@@ -49,6 +49,6 @@ def test_parsing_of_label_strings() -> None:
             parse_findings(wrong)
 
 
-def test_sex_and_view_are_told_or_unknown() -> None:
+def test_parses_sex_and_view() -> None:
     assert [parse_sex(text) for text in ("M", "female", "Unknown", "")] == ["M", "F", None, None]
     assert [parse_view(text) for text in ("pa", "AP", "LL", "Lateral", "")] == ["PA", "AP", "lateral", "lateral", None]

@@ -1,4 +1,4 @@
-"""What an uncertain label counts as: the three policies, the published mixes, and exceptions."""
+"""Tests of label policies: the three plain ones, the published mixes, and exceptions."""
 
 import typing
 
@@ -12,11 +12,11 @@ from chestai.labels.uncertainty import POLICY_TARGETS, PRESETS, resolve_policies
 
 
 @pytest.mark.parametrize("policy", ["ignore", "ones", "zeros"])
-def test_a_plain_policy_is_that_of_every_finding(policy: schema.Policy) -> None:
+def test_plain_policy_applies_to_every_finding(policy: schema.Policy) -> None:
     assert resolve_policies(policy, {}) == dict.fromkeys(CHEXPERT13, policy)
 
 
-def test_irvin2019_is_the_best_of_the_paper_s_three_policies() -> None:
+def test_irvin2019_has_best_policy_of_paper_for_each_finding() -> None:
     table = {  # Table 3: AUROC on the validation studies
         "Atelectasis": {"ignore": 0.818, "zeros": 0.811, "ones": 0.858},
         "Cardiomegaly": {"ignore": 0.828, "zeros": 0.840, "ones": 0.832},
@@ -31,25 +31,25 @@ def test_irvin2019_is_the_best_of_the_paper_s_three_policies() -> None:
     assert {chosen[finding] for finding in CHEXPERT13 if finding not in table} == {"ignore"}
 
 
-def test_yuan2021_takes_edema_and_atelectasis_as_present_and_all_else_as_absent() -> None:
+def test_yuan2021_counts_only_edema_and_atelectasis_as_present() -> None:
     chosen = resolve_policies("yuan2021", {})
     assert [finding for finding in CHEXPERT13 if chosen[finding] == "ones"] == ["Edema", "Atelectasis"]
     assert set(chosen.values()) == {"ones", "zeros"}
 
 
-def test_exceptions_go_before_the_preset_in_any_spelling() -> None:
+def test_exceptions_override_preset_in_any_spelling() -> None:
     chosen = resolve_policies("yuan2021", {"Edema": "ignore", "Pleural Effusion": "ones"})
     assert (chosen["Edema"], chosen["Effusion"], chosen["Atelectasis"]) == ("ignore", "ones", "ones")
     assert set(chosen) == set(CHEXPERT13)
 
 
 @pytest.mark.parametrize("finding", ["Gout", "Hernia", "No Finding"])
-def test_an_exception_for_no_finding_of_chexpert_is_refused_by_its_name(finding: str) -> None:
+def test_rejects_exception_for_unknown_finding(finding: str) -> None:
     with pytest.raises(UserError, match=rf"source\.uncertainty_of names '{finding}'.*Support_Devices$"):
         resolve_policies("ignore", {finding: "ones"})
 
 
-def test_the_configuration_offers_every_preset_and_no_other() -> None:
+def test_config_offers_exactly_the_presets() -> None:
     offered = schema.Chexpert.model_fields["uncertainty"].annotation
     assert set(typing.get_args(offered)) == set(PRESETS)
     for_training = typing.get_args(schema.Train.model_fields["uncertainty"].annotation)

@@ -1,4 +1,4 @@
-"""The lake: snapshots pin versions, the last write makes a build visible."""
+"""Tests of the lake: snapshots, published builds, parts."""
 
 from pathlib import Path
 
@@ -14,18 +14,18 @@ from chestai.lake.schemas import FILE_MISSING, IMAGES, LABELS, SCHEMAS, STATS
 from chestai.lake.snapshot import Snapshot
 
 
-def images(*ids: str) -> pa.Table:
+def make_images(*ids: str) -> pa.Table:
     rows = [{"image_id": image_id, "path": f"/x/{image_id}.png", "split": "train"} for image_id in ids]
     return pa.Table.from_pylist(rows, schema=SCHEMAS[IMAGES])
 
 
-def labels(*ids: str) -> pa.Table:
+def make_labels(*ids: str) -> pa.Table:
     mass = {"findings": ["Mass"], "targets": encode_targets(["Mass"]), "uncertain": []}
     rows = [{"image_id": image_id, **mass} for image_id in ids]
     return pa.Table.from_pylist(rows, schema=SCHEMAS[LABELS])
 
 
-def snapshot(name: str, versions: dict[str, int]) -> Snapshot:
+def make_snapshot(name: str, versions: dict[str, int]) -> Snapshot:
     return Snapshot(
         snapshot_id=name,
         built_at=now(),
@@ -43,7 +43,7 @@ def snapshot(name: str, versions: dict[str, int]) -> Snapshot:
     )
 
 
-def test_a_new_lake_has_no_build_and_says_what_makes_one(tmp_path: Path) -> None:
+def test_new_lake_has_no_build_and_names_the_command(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path / "lake"))
     assert lake.list_snapshots() == [] and lake.version(STATS) is None
     with pytest.raises(UserError, match=r"python -m pipelines\.etl"):
@@ -54,16 +54,18 @@ def test_a_new_lake_has_no_build_and_says_what_makes_one(tmp_path: Path) -> None
 
 def test_readers_see_only_published_builds(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path / "lake"))
-    first = snapshot(
-        "one", {IMAGES: lake.write(IMAGES, images("b", "a")), LABELS: lake.write(LABELS, labels("a", "b"))}
+    first = make_snapshot(
+        "one", {IMAGES: lake.write(IMAGES, make_images("b", "a")), LABELS: lake.write(LABELS, make_labels("a", "b"))}
     )
     lake.publish(first)
-    lake.write(IMAGES, images("c"))  # the next build, cut before its end
+    lake.write(IMAGES, make_images("c"))  # the next build, interrupted before publishing
     assert lake.find_snapshot() == first
     assert lake.read_gold(lake.find_snapshot(), IMAGES)["image_id"].to_pylist() == ["a", "b"]
     assert lake.read_labelled(first, ["path"]).column_names == ["image_id", "path", "targets"]
 
-    second = snapshot("two", {IMAGES: lake.write(IMAGES, images("c")), LABELS: lake.write(LABELS, labels("c"))})
+    second = make_snapshot(
+        "two", {IMAGES: lake.write(IMAGES, make_images("c")), LABELS: lake.write(LABELS, make_labels("c"))}
+    )
     lake.publish(second)
     assert lake.find_snapshot() == second and lake.find_snapshot("one") == first
     assert lake.read_gold(first, IMAGES).num_rows == 2, "an old snapshot stays readable"
@@ -71,9 +73,11 @@ def test_readers_see_only_published_builds(tmp_path: Path) -> None:
         lake.find_snapshot("three")
 
 
-def test_labels_of_other_images_are_refused(tmp_path: Path) -> None:
+def test_rejects_labels_of_other_images(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path / "lake"))
-    mixed = snapshot("x", {IMAGES: lake.write(IMAGES, images("a")), LABELS: lake.write(LABELS, labels("b"))})
+    mixed = make_snapshot(
+        "x", {IMAGES: lake.write(IMAGES, make_images("a")), LABELS: lake.write(LABELS, make_labels("b"))}
+    )
     with pytest.raises(RuntimeError, match="different images"):
         lake.read_labelled(mixed, ["path"])
 
@@ -84,15 +88,17 @@ def test_only_frontal_images_with_a_file_are_usable(tmp_path: Path) -> None:
     rows = [{"image_id": name, "view": view, "path": path} for name, (view, path) in views.items()]
     gold = pa.Table.from_pylist(rows, schema=SCHEMAS[IMAGES])
     assert find_unusable_reasons(gold).to_pylist() == [None, "lateral_view", None, FILE_MISSING]
-    built = snapshot("x", {IMAGES: lake.write(IMAGES, gold), LABELS: lake.write(LABELS, labels("a", "b", "c", "d"))})
+    built = make_snapshot(
+        "x", {IMAGES: lake.write(IMAGES, gold), LABELS: lake.write(LABELS, make_labels("a", "b", "c", "d"))}
+    )
     assert lake.read_usable(built, ["path"])["image_id"].to_pylist() == ["a", "c"]
     assert lake.read_labelled(built, ["path"]).num_rows == 4
 
 
-def test_parts_become_a_table_in_one_commit(tmp_path: Path) -> None:
+def test_parts_become_visible_in_one_commit(tmp_path: Path) -> None:
     lake, schema = Lake(str(tmp_path / "lake")), SCHEMAS[LABELS]
-    parts = [write_part(lake, LABELS, schema, labels(*ids).to_batches()) for ids in ("ab", "c")]
-    lost = write_part(lake, LABELS, schema, labels("d").to_batches())
+    parts = [write_part(lake, LABELS, schema, make_labels(*ids).to_batches()) for ids in ("ab", "c")]
+    lost = write_part(lake, LABELS, schema, make_labels("d").to_batches())
     assert lake.version(LABELS) is None
     first = commit_parts(lake, LABELS, schema, parts)
     assert sorted(lake.read(LABELS)["image_id"].to_pylist()) == ["a", "b", "c"]

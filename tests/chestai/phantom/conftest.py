@@ -1,4 +1,4 @@
-"""A large plan of phantoms."""
+"""Fixtures of the phantom tests."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from tests.chestai.phantom.plans import SEED
 
 
 @pytest.fixture(scope="module")
-def many() -> list[PhantomImage]:
+def large_plan() -> list[PhantomImage]:
     return plan(5000, 128, SEED)

@@ -1,4 +1,4 @@
-"""Plans of phantoms that several tests draw from."""
+"""Helpers to plan phantoms."""
 
 from dataclasses import replace
 
@@ -7,6 +7,6 @@ from chestai.phantom import PhantomImage
 SEED = 7
 
 
-def plain(image: PhantomImage, *findings: str) -> PhantomImage:
-    """The image as a whole grey file with these findings."""
+def with_findings(image: PhantomImage, *findings: str) -> PhantomImage:
+    """Give an image these findings, in a plain grey file."""
     return replace(image, findings=findings, form="grey", drawn_as=image.follow_up)

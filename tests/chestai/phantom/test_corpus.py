@@ -1,4 +1,4 @@
-"""The phantom corpus on disk: files, label table, split lists, boxes."""
+"""Tests of the phantom corpus on disk: files, label table, split lists, boxes."""
 
 import csv
 import io
@@ -13,12 +13,12 @@ from PIL import Image
 
 from chestai.labels.findings import parse_findings
 from chestai.phantom import PhantomImage, corpus, draw, encode, plan, write_image, write_tables
-from tests.chestai.phantom.plans import SEED, plain
+from tests.chestai.phantom.plans import SEED, with_findings
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[PhantomImage]]:
-    """A tiny corpus on disk."""
+def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[PhantomImage]]:
+    """A small corpus on disk: its root and its plan."""
     root = tmp_path_factory.mktemp("phantom")
     images = plan(24, 96, SEED)
     boxes = {image.image_id: write_image(image, root) for image in images}
@@ -26,11 +26,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[PhantomI
     return root, images
 
 
-# Files
-
-
-def test_files_have_their_planned_form(small: tuple[Path, list[PhantomImage]]) -> None:
-    root, images = small
+def test_files_have_their_planned_form(small_corpus: tuple[Path, list[PhantomImage]]) -> None:
+    root, images = small_corpus
     assert {path.name for path in (root / "images").iterdir()} == {image.image_id for image in images}
     for image in images:
         path = root / "images" / image.image_id
@@ -56,8 +53,8 @@ def test_files_have_their_planned_form(small: tuple[Path, list[PhantomImage]]) -
         assert np.array_equal(pixels, drawn)
 
 
-def test_the_duplicate_repeats_a_file_of_the_same_patient(small: tuple[Path, list[PhantomImage]]) -> None:
-    root, images = small
+def test_duplicate_repeats_file_of_same_patient(small_corpus: tuple[Path, list[PhantomImage]]) -> None:
+    root, images = small_corpus
     contents = Counter((root / "images" / image.image_id).read_bytes() for image in images)
     assert sorted(contents.values()) == [1] * (len(images) - 2) + [2]
     copy = next(image for image in images if image.form == "duplicate")
@@ -67,8 +64,8 @@ def test_the_duplicate_repeats_a_file_of_the_same_patient(small: tuple[Path, lis
     assert encode(twin) == encode(copy)
 
 
-def test_the_label_table_has_the_original_s_quirks(small: tuple[Path, list[PhantomImage]]) -> None:
-    root, images = small
+def test_label_table_has_quirks_of_original(small_corpus: tuple[Path, list[PhantomImage]]) -> None:
+    root, images = small_corpus
     content = (root / "Data_Entry_2017.csv").read_bytes()
     assert content.count(b"\r\n") == content.count(b"\n") == len(images) + 1
     header, *rows = csv.reader(io.StringIO(content.decode(), newline=""))
@@ -82,8 +79,8 @@ def test_the_label_table_has_the_original_s_quirks(small: tuple[Path, list[Phant
     assert {"414Y", "013M", "001D"} < {row[4] for row in rows}
 
 
-def test_lists_and_boxes(small: tuple[Path, list[PhantomImage]]) -> None:
-    root, images = small
+def test_split_lists_and_boxes_cover_all_readable_images(small_corpus: tuple[Path, list[PhantomImage]]) -> None:
+    root, images = small_corpus
     train_val, test = ((root / name).read_text().split("\n") for name in ("train_val_list.txt", "test_list.txt"))
     assert sorted(train_val + test) == [image.image_id for image in images]
     assert not {name[:8] for name in train_val} & {name[:8] for name in test}
@@ -103,12 +100,12 @@ def test_lists_and_boxes(small: tuple[Path, list[PhantomImage]]) -> None:
     assert (root / "README.txt").read_text().startswith("EVERYTHING HERE IS SYNTHETIC")
 
 
-def test_writing_leaves_no_part_behind(small: tuple[Path, list[PhantomImage]]) -> None:
-    assert not list(small[0].rglob("*.part"))
+def test_writing_leaves_no_partial_files(small_corpus: tuple[Path, list[PhantomImage]]) -> None:
+    assert not list(small_corpus[0].rglob("*.part"))
 
 
-def test_infiltration_is_called_infiltrate_in_the_box_list(tmp_path: Path, many: list[PhantomImage]) -> None:
-    image = replace(plain(many[0], "Infiltration"), split="test")
+def test_box_list_calls_infiltration_infiltrate(tmp_path: Path, large_plan: list[PhantomImage]) -> None:
+    image = replace(with_findings(large_plan[0], "Infiltration"), split="test")
     write_tables(tmp_path, [image], {image.image_id: {"Infiltration": (1.0, 2.0, 3.0, 4.0)}})
     row = (tmp_path / corpus.BOX_LIST).read_text().splitlines()[1]
     assert row == f"{image.image_id},Infiltrate,1.0,2.0,3.0,4.0"
