@@ -15,7 +15,7 @@ from dataclasses import replace
 import mlflow
 
 from chestai.cli.console import Screen
-from chestai.cli.main import stage_command
+from chestai.cli.main import run_stage_command
 from chestai.cli.summary import Summary
 from chestai.config.evaluation import TriageGoal
 from chestai.config.schema import Config
@@ -24,11 +24,11 @@ from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle, assemble
 from chestai.model.calibrate import recalibrate
 from chestai.model.registry import Registry
-from chestai.triage.tuning import tune
+from chestai.triage.tuning import tune_rule
 from pipelines.cluster import ray_cluster
 from pipelines.evaluation import leakage
 from pipelines.inference.labelled_predictions import LabelledPredictions, predict_labelled
-from pipelines.training.monitors import with_scores
+from pipelines.training.monitors import add_score_reference
 from pipelines.training.register import register
 
 
@@ -36,7 +36,7 @@ def run(config: Config, screen: Screen) -> Summary:
     """Assemble the bundle, calibrate and tune it on val of the newest snapshot, and register it."""
     started = time.monotonic()
     lake = Lake(config.lake)
-    snapshot = lake.snapshot()
+    snapshot = lake.find_snapshot()
     registry = Registry(config.tracking, lake)
     settings = config.derive
     models = registry.load_all(settings.model)
@@ -54,7 +54,7 @@ def run(config: Config, screen: Screen) -> Summary:
     bundle = recalibrate(bundle, val.logits, val.targets, settings.calibration, settings.prevalence)
     if settings.triage_goal is not None:
         bundle = _tune_triage(bundle, val, settings.triage_goal)
-    bundle = with_scores(bundle, val.logits)
+    bundle = add_score_reference(bundle, val.logits)
     tags = {"chestai.stage": "derive", "chestai.snapshot": snapshot.snapshot_id}
     registry.connect()
     with mlflow.start_run(run_name=f"derive {parents}", tags=tags) as active:
@@ -80,11 +80,11 @@ def _tune_triage(bundle: Bundle, val: LabelledPredictions, settings: TriageGoal)
     """The bundle with a triage rule tuned on val."""
     probabilities = bundle.calibration.apply(val.logits)
     try:
-        rule = tune(bundle.triage, probabilities, val.targets, bundle.card.findings, settings.goal())
+        rule = tune_rule(bundle.triage, probabilities, val.targets, bundle.card.findings, settings.to_target())
     except ValueError as error:
         raise UserError(f"derive.triage_goal: {error}") from error
     return replace(bundle, card=bundle.card.model_copy(update={"triage": rule.to_dict()}))
 
 
 if __name__ == "__main__":
-    stage_command("pipelines.derive", run)
+    run_stage_command("pipelines.derive", run)

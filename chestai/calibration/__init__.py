@@ -1,21 +1,22 @@
-"""From a network's logits to probabilities that mean something.
+"""Calibration: turns a network's logits into probabilities that match observed frequencies.
 
-A calibration has `method`, `fallback`, `apply` (logits to probabilities), `moved` and `to_dict`; `from_dict` reads any.
+A calibration has `method`, `fallback`, `apply` (logits to probabilities), `shift_log_odds` and `to_dict`. `from_dict`
+reads any calibration.
 """
 
 from chestai.calibration.fitting import fit
-from chestai.calibration.isotonic import Isotonic
-from chestai.calibration.linear import Calibration, uncalibrated
+from chestai.calibration.isotonic import IsotonicCalibration
+from chestai.calibration.linear import LinearCalibration, uncalibrated
 from chestai.calibration.methods import METHODS, AnyCalibration, from_dict
-from chestai.calibration.prior import shift
+from chestai.calibration.prior import shift_prevalence
 
 __all__ = [
     "METHODS",
     "AnyCalibration",
-    "Calibration",
-    "Isotonic",
+    "IsotonicCalibration",
+    "LinearCalibration",
     "fit",
     "from_dict",
-    "shift",
+    "shift_prevalence",
     "uncalibrated",
 ]

@@ -1,4 +1,4 @@
-"""Isotonic calibration: for each finding the rising curve that fits best, of whatever form.
+"""Isotonic calibration: for each finding the best-fitting rising curve of any shape.
 
 Zadrozny & Elkan, "Transforming classifier scores into accurate multiclass probability estimates", KDD 2002.
 """
@@ -11,24 +11,25 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from chestai.calibration.logit import Floats, log_odds, sigmoid
+from chestai.calibration.logit import log_odds, sigmoid
+from chestai.metrics.masking import Floats
 
 
 @dataclass(frozen=True)
-class Isotonic:
+class IsotonicCalibration:
     """log odds = log odds of a curve + offset, for each finding in vocabulary order.
 
-    The curve runs straight, in probability over logit, from knot to knot and level beyond the outer ones; without
-    knots it is the logit's sigmoid. It never falls, so no pair of images changes places. But it has level stretches:
-    images with different logits get one probability and are tied, which changes AUROC and AUPRC.
+    The curve, probability over logit, is straight between knots and level beyond the outer ones; without knots it is
+    the logit's sigmoid. It never falls, so no two images swap ranks. But on its level stretches images with different
+    logits get the same probability and are tied, which changes AUROC and AUPRC.
 
     Attributes:
-        logits: for each finding its knots, ascending; none where it carries the prior correction of `fit`.
-        probabilities: for each finding its curve at these knots, in (0, 1), never falling.
-        offset: for each finding, in log odds; 0 as fitted, the prior correction where there are no knots.
+        logits: Each finding's knots, ascending; none if it carries the prior correction of `fit`.
+        probabilities: Each finding's curve at these knots, in (0, 1), never falling.
+        offset: Each finding's offset in log odds; 0 as fitted, the prior correction if there are no knots.
 
     Raises:
-        ValueError: the lengths differ, a value is not finite or outside its range, or knots are out of order.
+        ValueError: The lengths differ, a value is not finite or outside its range, or knots are out of order.
     """
 
     logits: tuple[tuple[float, ...], ...]
@@ -40,19 +41,19 @@ class Isotonic:
             raise ValueError("knots' logits, probabilities and offset must have one entry for each finding")
         for x, y, offset in zip(self.logits, self.probabilities, self.offset, strict=True):
             if len(x) != len(y):
-                raise ValueError(f"{len(x)} logits and {len(y)} probabilities of one finding's knots must be as many")
+                raise ValueError(f"a finding has knots of {len(x)} logits and {len(y)} probabilities")
             if not np.isfinite([*x, offset]).all():
                 raise ValueError("knots' logits and offset must be finite")
             if any(after <= before for before, after in pairwise(x)):
                 raise ValueError("knots' logits must ascend")
-            if not all(0 < one < 1 for one in y):
+            if not all(0 < probability < 1 for probability in y):
                 raise ValueError("knots' probabilities must be in (0, 1)")
             if any(after < before for before, after in pairwise(y)):
                 raise ValueError("knots' probabilities must not fall")
 
     @property
     def method(self) -> str:
-        """As in `Calibration`."""
+        """The name of the method."""
         return "isotonic"
 
     @property
@@ -61,25 +62,25 @@ class Isotonic:
         return tuple(not knots for knots in self.logits)
 
     def apply(self, logits: ArrayLike) -> Floats:
-        """(N, F) logits of any float type -> (N, F) float64 probabilities in [0, 1].
+        """Turn (N, F) logits of any float type into (N, F) float64 probabilities in [0, 1].
 
         Raises:
-            ValueError: the logits are not of shape (N, F).
+            ValueError: The logits are not of shape (N, F).
         """
         values = np.asarray(logits, dtype=np.float64)
         if values.ndim != 2 or values.shape[1] != len(self.offset):
             raise ValueError(f"logits {values.shape} must be of shape (N, {len(self.offset)})")
         result = np.empty(values.shape)
         for column, (x, y, offset) in enumerate(zip(self.logits, self.probabilities, self.offset, strict=True)):
-            result[:, column] = _curve(values[:, column], np.array(x), np.array(y), offset)
+            result[:, column] = _apply_curve(values[:, column], np.array(x), np.array(y), offset)
         return result
 
-    def moved(self, by: Sequence[float]) -> Self:
-        """The same with each finding's log odds moved by (F,) finite values."""
-        return replace(self, offset=tuple(old + float(more) for old, more in zip(self.offset, by, strict=True)))
+    def shift_log_odds(self, shifts: Sequence[float]) -> Self:
+        """Return a copy with (F,) finite values added to the findings' log odds."""
+        return replace(self, offset=tuple(old + float(shift) for old, shift in zip(self.offset, shifts, strict=True)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Strict JSON."""
+        """As strict JSON."""
         return {
             "method": self.method,
             "logits": [list(knots) for knots in self.logits],
@@ -89,51 +90,51 @@ class Isotonic:
         }
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Isotonic":
+    def from_dict(cls, values: dict[str, Any]) -> "IsotonicCalibration":
         """The inverse of `to_dict`.
 
         Raises:
-            ValueError: what `Isotonic` raises.
-            KeyError: a value is missing.
+            ValueError: What the constructor raises.
+            KeyError: A value is missing.
         """
         x, y = (tuple(tuple(knots) for knots in values[name]) for name in ("logits", "probabilities"))
         return cls(x, y, tuple(values["offset"]))
 
 
-def fit_isotonic(pairs: Sequence[tuple[NDArray[np.bool_], Floats]], prior: Sequence[float]) -> Isotonic:
-    """One curve a finding; `fit` with method "isotonic".
+def fit_isotonic(pairs: Sequence[tuple[NDArray[np.bool_], Floats]], prior: Sequence[float]) -> IsotonicCalibration:
+    """Fit one curve per finding; `fit` with method "isotonic".
 
     Args:
-        pairs: for each finding the (K,) known targets and their (K,) finite logits.
-        prior: for each finding the offset of the fallback.
+        pairs: Each finding's (K,) known targets and their (K,) finite logits.
+        prior: Each finding's offset if it falls back.
     """
-    curves = [_knots(positive, logits) for positive, logits in pairs]
-    return Isotonic(
+    curves = [_fit_knots(positive, logits) for positive, logits in pairs]
+    return IsotonicCalibration(
         logits=tuple(x for x, _ in curves),
         probabilities=tuple(y for _, y in curves),
         offset=tuple(0.0 if x else offset for (x, _), offset in zip(curves, prior, strict=True)),
     )
 
 
-def _knots(positive: NDArray[np.bool_], logits: Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """One finding's curve; no knots where it is undefined, or level and so blind to the logits."""
-    from sklearn.isotonic import IsotonicRegression  # slow to load, and applying needs none of it
+def _fit_knots(positive: NDArray[np.bool_], logits: Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Fit one finding's curve; no knots if it is undefined, or level and so ignores the logits."""
+    from sklearn.isotonic import IsotonicRegression  # slow to load, and applying does not need it
 
     if positive.all() or not positive.any():
         return (), ()
-    # The outermost steps are often all negatives or all positives, of which 0 and 1 would be too sure (and their log
-    # odds infinite): n images bear out no more than 1 / (n + 2) from either, Laplace's rule of succession.
+    # The outermost steps are often all negatives or all positives, for which 0 and 1 would be too sure (with infinite
+    # log odds): by Laplace's rule of succession, n images support nothing closer to either than 1 / (n + 2).
     least = 1 / (len(logits) + 2)
     model = IsotonicRegression(y_min=least, y_max=1 - least).fit(logits, positive.astype(np.float64))
     x, y = model.X_thresholds_, model.y_thresholds_
     return (tuple(x.tolist()), tuple(y.tolist())) if y[-1] > y[0] else ((), ())
 
 
-def _curve(values: Floats, x: Floats, y: Floats, offset: float) -> Floats:
-    """One finding's (N,) logits -> (N,) probabilities."""
+def _apply_curve(values: Floats, x: Floats, y: Floats, offset: float) -> Floats:
+    """Turn one finding's (N,) logits into (N,) probabilities."""
     if not x.size:
         return sigmoid(values + offset)
-    # Rounding may carry a value just below a knot over that knot's own.
+    # Rounding may lift a value just below a knot above the knot's own.
     next_knot = np.minimum(np.searchsorted(x, values), len(x) - 1)
     probabilities = np.minimum(np.interp(values, x, y), y[next_knot])
     return sigmoid(log_odds(probabilities) + offset) if offset else probabilities

@@ -1,4 +1,4 @@
-"""Calibrations that are a line in log odds: none, Platt's and the temperature."""
+"""Calibrations that are a line in log odds: none, Platt scaling and temperature scaling."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,25 +7,26 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from chestai.calibration.logit import Floats, sigmoid
+from chestai.calibration.logit import sigmoid
+from chestai.metrics.masking import Floats
 
 LINEAR = ("none", "platt", "temperature")
 
 
 @dataclass(frozen=True)
-class Calibration:
+class LinearCalibration:
     """probability = sigmoid(slope * logit + intercept), for each finding in vocabulary order.
 
     Slopes are positive, so calibration never changes a ranking.
 
     Attributes:
-        slope: one for each finding, positive.
-        intercept: one for each finding.
-        fallback: which findings carry the prior correction of `fit`; empty where nothing was fitted.
-        method: how the lines were found, one of `LINEAR`.
+        slope: One per finding, positive.
+        intercept: One per finding.
+        fallback: Which findings carry the prior correction of `fit`; empty if nothing was fitted.
+        method: How the lines were found, one of `LINEAR`.
 
     Raises:
-        ValueError: the lengths differ, a value is not finite, a slope is not positive, or the method is unknown.
+        ValueError: The lengths differ, a value is not finite, a slope is not positive, or the method is unknown.
     """
 
     slope: tuple[float, ...]
@@ -43,22 +44,23 @@ class Calibration:
                 raise ValueError(f"slope {slope} must be positive and finite, intercept {intercept} finite")
 
     def apply(self, logits: ArrayLike) -> Floats:
-        """(N, F) logits of any float type -> (N, F) float64 probabilities in [0, 1].
+        """Turn (N, F) logits of any float type into (N, F) float64 probabilities in [0, 1].
 
         Raises:
-            ValueError: the logits are not of shape (N, F).
+            ValueError: The logits are not of shape (N, F).
         """
         values = np.asarray(logits, dtype=np.float64)
         if values.ndim != 2 or values.shape[1] != len(self.slope):
             raise ValueError(f"logits {values.shape} must be of shape (N, {len(self.slope)})")
         return sigmoid(values * self.slope + self.intercept)
 
-    def moved(self, by: Sequence[float]) -> Self:
-        """The same with each finding's log odds moved by (F,) finite values."""
-        return replace(self, intercept=tuple(old + float(more) for old, more in zip(self.intercept, by, strict=True)))
+    def shift_log_odds(self, shifts: Sequence[float]) -> Self:
+        """Return a copy with (F,) finite values added to the findings' log odds."""
+        intercept = tuple(old + float(shift) for old, shift in zip(self.intercept, shifts, strict=True))
+        return replace(self, intercept=intercept)
 
     def to_dict(self) -> dict[str, Any]:
-        """Strict JSON."""
+        """As strict JSON."""
         return {
             "method": self.method,
             "slope": list(self.slope),
@@ -67,19 +69,19 @@ class Calibration:
         }
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Calibration":
-        """The inverse of `to_dict`; without "method", as cards once were, it is Platt's.
+    def from_dict(cls, values: dict[str, Any]) -> "LinearCalibration":
+        """The inverse of `to_dict`. Older cards have no "method"; theirs is Platt's.
 
         Raises:
-            ValueError: the method is none of `LINEAR`, or what `Calibration` raises.
-            KeyError: a value is missing.
+            ValueError: The method is not one of `LINEAR`, or what the constructor raises.
+            KeyError: A value is missing.
         """
         method = values.get("method", "platt")
-        if method not in LINEAR:  # before the values, which another method calls otherwise
+        if method not in LINEAR:  # checked first, because other methods name their values differently
             raise ValueError(f"calibration method {method!r} must be one of {', '.join(LINEAR)}")
         return cls(tuple(values["slope"]), tuple(values["intercept"]), tuple(values["fallback"]), method)
 
 
-def uncalibrated(findings: int) -> Calibration:
-    """The plain sigmoid of the logits, for that many findings."""
-    return Calibration((1.0,) * findings, (0.0,) * findings, method="none")
+def uncalibrated(findings: int) -> LinearCalibration:
+    """Return the plain sigmoid of the logits, for this number of findings."""
+    return LinearCalibration((1.0,) * findings, (0.0,) * findings, method="none")

@@ -1,27 +1,27 @@
-"""Every calibration there is, and reading any of them."""
+"""All calibration methods, and how to read any calibration."""
 
 from typing import Any
 
-from chestai.calibration.isotonic import Isotonic
-from chestai.calibration.linear import LINEAR, Calibration
+from chestai.calibration.isotonic import IsotonicCalibration
+from chestai.calibration.linear import LINEAR, LinearCalibration
 
-AnyCalibration = Calibration | Isotonic
+AnyCalibration = LinearCalibration | IsotonicCalibration
 
-# What `fit` can fit.
+# The methods that `fit` can fit.
 METHODS = ("platt", "temperature", "isotonic")
 
 
 def from_dict(values: dict[str, Any]) -> AnyCalibration:
-    """The inverse of any calibration's `to_dict`; without "method", as cards once were, it is Platt's.
+    """The inverse of any calibration's `to_dict`. Older cards have no "method"; theirs is Platt's.
 
     Raises:
-        ValueError: the method is unknown, or a value is missing, of a wrong type or out of its range.
+        ValueError: The method is unknown, or a value is missing, of a wrong type or out of its range.
     """
     method = values.get("method", "platt")
     if method not in (*LINEAR, "isotonic"):
         raise ValueError(f"calibration method {method!r} must be one of {', '.join((*LINEAR, 'isotonic'))}")
     try:
-        return Isotonic.from_dict(values) if method == "isotonic" else Calibration.from_dict(values)
+        return IsotonicCalibration.from_dict(values) if method == "isotonic" else LinearCalibration.from_dict(values)
     except KeyError as error:
         raise ValueError(f"the calibration ({method}) lacks {error}") from None
     except TypeError as error:

@@ -1,4 +1,4 @@
-"""What is known about a model on a split: the record from which model card, tables and gate are made."""
+"""The evidence for a model on a split. The model card, its tables and the promotion gate are made from it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +15,13 @@ from chestai.triage.queue_simulation import QueueReport
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """What was measured.
+    """The model that was measured.
 
-    title: such as "chestai version 3" or a file's name. card: the bundle's, as plain values; None for outside
-    predictions. split_known: whether it is known which patients it learnt from. notes: what a reader must know, such as
-    counts of rows of a predictions file that could not be used.
+    Attributes:
+        title: Such as "chestai version 3" or a file's name.
+        card: The bundle's card, as plain values; None for external predictions.
+        split_known: Whether it is known which patients it was trained on.
+        notes: Caveats, such as counts of rows of a predictions file that could not be used.
     """
 
     title: str
@@ -32,10 +34,13 @@ class EvaluatedModel:
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """What it was measured on.
+    """The data that it was measured on.
 
-    prevalence: finding -> share of positives in val (where calibration and operating points were chosen; empty without
-    val answers) and in the measured split. unread: reason -> images that could not be read.
+    Attributes:
+        val_prevalence: Finding -> share of positives in val, where calibration and operating points were chosen; empty
+            without val predictions.
+        prevalence: Finding -> share of positives in the evaluated split.
+        unreadable: Reason -> images that could not be read.
     """
 
     snapshot: str
@@ -47,12 +52,12 @@ class EvaluationData:
     val_images: int
     val_prevalence: dict[str, float]
     prevalence: dict[str, float]
-    unread: dict[str, int]
+    unreadable: dict[str, int]
 
 
 @dataclass(frozen=True)
 class RobustnessReport:
-    """images: the sample that was corrupted. drops: (corruption, severity 1 to 3) -> corrupted against clean."""
+    """`images`: size of the corrupted sample. `drops`: (corruption, severity 1 to 3) -> corrupted against clean."""
 
     images: int
     drops: dict[tuple[str, int], Comparison]
@@ -60,7 +65,7 @@ class RobustnessReport:
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of a forward pass over one image, in the process that measured, and on what hardware."""
+    """Milliseconds of a forward pass over one image in the measuring process, and its hardware."""
 
     median: float
     p95: float
@@ -69,18 +74,22 @@ class Latency:
 
 @dataclass(frozen=True)
 class Evidence:
-    """None: could not be or was not asked to be measured; `missing` says why, section -> reason.
+    """All that was measured; None for what could not be measured or was switched off.
 
-    calibration: of the split's probabilities: `none` (before), then the methods fitted on val, and with
-    `shifted` the method in force moved to the site's prevalence. in_force: the method that the model carries.
+    Attributes:
+        calibration: Of the split's probabilities: `none` (uncalibrated), the methods fitted on val, and on request
+            `shifted`, the model's own method adapted to the site's prevalence.
+        calibration_method: The model's own method.
+        missing: Field -> why it was not measured.
+        comparisons: "champion" -> the model (other) compared with the champion (baseline).
     """
 
     subject: EvaluatedModel
     data: EvaluationData
-    report: PerformanceReport
-    points: tuple[PointReport, ...]
+    performance: PerformanceReport
+    operating_points: tuple[PointReport, ...]
     calibration: tuple[CalibrationReport, ...]
-    in_force: str
+    calibration_method: str
     urgency: UrgencyReport | None
     queue: QueueReport | None
     subgroups: SubgroupReport | None
@@ -88,4 +97,4 @@ class Evidence:
     robustness: RobustnessReport | None
     latency: Latency | None
     missing: dict[str, str]
-    against: dict[str, Comparison] | None = None  # "champion": the candidate (other) against it (baseline)
+    comparisons: dict[str, Comparison] | None = None

@@ -1,7 +1,7 @@
 """The patient-clustered bootstrap.
 
-Images of one patient resemble each other, so resampling images would make intervals too narrow: whole
-patients are drawn instead (the cluster bootstrap; Field & Welsh, "Bootstrapping clustered data", 2007).
+Images of one patient resemble each other, so resampling images would make the intervals too narrow. Whole patients are
+drawn instead (the cluster bootstrap; Field & Welsh, "Bootstrapping clustered data", 2007).
 """
 
 from collections.abc import Iterator
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from chestai.metrics.ranking import chunks
+from chestai.metrics.masking import Floats
+from chestai.metrics.ranking import split_replicates
 
-LEVEL = 0.95
+CONFIDENCE_LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,9 @@ class Estimate:
     high: float
 
     @classmethod
-    def of(cls, value: float, replicates: NDArray[np.float64]) -> "Estimate":
-        """A point estimate with the percentile interval of its (B,) bootstrap replicates."""
-        return cls(float(value), *percentile_interval(replicates))
-
-    @classmethod
-    def of_rows(cls, values: NDArray[np.float64]) -> "Estimate":
-        """From (1 + B,) values measured under `point_and_replicates`: the point estimate, then the replicates."""
-        return cls.of(values[0], values[1:])
+    def of(cls, values: Floats) -> "Estimate":
+        """Build an estimate from the (1 + B,) values measured under `Bootstrap.weights`, the point estimate first."""
+        return cls(float(values[0]), *percentile_interval(values[1:]))
 
     def to_dict(self) -> dict[str, float | None]:
         """JSON-able; NaN becomes None."""
@@ -40,22 +36,58 @@ class Estimate:
         return {name: None if np.isnan(value) else value for name, value in values.items()}
 
 
-def clustered_weights(patients: ArrayLike, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """Bootstrap replicates as weights: how often each image's patient was drawn.
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are made.
+
+    Attributes:
+        resamples: Replicates, 0 or more; with 0 the intervals are NaN.
+        seed: The same seed draws the same patients.
+
+    Raises:
+        ValueError: `resamples` is negative.
+    """
+
+    resamples: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.resamples < 0:
+            raise ValueError(f"resamples = {self.resamples} must be 0 or more")
+
+    def weights(self, patients: ArrayLike) -> Iterator[Floats]:
+        """Yield the weights of a measurement: a row of ones for the point estimate, then those of the replicates.
+
+        With fewer than two patients no replicates follow: one patient resampled is always itself, and an interval of no
+        width would claim certainty.
+
+        Args:
+            patients: (N,) patient ids of any one sortable type.
+
+        Yields:
+            (B, N) float64 arrays with 1 + `resamples` rows in all.
+        """
+        ids = np.asarray(patients)
+        replicates = self.resamples if len(np.unique(ids)) > 1 else 0
+        return chain([np.ones((1, len(ids)))], clustered_weights(ids, replicates, self.seed))
+
+
+def clustered_weights(patients: ArrayLike, resamples: int, seed: int) -> Iterator[Floats]:
+    """Yield bootstrap replicates as weights: how often each image's patient was drawn.
 
     Each replicate draws as many patients as there are, with replacement; each brings all its images.
 
     Args:
         patients: (N,) patient ids of any one sortable type.
-        resamples: how many replicates.
-        seed: the same seed gives the same replicates.
+        resamples: Number of replicates.
+        seed: The same seed gives the same replicates.
 
     Yields:
-        (B, N) float64 arrays of whole numbers; their rows add up to `resamples`.
+        (B, N) float64 arrays of whole numbers, with `resamples` rows in all.
     """
     ids, patient_of_image = np.unique(np.asarray(patients), return_inverse=True)
     generator = np.random.default_rng(seed)
-    for chunk in chunks(resamples, len(patient_of_image)):
+    for chunk in split_replicates(resamples, len(patient_of_image)):
         replicates = chunk.stop - chunk.start
         drawn = generator.integers(len(ids), size=(replicates, len(ids)))
         # One bincount for the whole chunk: replicate r counts its patients in cells r * len(ids) and up.
@@ -64,28 +96,8 @@ def clustered_weights(patients: ArrayLike, resamples: int, seed: int) -> Iterato
         yield np.take(times.astype(np.float64), patient_of_image, axis=1)
 
 
-def point_and_replicates(patients: ArrayLike, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """The weights of a measurement with intervals: a row of ones, the point estimate, then the bootstrap's.
-
-    With fewer than two patients no replicates follow: one patient resampled is always itself, and an interval
-    of no width would claim certainty.
-
-    Args, Yields: as `clustered_weights`; one row more in all.
-
-    Raises:
-        ValueError: patients are not of shape (N,) or resamples is negative.
-    """
-    ids = np.asarray(patients)
-    if ids.ndim != 1:
-        raise ValueError(f"patients {ids.shape} must be of shape (N,)")
-    if resamples < 0:
-        raise ValueError(f"resamples = {resamples} must be 0 or more")
-    replicates = resamples if len(np.unique(ids)) > 1 else 0
-    return chain([np.ones((1, len(ids)))], clustered_weights(ids, replicates, seed))
-
-
-def percentile_interval(replicates: NDArray[np.float64], level: float = LEVEL) -> tuple[float, float]:
-    """(low, high) quantiles of the (B,) replicates that are defined; (NaN, NaN) when none is."""
+def percentile_interval(replicates: Floats, level: float = CONFIDENCE_LEVEL) -> tuple[float, float]:
+    """Return the (low, high) quantiles of the defined ones of (B,) replicates; (NaN, NaN) if none is defined."""
     defined = replicates[~np.isnan(replicates)]
     if not defined.size:
         return float("nan"), float("nan")

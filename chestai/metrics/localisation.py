@@ -1,4 +1,4 @@
-"""Do heat maps point at what a radiologist drew a box around?
+"""Whether heatmaps point at the boxes that radiologists drew.
 
 The pointing game is Zhang et al., "Top-down neural attention by excitation backprop", ECCV 2016. The overlaps of boxes
 are those of Wang et al., "ChestX-ray8", CVPR 2017, in its section on localisation.
@@ -6,16 +6,15 @@ are those of Wang et al., "ChestX-ray8", CVPR 2017, in its section on localisati
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, compress
+from itertools import compress, islice
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from chestai.imaging.heatmap import heatmap
-from chestai.metrics.bootstrap import Estimate, clustered_weights
-
-Floats = NDArray[np.float64]
+from chestai.metrics.bootstrap import Bootstrap, Estimate
+from chestai.metrics.masking import Floats
 
 # Wang's thresholds T(IoU), used for T(IoBB) too.
 OVERLAPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -28,10 +27,12 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class BoxMatch:
-    """One map against the boxes of its image and finding.
+    """One map compared with the boxes of its image and finding.
 
-    hit: its peak lies in a box (the pointing game). iou, iobb: of the box around the map's hot region with the given
-    box that it fits best by that measure: intersection over union, and over the area of the region's box; 0 to 1.
+    Attributes:
+        hit: The map's peak lies in a box (the pointing game).
+        iou, iobb: Of the box around the map's hot region with the given box that fits best by that measure:
+            intersection over union, and intersection over the area of the region's box; 0 to 1.
     """
 
     hit: bool
@@ -40,14 +41,44 @@ class BoxMatch:
 
 
 @dataclass(frozen=True)
-class MapReport:
-    """One kind of map over the same cases: `model` or a control.
+class BoxedCases:
+    """The cases to summarise. A case is a finding of an image that has boxes.
 
-    pointing: share of cases that are hits. iou, iobb: share of cases that reach each of `OVERLAPS`. by_finding:
-    finding -> (pointing, cases), of the findings that have cases, in the order in which they come.
+    Attributes:
+        matches: Kind of map -> each case's match; `model` first, then the controls.
+        findings, patients: Of each case.
+        displayed: Whether each case's probability reaches the operating point, so that its map is displayed.
+
+    Raises:
+        ValueError: `model` is not the first kind, or the lengths differ.
     """
 
-    maps: str
+    matches: Mapping[str, Sequence[BoxMatch]]
+    findings: Sequence[str]
+    patients: Sequence[str]
+    displayed: Sequence[bool]
+
+    def __post_init__(self) -> None:
+        first = next(iter(self.matches), None)
+        if first != MODEL:
+            raise ValueError(f"the first kind of maps must be {MODEL}, not {first}")
+        for name, values in {**self.matches, "patients": self.patients, "displayed": self.displayed}.items():
+            if len(values) != len(self.findings):
+                raise ValueError(f"{len(values)} {name} for {len(self.findings)} cases")
+
+
+@dataclass(frozen=True)
+class MapReport:
+    """One kind of map over the same cases.
+
+    Attributes:
+        kind: `model` or a control.
+        pointing: Share of cases that are hits.
+        iou, iobb: Share of cases that reach each of `OVERLAPS`.
+        by_finding: Finding -> (pointing, cases), of the findings that have cases, in order of appearance.
+    """
+
+    kind: str
     pointing: Estimate
     iou: tuple[Estimate, ...]
     iobb: tuple[Estimate, ...]
@@ -56,60 +87,59 @@ class MapReport:
 
 @dataclass(frozen=True)
 class LocalisationReport:
-    """Boxed findings (cases) of a split.
+    """The boxed findings (cases) of a split.
 
-    all_cases: every case. shown: only cases whose probability reaches the operating point, for else the map is
-    suppressed; empty where there is none. gains: control -> pointing of the model minus the control's, over all cases.
-    method: how the maps were made. grid: their cells a side before they were enlarged.
+    Attributes:
+        cases: Number of all cases.
+        suppressed: Number of cases whose map is not displayed.
+        all_cases: Every kind of map over all cases.
+        displayed_cases: The same over the cases whose probability reaches the operating point; empty if there are none.
+        gains: Control -> pointing of the model minus the control's, over all cases.
+        method: How the maps were made.
+        grid: Cells per side of the maps before they were enlarged.
     """
 
     cases: int
     suppressed: int
     all_cases: tuple[MapReport, ...]
-    shown: tuple[MapReport, ...]
+    displayed_cases: tuple[MapReport, ...]
     gains: Mapping[str, Estimate]
     method: str
     grid: int
 
 
 def match_boxes(cam: NDArray[np.float32], boxes: ArrayLike) -> BoxMatch:
-    """Judge one map against the boxes of one finding.
+    """Compare one map with the boxes of one finding.
 
-    The peak is, of the connected pixels that share the map's maximum, the one nearest to the image's middle: enlarging
-    a map holds the value of a cell at the border out to the edge, and the cell's own centre is the innermost pixel of
-    that plateau. Of several plateaus the first counts, row by row; a constant map points at the middle.
-    The hot region is the connected pixels of at least half the maximum that hold it (8 neighbours). A map without a
-    positive value is a miss without overlap.
+    The hot region is the connected pixels (8 neighbours) of at least half the maximum that hold it. Of several maxima,
+    the first counts, row by row. A map without a positive value is a miss without overlap.
 
     Args:
-        cam: (H, W) at the original image's size, from `explain.heatmap`; not NaN.
+        cam: (H, W) at the original image's size, from `chestai.imaging.heatmap.heatmap`; not NaN.
         boxes: (K, 4), K > 0, of x, y, w, h in pixels of that image from its top left corner; w, h > 0. Pixel (row,
             column) covers column to column + 1 and row to row + 1.
 
     Raises:
-        ValueError: the map is not (H, W) or has a NaN, there is no box, or a box is none.
+        ValueError: The map is not (H, W) or has a NaN, there is no box, or a box is invalid.
     """
     given = np.asarray(boxes, dtype=np.float64)
     if cam.ndim != 2 or not cam.size or np.isnan(cam).any():
         raise ValueError(f"a map of shape {cam.shape} must be (H, W) without NaN")
     if given.ndim != 2 or given.shape[1] != 4 or not len(given):
         raise ValueError(f"boxes {given.shape} must be of shape (K, 4), K > 0")
-    strange = given[~(np.isfinite(given).all(axis=1) & (given[:, 2:] > 0).all(axis=1))]
-    if len(strange):
-        raise ValueError(f"x, y, w, h = {strange[0].tolist()} is no box")
+    invalid = given[~(np.isfinite(given).all(axis=1) & (given[:, 2:] > 0).all(axis=1))]
+    if len(invalid):
+        raise ValueError(f"x, y, w, h = {invalid[0].tolist()} is not a box")
     corners = np.hstack([given[:, :2], given[:, :2] + given[:, 2:]])
 
     maximum = cam.max()
     if maximum <= 0:
         return BoxMatch(False, 0.0, 0.0)
     first = np.unravel_index(int(cam.argmax()), cam.shape)
-    rows, columns = np.nonzero(_component(cam >= maximum * (1 - _ROUNDING), first))
-    top = np.stack([columns, rows], axis=1) + 0.5
-    away = np.hypot(*(top - np.array(cam.shape[::-1]) / 2).T)
-    peak = top[away <= away.min() + _ROUNDING].mean(axis=0)
+    peak = _find_peak(cam, first)
     hit = bool(((corners[:, :2] <= peak) & (peak <= corners[:, 2:])).all(axis=1).any())
 
-    rows, columns = np.nonzero(_component(cam >= maximum / 2, first))
+    rows, columns = np.nonzero(_select_component(cam >= maximum / 2, first))
     low, high = np.array([columns.min(), rows.min()]), np.array([columns.max() + 1, rows.max() + 1])
     sides = np.minimum(corners[:, 2:], high) - np.maximum(corners[:, :2], low)
     shared = np.maximum(sides, 0).prod(axis=1)
@@ -118,72 +148,53 @@ def match_boxes(cam: NDArray[np.float32], boxes: ArrayLike) -> BoxMatch:
     return BoxMatch(hit, iou=float((shared / union).max()), iobb=float((shared / region).max()))
 
 
-def localisation(
-    located: Mapping[str, Sequence[BoxMatch]],
-    findings: Sequence[str],
-    patients: Sequence[str],
-    shown: Sequence[bool],
-    method: str,
-    grid: int,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> LocalisationReport:
-    """Summarise cases, a case being a finding of an image that has boxes.
+def measure_localisation(cases: BoxedCases, method: str, grid: int, bootstrap: Bootstrap) -> LocalisationReport:
+    """Summarise cases. Without cases the shares are NaN.
 
     Args:
-        located: kind of map -> each case's result; `model` first, then the controls.
-        findings, patients, shown: of each case; shown is whether its probability reaches the operating point
-            (`explain.shown`).
-        method: how the model's maps were made (`explain.Maps`). grid: their cells a side.
-        resamples: replicates of the bootstrap, which draws patients; with 0, or fewer than two patients, the intervals
-            are NaN. Without cases the shares are NaN too.
-        seed: of the bootstrap; the same patients are drawn for all kinds of maps.
-
-    Raises:
-        ValueError: `model` is not the first kind, or the lengths differ.
+        method: How the model's maps were made; only passed on.
+        grid: Their cells per side; only passed on.
+        bootstrap: The same patients are drawn for all kinds of maps.
     """
-    if next(iter(located), None) != MODEL:
-        raise ValueError(f"the first kind of maps must be {MODEL}, not {next(iter(located), None)}")
-    cases = len(findings)
-    lengths = {kind: len(results) for kind, results in located.items()}
-    lengths |= {"patients": len(patients), "shown": len(shown)}
-    for name, length in lengths.items():
-        if length != cases:
-            raise ValueError(f"{length} {name} for {cases} cases")
+    everything, displayed = np.ones(len(cases.findings), dtype=bool), np.asarray(cases.displayed, dtype=bool)
+    reached = {kind: _list_reached(matches) for kind, matches in cases.matches.items()}
 
-    ids, everything, some = np.asarray(patients), np.ones(cases, dtype=bool), np.asarray(shown, dtype=bool)
-    reached = {kind: _reached(results) for kind, results in located.items()}
-    of_all = {kind: _shares(those, ids, everything, resamples, seed) for kind, those in reached.items()}
-    of_shown = {kind: _shares(those, ids, some, resamples, seed) for kind, those in reached.items() if some.any()}
-    pointing = {kind: shares[:, 0] for kind, shares in of_all.items()}
+    def report(selected: NDArray[np.bool_]) -> tuple[dict[str, Floats], tuple[MapReport, ...]]:
+        shares = {kind: _share_reached(values, cases, selected, bootstrap) for kind, values in reached.items()}
+        findings = list(compress(cases.findings, selected))
+        reports = (_report_map(kind, shares[kind], reached[kind][selected, 0], findings) for kind in reached)
+        return shares, tuple(reports)
+
+    shares, all_cases = report(everything)
+    pointing = {kind: values[:, 0] for kind, values in shares.items()}
     return LocalisationReport(
-        cases=cases,
-        suppressed=int((~some).sum()),
-        all_cases=tuple(_map_report(kind, of_all[kind], reached[kind], findings, everything) for kind in of_all),
-        shown=tuple(_map_report(kind, of_shown[kind], reached[kind], findings, some) for kind in of_shown),
-        gains={kind: _estimate(pointing[MODEL] - shares) for kind, shares in pointing.items() if kind != MODEL},
+        cases=len(cases.findings),
+        suppressed=int((~displayed).sum()),
+        all_cases=all_cases,
+        displayed_cases=report(displayed)[1] if displayed.any() else (),
+        gains={kind: Estimate.of(pointing[MODEL] - values) for kind, values in pointing.items() if kind != MODEL},
         method=method,
         grid=grid,
     )
 
 
 def random_map(height: int, width: int, grid: int, seed: int) -> NDArray[np.float32]:
-    """A control: noise as coarse as a network's maps.
+    """Build a control: noise as coarse as a network's maps.
 
     Args:
-        height, width: of the original image in pixels.
-        grid: cells a side of the network's maps.
-        seed: of the noise, which is uniform from 0 to 1.
+        height, width: Of the original image in pixels.
+        grid: Cells per side of the network's maps.
+        seed: Of the noise, which is uniform from 0 to 1.
 
     Returns:
-        float32 (height, width) in 0 to 1, enlarged as the network's maps are (`explain.heatmap`).
+        float32 (height, width) in 0 to 1, enlarged as the network's maps are (`chestai.imaging.heatmap.heatmap`).
     """
     noise = np.random.default_rng(seed).random((grid, grid), dtype=np.float32)
     return heatmap(noise, height, width)
 
 
 def centre_prior(height: int, width: int) -> NDArray[np.float32]:
-    """A control: a Gaussian bump in the middle, of a sixth of each side, so that its half height spans 0.4 of it.
+    """Build a control: a Gaussian bump in the middle, with a sigma of a sixth of each side: its half height spans 0.4.
 
     Returns:
         float32 (height, width) in 0 to 1.
@@ -193,48 +204,54 @@ def centre_prior(height: int, width: int) -> NDArray[np.float32]:
     return (bump / bump.max()).astype(np.float32)
 
 
-def _component(mask: NDArray[np.bool_], at: tuple[np.intp, ...]) -> NDArray[np.bool_]:
-    """The connected part of a mask (H, W) that holds a pixel."""
-    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    return np.asarray(labels == labels[at])
+def _find_peak(cam: NDArray[np.float32], first: tuple[np.intp, ...]) -> Floats:
+    """Return (x, y) of the peak, of the plateau of maximal pixels that holds the pixel `first`.
 
-
-def _reached(results: Sequence[BoxMatch]) -> Floats:
-    """(cases, 15) of 0 and 1: the hit, then each of `OVERLAPS` that IoU reaches, then those that IoBB reaches."""
-    given = np.array([(one.hit, one.iou, one.iobb) for one in results], dtype=np.float64).reshape(-1, 3)
-    return np.hstack([given[:, :1], *(given[:, [measure]] >= OVERLAPS for measure in (1, 2))])
-
-
-def _shares(reached: Floats, patients: NDArray[np.str_], among: NDArray[np.bool_], resamples: int, seed: int) -> Floats:
-    """(1 + R, 15): share of some cases that reach each column; row 0 is the point estimate, NaN where none is drawn.
-
-    Patients are drawn from all cases. R is 0 with fewer than two of them: one patient resampled is always itself.
+    It is the plateau's pixel nearest to the image's middle. An enlarged map holds the value of a border cell out to the
+    edge, and the cell's own centre is the innermost pixel of that plateau. A constant map points at the middle.
     """
-    replicates = resamples if len(np.unique(patients[among])) > 1 else 0
-    rows = chain([np.ones((1, len(patients)))], clustered_weights(patients, replicates, seed))
-    counted = np.column_stack([reached, np.ones(len(reached))]) * among[:, None]
+    rows, columns = np.nonzero(_select_component(cam >= cam.max() * (1 - _ROUNDING), first))
+    pixels = np.stack([columns, rows], axis=1) + 0.5
+    distances = np.hypot(*(pixels - np.array(cam.shape[::-1]) / 2).T)
+    return np.asarray(pixels[distances <= distances.min() + _ROUNDING].mean(axis=0))
+
+
+def _select_component(mask: NDArray[np.bool_], pixel: tuple[np.intp, ...]) -> NDArray[np.bool_]:
+    """Select the connected part of a mask (H, W) that holds a pixel."""
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    return np.asarray(labels == labels[pixel])
+
+
+def _list_reached(matches: Sequence[BoxMatch]) -> Floats:
+    """(cases, 15) of 0 and 1: the hit, then each of `OVERLAPS` that IoU reaches, then those that IoBB reaches."""
+    values = np.array([(match.hit, match.iou, match.iobb) for match in matches], dtype=np.float64).reshape(-1, 3)
+    return np.hstack([values[:, :1], *(values[:, [measure]] >= OVERLAPS for measure in (1, 2))])
+
+
+def _share_reached(reached: Floats, cases: BoxedCases, selected: NDArray[np.bool_], bootstrap: Bootstrap) -> Floats:
+    """(1 + R, 15): share of the selected cases that reach each column; NaN if no case is drawn.
+
+    Patients are drawn from all cases. R is 0 with fewer than two selected patients: one resampled is always itself.
+    """
+    patients = np.asarray(cases.patients)
+    enough = len(np.unique(patients[selected])) > 1
+    rows = islice(bootstrap.weights(patients), None if enough else 1)
+    counted = np.column_stack([reached, np.ones(len(reached))]) * selected[:, None]
     totals = np.concatenate([weights @ counted for weights in rows])
     with np.errstate(invalid="ignore"):  # 0 / 0 without cases: NaN
         return np.asarray(totals[:, :-1] / totals[:, -1:])
 
 
-def _map_report(
-    kind: str, shares: Floats, reached: Floats, findings: Sequence[str], among: NDArray[np.bool_]
-) -> MapReport:
+def _report_map(kind: str, shares: Floats, case_hits: Floats, findings: Sequence[str]) -> MapReport:
     hits: dict[str, list[float]] = {}
-    for finding, hit in zip(compress(findings, among), reached[among, 0], strict=True):
+    for finding, hit in zip(findings, case_hits, strict=True):
         hits.setdefault(finding, []).append(hit)
-    estimates = [_estimate(column) for column in shares.T]
+    estimates = [Estimate.of(column) for column in shares.T]
     half = 1 + len(OVERLAPS)
     return MapReport(
-        maps=kind,
+        kind=kind,
         pointing=estimates[0],
         iou=tuple(estimates[1:half]),
         iobb=tuple(estimates[half:]),
-        by_finding={finding: (float(np.mean(those)), len(those)) for finding, those in hits.items()},
+        by_finding={finding: (float(np.mean(values)), len(values)) for finding, values in hits.items()},
     )
-
-
-def _estimate(values: Floats) -> Estimate:
-    """From (1 + R,), the point estimate first."""
-    return Estimate.of(values[0], values[1:])

@@ -6,10 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from chestai.metrics.bootstrap import Estimate, point_and_replicates
-from chestai.metrics.masking import known_mask
-from chestai.metrics.ranking import Floats
-from chestai.metrics.thresholds import Confusion, at_sensitivity, at_specificity, best_f1, youden
+from chestai.metrics.bootstrap import Bootstrap, Estimate
+from chestai.metrics.masking import Floats, select_known
+from chestai.metrics.predictions import Predictions
+from chestai.metrics.thresholds import (
+    Confusion,
+    f1_threshold,
+    threshold_at_sensitivity,
+    threshold_at_specificity,
+    youden_threshold,
+)
 
 POINTS = ("youden", "f1", "sensitivity_95", "specificity_95")
 
@@ -18,8 +24,8 @@ POINTS = ("youden", "f1", "sensitivity_95", "specificity_95")
 class PointReport:
     """One finding at one operating point; rates in [0, 1] over the images with a known target.
 
-    Where it has no threshold: NaN, no confusion, undefined estimates. A rate over no images is undefined too, in the
-    point estimate or in a replicate.
+    Without a threshold, `threshold` is NaN, there is no confusion, and all rates are undefined. A rate over no images
+    is undefined too, in the point estimate or in a replicate.
     """
 
     finding: str
@@ -32,75 +38,58 @@ class PointReport:
     npv: Estimate
 
 
-def choose(targets: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
-    """The threshold of each of `POINTS` for one finding; all NaN without a known positive or a known negative.
+def choose_thresholds(targets: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
+    """Choose the threshold of each of `POINTS` for one finding; all NaN without a known positive or negative.
 
     Args:
         targets: (N,) 1, 0, or NaN for not known.
         probabilities: (N,), compared in float64; `probability >= threshold` is called positive.
 
     Raises:
-        ValueError: the shapes differ, a target is neither 0 nor 1 or a probability is NaN.
+        ValueError: The shapes differ, a target is neither 0 nor 1, or a probability is NaN.
     """
     return {
-        "youden": youden(targets, probabilities),
-        "f1": best_f1(targets, probabilities),
-        "sensitivity_95": at_sensitivity(targets, probabilities, 0.95),
-        "specificity_95": at_specificity(targets, probabilities, 0.95),
+        "youden": youden_threshold(targets, probabilities),
+        "f1": f1_threshold(targets, probabilities),
+        "sensitivity_95": threshold_at_sensitivity(targets, probabilities, 0.95),
+        "specificity_95": threshold_at_specificity(targets, probabilities, 0.95),
     }
 
 
-def at_points(
-    targets: ArrayLike,
-    probabilities: ArrayLike,
-    patients: ArrayLike,
-    findings: Sequence[str],
-    thresholds: Mapping[str, Sequence[float]],
-    resamples: int = 1000,
-    seed: int = 0,
+def measure_operating_points(
+    predictions: Predictions, thresholds: Mapping[str, Sequence[float]], bootstrap: Bootstrap
 ) -> tuple[PointReport, ...]:
-    """What each point's thresholds get right and wrong.
+    """Measure what each operating point's thresholds get right and wrong.
 
-    The thresholds are taken as given: intervals tell of the images judged, not of those the thresholds came from.
+    The thresholds count as fixed: the intervals reflect the images judged, not those that the thresholds came from.
 
     Args:
-        targets: (N, F) 1, 0, or NaN for not known.
-        probabilities: (N, F), compared in float64.
-        patients: (N,) patient ids: the bootstrap draws patients, not images.
-        findings: F names, in column order.
-        thresholds: by the name of a point, F thresholds; NaN for none.
-        resamples: bootstrap replicates; with 0, or fewer than two patients, the intervals are NaN.
-        seed: of the bootstrap.
+        predictions: `probability >= threshold` is called positive.
+        thresholds: Operating point -> F thresholds; NaN for none.
 
     Returns:
-        Finding by finding, in each the points in the order of `thresholds`.
+        Finding by finding, the points of each in the order of `thresholds`.
 
     Raises:
-        ValueError: shapes do not fit, a target is neither 0 nor 1, a known target has a NaN probability, or resamples
-            is negative.
+        ValueError: The number of thresholds does not fit, a target is neither 0 nor 1, or a known target has a NaN
+            probability.
     """
-    truth, scores = np.asarray(targets, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
-    ids = np.asarray(patients)
-    shape = (len(ids), len(findings))
-    if truth.shape != shape or scores.shape != shape:
-        raise ValueError(f"targets {truth.shape} and probabilities {scores.shape} must be of shape {shape}")
+    truth, scores, findings = predictions.targets, predictions.probabilities, predictions.findings
     for point, values in thresholds.items():
         if len(values) != len(findings):
-            raise ValueError(f"{len(values)} thresholds of {point} must be {len(findings)}, one a finding")
+            raise ValueError(f"{len(values)} thresholds of {point} must be {len(findings)}, one per finding")
     for column in range(len(findings)):
-        known_mask(truth[:, column], scores[:, column])  # for what it raises
-    cuts = np.array([list(values) for values in thresholds.values()], np.float64).reshape(
-        len(thresholds), len(findings)
-    )
-    counts = _counts(truth, scores, cuts, point_and_replicates(ids, resamples, seed))
+        select_known(truth[:, column], scores[:, column])  # raises on invalid values
+    cuts = np.array(list(thresholds.values()), np.float64).reshape(len(thresholds), len(findings))
+    counts = _count_outcomes(truth, scores, cuts, bootstrap.weights(predictions.patients))
     return tuple(
-        _report(finding, point, float(cuts[row, column]), counts[:, :, row, column])
+        _report_point(finding, point, float(cuts[row, column]), counts[:, :, row, column])
         for column, finding in enumerate(findings)
         for row, point in enumerate(thresholds)
     )
 
 
-def _counts(truth: Floats, scores: Floats, cuts: Floats, weights: Iterable[Floats]) -> Floats:
+def _count_outcomes(truth: Floats, scores: Floats, cuts: Floats, weights: Iterable[Floats]) -> Floats:
     """(4, B, P, F) weight of true positives, false positives, true negatives, false negatives at cuts (P, F)."""
     called = scores[:, None] >= cuts
     positive, negative = truth[:, None] == 1, truth[:, None] == 0
@@ -110,24 +99,24 @@ def _counts(truth: Floats, scores: Floats, cuts: Floats, weights: Iterable[Float
     return np.concatenate([np.tensordot(rows, columns, axes=1) for rows in weights]).swapaxes(0, 1)
 
 
-def _report(finding: str, point: str, threshold: float, counts: Floats) -> PointReport:
-    """From the (4, 1 + replicates) counts of `_counts` at one cut."""
+def _report_point(finding: str, point: str, threshold: float, counts: Floats) -> PointReport:
+    """Report one finding at one point from its (4, 1 + replicates) counts."""
     if np.isnan(threshold):
-        nothing = Estimate(np.nan, np.nan, np.nan)
-        return PointReport(finding, point, threshold, None, nothing, nothing, nothing, nothing)
+        undefined = Estimate(np.nan, np.nan, np.nan)
+        return PointReport(finding, point, threshold, None, undefined, undefined, undefined, undefined)
     tp, fp, tn, fn = counts
     return PointReport(
         finding,
         point,
         threshold,
         Confusion(*(int(count) for count in counts[:, 0])),
-        sensitivity=_share(tp, fn),
-        specificity=_share(tn, fp),
-        ppv=_share(tp, fp),
-        npv=_share(tn, fn),
+        sensitivity=_estimate_rate(tp, fn),
+        specificity=_estimate_rate(tn, fp),
+        ppv=_estimate_rate(tp, fp),
+        npv=_estimate_rate(tn, fn),
     )
 
 
-def _share(part: Floats, rest: Floats) -> Estimate:
+def _estimate_rate(part: Floats, rest: Floats) -> Estimate:
     with np.errstate(invalid="ignore"):  # 0 / 0, a rate over no images: NaN
-        return Estimate.of_rows(part / (part + rest))
+        return Estimate.of(part / (part + rest))

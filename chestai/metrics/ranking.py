@@ -1,6 +1,6 @@
 """AUROC and average precision, weighted and vectorised over bootstrap replicates.
 
-The point estimate is the replicate in which every image weighs 1, so one code gives both.
+The point estimate is the replicate in which every image weighs 1, so the same code computes both.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,17 +10,15 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from chestai.metrics.masking import known_mask
+from chestai.metrics.masking import Floats, select_known
 
-Floats = NDArray[np.float64]
-
-# Weights (replicates x images) handled at once: half a MiB of float64 an array, to stay in the CPU's caches.
-_CHUNK = 1 << 16
+# Weights (replicates x images) processed at once: half a MiB of float64 per array, to stay in the CPU's caches.
+_CHUNK_SIZE = 1 << 16
 
 
-def chunks(replicates: int, images: int) -> Iterator[slice]:
-    """Slices over the replicates that bound the memory of one pass, whatever their number."""
-    step = max(1, _CHUNK // max(1, images))
+def split_replicates(replicates: int, images: int) -> Iterator[slice]:
+    """Slice the replicates so that one pass needs bounded memory, whatever their number."""
+    step = max(1, _CHUNK_SIZE // max(1, images))
     return (slice(start, min(start + step, replicates)) for start in range(0, replicates, step))
 
 
@@ -42,8 +40,8 @@ class Ranking:
 
     @classmethod
     def of(cls, targets: ArrayLike, scores: ArrayLike) -> "Ranking":
-        """Rank (N,) scores against (N,) targets of 1, 0 or NaN; raises what `known` raises."""
-        index, positive, values = known_mask(targets, scores)
+        """Rank (N,) scores against (N,) targets of 1, 0 or NaN. Raises what `select_known` raises."""
+        index, positive, values = select_known(targets, scores)
         order = np.argsort(-values, kind="stable")
         values = values[order]
         is_last = np.ones(len(values), dtype=bool)
@@ -55,7 +53,7 @@ class Ranking:
     def pooled(cls, targets: ArrayLike, scores: ArrayLike) -> "Ranking":
         """Rank all (image, finding) pairs of (N, F) targets and scores together.
 
-        `index` still holds images, once for each of their known findings, so weights remain those of images.
+        `index` still holds images, once for each known finding, so the weights remain those of images.
         """
         truth, values = np.asarray(targets), np.asarray(scores)
         if truth.ndim != 2 or truth.shape != values.shape:
@@ -63,8 +61,8 @@ class Ranking:
         pairs = cls.of(truth.ravel(), values.ravel())
         return replace(pairs, index=pairs.index // max(1, truth.shape[1]))
 
-    def counts(self, weights: Floats) -> tuple[Floats, Floats]:
-        """True and false positives by weight, if the images down to each distinct score are called positive.
+    def count_positives(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Sum the weights of true and of false positives if the images down to each distinct score are called positive.
 
         Args:
             weights: (B, N) float64, not negative.
@@ -73,22 +71,22 @@ class Ranking:
             Two (B, G + 1) float64 arrays; the first column is 0 (none called), the last holds the totals.
         """
         ordered = np.take(weights, self.index, axis=1)
-        return self._at_ends(ordered * self.positive), self._at_ends(ordered * ~self.positive)
+        return self._sum_to_ends(ordered * self.positive), self._sum_to_ends(ordered * ~self.positive)
 
-    def _at_ends(self, ordered: Floats) -> Floats:
+    def _sum_to_ends(self, ordered: Floats) -> Floats:
         totals = np.zeros((len(ordered), len(self.ends) + 1))
         totals[:, 1:] = np.take(np.cumsum(ordered, axis=1), self.ends, axis=1)
         return totals
 
 
-def measured(
+def measure_rankings(
     areas: Sequence[Callable[[Floats, Floats], Floats]], rankings: Sequence[Ranking], weights: Floats
 ) -> Floats:
-    """Each area (`area_under_roc`, `area_under_precision`) of each ranking under each row of weights.
+    """Compute areas (`area_under_roc`, ...) of each ranking under each row of weights.
 
     Args:
-        areas: A functions of `Ranking.counts`.
-        rankings: R of them, over the same N images.
+        areas: A functions of the counts of `Ranking.count_positives`.
+        rankings: R rankings of the same N images.
         weights: (B, N) float64, not negative.
 
     Returns:
@@ -96,33 +94,33 @@ def measured(
     """
     values = np.empty((len(areas), len(weights), len(rankings)))
     for column, ranking in enumerate(rankings):
-        counts = ranking.counts(weights)
+        counts = ranking.count_positives(weights)
         for row, area in enumerate(areas):
             values[row, :, column] = area(*counts)
     return values
 
 
 def mean_of_defined(values: Floats) -> Floats:
-    """(..., F) -> (...): the mean over the findings that are defined, in each replicate say; NaN where none is."""
+    """Average (..., F) over the findings that are defined, such as those of each replicate; NaN where none is."""
     count = (~np.isnan(values)).sum(axis=-1)
     total = np.nansum(values, axis=-1)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 def area_under_roc(true_positives: Floats, false_positives: Floats) -> Floats:
-    """(B,) AUROC from `Ranking.counts`; a tied pair counts one half (midranks, as Mann-Whitney's U)."""
+    """Compute (B,) AUROC from counts of a `Ranking`; a tied pair counts one half (midranks, as Mann-Whitney's U)."""
     doubled = np.sum(np.diff(false_positives) * (true_positives[:, 1:] + true_positives[:, :-1]), axis=1)
     with np.errstate(invalid="ignore"):  # 0 / 0 without positives or without negatives: NaN
         return doubled / (2 * true_positives[:, -1] * false_positives[:, -1])
 
 
-def area_under_precision(true_positives: Floats, false_positives: Floats) -> Floats:
-    """(B,) average precision from `Ranking.counts`: the sum of precision x recall gained, not interpolated.
+def area_under_precision_recall(true_positives: Floats, false_positives: Floats) -> Floats:
+    """Compute (B,) average precision from counts of a `Ranking`: sum of precision x recall gained, not interpolated.
 
-    NaN without negatives, where it would be 1 for any scores, so that it is defined exactly where AUROC is.
+    It is NaN without negatives, where it would be 1 for any scores, so that it is defined exactly where AUROC is.
     """
     gained, called = np.diff(true_positives), (true_positives + false_positives)[:, 1:]
-    # Where nothing has weight yet, nothing is gained either: any divisor gives 0.
+    # Where nothing has weight yet, nothing is gained either, so any divisor gives 0.
     summed = np.sum(gained * true_positives[:, 1:] / np.where(called > 0, called, 1), axis=1)
     with np.errstate(invalid="ignore"):  # 0 / 0 without positives: NaN
         return np.where(false_positives[:, -1] > 0, summed / true_positives[:, -1], np.nan)
@@ -138,15 +136,15 @@ def auroc(targets: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = Non
     Args:
         targets: (N,) 1, 0, or NaN for not known.
         scores: (N,) logits or probabilities, higher for more likely.
-        weights: (B, N) not negative, one row a replicate; None weighs each image 1.
+        weights: (B, N) not negative, one row per replicate; None weighs each image 1.
 
     Returns:
         (B,) float64 or, without weights, a float, in [0, 1]; NaN where no positive or no negative has weight.
 
     Raises:
-        ValueError: shapes do not fit, a target is neither 0 nor 1, a score is NaN or a weight is negative.
+        ValueError: The shapes do not fit, a target is neither 0 nor 1, a score is NaN, or a weight is negative.
     """
-    return _measure(area_under_roc, targets, scores, weights)
+    return _compute_area(area_under_roc, targets, scores, weights)
 
 
 @overload
@@ -154,22 +152,22 @@ def average_precision(targets: ArrayLike, scores: ArrayLike) -> float: ...
 @overload
 def average_precision(targets: ArrayLike, scores: ArrayLike, weights: ArrayLike) -> Floats: ...
 def average_precision(targets: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float | Floats:
-    """Average precision (AUPRC) of one finding, scikit-learn's definition; used and undefined as `auroc`."""
-    return _measure(area_under_precision, targets, scores, weights)
+    """Average precision (AUPRC) of one finding as scikit-learn defines it; arguments, NaN and errors as in `auroc`."""
+    return _compute_area(area_under_precision_recall, targets, scores, weights)
 
 
-def _measure(
+def _compute_area(
     area: Callable[[Floats, Floats], Floats], targets: ArrayLike, scores: ArrayLike, weights: ArrayLike | None
 ) -> float | Floats:
     ranking, images = Ranking.of(targets, scores), np.size(scores)
     if weights is None:
-        return float(area(*ranking.counts(np.ones((1, images))))[0])
+        return float(area(*ranking.count_positives(np.ones((1, images))))[0])
     rows = np.asarray(weights)
     if rows.ndim != 2 or rows.shape[1] != images:
         raise ValueError(f"weights {rows.shape} must be of shape (B, {images})")
     if not (rows >= 0).all():
         raise ValueError("weights must not be negative or NaN")
     result = np.empty(len(rows))
-    for chunk in chunks(len(rows), images):
-        result[chunk] = area(*ranking.counts(rows[chunk].astype(np.float64)))
+    for chunk in split_replicates(len(rows), images):
+        result[chunk] = area(*ranking.count_positives(rows[chunk].astype(np.float64)))
     return result

@@ -1,19 +1,24 @@
-"""The evaluation of a model: AUROC and AUPRC for each finding, their macro means and micro, with intervals."""
+"""The performance of a model: AUROC and AUPRC for each finding, macro and micro, with intervals."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from chestai.metrics.bootstrap import LEVEL, Estimate, point_and_replicates
-from chestai.metrics.ranking import Ranking, area_under_precision, area_under_roc, mean_of_defined, measured
+from chestai.metrics.bootstrap import CONFIDENCE_LEVEL, Bootstrap, Estimate
+from chestai.metrics.predictions import Predictions
+from chestai.metrics.ranking import (
+    Ranking,
+    area_under_precision_recall,
+    area_under_roc,
+    mean_of_defined,
+    measure_rankings,
+)
 
 
 @dataclass(frozen=True)
 class FindingReport:
-    """How well one finding is told; `positives` and `negatives` are images with a known target."""
+    """The performance on one finding; `positives` and `negatives` count images with a known target."""
 
     finding: str
     positives: int
@@ -26,8 +31,8 @@ class FindingReport:
 class PerformanceReport:
     """One model on one set of images.
 
-    The macro means run over the `defined` findings: those with a positive and a negative image. The micro values
-    pool all known (image, finding) pairs, those of undefined findings too, so common findings count most.
+    The macro means run over the `defined` findings: those with a positive and a negative image. The micro values pool
+    all known (image, finding) pairs, those of undefined findings too, so common findings count most.
     """
 
     findings: tuple[FindingReport, ...]
@@ -63,64 +68,45 @@ class PerformanceReport:
             "patients": self.patients,
             "interval": {
                 "method": "percentile bootstrap clustered by patient",
-                "level": LEVEL,
+                "level": CONFIDENCE_LEVEL,
                 "resamples": self.resamples,
                 "seed": self.seed,
             },
         }
 
 
-def evaluate(
-    targets: ArrayLike,
-    probabilities: ArrayLike,
-    patients: ArrayLike,
-    findings: Sequence[str],
-    resamples: int = 1000,
-    seed: int = 0,
-) -> PerformanceReport:
-    """Measure a model's probabilities against the targets.
-
-    Args:
-        targets: (N, F) 1, 0, or NaN for not known.
-        probabilities: (N, F), higher for more likely.
-        patients: (N,) patient ids: the bootstrap draws patients, not images.
-        findings: F names, in column order.
-        resamples: bootstrap replicates; with 0, or fewer than two patients, the intervals are NaN.
-        seed: of the bootstrap.
+def measure_performance(predictions: Predictions, bootstrap: Bootstrap) -> PerformanceReport:
+    """Measure how well probabilities rank the images, for each finding and overall.
 
     Raises:
-        ValueError: shapes do not fit, a target is neither 0 nor 1, a known target has a NaN probability, or
-            resamples is negative.
+        ValueError: A target is neither 0 nor 1, or a known target has a NaN probability.
     """
-    truth, scores = np.asarray(targets, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
-    ids = np.asarray(patients)
-    shape = (len(ids), len(findings))
-    if truth.shape != shape or scores.shape != shape:
-        raise ValueError(f"targets {truth.shape} and probabilities {scores.shape} must be of shape {shape}")
+    truth, scores, findings = predictions.targets, predictions.probabilities, predictions.findings
     rankings = [Ranking.of(truth[:, column], scores[:, column]) for column in range(len(findings))]
-    pooled = Ranking.pooled(truth, scores)
-    weights = point_and_replicates(ids, resamples, seed)
-    parts = [measured([area_under_roc, area_under_precision], [*rankings, pooled], rows) for rows in weights]
+    areas, pooled = [area_under_roc, area_under_precision_recall], Ranking.pooled(truth, scores)
+    parts = [
+        measure_rankings(areas, [*rankings, pooled], weights) for weights in bootstrap.weights(predictions.patients)
+    ]
     aurocs, auprcs = np.concatenate(parts, axis=1)  # (1 + replicates, findings + 1) each: the last column is micro
     rows = tuple(
         FindingReport(
             finding,
             positives=int(ranking.positive.sum()),
             negatives=int((~ranking.positive).sum()),
-            auroc=Estimate.of_rows(auroc),
-            auprc=Estimate.of_rows(auprc),
+            auroc=Estimate.of(auroc),
+            auprc=Estimate.of(auprc),
         )
         for finding, ranking, auroc, auprc in zip(findings, rankings, aurocs.T[:-1], auprcs.T[:-1], strict=True)
     )
     return PerformanceReport(
         findings=rows,
-        macro_auroc=Estimate.of_rows(mean_of_defined(aurocs[:, :-1])),
-        macro_auprc=Estimate.of_rows(mean_of_defined(auprcs[:, :-1])),
-        micro_auroc=Estimate.of_rows(aurocs[:, -1]),
-        micro_auprc=Estimate.of_rows(auprcs[:, -1]),
+        macro_auroc=Estimate.of(mean_of_defined(aurocs[:, :-1])),
+        macro_auprc=Estimate.of(mean_of_defined(auprcs[:, :-1])),
+        micro_auroc=Estimate.of(aurocs[:, -1]),
+        micro_auprc=Estimate.of(auprcs[:, -1]),
         defined=sum(row.positives > 0 and row.negatives > 0 for row in rows),
-        images=len(ids),
-        patients=len(np.unique(ids)),
+        images=len(truth),
+        patients=len(np.unique(predictions.patients)),
         resamples=len(aurocs) - 1,
-        seed=seed,
+        seed=bootstrap.seed,
     )

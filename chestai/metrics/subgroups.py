@@ -1,4 +1,4 @@
-"""How a model does for whom: age bands, sexes, view positions and their crossings.
+"""How a model does for groups of images: age bands, sexes, view positions and their crossings.
 
 Underdiagnosis of a group is its false-negative rate (Seyyed-Kalantari et al., "Underdiagnosis bias of artificial
 intelligence algorithms applied to chest radiographs in under-served patient populations", Nature Medicine 2021).
@@ -6,15 +6,15 @@ intelligence algorithms applied to chest radiographs in under-served patient pop
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, combinations
+from itertools import chain, combinations, compress
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from chestai.metrics.bootstrap import Estimate, clustered_weights
+from chestai.metrics.bootstrap import Bootstrap, Estimate
+from chestai.metrics.masking import Floats
+from chestai.metrics.predictions import Predictions
 from chestai.metrics.ranking import Ranking, area_under_roc, mean_of_defined
-
-Floats = NDArray[np.float64]
 
 # Ages in years from 0 to under 20, from 20 to under 40 and so on.
 AGE_BANDS = ("0-19", "20-39", "40-59", "60-79", "80+")
@@ -23,16 +23,30 @@ AGE_LIMITS = (20, 40, 60, 80)
 AXES = tuple(chain.from_iterable(combinations(("age", "sex", "view"), count) for count in (1, 2, 3)))
 
 # A finding counts for an axis if each of its groups has this many images with the finding, and as many without it.
-ENOUGH = 10
+MIN_CLASS_IMAGES = 10
+
+
+@dataclass(frozen=True)
+class ImageAttributes:
+    """What N images are grouped by.
+
+    Attributes:
+        age_years: From 0; NaN or None for not known.
+        sex, view: Names; None, NaN or "" for not known.
+    """
+
+    age_years: ArrayLike
+    sex: Sequence[str | None]
+    view: Sequence[str | None]
 
 
 @dataclass(frozen=True)
 class GroupReport:
     """One group of an axis such as "age", "sex" or "age, sex".
 
-    macro_auroc and fnr (false-negative rate at the operating point) are means over those findings that every group of
-    the axis has enough positives and negatives of (`ENOUGH`), so that groups compare; fnr only over those of them that
-    have a threshold. Without such a finding they are NaN.
+    `macro_auroc` and `fnr` (false-negative rate at the operating point) are means over the findings of which every
+    group of the axis has enough positives and negatives (`MIN_CLASS_IMAGES`), so that groups compare; `fnr` only over
+    those of them that have a threshold. Without such a finding they are NaN.
     """
 
     axis: str
@@ -47,12 +61,15 @@ class GroupReport:
 class GapReport:
     """The widest gap between two groups of an axis.
 
-    metric is `auroc` or `fnr`; gap is the better group's AUROC minus the worse one's, or the worse group's
-    false-negative rate minus the better one's: >= 0. findings: those that the means run over.
-
     The two groups are the furthest apart by point estimate, and the interval is of the difference between exactly these
-    two. The difference between the best and the worst group of each resample would be biased upwards, for noise alone
-    sets groups apart; that the pair was chosen on the same data still biases the gap a little.
+    two. The difference between the best and the worst group of each resample would be biased upwards, because noise
+    alone sets groups apart. That the pair was chosen on the same data still biases the gap a little.
+
+    Attributes:
+        metric: `auroc` or `fnr`.
+        gap: The better group's AUROC minus the worse one's, or the worse group's false-negative rate minus the better
+            one's; 0 or more.
+        findings: The findings that the means run over.
     """
 
     axis: str
@@ -65,153 +82,137 @@ class GapReport:
 
 @dataclass(frozen=True)
 class SubgroupReport:
-    """Groups and gaps, axis by axis; left_out: groups of fewer than `min_images` images, as (axis, name, images)."""
+    """Groups and gaps, axis by axis; `excluded`: groups of fewer than `min_images` images, as (axis, name, images)."""
 
     groups: tuple[GroupReport, ...]
     gaps: tuple[GapReport, ...]
-    left_out: tuple[tuple[str, str, int], ...]
+    excluded: tuple[tuple[str, str, int], ...]
     min_images: int
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """What an axis' groups are measured with: G groups and the C findings that all of them have enough images of.
+    """An axis ready to be measured: G groups, and the C findings of which each group has enough images.
 
-    members: of each group, the indices of its images. columns: of the findings. rankings: G x C, over a group's images.
-    called: G x C, how many of a ranking's distinct scores reach the finding's threshold.
+    Attributes:
+        members: The indices of each group's images.
+        patients: The number of each group's patients.
+        findings: C names.
+        has_threshold: (C,).
+        rankings: G x C, over a group's images.
+        called: G x C, how many of a ranking's distinct scores reach the finding's threshold.
     """
 
     title: str
     names: tuple[str, ...]
     members: tuple[NDArray[np.intp], ...]
-    columns: NDArray[np.intp]
+    patients: tuple[int, ...]
+    findings: tuple[str, ...]
+    has_threshold: NDArray[np.bool_]
     rankings: tuple[tuple[Ranking, ...], ...]
     called: tuple[tuple[int, ...], ...]
 
 
-def subgroups(
-    targets: ArrayLike,
-    probabilities: ArrayLike,
-    patients: ArrayLike,
+def measure_subgroups(
+    predictions: Predictions,
     thresholds: Sequence[float],
-    findings: Sequence[str],
-    age_years: ArrayLike,
-    sex: Sequence[str | None],
-    view: Sequence[str | None],
+    attributes: ImageAttributes,
+    bootstrap: Bootstrap,
     min_images: int = 50,
-    resamples: int = 1000,
-    seed: int = 0,
 ) -> SubgroupReport:
     """Measure every group of every axis of `AXES`.
 
-    Groups are those that occur; an image of which a value is not known belongs to no group of that axis. Crossings of
-    which fewer than two groups are large enough are not measured. A gap takes two groups and a common finding.
+    Groups are those that occur. An image belongs to no group of an axis for which it lacks a value. Crossings with
+    fewer than two large enough groups are not measured. A gap takes two groups and a common finding.
 
     Args:
-        targets: (N, F) 1, 0, or NaN for not known.
-        probabilities: (N, F), compared in float64; `probability >= threshold` is called positive.
-        patients: (N,) patient ids: the bootstrap draws them from all images, so that groups share its draws.
+        predictions: `probability >= threshold` is called positive. The bootstrap draws patients from all images, so
+            groups share its draws.
         thresholds: F operating points, NaN for none.
-        findings: F names, in column order.
-        age_years: (N,) from 0; NaN or None for not known.
-        sex, view: N names each; None or NaN for not known.
-        min_images: groups of fewer images are left out.
-        resamples: bootstrap replicates; with 0, and for a group of fewer than two patients, intervals are NaN.
-        seed: of the bootstrap.
+        bootstrap: Groups of fewer than two patients have no intervals.
+        min_images: Groups of fewer images are excluded.
 
     Raises:
-        ValueError: shapes do not fit, an age is negative or infinite, a target is neither 0 nor 1, or a known target
-            has a NaN probability.
+        ValueError: The shapes do not fit, an age is negative or infinite, a target is neither 0 nor 1, or a known
+            target has a NaN probability.
     """
-    truth, scores = np.asarray(targets, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
-    cuts, ids = np.asarray(thresholds, dtype=np.float64), np.asarray(patients)
-    shape = (len(ids), len(findings))
-    if truth.shape != shape or scores.shape != shape:
-        raise ValueError(f"targets {truth.shape} and probabilities {scores.shape} must be of shape {shape}")
-    if cuts.shape != shape[1:]:
-        raise ValueError(f"{cuts.size} thresholds for {len(findings)} findings")
-    kinds = {"age": _bands(age_years), "sex": _names(sex), "view": _names(view)}
-    for kind, values in kinds.items():
-        if len(values) != len(ids):
-            raise ValueError(f"{len(values)} values of {kind} for {len(ids)} images")
-
+    cuts = np.asarray(thresholds, dtype=np.float64)
+    if cuts.shape != (len(predictions.findings),):
+        raise ValueError(f"{cuts.size} thresholds for {len(predictions.findings)} findings")
+    values = _name_groups(attributes, len(predictions.patients))
     axes: list[_Axis] = []
-    left_out: list[tuple[str, str, int]] = []
+    excluded: list[tuple[str, str, int]] = []
     for parts in AXES:
-        title = ", ".join(parts)
-        members = _members([kinds[part] for part in parts])
-        left_out += [(title, name, len(images)) for name, images in members.items() if len(images) < min_images]
-        kept = {name: images for name, images in members.items() if len(images) >= min_images}
+        title, groups = ", ".join(parts), _group_images([values[part] for part in parts])
+        excluded += [(title, name, len(images)) for name, images in groups.items() if len(images) < min_images]
+        kept = {name: images for name, images in groups.items() if len(images) >= min_images}
         if len(kept) > 1 or (kept and len(parts) == 1):
-            axes.append(_axis(title, kept, truth, scores, cuts))
+            axes.append(_prepare_axis(title, kept, predictions, cuts))
 
-    # Row 0 weighs each image 1 and is the point estimate; the bootstrap follows.
-    replicates = resamples if len(np.unique(ids)) > 1 else 0
-    rows = chain([np.ones((1, len(ids)))], clustered_weights(ids, replicates, seed))
-    measured = list(zip(*([_measure(axis, weights) for axis in axes] for weights in rows), strict=True))
-    groups: list[GroupReport] = []
+    rows = bootstrap.weights(predictions.patients)
+    measured = list(zip(*([_measure_axis(axis, weights) for axis in axes] for weights in rows), strict=True))
+    group_reports: list[GroupReport] = []
     gaps: list[GapReport] = []
-    for axis, parts_of_rows in zip(axes, measured, strict=True):
-        aurocs, fnrs = np.concatenate(parts_of_rows, axis=1)
-        with_threshold = ~np.isnan(cuts[axis.columns])
-        fnrs = fnrs[..., with_threshold]
-        sizes = [len(np.unique(ids[images])) for images in axis.members]
-        groups += _group_reports(axis, sizes, aurocs, fnrs)
-        common = [findings[column] for column in axis.columns]
-        judged = [findings[column] for column in axis.columns[with_threshold]]
-        gaps += _widest(axis, sizes, "auroc", aurocs, common)
-        gaps += _widest(axis, sizes, "fnr", -fnrs, judged)
-    return SubgroupReport(tuple(groups), tuple(gaps), tuple(left_out), min_images)
+    for axis, blocks in zip(axes, measured, strict=True):
+        aurocs, fnrs = np.concatenate(blocks, axis=1)
+        fnrs = fnrs[..., axis.has_threshold]
+        group_reports += _report_groups(axis, aurocs, fnrs)
+        gaps += _find_widest_gap(axis, "auroc", aurocs, axis.findings)
+        gaps += _find_widest_gap(axis, "fnr", -fnrs, tuple(compress(axis.findings, axis.has_threshold)))
+    return SubgroupReport(tuple(group_reports), tuple(gaps), tuple(excluded), min_images)
 
 
-def _bands(age_years: ArrayLike) -> list[str | None]:
-    """The age band of each image, None for not known."""
-    years = np.asarray(age_years, dtype=np.float64).reshape(-1)
-    strange = years[(years < 0) | np.isinf(years)]
-    if strange.size:
-        raise ValueError(f"{strange[0]} is no age in years")
-    bands = np.digitize(years, AGE_LIMITS)
-    return [None if unknown else AGE_BANDS[band] for band, unknown in zip(bands, np.isnan(years), strict=True)]
+def _name_groups(attributes: ImageAttributes, images: int) -> dict[str, list[str | None]]:
+    """Return each image's age band, sex and view, None for not known."""
+    years = np.asarray(attributes.age_years, dtype=np.float64).reshape(-1)
+    invalid = years[(years < 0) | np.isinf(years)]
+    if invalid.size:
+        raise ValueError(f"{invalid[0]} is not an age in years")
+    bands = zip(np.digitize(years, AGE_LIMITS), np.isnan(years), strict=True)
+    values: dict[str, list[str | None]] = {"age": [None if unknown else AGE_BANDS[band] for band, unknown in bands]}
+    for name, column in (("sex", attributes.sex), ("view", attributes.view)):
+        values[name] = [value if isinstance(value, str) and value else None for value in column]
+    for name, column in values.items():
+        if len(column) != images:
+            raise ValueError(f"{len(column)} values of {name} for {images} images")
+    return values
 
 
-def _names(values: Sequence[str | None]) -> list[str | None]:
-    """Tables give None, NaN or an empty string for what is not known: None."""
-    return [value if isinstance(value, str) and value else None for value in values]
-
-
-def _members(kinds: list[list[str | None]]) -> dict[str, NDArray[np.intp]]:
-    """Group name -> indices of its images, for the crossing of some kinds of names; in sorted order."""
-    members: dict[str, list[int]] = {}
-    for image, values in enumerate(zip(*kinds, strict=True)):
+def _group_images(columns: list[list[str | None]]) -> dict[str, NDArray[np.intp]]:
+    """Return group name -> indices of its images for the crossing of some attributes, sorted by name."""
+    groups: dict[str, list[int]] = {}
+    for image, values in enumerate(zip(*columns, strict=True)):
         known = [value for value in values if value is not None]
         if len(known) == len(values):
-            members.setdefault(", ".join(known), []).append(image)
-    return {name: np.array(members[name]) for name in sorted(members)}
+            groups.setdefault(", ".join(known), []).append(image)
+    return {name: np.array(groups[name]) for name in sorted(groups)}
 
 
-def _axis(title: str, members: dict[str, NDArray[np.intp]], truth: Floats, scores: Floats, cuts: Floats) -> _Axis:
+def _prepare_axis(title: str, groups: dict[str, NDArray[np.intp]], predictions: Predictions, cuts: Floats) -> _Axis:
+    truth, scores, members = predictions.targets, predictions.probabilities, tuple(groups.values())
     positives, negatives = (
-        np.array([(truth[images] == target).sum(axis=0) for images in members.values()]) for target in (1, 0)
+        np.array([(truth[images] == target).sum(axis=0) for images in members]) for target in (1, 0)
     )
-    columns = np.flatnonzero((np.minimum(positives, negatives) >= ENOUGH).all(axis=0))
+    columns = np.flatnonzero((np.minimum(positives, negatives) >= MIN_CLASS_IMAGES).all(axis=0))
     rankings = tuple(
-        tuple(Ranking.of(truth[images, column], scores[images, column]) for column in columns)
-        for images in members.values()
+        tuple(Ranking.of(truth[images, column], scores[images, column]) for column in columns) for images in members
     )
     called = tuple(
         tuple(int((ranking.scores >= cut).sum()) for ranking, cut in zip(row, cuts[columns], strict=True))
         for row in rankings
     )
-    return _Axis(title, tuple(members), tuple(members.values()), columns, rankings, called)
+    patients = tuple(len(np.unique(predictions.patients[images])) for images in members)
+    findings = tuple(predictions.findings[column] for column in columns)
+    return _Axis(title, tuple(groups), members, patients, findings, ~np.isnan(cuts[columns]), rankings, called)
 
 
-def _measure(axis: _Axis, weights: Floats) -> Floats:
+def _measure_axis(axis: _Axis, weights: Floats) -> Floats:
     """(2, B, G, C): AUROC and false-negative rate under weights (B, N)."""
-    measured = np.empty((2, len(weights), len(axis.names), len(axis.columns)))
+    measured = np.empty((2, len(weights), len(axis.names), len(axis.findings)))
     for group, images in enumerate(axis.members):
         own = np.take(weights, images, axis=1)
         for column, (ranking, called) in enumerate(zip(axis.rankings[group], axis.called[group], strict=True)):
-            true_positives, false_positives = ranking.counts(own)
+            true_positives, false_positives = ranking.count_positives(own)
             measured[0, :, group, column] = area_under_roc(true_positives, false_positives)
             found, all_positives = true_positives[:, called], true_positives[:, -1]
             with np.errstate(invalid="ignore"):  # 0 / 0 without positives: NaN
@@ -219,35 +220,34 @@ def _measure(axis: _Axis, weights: Floats) -> Floats:
     return measured
 
 
-def _group_reports(axis: _Axis, sizes: list[int], aurocs: Floats, fnrs: Floats) -> list[GroupReport]:
-    """One report a group; sizes: patients of each; aurocs and fnrs (1 + R, G, C), row 0 the point estimate."""
+def _report_groups(axis: _Axis, aurocs: Floats, fnrs: Floats) -> list[GroupReport]:
+    """Report each group; aurocs and fnrs (1 + R, G, C), row 0 the point estimate."""
     macro_auroc, macro_fnr = mean_of_defined(aurocs), mean_of_defined(fnrs)
     return [
         GroupReport(
             axis.title,
             name,
             images=len(axis.members[group]),
-            patients=sizes[group],
-            macro_auroc=_estimate(macro_auroc[:, group], sizes[group]),
-            fnr=_estimate(macro_fnr[:, group], sizes[group]),
+            patients=axis.patients[group],
+            macro_auroc=_estimate(macro_auroc[:, group], axis.patients[group]),
+            fnr=_estimate(macro_fnr[:, group], axis.patients[group]),
         )
         for group, name in enumerate(axis.names)
     ]
 
 
-def _widest(axis: _Axis, sizes: list[int], metric: str, goodness: Floats, findings: list[str]) -> list[GapReport]:
-    """The gap, if there is one; goodness (1 + R, G, C), row 0 the point estimate, higher is better."""
+def _find_widest_gap(axis: _Axis, metric: str, goodness: Floats, findings: tuple[str, ...]) -> list[GapReport]:
+    """Report the gap, if there is one; goodness (1 + R, G, C), row 0 the point estimate, higher is better."""
     if len(axis.names) < 2 or not findings:
         return []
     order = np.argsort(mean_of_defined(goodness[0]), kind="stable")
     worse, better = order[0], order[-1]
     # Finding by finding, so that a replicate compares both groups over the findings that it defines in both.
     gap = mean_of_defined(goodness[:, better] - goodness[:, worse])
-    names = axis.names[better], axis.names[worse]
-    fewest = min(sizes[better], sizes[worse])
-    return [GapReport(axis.title, metric, *names, _estimate(gap, fewest), tuple(findings))]
+    fewest = min(axis.patients[better], axis.patients[worse])
+    return [GapReport(axis.title, metric, axis.names[better], axis.names[worse], _estimate(gap, fewest), findings)]
 
 
 def _estimate(values: Floats, patients: int) -> Estimate:
-    """From (1 + R,); one patient resampled is always itself: an interval of no width would claim certainty."""
-    return Estimate.of(values[0], values[1:] if patients > 1 else values[:0])
+    """Estimate from (1 + R,); one patient resampled is always itself, and an interval of no width would mislead."""
+    return Estimate.of(values if patients > 1 else values[:1])

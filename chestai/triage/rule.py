@@ -1,4 +1,4 @@
-"""The triage rule: from the probabilities of findings to how soon a study should be read."""
+"""The triage rule: turns the probabilities of findings into how soon a study should be read."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,14 +17,14 @@ class TriageRule:
     """Triage score = max of w * p over the weighted findings; buckets cut it at `soon` and `urgent`.
 
     Attributes:
-        weights: finding -> w in (0, 1]; a finding that is not named never drives the score.
-        urgent: score from which a study is urgent.
-        soon: score from which it is read soon; below, it is routine. 0 < soon < urgent <= 1.
-        urgent_findings: those whose presence makes a study truly urgent, each of them weighted; empty for the
+        weights: Finding -> w in (0, 1]; a finding that is not named never drives the score.
+        urgent: Score from which a study is urgent.
+        soon: Score from which it is read soon; below, it is routine. 0 < soon < urgent <= 1.
+        urgent_findings: Findings whose presence makes a study truly urgent, each of them weighted; empty for the
             default, see `emergencies`.
 
     Raises:
-        ValueError: no weights, a value outside its range, or an urgent finding without a weight.
+        ValueError: There are no weights, a value is outside its range, or an urgent finding has no weight.
     """
 
     weights: Mapping[str, float]
@@ -46,63 +46,63 @@ class TriageRule:
 
     @property
     def emergencies(self) -> tuple[str, ...]:
-        """The findings whose presence makes a study truly urgent: the truth that the score is measured against.
+        """The findings whose presence makes a study truly urgent; the score is measured against them.
 
-        Those of `urgent_findings`; without any, those whose weight reaches the `urgent` bound, so what the rule would
-        call urgent if it knew the labels. Empty where no weight does: then no study is urgent.
+        These are `urgent_findings`. If there are none, they are the findings whose weight reaches the `urgent` bound,
+        which the rule would call urgent if it knew the labels. If no weight does, no study is urgent.
         """
         if self.urgent_findings:
             return self.urgent_findings
         return tuple(finding for finding, weight in self.weights.items() if weight >= self.urgent)
 
-    def check(self, findings: Sequence[str]) -> None:
-        """Raise ValueError where a weighted finding is not in the model's vocabulary.
+    def check_findings(self, findings: Sequence[str]) -> None:
+        """Raise ValueError if a weighted finding is not in the model's vocabulary.
 
-        Passing over it would silently lose what the user calls urgent.
+        Skipping it would silently lose what the user calls urgent.
         """
         for finding in self.weights:
             if finding not in findings:
                 raise ValueError(f"triage weight names {finding!r}, which is not one of {', '.join(findings)}")
 
-    def within(self, findings: Sequence[str]) -> "TriageRule":
-        """The rule for a model of this vocabulary: without the findings that it cannot see.
+    def restrict_to(self, findings: Sequence[str]) -> "TriageRule":
+        """Return the rule for a model of this vocabulary, without the findings that the model lacks.
 
         Raises:
-            ValueError: no weighted finding is left, or none of the urgent findings that were named.
+            ValueError: No weighted finding is left, or none of `urgent_findings`.
         """
         kept = tuple(finding for finding in self.urgent_findings if finding in findings)
         if self.urgent_findings and not kept:
-            # An empty tuple would stand for the default: other findings than those that were named.
+            # An empty tuple would mean the default, which may be other findings than those named.
             raise ValueError(f"triage urgent findings {', '.join(self.urgent_findings)} are none of the model's")
         weights = {finding: weight for finding, weight in self.weights.items() if finding in findings}
         return replace(self, weights=weights, urgent_findings=kept)
 
     def score(self, probabilities: ArrayLike, findings: Sequence[str]) -> NDArray[np.float64]:
-        """(N, F) probabilities, columns in the order of `findings` -> (N,) float64 scores in [0, 1].
+        """Compute (N,) float64 scores in [0, 1] from (N, F) probabilities, columns in the order of `findings`.
 
         Raises:
-            ValueError: the shape does not fit, a probability is NaN, or as `check`.
+            ValueError: The shape does not fit, a probability is NaN, or a weighted finding is not in `findings`.
         """
         return np.clip(self._weighted(probabilities, findings).max(axis=1), 0, 1)
 
     def bucket(self, score: float) -> Bucket:
-        """The bucket of one score; a score on a cut belongs to the more urgent side.
+        """Return the bucket of one score; a score on a cut belongs to the more urgent side.
 
         Raises:
-            ValueError: the score is NaN or outside [0, 1].
+            ValueError: The score is NaN or outside [0, 1].
         """
         return self.buckets([score])[0]
 
     def buckets(self, scores: ArrayLike) -> list[Bucket]:
-        """The buckets of (N,) scores; raises as `bucket`."""
+        """Return the buckets of (N,) scores; raises as `bucket`."""
         values = np.asarray(scores, dtype=np.float64)
-        strange = values[~((values >= 0) & (values <= 1))]
-        if strange.size:
-            raise ValueError(f"triage score {strange[0]} must be in [0, 1]")
+        invalid = values[~((values >= 0) & (values <= 1))]
+        if invalid.size:
+            raise ValueError(f"triage score {invalid[0]} must be in [0, 1]")
         return [_ASCENDING[level] for level in np.digitize(values, [self.soon, self.urgent])]
 
-    def drivers(self, probabilities: ArrayLike, findings: Sequence[str], most: int = 3) -> list[tuple[str, float]]:
-        """The findings behind one study's score, as (finding, w * p), greatest first and at most `most`.
+    def find_drivers(self, probabilities: ArrayLike, findings: Sequence[str], most: int = 3) -> list[tuple[str, float]]:
+        """Return the findings behind one study's score, as (finding, w * p), greatest first and at most `most`.
 
         Args:
             probabilities: (F,) of one study, in the order of `findings`; raises as `score`.
@@ -122,19 +122,19 @@ class TriageRule:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TriageRule":
-        """The inverse of `to_dict`; also of older ones, which name no urgent findings. Raises as the constructor."""
+        """The inverse of `to_dict`. Older dicts name no urgent findings. Raises what the constructor raises."""
         urgent_findings = tuple(values.get("urgent_findings", ()))
         return cls(dict(values["weights"]), values["urgent"], values["soon"], urgent_findings)
 
     def _weighted(self, probabilities: ArrayLike, findings: Sequence[str]) -> NDArray[np.float64]:
-        """(N, W) w * p, columns in the order of `weights`."""
-        self.check(findings)
+        """Compute (N, W) w * p, columns in the order of `weights`."""
+        self.check_findings(findings)
         values = np.asarray(probabilities, dtype=np.float64)
         if values.ndim != 2 or values.shape[1] != len(findings):
             raise ValueError(f"probabilities {values.shape} must have one column for each of {len(findings)} findings")
         columns = [findings.index(finding) for finding in self.weights]
         weighted = values[:, columns] * list(self.weights.values())
         if np.isnan(weighted).any():
-            # NaN compares as below every cut, which would call an unscored study routine.
+            # NaN compares as below every cut, so an unscored study would be called routine.
             raise ValueError("a probability is NaN: the study cannot be triaged")
         return weighted

@@ -1,34 +1,33 @@
-"""Tuning of the triage rule on val: weights that put urgent studies on top, bounds that miss few of them."""
+"""Tunes the triage rule on val: weights that put urgent studies first, bounds that miss few of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from chestai.metrics.masking import Floats
 from chestai.metrics.ranking import auroc
-from chestai.metrics.thresholds import at_sensitivity
-from chestai.triage.metrics import urgent_truth
+from chestai.metrics.thresholds import threshold_at_sensitivity
+from chestai.triage.metrics import derive_urgent_labels
 from chestai.triage.rule import TriageRule
 
-Floats = NDArray[np.float64]
-
-_GRID = tuple(step / 20 for step in range(1, 21))
-_PASSES = 10  # at most; most of what there is to gain comes in the first two
+_WEIGHT_GRID = tuple(step / 20 for step in range(1, 21))
+_MAX_PASSES = 10  # the first two bring most of the gain
 
 
 @dataclass(frozen=True)
 class TriageTarget:
-    """What tuning is after.
+    """What the tuned rule must reach.
 
     Attributes:
-        urgent_sensitivity: share of the truly urgent studies that must be called urgent.
-        soon_sensitivity: share of them that must be called urgent or soon; 0 < urgent_sensitivity < soon_sensitivity
+        urgent_sensitivity: Share of the truly urgent studies that must be called urgent.
+        soon_sensitivity: Share of them that must be called urgent or soon; 0 < urgent_sensitivity < soon_sensitivity
             <= 1.
-        weights: tune the weights too; else only the bounds.
+        weights: Tune the weights too; else only the bounds.
 
     Raises:
-        ValueError: a sensitivity outside its range.
+        ValueError: A sensitivity is outside its range.
     """
 
     urgent_sensitivity: float
@@ -43,34 +42,34 @@ class TriageTarget:
             )
 
 
-def tune(
+def tune_rule(
     rule: TriageRule, probabilities: ArrayLike, targets: ArrayLike, findings: Sequence[str], goal: TriageTarget
 ) -> TriageRule:
-    """The rule with weights and bounds chosen on val.
+    """Choose weights and bounds on val.
 
-    What is truly urgent stays what it was: the rule's `emergencies` become the tuned rule's `urgent_findings`, since
-    the default would follow the weights and bounds. Studies of unknown truth are left out.
+    What is truly urgent does not change: the rule's `emergencies` become the tuned rule's `urgent_findings`, because
+    the default would follow the weights and bounds. Studies whose urgency is not known are left out.
 
     Args:
-        rule: where tuning starts.
+        rule: Where tuning starts.
         probabilities: (N, F) of val, columns in the order of `findings`.
         targets: (N, F) 1, 0, or NaN for not known.
         findings: F names; every weighted finding among them.
-        goal: what the bounds must reach.
+        goal: What the bounds must reach.
 
     Returns:
         With `goal.weights`, a rule whose AUROC of urgent or not on val is no less than that of `rule`. In any case
         `urgent` is the highest bound that reaches `urgent_sensitivity`, `soon` the highest below it that reaches
-        `soon_sensitivity`; both lie midway between neighbouring scores (see `at_sensitivity`). Where ties or few
-        urgent studies put both in the same place, `soon` lies midway between `urgent` and the next score below it (0
-        if there is none), and no study of val is soon.
+        `soon_sensitivity`; both lie midway between neighbouring scores (see `threshold_at_sensitivity`). If ties or few
+        urgent studies make both equal, `soon` lies midway between `urgent` and the next score below it (0 if there is
+        none), and no study of val is soon.
 
     Raises:
-        ValueError: shapes do not fit, a probability of a known study is NaN, a finding is not in `findings`, val has
-            no urgent or no other study, or a goal is out of reach, since too many urgent studies score 0.
+        ValueError: The shapes do not fit, a probability of a known study is NaN, a finding is not in `findings`, val
+            has no urgent or no other study, or a goal is out of reach because too many urgent studies score 0.
     """
-    rule.check(findings)
-    urgent = urgent_truth(targets, findings, rule.emergencies)
+    rule.check_findings(findings)
+    urgent = derive_urgent_labels(targets, findings, rule.emergencies)
     values = np.asarray(probabilities, dtype=np.float64)
     if values.shape != (len(urgent), len(findings)):
         raise ValueError(f"probabilities {values.shape} must be of shape ({len(urgent)}, {len(findings)})")
@@ -82,29 +81,29 @@ def tune(
     if urgent.all():
         raise ValueError(f"triage cannot be tuned: all {len(urgent)} known studies of val are truly urgent")
 
-    weights = _best_weights(rule, values, urgent, findings) if goal.weights else dict(rule.weights)
+    weights = _optimise_weights(rule, values, urgent, findings) if goal.weights else dict(rule.weights)
     tuned = replace(rule, weights=weights, urgent_findings=rule.emergencies)
-    urgent_from, soon_from = _bounds(tuned.score(values, findings), urgent, goal)
+    urgent_from, soon_from = _choose_bounds(tuned.score(values, findings), urgent, goal)
     return replace(tuned, urgent=urgent_from, soon=soon_from)
 
 
-def _best_weights(rule: TriageRule, values: Floats, urgent: Floats, findings: Sequence[str]) -> dict[str, float]:
-    """Coordinate ascent on the AUROC: one weight at a time over the grid, until a pass changes none.
+def _optimise_weights(rule: TriageRule, values: Floats, urgent: Floats, findings: Sequence[str]) -> dict[str, float]:
+    """Maximise the AUROC by coordinate ascent: one weight at a time over the grid, until a pass changes none.
 
-    A weight moves only where the AUROC grows, of equally good steps to the greatest: the result is never worse than
-    the start and depends on nothing but the arguments.
+    A weight moves only if the AUROC grows, and to the greatest of equally good steps. So the result is never worse than
+    the start and depends on the arguments alone.
     """
     names = list(rule.weights)
     weights = np.array(list(rule.weights.values()))
-    seen = values[:, [findings.index(name) for name in names]]
+    used = values[:, [findings.index(name) for name in names]]
     best = auroc(urgent, rule.score(values, findings))
-    for _ in range(_PASSES):
+    for _ in range(_MAX_PASSES):
         before = weights.copy()
         for column in range(len(names)):
-            others = np.delete(seen * weights, column, axis=1).max(axis=1, initial=0)
-            for weight in reversed(_GRID):
-                # As `TriageRule.score` would, but for one product and one maximum.
-                area = auroc(urgent, np.clip(np.maximum(others, seen[:, column] * weight), 0, 1))
+            others = np.delete(used * weights, column, axis=1).max(axis=1, initial=0)
+            for weight in reversed(_WEIGHT_GRID):
+                # As `TriageRule.score`, but with one product and one maximum.
+                area = auroc(urgent, np.clip(np.maximum(others, used[:, column] * weight), 0, 1))
                 if area > best:
                     best, weights[column] = area, weight
         if (weights == before).all():
@@ -112,10 +111,10 @@ def _best_weights(rule: TriageRule, values: Floats, urgent: Floats, findings: Se
     return dict(zip(names, weights.tolist(), strict=True))
 
 
-def _bounds(scores: Floats, urgent: Floats, goal: TriageTarget) -> tuple[float, float]:
-    """(urgent, soon) of (N,) scores, as `tune` describes."""
-    urgent_from = at_sensitivity(urgent, scores, goal.urgent_sensitivity)
-    soon_from = at_sensitivity(urgent, scores, goal.soon_sensitivity)
+def _choose_bounds(scores: Floats, urgent: Floats, goal: TriageTarget) -> tuple[float, float]:
+    """Choose (urgent, soon) from (N,) scores, as `tune_rule` describes."""
+    urgent_from = threshold_at_sensitivity(urgent, scores, goal.urgent_sensitivity)
+    soon_from = threshold_at_sensitivity(urgent, scores, goal.soon_sensitivity)
     for name, bound in (("urgent_sensitivity", urgent_from), ("soon_sensitivity", soon_from)):
         if bound == 0:
             of_urgent = scores[urgent == 1]
@@ -126,5 +125,5 @@ def _bounds(scores: Floats, urgent: Floats, goal: TriageTarget) -> tuple[float, 
     if soon_from < urgent_from:
         return urgent_from, soon_from
     lower = scores[scores < urgent_from].max(initial=0)
-    # Midway may round up to the bound itself.
+    # The midpoint may round up to the bound itself.
     return urgent_from, float(min(lower + (urgent_from - lower) / 2, np.nextafter(urgent_from, 0)))

@@ -11,10 +11,10 @@ from chestai import calibration
 from chestai.errors import UserError
 from chestai.evaluation.evidence import EvaluatedModel
 from chestai.labels.demographics import LATERAL
-from chestai.labels.findings import canonical
+from chestai.labels.findings import canonicalise
 from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
-from chestai.metrics.thresholds import youden
+from chestai.metrics.thresholds import youden_threshold
 from pipelines.evaluation.context import EvaluationRun
 from pipelines.evaluation.measure import EvaluationInput
 from pipelines.evaluation.report import list_caveats
@@ -37,13 +37,13 @@ def prepare_predictions(run: EvaluationRun, path: str) -> EvaluationInput:
     findings, triage = predictions.findings, run.config.triage
     uncalibrated = calibration.uncalibrated(len(findings))
     probabilities = uncalibrated.apply(val.logits)
-    thresholds = [youden(val.targets[:, column], probabilities[:, column]) for column in range(len(findings))]
+    thresholds = [youden_threshold(val.targets[:, column], probabilities[:, column]) for column in range(len(findings))]
     weighted = any(finding in triage.weights for finding in findings)
     return EvaluationInput(
         subject=EvaluatedModel(Path(path).name, None, findings, None, False, (*notes, *list_caveats(run.split))),
         calibration=uncalibrated,
         pos_weight=np.ones(len(findings)),
-        triage_rule=triage.rule().within(findings) if weighted else None,
+        triage_rule=triage.to_rule().restrict_to(findings) if weighted else None,
         operating_points=np.array(thresholds),
         val=val,
         evaluated=evaluated,
@@ -72,7 +72,7 @@ def read_predictions(
         raise UserError(
             f"{path} has no column {' or '.join(ID_COLUMNS)}: its first columns are {', '.join(table.columns[:5])}"
         )
-    columns = {canonical(name.removeprefix(prefix)): name for name in table.columns if name.startswith(prefix)}
+    columns = {canonicalise(name.removeprefix(prefix)): name for name in table.columns if name.startswith(prefix)}
     findings = tuple(finding for finding in snapshot.vocabulary if finding in columns)
     if not findings:
         raise UserError(
@@ -84,7 +84,7 @@ def read_predictions(
         raise UserError(f"{path} has image {image_ids[image_ids.duplicated()].iloc[0]} twice")
     values = _parse_probabilities(path, table[[columns[finding] for finding in findings]])
 
-    rows = lake.labelled(snapshot, list(COLUMNS))
+    rows = lake.read_labelled(snapshot, list(COLUMNS))
     rows = rows.filter(pc.invert(pc.fill_null(pc.equal(rows["view"], LATERAL), False)))
     known = image_ids.isin(rows["image_id"].to_pylist()).to_numpy()
     complete = ~np.isnan(values).any(axis=1)

@@ -11,14 +11,15 @@ from chestai.calibration import AnyCalibration
 from chestai.evaluation.evidence import EvaluatedModel, EvaluationData, Evidence, Latency, RobustnessReport
 from chestai.metrics.comparison import Comparison
 from chestai.metrics.localisation import LocalisationReport
-from chestai.metrics.masking import prevalence
-from chestai.metrics.operating_points import POINTS, at_points, choose
+from chestai.metrics.masking import compute_prevalence
+from chestai.metrics.operating_points import POINTS, choose_thresholds, measure_operating_points
+from chestai.metrics.predictions import Predictions
 from chestai.metrics.reliability import CalibrationReport, measure_calibration
-from chestai.metrics.report import evaluate
-from chestai.metrics.subgroups import SubgroupReport, subgroups
+from chestai.metrics.report import measure_performance
+from chestai.metrics.subgroups import ImageAttributes, SubgroupReport, measure_subgroups
 from chestai.model.calibrate import shift_to_prevalence
 from chestai.triage import queue_simulation
-from chestai.triage.metrics import measure_urgency, urgent_truth
+from chestai.triage.metrics import derive_urgent_labels, measure_urgency
 from chestai.triage.queue_simulation import QueueReport
 from chestai.triage.rule import TriageRule
 from pipelines.evaluation.context import EvaluationRun
@@ -49,6 +50,11 @@ class EvaluationInput:
         """(N, F) calibrated probabilities of the evaluated split."""
         return self.calibration.apply(self.evaluated.logits)
 
+    def predictions(self) -> Predictions:
+        """The calibrated predictions of the evaluated split."""
+        evaluated = self.evaluated
+        return Predictions.of(evaluated.targets, self.probabilities(), evaluated.patients, evaluated.findings)
+
 
 @dataclass(frozen=True)
 class ProbeReports:
@@ -66,25 +72,23 @@ def measure_evidence(
     probes: ProbeReports,
     comparisons: Mapping[str, Comparison] | None = None,
 ) -> Evidence:
-    """Measure the predictions and collect all evidence. comparisons: as `Evidence.against`."""
-    evaluated, rule = inputs.evaluated, inputs.triage_rule
-    arrays = (evaluated.targets, inputs.probabilities(), evaluated.patients)
-    bootstrap = {"resamples": run.config.evaluate.resamples, "seed": run.config.evaluate.seed}
+    """Measure the predictions and collect all evidence. comparisons: as `Evidence.comparisons`."""
+    rule, predictions, bootstrap = inputs.triage_rule, inputs.predictions(), run.config.evaluate.bootstrap()
     with run.screen.progress("measure", 5, "parts") as progress:
-        report = evaluate(*arrays, evaluated.findings, **bootstrap)
+        performance = measure_performance(predictions, bootstrap)
         progress.update(1, "operating points")
-        points = at_points(*arrays, evaluated.findings, _choose_thresholds(inputs), **bootstrap)
+        points = measure_operating_points(predictions, _choose_thresholds(inputs), bootstrap)
         progress.update(2, "calibration")
         calibrations = _measure_calibrations(run, inputs)
         progress.update(3, "subgroups")
-        groups = _measure_subgroups(run, inputs)
+        groups = _measure_subgroups(run, inputs, predictions)
         progress.update(4, "triage")
-        urgency = None if rule is None else measure_urgency(*arrays, evaluated.findings, rule, **bootstrap)
+        urgency = None if rule is None else measure_urgency(predictions, rule, bootstrap)
         queue = None if rule is None else _simulate_queue(run, rule, inputs)
         progress.update(5)
     missing = dict(probes.missing)
     if not len(inputs.val.targets):
-        missing["points"] = "there are no predictions for val images, on which operating points are chosen"
+        missing["operating_points"] = "there are no predictions for val images, on which operating points are chosen"
     if urgency is None:
         missing["urgency"] = missing["queue"] = "the triage rule weighs none of these findings"
     elif queue is None:
@@ -92,10 +96,10 @@ def measure_evidence(
     return Evidence(
         subject=inputs.subject,
         data=_describe_data(run, inputs),
-        report=report,
-        points=points,
+        performance=performance,
+        operating_points=points,
         calibration=calibrations,
-        in_force=inputs.calibration.method,
+        calibration_method=inputs.calibration.method,
         urgency=urgency,
         queue=queue,
         subgroups=groups,
@@ -103,14 +107,14 @@ def measure_evidence(
         robustness=probes.robustness,
         latency=probes.latency,
         missing=missing,
-        against=None if comparisons is None else dict(comparisons),
+        comparisons=None if comparisons is None else dict(comparisons),
     )
 
 
 def _choose_thresholds(inputs: EvaluationInput) -> dict[str, list[float]]:
     """Operating point -> a threshold for each finding, chosen on val."""
     targets, probabilities = inputs.val.targets, inputs.calibration.apply(inputs.val.logits)
-    chosen = [choose(targets[:, column], probabilities[:, column]) for column in range(targets.shape[1])]
+    chosen = [choose_thresholds(targets[:, column], probabilities[:, column]) for column in range(targets.shape[1])]
     return {point: [thresholds[point] for thresholds in chosen] for point in POINTS}
 
 
@@ -125,7 +129,7 @@ def _measure_calibrations(run: EvaluationRun, inputs: EvaluationInput) -> tuple[
         if isinstance(settings.prevalence, dict):
             site = np.array([settings.prevalence.get(finding, np.nan) for finding in evaluated.findings])
         else:  # "measured"
-            site = prevalence(evaluated.targets)
+            site = compute_prevalence(evaluated.targets)
         calibrations[SHIFTED] = shift_to_prevalence(inputs.calibration, val.targets, site)
     return tuple(
         measure_calibration(name, evaluated.targets, fitted.apply(evaluated.logits), evaluated.findings, settings.seed)
@@ -133,32 +137,27 @@ def _measure_calibrations(run: EvaluationRun, inputs: EvaluationInput) -> tuple[
     )
 
 
-def _measure_subgroups(run: EvaluationRun, inputs: EvaluationInput) -> SubgroupReport:
+def _measure_subgroups(run: EvaluationRun, inputs: EvaluationInput, predictions: Predictions) -> SubgroupReport:
     settings, evaluated = run.config.evaluate, inputs.evaluated
-    return subgroups(
-        evaluated.targets,
-        inputs.probabilities(),
-        evaluated.patients,
-        inputs.operating_points.tolist(),
-        evaluated.findings,
-        np.array(evaluated.column("age_years"), np.float64),
-        evaluated.column("sex"),
-        evaluated.column("view"),
-        settings.subgroup_images,
-        settings.resamples,
-        settings.seed,
+    attributes = ImageAttributes(
+        age_years=np.array(evaluated.column("age_years"), np.float64),
+        sex=evaluated.column("sex"),
+        view=evaluated.column("view"),
+    )
+    return measure_subgroups(
+        predictions, inputs.operating_points.tolist(), attributes, settings.bootstrap(), settings.subgroup_images
     )
 
 
 def _simulate_queue(run: EvaluationRun, rule: TriageRule, inputs: EvaluationInput) -> QueueReport | None:
     """None unless there are both urgent and other studies."""
     evaluated = inputs.evaluated
-    urgent = urgent_truth(evaluated.targets, evaluated.findings, rule.emergencies)
+    urgent = derive_urgent_labels(evaluated.targets, evaluated.findings, rule.emergencies)
     known = ~np.isnan(urgent)
     if len(np.unique(urgent[known])) < 2:
         return None
     scores = rule.score(inputs.probabilities()[known], evaluated.findings)
-    return queue_simulation.simulate_queue(scores, urgent[known] == 1, run.config.queue.scenario())
+    return queue_simulation.simulate_queue(scores, urgent[known] == 1, run.config.queue.to_scenario())
 
 
 def _describe_data(run: EvaluationRun, inputs: EvaluationInput) -> EvaluationData:
@@ -173,10 +172,10 @@ def _describe_data(run: EvaluationRun, inputs: EvaluationInput) -> EvaluationDat
         val_images=len(val.targets),
         val_prevalence=_compute_prevalence(val),
         prevalence=_compute_prevalence(evaluated),
-        unread=dict(evaluated.unread),
+        unreadable=dict(evaluated.unread),
     )
 
 
 def _compute_prevalence(predictions: LabelledPredictions) -> dict[str, float]:
-    shares = zip(predictions.findings, prevalence(predictions.targets), strict=True)
+    shares = zip(predictions.findings, compute_prevalence(predictions.targets), strict=True)
     return {finding: float(share) for finding, share in shares if np.isfinite(share)}

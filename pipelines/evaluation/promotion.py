@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chestai.evaluation.promotion_gate import CHAMPION as CHAMPION_COMPARISON
-from chestai.evaluation.promotion_gate import GateCheck, failed_checks
-from chestai.metrics.comparison import Comparison, compare
+from chestai.evaluation.promotion_gate import CHAMPION_COMPARISON, GateCheck, select_failed
+from chestai.metrics.comparison import Comparison, compare_auroc
 from chestai.model.registry import CHAMPION, RegisteredModel, Registry
 from pipelines.evaluation.context import EvaluationRun
 from pipelines.evaluation.leakage import find_leaked_patients
@@ -18,7 +17,7 @@ from pipelines.inference.labelled_predictions import LabelledPredictions, predic
 class ChampionComparison:
     """The candidate against the champion.
 
-    champion: its version, None if there is no champion. comparisons: as `Evidence.against`. obstacle: why the two
+    champion: its version, None if there is no champion. comparisons: as `Evidence.comparisons`. obstacle: why the two
     cannot be compared; empty if they can.
     """
 
@@ -54,13 +53,12 @@ def compare_with_champion(
     index_of = {image_id: index for index, image_id in enumerate(theirs.column("image_id"))}
     ours = predictions.take(np.flatnonzero([image_id in index_of for image_id in predictions.column("image_id")]))
     theirs = theirs.take(np.array([index_of[image_id] for image_id in ours.column("image_id")], np.intp))
-    comparisons = compare(
+    comparisons = compare_auroc(
         ours.targets,
         champion.calibration.apply(theirs.logits),
         {CHAMPION_COMPARISON: candidate.bundle.calibration.apply(ours.logits)},
         ours.patients,
-        settings.resamples,
-        settings.seed,
+        settings.bootstrap(),
     )
     return ChampionComparison(version, comparisons)
 
@@ -69,7 +67,7 @@ def apply_gate(
     registry: Registry, version: int, checks: tuple[GateCheck, ...], comparison: ChampionComparison
 ) -> GateVerdict:
     """Promote the version to `champion` if no check failed, and record the reasons at the version if one did."""
-    reasons = [f"{check.name}: {check.said}" for check in failed_checks(checks)]
+    reasons = [f"{check.name}: {check.message}" for check in select_failed(checks)]
     champion = comparison.champion
     if champion == version:
         now = f", but now {'; '.join(reasons)}" if reasons else ""
@@ -86,4 +84,4 @@ def apply_gate(
     registry.promote(version)
     if champion is None:
         return GateVerdict(f"version {version} is the first champion: it meets every limit", checks)
-    return GateVerdict(f"version {version} is the new champion: {checks[0].said}", checks)
+    return GateVerdict(f"version {version} is the new champion: {checks[0].message}", checks)

@@ -5,7 +5,6 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +39,12 @@ def render_files(evidence: Evidence, checks: Sequence[GateCheck] = ()) -> dict[s
     files = {
         "model_card.html": render_html(page).encode(),
         "model_card.md": render_markdown(page).encode(),
-        "report.json": json.dumps(evidence.report.to_dict(), indent=2).encode(),
+        "report.json": json.dumps(evidence.performance.to_dict(), indent=2).encode(),
         **{name: text.encode() for name, text in render_csv_tables(evidence).items()},
     }
     if checks:
-        files["gate.json"] = json.dumps([asdict(check) for check in checks], indent=2).encode()
+        rows = [{"name": check.name, "passed": check.passed, "said": check.message} for check in checks]
+        files["gate.json"] = json.dumps(rows, indent=2).encode()
     for section in page.sections:
         figures = [part for part in section.parts if isinstance(part, Figure)]
         for number, figure in enumerate(figures, start=1):
@@ -72,9 +72,9 @@ def log_to_mlflow(
 ) -> None:
     """Log the files and main numbers to an MLflow run; a registered version also gets tags and a description."""
     client, split = registry.connect(), evidence.data.split
-    macro = evidence.report.macro_auroc
-    values = {"macro_auroc": macro.value, "macro_auprc": evidence.report.macro_auprc.value}
-    values |= {f"auroc_{row.finding}": row.auroc.value for row in evidence.report.findings}
+    macro = evidence.performance.macro_auroc
+    values = {"macro_auroc": macro.value, "macro_auprc": evidence.performance.macro_auprc.value}
+    values |= {f"auroc_{row.finding}": row.auroc.value for row in evidence.performance.findings}
     folder = f"evaluation/{split}"
     with mlflow.start_run(run_id=run_id) as active, tempfile.TemporaryDirectory() as local:
         mlflow.log_metrics({f"{split}_{name}": value for name, value in values.items() if np.isfinite(value)})
@@ -98,7 +98,7 @@ def summarise(
     run: EvaluationRun, evidence: Evidence, verdict: GateVerdict, card: str, inputs: dict[str, Any] | None = None
 ) -> Summary:
     """The stage's summary. card: location of the model card. inputs: what the verdict depends on, see `list_inputs`."""
-    report, split = evidence.report, evidence.data.split
+    report, split = evidence.performance, evidence.data.split
     macro = report.macro_auroc
     interval = f"{macro.value:.3f} [{macro.low:.3f}, {macro.high:.3f}]"
     facts: dict[str, Any] = {
@@ -107,7 +107,7 @@ def summarise(
         "model": evidence.subject.title,
         "version": evidence.subject.version,
         "verdict": verdict.summary,
-        "gate": {check.name: check.said for check in verdict.checks},
+        "gate": {check.name: check.message for check in verdict.checks},
         "snapshot": evidence.data.snapshot,
         "split": split,
         "macro_auroc": interval,

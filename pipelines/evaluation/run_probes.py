@@ -15,8 +15,8 @@ from chestai.imaging.heatmap import is_shown
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import BOXES
 from chestai.lake.snapshot import Snapshot
-from chestai.metrics.comparison import compare
-from chestai.metrics.localisation import BoxMatch, LocalisationReport, localisation
+from chestai.metrics.comparison import compare_auroc
+from chestai.metrics.localisation import BoxedCases, BoxMatch, LocalisationReport, measure_localisation
 from chestai.model.bundle import Bundle, forward
 from chestai.model.seen_patients import patient_hash
 from pipelines.evaluation.context import EvaluationRun
@@ -75,7 +75,7 @@ def report_probes(
 def load_boxes(lake: Lake, snapshot: Snapshot, findings: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
     """image_id -> its boxes of these findings."""
     boxes: dict[str, list[dict[str, Any]]] = {}
-    for row in lake.gold(snapshot, BOXES).to_pylist():
+    for row in lake.read_gold(snapshot, BOXES).to_pylist():
         if row["finding"] in findings:
             boxes.setdefault(row.pop("image_id"), []).append(row)
     return boxes
@@ -132,11 +132,9 @@ def _report_localisation(
             findings.append(finding)
             patient_of_case.append(patients[index])
             shown.append(is_shown(probability, bundle.card.thresholds[finding]))
-    settings = run.config.evaluate
     grid = forward(bundle.network, np.zeros((1, bundle.card.size, bundle.card.size), np.uint8))[1].shape[-1]
-    return localisation(
-        matches, findings, patient_of_case, shown, HEATMAP_METHOD, grid, settings.resamples, settings.seed
-    )
+    boxed = BoxedCases(matches, findings, patient_of_case, shown)
+    return measure_localisation(boxed, HEATMAP_METHOD, grid, run.config.evaluate.bootstrap())
 
 
 def _report_robustness(
@@ -152,5 +150,5 @@ def _report_robustness(
     }
     clean = bundle.calibration.apply(sample.logits)
     settings = run.config.evaluate
-    drops = compare(sample.targets, clean, probabilities, sample.patients, settings.resamples, settings.seed)
+    drops = compare_auroc(sample.targets, clean, probabilities, sample.patients, settings.bootstrap())
     return RobustnessReport(len(sample.targets), dict(zip(CONDITIONS, drops.values(), strict=True)))

@@ -20,7 +20,7 @@ from chestai.pages.page import (
 )
 
 SECTIONS = {
-    "points": "Operating points",
+    "operating_points": "Operating points",
     "calibration": "Calibration",
     "urgency": "Triage",
     "queue": "Reading queue",
@@ -57,7 +57,7 @@ def build_facts(evidence: Evidence) -> list[tuple[str, str]]:
     """The facts at the top of the page."""
     data = evidence.data
     return [
-        ("Macro-AUROC", format_inline(evidence.report.macro_auroc)),
+        ("Macro-AUROC", format_inline(evidence.performance.macro_auroc)),
         ("Images", format_number(data.images)),
         ("Patients", format_number(data.patients)),
         ("Split", data.split),
@@ -115,8 +115,10 @@ def build_data(evidence: Evidence) -> Section:
             "others."
         )
     parts: list[Note | Table] = [Note(text), *map(Note, evidence.subject.notes)]
-    if data.unread:
-        rows: list[list[str | Cell]] = [[format_name(why), format_number(count)] for why, count in data.unread.items()]
+    if data.unreadable:
+        rows: list[list[str | Cell]] = [
+            [format_name(why), format_number(count)] for why, count in data.unreadable.items()
+        ]
         parts.append(Table("Images that could not be read; they are not counted below", ["reason", "images"], rows))
     return Section("data", "What was measured", parts)
 

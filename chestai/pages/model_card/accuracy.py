@@ -33,7 +33,7 @@ METHODS = {
 
 def build_ranking(evidence: Evidence) -> Section:
     """AUROC and AUPRC of each finding, their means, and the comparison with the champion."""
-    report = evidence.report
+    report = evidence.performance
     text = (
         "AUROC: the probability that an image with the finding scores higher than one without it; 0.5 is chance. "
         "AUPRC: average precision; chance is the finding's prevalence."
@@ -71,8 +71,8 @@ def _build_auroc_figure(report: PerformanceReport, mean: str) -> list[Figure]:
 
 
 def _build_comparison(evidence: Evidence) -> list[Note | Table]:
-    if not evidence.against:
-        return [*build_not_measured(evidence, "against")] if "against" in evidence.missing else []
+    if not evidence.comparisons:
+        return [*build_not_measured(evidence, "comparisons")] if "comparisons" in evidence.missing else []
     rows: list[list[str | Cell]] = [
         [
             format_name(name),
@@ -80,7 +80,7 @@ def _build_comparison(evidence: Evidence) -> list[Note | Table]:
             format_number(comparison.other, 3),
             format_difference(comparison.difference),
         ]
-        for name, comparison in evidence.against.items()
+        for name, comparison in evidence.comparisons.items()
     ]
     caption = (
         "Macro-AUROC compared with other models on the same images and bootstrap samples; an interval that includes 0 "
@@ -91,8 +91,8 @@ def _build_comparison(evidence: Evidence) -> list[Note | Table]:
 
 def build_operating_points(evidence: Evidence) -> Section:
     """What the thresholds of each finding get right and wrong."""
-    if not evidence.points:
-        return Section("points", "Operating points", build_not_measured(evidence, "points"))
+    if not evidence.operating_points:
+        return Section("points", "Operating points", build_not_measured(evidence, "operating_points"))
     split = evidence.data.split
     text = "An image is called positive if its probability reaches the threshold. " + (
         "The thresholds were chosen on val, the same images as on this page, so the results are optimistic."
@@ -102,10 +102,10 @@ def build_operating_points(evidence: Evidence) -> Section:
     )
     text += " PPV and NPV depend on the prevalence in these images."
     parts: list[Note | Table] = [Note(text)]
-    for name in dict.fromkeys(point.point for point in evidence.points):
+    for name in dict.fromkeys(point.point for point in evidence.operating_points):
         rows: list[list[str | Cell]] = [
             [format_name(point.finding), format_number(point.threshold, 4), *format_confusion(point)]
-            for point in evidence.points
+            for point in evidence.operating_points
             if point.point == name
         ]
         parts.append(Table(POINTS.get(name, format_name(name)), ["finding", "threshold", *CONFUSION_COLUMNS], rows))
@@ -131,7 +131,7 @@ def build_calibration(evidence: Evidence) -> Section:
         parts.append(Figure(plots.plot_reliability(curves), alt, caption))
     rows = [
         [
-            _format_method(report.method) + (" *" if report.method == evidence.in_force else ""),
+            _format_method(report.method) + (" *" if report.method == evidence.calibration_method else ""),
             format_number(report.macro_ece, 4),
             format_number(report.macro_floor, 4),
             format_number(report.macro_brier, 4),
@@ -165,9 +165,9 @@ def _describe_calibration(evidence: Evidence) -> str:
 
 def _build_current_method(evidence: Evidence) -> list[Note | Table]:
     """The model's own calibration method, by finding."""
-    name = _format_method(evidence.in_force)
+    name = _format_method(evidence.calibration_method)
     for report in evidence.calibration:
-        if report.method == evidence.in_force:
+        if report.method == evidence.calibration_method:
             return [_build_finding_table(report, name)]
     return [Note(f"The model's own method, {name}, was not measured.")]
 

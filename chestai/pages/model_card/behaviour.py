@@ -32,9 +32,9 @@ def build_subgroups(evidence: Evidence) -> Section:
         rows = [_build_group_row(group) for group in report.groups if group.axis == axis]
         columns = ["group", "images", "patients", "macro-AUROC", "FNR"]
         parts.append(Table(f"By {format_name(axis)}", columns, rows))
-    if report.left_out:
+    if report.excluded:
         small: dict[str, list[str]] = {}
-        for axis, name, images in report.left_out:
+        for axis, name, images in report.excluded:
             small.setdefault(format_name(axis), []).append(f"{format_name(name)} ({format_number(images)})")
         caption = f"Not measured: groups of fewer than {format_number(report.min_images)} images"
         left_out = [[axis, "; ".join(names)] for axis, names in small.items()]
@@ -96,7 +96,7 @@ def build_localisation(evidence: Evidence) -> Section:
         "says where, not why."
     )
     parts: list[Note | Table | Figure] = [Note(text), *_build_overlap_figures(report), _build_pointing_table(report)]
-    for cases, maps in (("all cases", report.all_cases), ("shown cases", report.shown)):
+    for cases, maps in (("all cases", report.all_cases), ("shown cases", report.displayed_cases)):
         if maps:
             parts += [
                 _build_overlap_table(maps, metric, f"Share of cases that reach each {name}, {cases}")
@@ -111,7 +111,7 @@ def _build_overlap_figures(report: LocalisationReport) -> list[Figure]:
     figures = []
     for metric, label in OVERLAP_LABELS.items():
         curves = {
-            format_name(maps.maps): (OVERLAPS, [estimate.value for estimate in getattr(maps, metric)])
+            format_name(maps.kind): (OVERLAPS, [estimate.value for estimate in getattr(maps, metric)])
             for maps in report.all_cases
         }
         if any(math.isfinite(value) for _, values in curves.values() for value in values):
@@ -121,12 +121,12 @@ def _build_overlap_figures(report: LocalisationReport) -> list[Figure]:
 
 
 def _build_pointing_table(report: LocalisationReport) -> Table:
-    shown = {maps.maps: maps.pointing for maps in report.shown}
+    shown = {maps.kind: maps.pointing for maps in report.displayed_cases}
     rows: list[list[str | Cell]] = []
     for maps in report.all_cases:
-        gain = report.gains.get(maps.maps)
+        gain = report.gains.get(maps.kind)
         cells = [format_share(maps.pointing), _format_gain(gain) if gain else ""]
-        rows.append([format_name(maps.maps), *cells, format_share(shown.get(maps.maps, UNDEFINED))])
+        rows.append([format_name(maps.kind), *cells, format_share(shown.get(maps.kind, UNDEFINED))])
     caption = (
         "Pointing game: share of cases in which the peak lies in a box. The model's gain over a control is in "
         "percentage points, over all cases"
@@ -140,7 +140,7 @@ def _format_gain(gain: Estimate) -> Cell:
 
 def _build_overlap_table(reports: Sequence[MapReport], metric: str, caption: str) -> Table:
     rows: list[list[str | Cell]] = [
-        [format_name(maps.maps), *map(format_share, getattr(maps, metric))] for maps in reports
+        [format_name(maps.kind), *map(format_share, getattr(maps, metric))] for maps in reports
     ]
     return Table(caption, ["heatmap", *(f"{threshold:g}" for threshold in OVERLAPS)], rows)
 
@@ -153,7 +153,7 @@ def _build_pointing_by_finding(reports: Sequence[MapReport]) -> Table:
         shares = [format_percent(pointing) for pointing, _ in results]
         rows.append([format_name(finding), format_number(cases), *shares])
     caption = "Pointing game by finding, all cases; small numbers of cases say little"
-    return Table(caption, ["finding", "cases", *(format_name(maps.maps) for maps in reports)], rows)
+    return Table(caption, ["finding", "cases", *(format_name(maps.kind) for maps in reports)], rows)
 
 
 def build_robustness(evidence: Evidence) -> Section:

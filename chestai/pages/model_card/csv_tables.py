@@ -29,9 +29,9 @@ def render_csv_tables(evidence: Evidence) -> dict[str, str]:
     Columns `x`, `x_low`, `x_high` are an estimate and its 95 % interval. Shares are in [0, 1], waits in minutes.
     """
     tables: dict[str, Rows] = {
-        "ranking.csv": _list_ranking(evidence.report),
-        "operating_points.csv": _list_operating_points(evidence.points),
-        "calibration.csv": _list_calibration(evidence.calibration, evidence.in_force),
+        "ranking.csv": _list_ranking(evidence.performance),
+        "operating_points.csv": _list_operating_points(evidence.operating_points),
+        "calibration.csv": _list_calibration(evidence.calibration, evidence.calibration_method),
         "reliability_curve.csv": _list_curves(evidence.calibration),
     }
     if evidence.urgency:
@@ -140,7 +140,7 @@ def _list_subgroups(report: SubgroupReport) -> Rows:
     for group in report.groups:
         start = {"axis": group.axis, "group": group.name, "images": group.images, "patients": group.patients}
         yield {**start, **_flatten_estimates(macro_auroc=group.macro_auroc, fnr=group.fnr)}
-    for axis, name, images in report.left_out:
+    for axis, name, images in report.excluded:
         start = {"axis": axis, "group": name, "images": images, "patients": None}
         yield {**start, **_flatten_estimates(macro_auroc=UNDEFINED, fnr=UNDEFINED)}
 
@@ -153,7 +153,7 @@ def _list_gaps(report: SubgroupReport) -> Rows:
 
 def _list_localisation(report: LocalisationReport) -> Rows:
     """metric: pointing, iou or iobb at a threshold, gain of the model. By finding: only pointing, without intervals."""
-    for cases, reports in (("all", report.all_cases), ("shown", report.shown)):
+    for cases, reports in (("all", report.all_cases), ("shown", report.displayed_cases)):
         count = report.cases if cases == "all" else report.cases - report.suppressed
         for maps in reports:
             yield from _list_map(cases, maps, count)
@@ -162,13 +162,13 @@ def _list_localisation(report: LocalisationReport) -> Rows:
 
 
 def _list_map(cases: str, maps: MapReport, count: int) -> Rows:
-    yield _build_localisation_row(cases, maps.maps, "pointing", maps.pointing, count)
+    yield _build_localisation_row(cases, maps.kind, "pointing", maps.pointing, count)
     for metric, estimates in (("iou", maps.iou), ("iobb", maps.iobb)):
         for threshold, estimate in zip(OVERLAPS, estimates, strict=True):
-            yield _build_localisation_row(cases, maps.maps, metric, estimate, count, threshold=threshold)
+            yield _build_localisation_row(cases, maps.kind, metric, estimate, count, threshold=threshold)
     for finding, (pointing, finding_count) in maps.by_finding.items():
         estimate = Estimate(pointing, math.nan, math.nan)
-        yield _build_localisation_row(cases, maps.maps, "pointing", estimate, finding_count, finding=finding)
+        yield _build_localisation_row(cases, maps.kind, "pointing", estimate, finding_count, finding=finding)
 
 
 def _build_localisation_row(

@@ -16,6 +16,6 @@ def build_gate(checks: Sequence[GateCheck]) -> list[Section]:
         "A model becomes champion if no check fails. A check that could not be judged does not count against the "
         "model. The limits are set under gate in the configuration."
     )
-    rows = [[check.name, OUTCOMES[check.passed], check.said] for check in checks]
+    rows = [[check.name, OUTCOMES[check.passed], check.message] for check in checks]
     table = Table("Checks of the gate", ["check", "outcome", "details"], rows, prose=True)
     return [Section("gate", "Promotion gate", [note, table])]

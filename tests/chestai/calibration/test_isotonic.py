@@ -1,4 +1,4 @@
-"""Isotonic calibration: scikit-learn's curve, off 0 and 1, never falling, with a fallback."""
+"""Isotonic calibration: scikit-learn's curve, kept away from 0 and 1, never falling, with a fallback."""
 
 import json
 from math import inf, log, nan
@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
-from chestai.calibration import Isotonic, fit, from_dict
-from chestai.metrics import brier, expected_calibration_error
-
-Floats = NDArray[np.float64]
+from chestai.calibration import IsotonicCalibration, fit, from_dict
+from chestai.metrics.masking import Floats
+from chestai.metrics.reliability import brier_score, expected_calibration_error
 
 
 def pool_adjacent_violators(logits: Floats, targets: Floats) -> dict[float, float]:
@@ -28,8 +26,8 @@ def pool_adjacent_violators(logits: Floats, targets: Floats) -> dict[float, floa
     return {x: positives / images for positives, images, members in merged for x in members}
 
 
-def bent(images: int, seed: int) -> tuple[Floats, Floats]:
-    """Logits (N, 1) whose true log odds bend: no line fits them."""
+def make_bent(images: int, seed: int) -> tuple[Floats, Floats]:
+    """Logits (N, 1) whose true log odds are not linear, and targets."""
     generator = np.random.default_rng(seed)
     logits = generator.normal(scale=2, size=(images, 1))
     truth = np.where(logits > 0, 0.85, 0.02 + 0.1 / (1 + np.exp(-4 * (logits + 2))))
@@ -38,7 +36,7 @@ def bent(images: int, seed: int) -> tuple[Floats, Floats]:
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("decimals", [0, 1, 9])  # 0 and 1: many ties
-def test_it_equals_scikit_learn_and_a_plain_reference(seed: int, decimals: int) -> None:
+def test_equals_scikit_learn_and_a_plain_reference(seed: int, decimals: int) -> None:
     generator = np.random.default_rng(seed)
     images = int(generator.integers(4, 300))
     logits = np.round(generator.normal(scale=2, size=images), decimals)
@@ -61,7 +59,7 @@ def test_it_equals_scikit_learn_and_a_plain_reference(seed: int, decimals: int) 
     unseen=st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=40),
     offset=st.sampled_from([0.0, -3.0, 0.7]),
 )
-def test_it_never_falls_and_stays_off_0_and_1(
+def test_never_falls_and_keeps_away_from_0_and_1(
     pairs: list[tuple[float, bool]], unseen: list[float], offset: float
 ) -> None:
     logits, targets = (np.array(column, dtype=np.float64)[:, None] for column in zip(*pairs, strict=True))
@@ -72,36 +70,36 @@ def test_it_never_falls_and_stays_off_0_and_1(
     if not calibration.fallback[0]:
         least = 1 / (len(pairs) + 2)
         assert fitted.min() >= least and fitted.max() <= 1 - least
-        moved = calibration.moved([offset]).apply(ordered)[:, 0]
-        assert (np.diff(moved) >= -1e-15).all() and moved.min() > 0 and moved.max() < 1
+        shifted = calibration.shift_log_odds([offset]).apply(ordered)[:, 0]
+        assert (np.diff(shifted) >= -1e-15).all() and shifted.min() > 0 and shifted.max() < 1
 
 
-def test_rounding_does_not_carry_a_value_over_the_next_knot() -> None:
+def test_rounding_does_not_exceed_the_next_knot() -> None:
     generator = np.random.default_rng(0)
     for _ in range(200):
         x, y = np.sort(generator.normal(size=2)), np.sort(generator.random(2))
-        calibration = Isotonic((tuple(x.tolist()),), (tuple(y.tolist()),), (0.0,))
+        calibration = IsotonicCalibration((tuple(x.tolist()),), (tuple(y.tolist()),), (0.0,))
         below = x[1] * (1 - np.sign(x[1]) * 2.0 ** -np.arange(45, 54))
         assert (calibration.apply(below[:, None]) <= y[1]).all()
 
 
-def test_a_bent_truth_is_met_where_a_line_misses_it() -> None:
-    train, test = bent(20_000, seed=1), bent(20_000, seed=2)
+def test_fits_nonlinear_truth_better_than_platt() -> None:
+    train, test = make_bent(20_000, seed=1), make_bent(20_000, seed=2)
     isotonic, platt = (fit(*train, [1], method).apply(test[0])[:, 0] for method in ("isotonic", "platt"))
     truth = test[1][:, 0]
     assert expected_calibration_error(truth, isotonic) < 0.015
     assert expected_calibration_error(truth, platt) > 0.03
-    assert brier(truth, isotonic) < brier(truth, platt)
+    assert brier_score(truth, isotonic) < brier_score(truth, platt)
 
 
-def test_separated_classes_stay_off_0_and_1() -> None:
+def test_keeps_away_from_0_and_1_for_separated_classes() -> None:
     logits = np.array([[-2.0], [-1], [1], [2]])
     calibration = fit(logits, logits > 0, [1], "isotonic")
     np.testing.assert_allclose(calibration.apply(logits)[:, 0], [1 / 6, 1 / 6, 5 / 6, 5 / 6])
 
 
-def test_unknown_targets_are_masked() -> None:
-    logits, targets = bent(400, seed=3)
+def test_ignores_unknown_targets() -> None:
+    logits, targets = make_bent(400, seed=3)
     unknown = np.random.default_rng(0).random(400) < 0.4
     masked = np.where(unknown[:, None], nan, targets)
     assert fit(logits, masked, [1], "isotonic") == fit(logits[~unknown], targets[~unknown], [1], "isotonic")
@@ -114,7 +112,7 @@ def test_unknown_targets_are_masked() -> None:
         ([1.0, 2, 3], [1, nan, 1]),  # no negative
         ([1.0, 2, 3], [nan, nan, nan]),
         ([2.0, 2, 2], [1, 0, 0]),  # logits all equal
-        ([3.0, 1, 2], [0, 1, 1]),  # a level curve would be blind to the logits
+        ([3.0, 1, 2], [0, 1, 1]),  # a level curve would ignore the logits
     ],
 )
 def test_fallback_is_the_prior_correction(logits: list[float], targets: list[float]) -> None:
@@ -127,17 +125,17 @@ def test_fallback_is_the_prior_correction(logits: list[float], targets: list[flo
     assert calibration.offset == pytest.approx((-log(5),))
 
 
-def test_one_finding_falling_back_leaves_the_others_fitted() -> None:
-    logits, targets = bent(300, seed=4)
+def test_fallback_of_one_finding_leaves_the_others_fitted() -> None:
+    logits, targets = make_bent(300, seed=4)
     both = fit(np.hstack([logits, logits]), np.hstack([targets, targets * 0]), [1, 3], "isotonic")
     alone = fit(logits, targets, [1], "isotonic")
     assert both.fallback == (False, True)
     np.testing.assert_array_equal(both.apply(np.hstack([logits, logits]))[:, :1], alone.apply(logits))
 
 
-def test_apply_is_float64_at_any_logit_and_the_same_alone_and_in_a_batch() -> None:
-    logits, targets = bent(500, seed=5)
-    calibration = fit(logits, targets, [1], "isotonic").moved([0.5])
+def test_apply_returns_float64_for_any_logit_independent_of_the_batch() -> None:
+    logits, targets = make_bent(500, seed=5)
+    calibration = fit(logits, targets, [1], "isotonic").shift_log_odds([0.5])
     batch = np.append(logits, [[-1e30], [1e30], [-inf], [inf]], axis=0)
     probabilities = calibration.apply(batch.astype(np.float32))
     assert probabilities.dtype == np.float64 and np.isfinite(probabilities).all()
@@ -146,8 +144,8 @@ def test_apply_is_float64_at_any_logit_and_the_same_alone_and_in_a_batch() -> No
     np.testing.assert_array_equal(rows, calibration.apply(batch))
 
 
-def test_json_round_trip() -> None:
-    logits, targets = bent(300, seed=6)
+def test_round_trips_through_json() -> None:
+    logits, targets = make_bent(300, seed=6)
     calibration = fit(np.hstack([logits, logits]), np.hstack([targets, targets * nan]), [1, 3], "isotonic")
     values = json.loads(json.dumps(calibration.to_dict(), allow_nan=False))
     assert values["method"] == calibration.method == "isotonic"
@@ -168,11 +166,11 @@ def test_json_round_trip() -> None:
         (((0.0, 1.0),), ((0.2, 0.1),), (0.0,), "fall"),
     ],
 )
-def test_curves_that_cannot_be_are_refused(logits, probabilities, offset, says) -> None:  # type: ignore[no-untyped-def]
+def test_rejects_invalid_curve(logits, probabilities, offset, says) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=says):
-        Isotonic(logits, probabilities, offset)
+        IsotonicCalibration(logits, probabilities, offset)
 
 
-def test_apply_refuses_other_shapes() -> None:
+def test_apply_rejects_wrong_shape() -> None:
     with pytest.raises(ValueError, match="shape"):
-        fit(*bent(50, seed=0), [1], "isotonic").apply([[1.0, 2.0]])
+        fit(*make_bent(50, seed=0), [1], "isotonic").apply([[1.0, 2.0]])

@@ -1,12 +1,11 @@
-"""TODO"""
+"""Random targets and scores for the metric tests."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from chestai.metrics.masking import Floats
 
 
-def draw(seed: int) -> tuple[Floats, Floats]:
+def draw_scores(seed: int) -> tuple[Floats, Floats]:
     """Targets of both classes; scores that are distinct for even seeds and heavily tied for odd ones."""
     generator = np.random.default_rng(seed)
     images = int(generator.choice([2, 3, 7, 50, 400]))

@@ -1,4 +1,4 @@
-"""Paired comparisons against a plain bootstrap of the same draws and the two evaluations side by side."""
+"""Paired comparisons, checked with a plain bootstrap of the same draws and with separate evaluations."""
 
 from math import isnan, nan
 
@@ -7,13 +7,17 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from chestai.metrics import Estimate, clustered_weights, compare, evaluate
+from chestai.metrics.bootstrap import Bootstrap, Estimate, clustered_weights
+from chestai.metrics.comparison import compare_auroc
+from chestai.metrics.masking import Floats
+from chestai.metrics.predictions import Predictions
+from chestai.metrics.report import measure_performance
 
-Floats = NDArray[np.float64]
+POINT_ONLY = Bootstrap(0)
 
 
-def data(seed: int, images: int = 250) -> tuple[Floats, Floats, Floats, NDArray[np.int_]]:
-    """Targets (N, 3), of which the last finding is never present; an answer, a somewhat worse one; patients."""
+def make_data(seed: int, images: int = 250) -> tuple[Floats, Floats, Floats, NDArray[np.int_]]:
+    """Targets (N, 3), with a last finding that is never present; scores and somewhat worse scores; patients."""
     generator = np.random.default_rng(seed)
     targets = (generator.random((images, 3)) < [0.3, 0.15, 0]).astype(np.float64)
     targets[generator.random((images, 3)) < 0.1] = nan
@@ -22,8 +26,8 @@ def data(seed: int, images: int = 250) -> tuple[Floats, Floats, Floats, NDArray[
     return targets, baseline, worse, generator.integers(0, images // 4, size=images)
 
 
-def plain_macro(targets: Floats, scores: Floats, image: NDArray[np.int_]) -> float:
-    """The mean AUROC over findings with both classes among these images; NaN without any."""
+def compute_macro_auroc(targets: Floats, scores: Floats, image: NDArray[np.int_]) -> float:
+    """The mean AUROC over the findings that have both classes among these images; NaN without any."""
     values = []
     for column in range(targets.shape[1]):
         known = image[~np.isnan(targets[image, column])]
@@ -34,67 +38,67 @@ def plain_macro(targets: Floats, scores: Floats, image: NDArray[np.int_]) -> flo
 
 @pytest.mark.parametrize(("seed", "images"), [(0, 100), (1, 100), (2, 12), (3, 8)])
 def test_equals_a_plain_bootstrap_of_the_same_draws(seed: int, images: int) -> None:
-    targets, baseline, worse, patients = data(seed, images)
-    (result,) = compare(targets, baseline, {"worse": worse}, patients, resamples=40, seed=5).values()
+    targets, baseline, worse, patients = make_data(seed, images)
+    (result,) = compare_auroc(targets, baseline, {"worse": worse}, patients, Bootstrap(40, seed=5)).values()
     everything = np.arange(images)
-    values = [plain_macro(targets, scores, everything) for scores in (baseline, worse)]
+    values = [compute_macro_auroc(targets, scores, everything) for scores in (baseline, worse)]
     assert [result.baseline, result.other] == pytest.approx(values, abs=1e-9)
     assert result.difference.value == pytest.approx(values[1] - values[0], abs=1e-9)
     differences = []
     for times in np.concatenate(list(clustered_weights(patients, 40, seed=5))).astype(int):
         image = np.repeat(everything, times)
-        differences.append(plain_macro(targets, worse, image) - plain_macro(targets, baseline, image))
+        differences.append(compute_macro_auroc(targets, worse, image) - compute_macro_auroc(targets, baseline, image))
     if images < 20:
-        assert any(isnan(difference) for difference in differences)  # tiny: some draws define nothing
+        assert any(isnan(difference) for difference in differences)  # so few images that some draws define nothing
     expected = np.nanquantile(differences, [0.025, 0.975])
     assert (result.difference.low, result.difference.high) == pytest.approx(tuple(expected), abs=1e-9)
 
 
-def test_agrees_with_the_report_of_each_answer() -> None:
-    targets, baseline, worse, patients = data(0)
-    result = compare(targets, baseline, {"worse": worse}, patients, resamples=0)["worse"]
-    reports = [evaluate(targets, scores, patients, ["a", "b", "c"], 0) for scores in (baseline, worse)]
+def test_agrees_with_the_report_of_each_model() -> None:
+    targets, baseline, worse, patients = make_data(0)
+    result = compare_auroc(targets, baseline, {"worse": worse}, patients, POINT_ONLY)["worse"]
+    models = [Predictions.of(targets, scores, patients, "abc") for scores in (baseline, worse)]
+    reports = [measure_performance(predictions, POINT_ONLY) for predictions in models]
     assert [result.baseline, result.other] == [report.macro_auroc.value for report in reports]
 
 
-def test_pairing_tells_apart_what_two_intervals_cannot() -> None:
-    targets, baseline, worse, patients = data(0)
-    difference = compare(targets, baseline, {"worse": worse}, patients, resamples=300)["worse"].difference
+def test_paired_interval_separates_models_whose_intervals_overlap() -> None:
+    targets, baseline, worse, patients = make_data(0)
+    difference = compare_auroc(targets, baseline, {"worse": worse}, patients, Bootstrap(300))["worse"].difference
     assert difference.high < 0
-    first, second = (
-        evaluate(targets, scores, patients, ["a", "b", "c"], 300).macro_auroc for scores in (baseline, worse)
-    )
+    models = [Predictions.of(targets, scores, patients, "abc") for scores in (baseline, worse)]
+    first, second = (measure_performance(predictions, Bootstrap(300)).macro_auroc for predictions in models)
     assert second.high > first.low
 
 
-def test_others_do_not_disturb_each_other_and_keep_their_order() -> None:
-    targets, baseline, worse, patients = data(1)
+def test_others_are_independent_and_keep_their_order() -> None:
+    targets, baseline, worse, patients = make_data(1)
     better = baseline + np.nan_to_num(targets)
-    both = compare(targets, baseline, {"worse": worse, "better": better}, patients, resamples=30, seed=2)
+    both = compare_auroc(targets, baseline, {"worse": worse, "better": better}, patients, Bootstrap(30, seed=2))
     assert list(both) == ["worse", "better"]
-    for name, answer in (("worse", worse), ("better", better)):
-        assert compare(targets, baseline, {name: answer}, patients, resamples=30, seed=2)[name] == both[name]
+    for name, scores in (("worse", worse), ("better", better)):
+        assert compare_auroc(targets, baseline, {name: scores}, patients, Bootstrap(30, seed=2))[name] == both[name]
     assert both["worse"].difference.high < both["better"].difference.low
 
 
-def test_the_same_ranking_differs_by_nothing() -> None:
-    targets, baseline, _, patients = data(2)
-    result = compare(targets, baseline, {"itself": np.exp(baseline)}, patients, resamples=30)["itself"]
+def test_difference_is_zero_for_the_same_ranking() -> None:
+    targets, baseline, _, patients = make_data(2)
+    result = compare_auroc(targets, baseline, {"itself": np.exp(baseline)}, patients, Bootstrap(30))["itself"]
     assert result.baseline == result.other
     assert result.difference == Estimate(0, 0, 0)
 
 
-def test_undefined_is_nan() -> None:
+def test_is_nan_when_undefined() -> None:
     scores = np.array([[0.1], [0.2], [0.3]])
-    result = compare(np.zeros((3, 1)), scores, {"x": -scores}, ["p", "q", "r"], resamples=10)["x"]
+    result = compare_auroc(np.zeros((3, 1)), scores, {"x": -scores}, ["p", "q", "r"], Bootstrap(10))["x"]
     numbers = result.baseline, result.other, result.difference.value, result.difference.low, result.difference.high
     assert all(isnan(number) for number in numbers)
-    one_patient = compare([[1], [0], [0]], scores, {"x": -scores}, ["p", "p", "p"], resamples=10)["x"]
+    one_patient = compare_auroc([[1], [0], [0]], scores, {"x": -scores}, ["p", "p", "p"], Bootstrap(10))["x"]
     assert (one_patient.baseline, one_patient.other, one_patient.difference.value) == (0, 1, 1)
     assert isnan(one_patient.difference.low)
-    nothing = compare(np.empty((0, 2)), np.empty((0, 2)), {"x": np.empty((0, 2))}, [], resamples=10)["x"]
+    nothing = compare_auroc(np.empty((0, 2)), np.empty((0, 2)), {"x": np.empty((0, 2))}, [], Bootstrap(10))["x"]
     assert isnan(nothing.baseline) and isnan(nothing.difference.high)
-    assert compare([[1], [0], [0]], scores, {}, ["p", "q", "r"]) == {}
+    assert compare_auroc([[1], [0], [0]], scores, {}, ["p", "q", "r"], Bootstrap(10)) == {}
 
 
 @pytest.mark.parametrize(
@@ -108,6 +112,6 @@ def test_undefined_is_nan() -> None:
         ([[1], [0]], [[0.1], [0.2]], [[0.1], [nan]], [1, 2], "image 1 is NaN"),
     ],
 )
-def test_bad_input_is_named(targets, baseline, other, patients, says) -> None:  # type: ignore[no-untyped-def]
+def test_rejects_invalid_input(targets, baseline, other, patients, says) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=says):
-        compare(targets, baseline, {"other": other}, patients)
+        compare_auroc(targets, baseline, {"other": other}, patients, POINT_ONLY)

@@ -58,12 +58,12 @@ def make_evidence(**changes: Any) -> Evidence:
     values: dict[str, Any] = {
         "subject": EvaluatedModel("chestai version 3", 3, NIH14, CARD, True),
         "data": make_data(),
-        "report": make_report(),
-        "points": make_points(),
+        "performance": make_report(),
+        "operating_points": make_points(),
         "calibration": tuple(
             map(make_calibration, ("none", "platt", "isotonic", "shifted"), (0.21, 0.011, 0.012, 0.009))
         ),
-        "in_force": "platt",
+        "calibration_method": "platt",
         "urgency": make_urgency(),
         "queue": make_queue(),
         "subgroups": make_subgroups(),
@@ -71,7 +71,7 @@ def make_evidence(**changes: Any) -> Evidence:
         "robustness": make_robustness(),
         "latency": None,
         "missing": {"latency": "this process has no network"},
-        "against": {"champion": Comparison(0.795, 0.812, Estimate(0.01712, 0.0112, 0.0231))},
+        "comparisons": {"champion": Comparison(0.795, 0.812, Estimate(0.01712, 0.0112, 0.0231))},
     }
     return Evidence(**values | changes)
 
@@ -84,12 +84,12 @@ def make_bare_evidence() -> Evidence:
             "preds_<i>.csv", None, ("Mass", "Odd_$<b>|finding"), None, False, ("3 rows | `of` none",)
         ),
         data=EvaluationData("", "elsewhere", "all", 1, 1, False, 0, {}, {}, {}),
-        report=PerformanceReport(
+        performance=PerformanceReport(
             rows, UNDEFINED, UNDEFINED, UNDEFINED, UNDEFINED, defined=0, images=1, patients=1, resamples=0, seed=0
         ),
-        points=(),
+        operating_points=(),
         calibration=(),
-        in_force="none",
+        calibration_method="none",
         urgency=None,
         queue=None,
         subgroups=None,
@@ -106,8 +106,8 @@ def make_undefined_evidence() -> Evidence:
     maps = MapReport("model", UNDEFINED, (UNDEFINED,) * len(OVERLAPS), (UNDEFINED,) * len(OVERLAPS), {"Mass": (NAN, 0)})
     empty = Curve((), (), ())
     return make_evidence(
-        report=make_bare_evidence().report,
-        points=(PointReport("Mass", "f1", NAN, None, *[UNDEFINED] * 4),),
+        performance=make_bare_evidence().performance,
+        operating_points=(PointReport("Mass", "f1", NAN, None, *[UNDEFINED] * 4),),
         calibration=(
             CalibrationReport("platt", (FindingCalibration("Mass", NAN, NAN, NAN, empty),), NAN, NAN, NAN, empty),
         ),
@@ -118,7 +118,7 @@ def make_undefined_evidence() -> Evidence:
         robustness=RobustnessReport(1, {("blur", 1): Comparison(NAN, NAN, UNDEFINED)}),
         latency=Latency(NAN, NAN, "1 core"),
         missing={},
-        against={"champion": Comparison(NAN, NAN, UNDEFINED)},
+        comparisons={"champion": Comparison(NAN, NAN, UNDEFINED)},
     )
 
 

@@ -18,13 +18,13 @@ def test_tables_keep_full_precision() -> None:
     evidence = made.make_evidence()
     ranking = read_rows(evidence, "ranking.csv")
     assert [row["finding"] for row in ranking] == [*evidence.subject.findings, "macro", "micro"]
-    assert float(ranking[-2]["auroc"]) == evidence.report.macro_auroc.value, "to the last digit"
-    assert float(ranking[2]["auprc_high"]) == evidence.report.findings[2].auprc.high
+    assert float(ranking[-2]["auroc"]) == evidence.performance.macro_auroc.value, "to the last digit"
+    assert float(ranking[2]["auprc_high"]) == evidence.performance.findings[2].auprc.high
     assert float(ranking[0]["prevalence"]) == 4000 / 25596
     assert ranking[13]["auroc"] == ranking[13]["auroc_low"] == "" and ranking[13]["negatives"] == "25596"
 
     points = read_rows(evidence, "operating_points.csv")
-    assert len(points) == 4 * 14 and points[1]["threshold"] == repr(evidence.points[1].threshold)
+    assert len(points) == 4 * 14 and points[1]["threshold"] == repr(evidence.operating_points[1].threshold)
     assert (points[0]["point"], points[0]["fp"], points[13]["fp"], points[13]["ppv"]) == ("youden", "6411", "", "")
 
     calibration = read_rows(evidence, "calibration.csv")

@@ -43,7 +43,14 @@ def make_case(
     score = float(RULE.score([values], findings)[0])
     heatmaps = {finding: heatmap(rng.normal(size=(7, 7)).astype(np.float32), *grey.shape) for finding in maps}
     return GalleryImage(
-        image_id, RULE.bucket(score), score, RULE.drivers(values, findings), probabilities, thresholds, grey, heatmaps
+        image_id,
+        RULE.bucket(score),
+        score,
+        RULE.find_drivers(values, findings),
+        probabilities,
+        thresholds,
+        grey,
+        heatmaps,
     )
 
 
@@ -244,7 +251,7 @@ def test_browser_shows_no_overflow(html: str, tmp_path: Path) -> None:
     bad = '<p class="card" style="width:300px"><svg style="width:9px"></svg><b>' + "x" * 999 + "</b></p>"
     for text, expected in ((html, "1280,0,0;390,0,0"), (html.replace("</main>", f"{bad}</main>"), "1280,1,1;390,1,1")):
         path.write_text(PROBE.format(page=escape(text)))
-        answer = re.search(r'data-result="([-\d,;]+)"', browser.dom(path))
+        answer = re.search(r'data-result="([-\d,;]+)"', browser.dump_dom(path))
         assert answer and answer[1] == expected
 
 
@@ -253,7 +260,7 @@ def test_browser_paints_images_and_heatmaps_without_policy_violations(tmp_path: 
     path, shot = tmp_path / "page.html", tmp_path / "page.png"
     painted = {}
     path.write_text(render([make_case("a", {"Mass": 0.9}, {"Mass": 0.5}, make_grey(), ["Mass"])]))
-    assert browser.console(path) == []
+    assert browser.read_console(path) == []
     for name, threshold in (("with", 0.5), ("without", None)):
         path.write_text(render([make_case("a", {"Mass": 0.9}, {"Mass": threshold}, make_grey(300, 300), ["Mass"])]))
         browser.screenshot(path, shot, 1280, 1200)
@@ -265,4 +272,4 @@ def test_browser_paints_images_and_heatmaps_without_policy_violations(tmp_path: 
     assert painted["with"][0] > painted["without"][0] + 2000, "the image again, below the heatmap"
     assert painted["with"][1] > painted["without"][1] + 2000, "the heatmap"
     path.write_text(render([]).replace("</main>", '<img alt="" src="/x.png"></main>'))
-    assert browser.console(path), "the policy forbids other addresses"
+    assert browser.read_console(path), "the policy forbids other addresses"

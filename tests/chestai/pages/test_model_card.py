@@ -174,7 +174,7 @@ def test_results_on_val_are_called_optimistic() -> None:
 
 def test_names_own_calibration_method_that_was_not_measured() -> None:
     assert "temperature, was not measured" in extract_section_text(
-        accuracy.build_calibration(made.make_evidence(in_force="temperature"))
+        accuracy.build_calibration(made.make_evidence(calibration_method="temperature"))
     )
 
 
@@ -233,7 +233,7 @@ def test_card_fits_a_phone(make: Any, tmp_path: Path) -> None:
         (tmp_path / f"{name}.html").write_text(text)
         frame = tmp_path / f"{name}_frame.html"
         frame.write_text(FRAME.replace("NAME", f"{name}.html"))
-        answer = re.search(r'data-result="([-\d,]+)"', browser.dom(frame))
+        answer = re.search(r'data-result="([-\d,]+)"', browser.dump_dom(frame))
         assert answer, "the frame did not answer"
         found[name] = [int(number) for number in answer[1].split(",")]
     images = html.count("<img ")
@@ -246,9 +246,9 @@ def test_browser_reports_no_policy_violations(html: str, tmp_path: Path) -> None
     browser = Browser.find(tmp_path / "profile")
     page = tmp_path / "page.html"
     page.write_text(html)
-    assert browser.console(page) == []
+    assert browser.read_console(page) == []
     page.write_text(html.replace("</main>", '<img alt="" src="/x.png"></main>'))
-    assert browser.console(page), "the policy forbids other addresses"
+    assert browser.read_console(page), "the policy forbids other addresses"
 
 
 def test_gate_checks_are_a_section() -> None:

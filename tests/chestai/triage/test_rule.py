@@ -1,4 +1,4 @@
-"""The triage rule: scores, cuts, drivers, and what it refuses."""
+"""The triage rule: scores, buckets, drivers and invalid input."""
 
 import json
 from dataclasses import replace
@@ -15,7 +15,7 @@ from chestai.triage.rule import TriageRule
 RULE = TriageRule({"Pneumothorax": 1.0, "Edema": 0.9, "Mass": 0.5})
 
 
-def row(**probabilities: float) -> np.ndarray:
+def make_row(**probabilities: float) -> np.ndarray:
     """(14,) probabilities, 0 where not named."""
     return np.array([probabilities.get(finding, 0.0) for finding in NIH14])
 
@@ -31,17 +31,17 @@ def test_score_equals_a_plain_reference() -> None:
 
 
 def test_findings_without_a_weight_never_drive_the_score() -> None:
-    assert RULE.score([row(Hernia=1.0, Mass=0.2)], NIH14)[0] == pytest.approx(0.1)
+    assert RULE.score([make_row(Hernia=1.0, Mass=0.2)], NIH14)[0] == pytest.approx(0.1)
 
 
-def test_the_order_of_columns_is_that_of_findings() -> None:
-    image = row(Edema=0.8, Mass=0.3)
-    turned = list(reversed(NIH14))
-    np.testing.assert_array_equal(RULE.score([image[::-1]], turned), RULE.score([image], NIH14))
+def test_columns_follow_the_order_of_findings() -> None:
+    image = make_row(Edema=0.8, Mass=0.3)
+    reversed_findings = list(reversed(NIH14))
+    np.testing.assert_array_equal(RULE.score([image[::-1]], reversed_findings), RULE.score([image], NIH14))
 
 
 def test_score_is_clipped_to_0_1() -> None:
-    scores = RULE.score([row(Pneumothorax=1.0000001), row(Pneumothorax=-1, Edema=-1, Mass=-1)], NIH14)
+    scores = RULE.score([make_row(Pneumothorax=1.0000001), make_row(Pneumothorax=-1, Edema=-1, Mass=-1)], NIH14)
     np.testing.assert_array_equal(scores, [1, 0])
 
 
@@ -56,7 +56,7 @@ def test_score_is_clipped_to_0_1() -> None:
         (0.0, "routine"),
     ],
 )
-def test_a_score_on_a_cut_is_on_the_more_urgent_side(score: float, bucket: str) -> None:
+def test_score_on_a_cut_is_in_the_more_urgent_bucket(score: float, bucket: str) -> None:
     assert RULE.bucket(score) == bucket
 
 
@@ -68,16 +68,16 @@ def test_buckets_equal_a_plain_reference() -> None:
     assert rule.buckets([]) == []
 
 
-def test_drivers_are_in_descending_order_and_the_first_is_the_score() -> None:
-    image = row(Pneumothorax=0.2, Edema=0.5, Mass=0.7, Hernia=1.0)
-    drivers = RULE.drivers(image, NIH14)
+def test_drivers_descend_from_the_score() -> None:
+    image = make_row(Pneumothorax=0.2, Edema=0.5, Mass=0.7, Hernia=1.0)
+    drivers = RULE.find_drivers(image, NIH14)
     assert [finding for finding, _ in drivers] == ["Edema", "Mass", "Pneumothorax"]
     assert [value for _, value in drivers] == pytest.approx([0.45, 0.35, 0.2])
     assert drivers[0][1] == RULE.score([image], NIH14)[0]
-    assert RULE.drivers(image, NIH14, most=1) == drivers[:1]
+    assert RULE.find_drivers(image, NIH14, most=1) == drivers[:1]
 
 
-def test_json_round_trip() -> None:
+def test_round_trips_through_json() -> None:
     rule = TriageRule({"Mass": 0.25, "Edema": 1.0}, urgent=0.7, soon=0.1)
     for stored in (rule, replace(rule, urgent_findings=("Mass",))):
         assert TriageRule.from_dict(json.loads(json.dumps(stored.to_dict()))) == stored
@@ -103,81 +103,83 @@ def test_a_rule_stored_before_urgent_findings_were_named_has_the_default() -> No
         ({"Mass": 1.0}, nan, 0.5, "urgent = nan"),
     ],
 )
-def test_a_rule_that_cannot_be_is_refused(weights: dict[str, float], urgent: float, soon: float, says: str) -> None:
+def test_rejects_invalid_rule(weights: dict[str, float], urgent: float, soon: float, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         TriageRule(weights, urgent, soon)
 
 
-def test_the_emergencies_are_what_the_rule_would_call_urgent_if_it_knew_the_labels() -> None:
+def test_emergencies_are_the_findings_that_alone_are_urgent() -> None:
     rule = TriageRule({"Pneumothorax": 1.0, "Edema": 0.8, "Mass": float(np.nextafter(0.8, 0)), "Hernia": 0.1})
     assert rule.emergencies == ("Pneumothorax", "Edema")
     for finding in rule.weights:
-        alone = rule.score([row(**{finding: 1.0})], NIH14)[0]
+        alone = rule.score([make_row(**{finding: 1.0})], NIH14)[0]
         assert (rule.bucket(alone) == "urgent") == (finding in rule.emergencies)
     assert TriageRule({"Mass": 0.7}).emergencies == ()
 
 
-def test_named_urgent_findings_are_the_emergencies_whatever_their_weight() -> None:
+def test_named_urgent_findings_are_the_emergencies_at_any_weight() -> None:
     rule = replace(RULE, urgent_findings=("Mass",))
     assert rule.emergencies == ("Mass",)
     assert replace(rule, weights={"Pneumothorax": 1.0, "Mass": 0.1}, urgent=0.3, soon=0.2).emergencies == ("Mass",)
 
 
-def test_an_urgent_finding_without_a_weight_is_refused() -> None:
+def test_rejects_urgent_finding_without_weight() -> None:
     with pytest.raises(ValueError, match="'Hernia' has no weight"):
         replace(RULE, urgent_findings=("Mass", "Hernia"))
 
 
 @given(
     weights=st.dictionaries(st.sampled_from(NIH14), st.sampled_from([0.2, 0.8, 1.0]), min_size=1),
-    seen=st.sets(st.sampled_from(NIH14)),
+    vocabulary=st.sets(st.sampled_from(NIH14)),
     data=st.data(),
 )
-def test_within_a_vocabulary_the_emergencies_are_those_that_it_has(
-    weights: dict[str, float], seen: set[str], data: st.DataObject
+def test_restricted_rule_keeps_the_emergencies_of_the_vocabulary(
+    weights: dict[str, float], vocabulary: set[str], data: st.DataObject
 ) -> None:
     named = data.draw(st.lists(st.sampled_from(sorted(weights)), unique=True))
     rule = TriageRule(weights, urgent_findings=tuple(named))
-    if not seen & set(weights) or (named and not seen & set(named)):
+    if not vocabulary & set(weights) or (named and not vocabulary & set(named)):
         with pytest.raises(ValueError):
-            rule.within(sorted(seen))
+            rule.restrict_to(sorted(vocabulary))
     else:
-        assert rule.within(sorted(seen)).emergencies == tuple(name for name in rule.emergencies if name in seen)
+        assert rule.restrict_to(sorted(vocabulary)).emergencies == tuple(
+            name for name in rule.emergencies if name in vocabulary
+        )
 
 
-def test_a_vocabulary_without_the_named_urgent_findings_does_not_fall_back_to_the_default() -> None:
+def test_restricting_away_all_urgent_findings_is_rejected() -> None:
     with pytest.raises(ValueError, match="urgent findings Mass are none"):
-        replace(RULE, urgent_findings=("Mass",)).within(["Pneumothorax", "Edema"])
+        replace(RULE, urgent_findings=("Mass",)).restrict_to(["Pneumothorax", "Edema"])
 
 
-def test_a_rule_within_a_vocabulary_weighs_what_the_network_sees() -> None:
+def test_restricted_rule_keeps_the_weights_of_the_vocabulary() -> None:
     rule = TriageRule({"Mass": 0.9, "Fracture": 0.6})
-    assert rule.within(["Fracture", "Edema"]) == TriageRule({"Fracture": 0.6})
+    assert rule.restrict_to(["Fracture", "Edema"]) == TriageRule({"Fracture": 0.6})
     with pytest.raises(ValueError, match="empty"):
-        rule.within(["Edema"])
+        rule.restrict_to(["Edema"])
 
 
-def test_a_finding_outside_the_vocabulary_is_refused() -> None:
+def test_rejects_finding_outside_the_vocabulary() -> None:
     rule = TriageRule({"Mass": 1.0, "Fracture": 1.0})
     for attempt in (
-        lambda: rule.check(NIH14),
-        lambda: rule.score([row()], NIH14),
-        lambda: rule.drivers(row(), NIH14),
+        lambda: rule.check_findings(NIH14),
+        lambda: rule.score([make_row()], NIH14),
+        lambda: rule.find_drivers(make_row(), NIH14),
     ):
         with pytest.raises(ValueError, match="'Fracture'"):
             attempt()
-    RULE.check(NIH14)
+    RULE.check_findings(NIH14)
 
 
-def test_an_unscored_study_is_never_routine() -> None:
+def test_rejects_nan_instead_of_calling_it_routine() -> None:
     with pytest.raises(ValueError, match="NaN"):
-        RULE.score([row(Edema=nan, Pneumothorax=0.9)], NIH14)
+        RULE.score([make_row(Edema=nan, Pneumothorax=0.9)], NIH14)
     for score in (nan, -0.1, 1.1):
         with pytest.raises(ValueError, match="triage score"):
             RULE.bucket(score)
 
 
-def test_shapes_must_fit() -> None:
+def test_rejects_wrong_shape() -> None:
     with pytest.raises(ValueError, match="14 findings"):
         RULE.score(np.zeros((2, 13)), NIH14)
     with pytest.raises(ValueError, match="14 findings"):
