@@ -16,9 +16,9 @@ from tests.support.paths import ROOT
 
 MANIFESTS = sorted((ROOT / "conf" / "kuberay").glob("*.yaml"))
 SERVICE = ROOT / "serve" / "deploy.yaml"
-PLACES = [ROOT / "cluster.yaml", ROOT / "Dockerfile", ROOT / "compose.yaml", SERVICE, *MANIFESTS]
+CLUSTER_FILES = [ROOT / "cluster.yaml", ROOT / "Dockerfile", ROOT / "compose.yaml", SERVICE, *MANIFESTS]
 SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|_KEY\b|_KEY_ID")
-# The fields of ray.io/v1 and of pods that the manifests use: a misspelt one would be refused, or do nothing.
+# The fields of ray.io/v1 and of pods that the manifests use. Kubernetes would reject or ignore a misspelt one.
 FIELDS: dict[str, list[str]] = yaml.safe_load("""
 job: [entrypoint, shutdownAfterJobFinishes, ttlSecondsAfterFinished, activeDeadlineSeconds, backoffLimit,
   rayClusterSpec, submitterPodTemplate]
@@ -41,16 +41,17 @@ CONFINED: dict[str, Any] = {
 
 
 def read_yaml(name: str) -> Any:
+    """Read a YAML file by its path below the repository's root."""
     return yaml.safe_load((ROOT / name).read_text())
 
 
-def ray_start_options(command: str) -> dict[str, Any]:
-    """The options of a `ray start`, as Ray's own command line reads them. An unknown one raises."""
+def parse_ray_start(command: str) -> dict[str, Any]:
+    """Parse the options of a `ray start` with Ray's own command line; raise for an unknown one."""
     return dict(start.make_context("start", shlex.split(command.split("ray start")[1])).params)
 
 
-def overrides_of(words: list[str]) -> Config:
-    """The configuration that `python -m MODULE key=value ...` runs with; the module must be of this repository."""
+def load_command_config(words: list[str]) -> Config:
+    """Load the configuration of `python -m MODULE key=value ...`; the module must belong to this repository."""
     assert words[:2] == ["python", "-m"]
     spec = find_spec(words[2])
     assert spec is not None and spec.origin is not None and Path(spec.origin).is_relative_to(ROOT)
@@ -59,24 +60,26 @@ def overrides_of(words: list[str]) -> Config:
     return config
 
 
-def documents() -> Iterator[tuple[str, dict[str, Any]]]:
+def iter_documents() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each document of the manifests, with its source as `file: kind`."""
     for path in MANIFESTS:
         for document in yaml.safe_load_all(path.read_text()):
             yield f"{path.name}: {document['kind']}", document
 
 
-def ray_clusters() -> dict[str, dict[str, Any]]:
-    specs = {where: document["spec"] for where, document in documents() if document["apiVersion"] == "ray.io/v1"}
-    return {where: spec.get("rayClusterSpec", spec.get("rayClusterConfig", spec)) for where, spec in specs.items()}
+def find_ray_clusters() -> dict[str, dict[str, Any]]:
+    """Find the specification of each Ray cluster, by the source of its document."""
+    specs = {source: document["spec"] for source, document in iter_documents() if document["apiVersion"] == "ray.io/v1"}
+    return {source: spec.get("rayClusterSpec", spec.get("rayClusterConfig", spec)) for source, spec in specs.items()}
 
 
-def pods() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every pod template."""
-    for where, cluster in ray_clusters().items():
-        yield f"{where} head", cluster["headGroupSpec"]["template"]
+def iter_pods() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each pod template, with its source and part."""
+    for source, cluster in find_ray_clusters().items():
+        yield f"{source} head", cluster["headGroupSpec"]["template"]
         for group in cluster["workerGroupSpecs"]:
-            yield f"{where} {group['groupName']}", group["template"]
-    for where, document in documents():
+            yield f"{source} {group['groupName']}", group["template"]
+    for source, document in iter_documents():
         for key in ("submitterPodTemplate", "template"):
             if key in document["spec"]:
-                yield f"{where} {key}", document["spec"][key]
+                yield f"{source} {key}", document["spec"][key]
