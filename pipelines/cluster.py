@@ -11,7 +11,7 @@ import ray
 from ray.data import DataContext
 
 from chestai.cli.signals import preserve_sigterm_handler
-from chestai.config.ray_options import embedded_ray, ray_address, worker_environment
+from chestai.config.ray_options import find_ray_address, make_runtime_env, plan_embedded_ray
 from chestai.config.schema import Cluster
 from chestai.errors import UserError
 
@@ -33,14 +33,14 @@ def ray_cluster(cluster: Cluster, dashboard: bool = False) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    address = ray_address(cluster)
+    address = find_ray_address(cluster)
     with preserve_sigterm_handler():
         if address:
             worker_address = os.environ.get("RAY_ADDRESS") if address == "auto" else address
-            runtime_env = worker_environment(worker_address) if dashboard else None
+            runtime_env = make_runtime_env(worker_address) if dashboard else None
             ray.init(address=address, log_to_driver=False, runtime_env=runtime_env)
         else:
-            options = embedded_ray(cluster, dashboard, gcs_port=_find_free_port() if dashboard else None)
+            options = plan_embedded_ray(cluster, dashboard, gcs_port=_find_free_port() if dashboard else None)
             with _set_environment(options.environment):
                 ray.init(**options.arguments)
     DataContext.get_current().enable_progress_bars = False  # the screen shows our progress display only
@@ -74,7 +74,7 @@ def check_capacity(cluster: Cluster, workers: int, gpu: bool) -> None:
     Raises:
         UserError: The workers do not fit; the message names the key to change.
     """
-    if ray_address(cluster):
+    if find_ray_address(cluster):
         return
     resources = ray.cluster_resources()
     gpus, cores = resources.get("GPU", 0), resources["CPU"]

@@ -22,17 +22,17 @@ class EmbeddedRay:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def ray_address(cluster: Cluster) -> str | None:
+def find_ray_address(cluster: Cluster) -> str | None:
     """Return the address of the running Ray to connect to, or None to start an embedded one."""
     return cluster.address or os.environ.get("RAY_ADDRESS")
 
 
-def worker_environment(address: str | None) -> dict[str, Any] | None:
+def make_runtime_env(address: str | None) -> dict[str, Any] | None:
     """Return the `runtime_env` that tells workers which of several Rays on a machine is theirs, None if unknown."""
     return {"env_vars": {"RAY_ADDRESS": address}} if address else None
 
 
-def embedded_ray(
+def plan_embedded_ray(
     cluster: Cluster, dashboard: bool = False, dashboard_port: int | None = None, gcs_port: int | None = None
 ) -> EmbeddedRay:
     """Return the options of an embedded Ray.
@@ -56,5 +56,5 @@ def embedded_ray(
     }
     if gcs_port is None:
         return EmbeddedRay(arguments)
-    arguments["runtime_env"] = worker_environment(f"127.0.0.1:{gcs_port}")
+    arguments["runtime_env"] = make_runtime_env(f"127.0.0.1:{gcs_port}")
     return EmbeddedRay(arguments, {GCS_PORT: str(gcs_port)})

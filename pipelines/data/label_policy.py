@@ -76,7 +76,9 @@ def compute_pos_weight(snapshot: Snapshot, targets: Targets | None) -> tuple[flo
 
 def relabel_store(store: ImageStore, targets: Targets | None) -> ImageStore:
     """Return a store with other targets (N, F), in storage order; the store itself if they are None."""
-    return store if targets is None else RelabelledStore(store, ray.put(targets))
+    if targets is None:
+        return store
+    return RelabelledStore(store, ray.put(targets), store.size, store.shards, store.task_cpus, store.max_tasks)
 
 
 @dataclass(frozen=True)
@@ -85,22 +87,10 @@ class RelabelledStore:
 
     store: ImageStore
     targets: ray.ObjectRef  # float32 (N, F), in storage order
-
-    @property
-    def size(self) -> int:
-        return self.store.size
-
-    @property
-    def shards(self) -> tuple[int, ...]:
-        return self.store.shards
-
-    @property
-    def task_cpus(self) -> float:
-        return self.store.task_cpus
-
-    @property
-    def max_tasks(self) -> int | None:
-        return self.store.max_tasks
+    size: int
+    shards: tuple[int, ...]
+    task_cpus: float
+    max_tasks: int | None
 
     def read(self, rows: NDArray[np.int64]) -> tuple[Pixels, Targets]:
         pixels, stored_targets = self.store.read(rows)

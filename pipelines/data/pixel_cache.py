@@ -77,11 +77,6 @@ def read_split_rows(lake: Lake, snapshot: Snapshot, split: str) -> pa.Table:
     return rows.filter(pc.field("split") == split).sort_by("sha256").select(["image_id", "path", "targets"])
 
 
-def shard_sizes(rows: int) -> tuple[int, ...]:
-    """Return the rows of each shard."""
-    return tuple(min(SHARD_ROWS, rows - at) for at in range(0, rows, SHARD_ROWS))
-
-
 @dataclass(frozen=True)
 class FileStore:
     """A split whose files are read and decoded each time."""
@@ -94,7 +89,7 @@ class FileStore:
 
     @property
     def shards(self) -> tuple[int, ...]:
-        return shard_sizes(self.count)
+        return tuple(min(SHARD_ROWS, self.count - at) for at in range(0, self.count, SHARD_ROWS))
 
     def read(self, rows: NDArray[np.int64]) -> tuple[Pixels, Targets]:
         table = ray.get(self.rows).take(rows)

@@ -4,7 +4,8 @@ Executors read and write files themselves, through pyarrow. So rows know their l
 Hadoop connector, and the part of a lost executor is simply done again.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -88,19 +89,16 @@ def write_delta(rows: DataFrame, count: int, lake: Lake, table: str, schema: pa.
 
 def _write_parts(rows: DataFrame, count: int, lake: Lake, table: str, schema: pa.Schema) -> list[Part]:
     gathered = rows.coalesce(1 + count // ROWS_PER_FILE).sortWithinPartitions(*schema.names[:3])
-    parts = gathered.mapInArrow(without_zip_rescan(_make_writer(lake, table, schema)), "part string").collect()
-    return [Part.from_row(part) for part in parts]
+    write = without_zip_rescan(partial(_write_part, lake=lake, table=table, schema=schema))
+    return [Part.from_row(part) for part in gathered.mapInArrow(write, "part string").collect()]
 
 
-def _make_writer(
-    lake: Lake, table: str, schema: pa.Schema
-) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        part = write_part(lake, table, schema, batches)
-        if part.rows:
-            yield pa.RecordBatch.from_pylist([part.to_row()])
-
-    return write
+def _write_part(
+    batches: Iterable[pa.RecordBatch], lake: Lake, table: str, schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    part = write_part(lake, table, schema, batches)
+    if part.rows:
+        yield pa.RecordBatch.from_pylist([part.to_row()])
 
 
 def _make_file_frame(spark: SparkSession, locations: Sequence[str]) -> DataFrame:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import cv2
@@ -132,27 +133,22 @@ def _read_files(files: DataFrame, count: int, columns: Sequence[str], read_count
     per_task = min(max(per_core // 4, MIN_TASK_IMAGES), MAX_TASK_IMAGES)
     fields = files.select(*columns).schema.fields
     schema = StructType([*fields, *from_arrow_schema(FILE_FACTS).fields])
-    inspect = without_zip_rescan(_make_inspector(columns, read_count))
+    inspect = without_zip_rescan(partial(_inspect_batches, columns=columns, read_count=read_count))
     return files.repartition(1 + count // per_task).mapInArrow(inspect, schema)
 
 
-def _make_inspector(
-    columns: Sequence[str], read_count: Accumulator[int]
-) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Return `inspect_file` as a function of Arrow batches, which counts the files in `read_count`."""
-
-    def inspect(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        cv2.setNumThreads(1)  # the other cores are busy with the executor's other tasks
-        for batch in batches:
-            rows = []
-            for path, earlier in zip(batch["path"].to_pylist(), batch["earlier"].to_pylist(), strict=True):
-                rows.append(inspect_file(path, earlier))
-                read_count.add(1)
-            facts = pa.RecordBatch.from_pylist(rows, schema=FILE_FACTS)
-            kept = batch.select(list(columns))
-            yield pa.RecordBatch.from_arrays([*kept.columns, *facts.columns], names=[*columns, *FILE_FACTS.names])
-
-    return inspect
+def _inspect_batches(
+    batches: Iterable[pa.RecordBatch], columns: Sequence[str], read_count: Accumulator[int]
+) -> Iterator[pa.RecordBatch]:
+    cv2.setNumThreads(1)  # the other cores are busy with the executor's other tasks
+    for batch in batches:
+        rows = []
+        for path, earlier in zip(batch["path"].to_pylist(), batch["earlier"].to_pylist(), strict=True):
+            rows.append(inspect_file(path, earlier))
+            read_count.add(1)
+        facts = pa.RecordBatch.from_pylist(rows, schema=FILE_FACTS)
+        kept = batch.select(list(columns))
+        yield pa.RecordBatch.from_arrays([*kept.columns, *facts.columns], names=[*columns, *FILE_FACTS.names])
 
 
 @contextlib.contextmanager

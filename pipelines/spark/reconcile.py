@@ -35,30 +35,18 @@ ENTRY, FILE, IMAGE, BOX = "entry", "file", "image", "box"
 HEADER_FIELDS = ("image_id", "patient_id", "study_id", "age_years", "sex", "view")
 
 
-@dataclass(frozen=True)
-class Rule:
-    """A row that meets the condition is rejected with this reason (a word) and detail (a sentence)."""
-
-    condition: Column
-    reason: str
-    detail: str | Column
+# A row that meets the condition is rejected with the reason (a word) and the detail (a sentence).
+Rule = tuple[Column, str, str | Column]
 
 
 @dataclass(frozen=True)
 class ReconciledRows:
-    """What became of the inputs, as persisted frames.
+    """What became of the inputs, as persisted frames."""
 
-    Attributes:
-        matched: From `match_files`, all label rows and files.
-        judged: From `reject_duplicates`, with `split`.
-        boxes: From `place_boxes`.
-        gold: The judged rows without a reason.
-    """
-
-    matched: DataFrame
-    judged: DataFrame
-    boxes: DataFrame
-    gold: DataFrame
+    matched: DataFrame  # from `match_files`: all label rows and files
+    judged: DataFrame  # from `reject_duplicates`, with `split`
+    boxes: DataFrame  # from `place_boxes`
+    gold: DataFrame  # the judged rows without a reason
 
     def quarantine(self) -> DataFrame:
         """Return all rejected rows in the columns of the quarantine table."""
@@ -68,14 +56,10 @@ class ReconciledRows:
 def reconcile(entries: DataFrame, files: DataFrame, boxes: DataFrame, split: Split) -> ReconciledRows:
     """Match label rows with inspected files, split the patients, and reject duplicates.
 
-    Args:
-        entries: See `match_files`.
-        files: See `match_files`; a null `key` is replaced by the image ID in the DICOM header.
-        boxes: See `place_boxes`.
-
     Raises:
         UserError: A patient would be in two splits.
     """
+    # Files that no name identifies are known by the image ID in their DICOM header.
     keyed = files.withColumn("key", F.coalesce("key", "dicom_image_id"))
     matched = match_files(entries, keyed).persist()
     accepted = matched.where("accepted").withColumn("split", make_split_function(split)("patient_id", "listed"))
@@ -105,19 +89,15 @@ def match_files(entries: DataFrame, files: DataFrame) -> DataFrame:
     files = _reject_conflicting_files(files.withColumns(no_reason), key)
     broken_last = [F.col("file_reason").isNotNull(), F.col("path")]
     files = _reject_repeated(files, key, broken_last, "duplicate_file", "another folder has a file of this name")
-    rows = _apply_rules(_join(entries, files), _matching_rules())
-    accepted = (F.col("kind") == IMAGE) | ((F.col("kind") == ENTRY) & F.col("keeps_missing") & ~F.col("unlisted"))
-    accepted = F.coalesce(F.col("reason").isNull() & accepted, F.lit(False))
-    return rows.withColumn("accepted", accepted).drop("unlisted")
-
-
-def _matching_rules() -> list[Rule]:
-    kind, no_patient = F.col("kind"), F.col("patient_id").isNull()
-    return [
-        Rule(kind == FILE, "image_without_entry", "no good label row names it"),
-        Rule((kind == IMAGE) & F.col("unlisted"), "not_in_split_lists", "neither split list names it"),
-        Rule((kind == IMAGE) & no_patient, "no_patient", "neither its label row nor its header names the patient"),
+    is_image, unlisted, no_patient = F.col("kind") == IMAGE, F.col("unlisted"), F.col("patient_id").isNull()
+    rules: list[Rule] = [
+        (F.col("kind") == FILE, "image_without_entry", "no good label row names it"),
+        (is_image & unlisted, "not_in_split_lists", "neither split list names it"),
+        (is_image & no_patient, "no_patient", "neither its label row nor its header names the patient"),
     ]
+    accepted = is_image | ((F.col("kind") == ENTRY) & F.col("keeps_missing") & ~unlisted)
+    accepted = F.coalesce(F.col("reason").isNull() & accepted, F.lit(False))
+    return _apply_rules(_join(entries, files), rules).withColumn("accepted", accepted).drop("unlisted")
 
 
 def _join(entries: DataFrame, files: DataFrame) -> DataFrame:
@@ -160,10 +140,10 @@ def reject_duplicates(accepted: DataFrame) -> DataFrame:
     }
     conflicting, foreign = F.col("readings") > 1, F.col("rank") > F.col("owner")
     same_content = F.concat(F.lit("the same file content as "), F.col("first"))
-    rules = [
-        Rule(conflicting, "conflicting_duplicate", "another patient or other findings with the same file content"),
-        Rule(foreign, "duplicate_content", "the same file content as an image of an earlier source"),
-        Rule(F.col("image_id") != F.col("first"), "duplicate_content", same_content),
+    rules: list[Rule] = [
+        (conflicting, "conflicting_duplicate", "another patient or other findings with the same file content"),
+        (foreign, "duplicate_content", "the same file content as an image of an earlier source"),
+        (F.col("image_id") != F.col("first"), "duplicate_content", same_content),
     ]
     judged = _apply_rules(files.withColumns(helpers), rules).drop(*helpers).unionByName(without_file)
     order = ["rank", "path"]
@@ -234,9 +214,9 @@ def _tally(rows: ReconciledRows) -> Counter[tuple[str, bool, bool]]:
 def _apply_rules(rows: DataFrame, rules: Sequence[Rule]) -> DataFrame:
     """Give rows that have no reason yet the reason and detail of the first rule that holds."""
     reason = detail = F.lit(None).cast("string")
-    for rule in reversed(rules):
-        reason = F.when(rule.condition, rule.reason).otherwise(reason)
-        detail = F.when(rule.condition, rule.detail).otherwise(detail)
+    for condition, word, sentence in reversed(rules):
+        reason = F.when(condition, word).otherwise(reason)
+        detail = F.when(condition, sentence).otherwise(detail)
     return rows.withColumns({"reason": F.coalesce("reason", reason), "detail": F.coalesce("detail", detail)})
 
 
@@ -245,7 +225,7 @@ def _reject_conflicting_files(files: DataFrame, key: list[str]) -> DataFrame:
     readable = F.col("file_reason").isNull() & F.col("key").isNotNull()
     contents = F.size(F.collect_set("sha256").over(Window.partitionBy(*key, readable)))
     conflicts = files.withColumn("conflicts", readable & (contents > 1))
-    rule = Rule(F.col("conflicts"), "conflicting_file", "files of this name have different contents")
+    rule = (F.col("conflicts"), "conflicting_file", "files of this name have different contents")
     return _apply_rules(conflicts, [rule]).drop("conflicts")
 
 
@@ -256,4 +236,4 @@ def _reject_repeated(
     good = F.col("reason").isNull() & F.col(keys[-1]).isNotNull()
     position = F.row_number().over(Window.partitionBy(*keys, good).orderBy(*order))
     repeats = rows.withColumn("repeats", good & (position > 1))
-    return _apply_rules(repeats, [Rule(F.col("repeats"), reason, detail)]).drop("repeats")
+    return _apply_rules(repeats, [(F.col("repeats"), reason, detail)]).drop("repeats")

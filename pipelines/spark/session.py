@@ -22,29 +22,12 @@ from chestai.config.schema import SparkSettings
 ROOT = Path(__file__).resolve().parents[2]
 
 # Spark 3.5 and RayDP access these packages by reflection, which Java 17 forbids unless they are opened.
-OPENED_PACKAGES = [
-    "java.lang",
-    "java.lang.invoke",
-    "java.lang.reflect",
-    "java.io",
-    "java.net",
-    "java.nio",
-    "java.nio.charset",
-    "java.math",
-    "java.text",
-    "java.time",
-    "java.security",
-    "java.util",
-    "java.util.concurrent",
-    "java.util.concurrent.atomic",
-    "java.util.concurrent.locks",
-    "java.util.regex",
-    "sun.nio.ch",
-    "sun.nio.cs",
-    "sun.net.util",
-    "sun.security.action",
-    "sun.util.calendar",
-]
+OPENED_PACKAGES = (
+    *("java.lang", "java.lang.invoke", "java.lang.reflect", "java.io", "java.net", "java.nio", "java.nio.charset"),
+    *("java.math", "java.text", "java.time", "java.security", "java.util", "java.util.concurrent"),
+    *("java.util.concurrent.atomic", "java.util.concurrent.locks", "java.util.regex", "sun.nio.ch", "sun.nio.cs"),
+    *("sun.net.util", "sun.security.action", "sun.util.calendar"),
+)
 ACTOR_EXIT_TIMEOUT_S = 30.0
 
 

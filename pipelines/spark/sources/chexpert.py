@@ -18,11 +18,11 @@ from chestai.labels.findings import CHEXPERT13, canonicalise
 from chestai.labels.uncertainty import POLICY_TARGETS, resolve_policies
 from pipelines.data.files import InputFolder
 from pipelines.spark.sources.tables import (
+    WithoutBoxes,
     header_error,
     is_blank_or_in,
     is_impossible_age,
     locate_problem,
-    make_empty_boxes,
     open_root,
     parse_ages,
     read_csv_rows,
@@ -49,7 +49,7 @@ IMAGE_PATH = r"^(?:.*/)?(patient\d+)/(study\d+)/(view\d+_(?:frontal|lateral))(\.
 
 
 @dataclass(frozen=True)
-class Chexpert:
+class Chexpert(WithoutBoxes):
     """A folder in the form of CheXpert, opened by `find`; images lie anywhere below it."""
 
     folder: InputFolder
@@ -96,10 +96,6 @@ class Chexpert:
     def read_entries(self, spark: SparkSession) -> DataFrame:
         """Read both label tables as `pipelines.spark.sources.tables.ENTRY_COLUMNS`."""
         return reduce(DataFrame.unionByName, [self._read_table(table, spark) for table in self.tables])
-
-    def read_boxes(self, spark: SparkSession) -> DataFrame:
-        """Return no rows: CheXpert has no boxes."""
-        return make_empty_boxes(spark)
 
     def _read_table(self, table: str, spark: SparkSession) -> DataFrame:
         is_file = F.col("Path").rlike(IMAGE_PATH)

@@ -21,9 +21,9 @@ from chestai.errors import UserError
 from chestai.labels.findings import KNOWN_FINDINGS, canonicalise
 from pipelines.data.files import LISTING, InputFolder
 from pipelines.spark.sources.tables import (
+    WithoutBoxes,
     header_error,
     locate_problem,
-    make_empty_boxes,
     no_uncertain_findings,
     open_root,
     parse_labels,
@@ -39,7 +39,7 @@ SUFFIX = r"(?i)\.(dcm|dicom|dic|ima)$"
 
 
 @dataclass(frozen=True)
-class Dicom:
+class Dicom(WithoutBoxes):
     """A folder of DICOM files and its label table, opened by `find`.
 
     Attributes:
@@ -134,10 +134,6 @@ class Dicom:
             reason.alias("reason"),
             locate_problem(os.path.basename(self.tables[0]), F.coalesce(malformed, problem)).alias("detail"),
         )
-
-    def read_boxes(self, spark: SparkSession) -> DataFrame:
-        """Return no rows: the table has no boxes."""
-        return make_empty_boxes(spark)
 
 
 def _canonical_column(name: str) -> str:

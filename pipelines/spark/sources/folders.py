@@ -14,7 +14,7 @@ from chestai.config import schema
 from chestai.errors import UserError
 from chestai.labels.findings import NO_FINDING, canonicalise, encode_targets, merge_vocabularies
 from pipelines.data.files import InputFolder
-from pipelines.spark.sources.tables import ENTRY_COLUMNS, make_empty_boxes, open_root
+from pipelines.spark.sources.tables import ENTRY_COLUMNS, WithoutBoxes, open_root
 from pipelines.spark.splits import TEST, TRAIN_VAL
 
 # Folders that name a split, in lower case; and folders of lung masks next to the images.
@@ -40,7 +40,7 @@ class ImageLocation:
 
 
 @dataclass(frozen=True)
-class Folders:
+class Folders(WithoutBoxes):
     """A set of one folder per class, opened by `find`.
 
     Attributes:
@@ -108,10 +108,6 @@ class Folders:
             self._make_entry(line, key, locations) for line, (key, locations) in enumerate(self.locations.items(), 1)
         ]
         return spark.createDataFrame(rows, ENTRY_COLUMNS)  # type: ignore[type-var]  # takes dicts, its stubs do not
-
-    def read_boxes(self, spark: SparkSession) -> DataFrame:
-        """Return no rows: folders have no boxes."""
-        return make_empty_boxes(spark)
 
     def _make_entry(self, line: int, key: str, locations: list[ImageLocation]) -> dict[str, Any]:
         """Return the row of one image from all its locations."""

@@ -121,6 +121,9 @@ def locate_problem(table: str, problem: Column) -> Column:
     return F.concat(F.lit(f"{table} line "), F.col("line"), F.lit(": "), problem)
 
 
-def make_empty_boxes(spark: SparkSession) -> DataFrame:
-    """Return the boxes of a source that has none."""
-    return spark.createDataFrame([], BOX_COLUMNS)
+class WithoutBoxes:
+    """A source that has no bounding boxes."""
+
+    def read_boxes(self, spark: SparkSession) -> DataFrame:
+        """Return no rows, as `BOX_COLUMNS`."""
+        return spark.createDataFrame([], BOX_COLUMNS)
