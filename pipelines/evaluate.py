@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from chestai.cli.console import Screen
-from chestai.cli.main import stage_command
+from chestai.cli.main import run_stage_command
 from chestai.cli.summary import Summary
 from chestai.config.schema import Config
 from chestai.evaluation.evidence import EvaluatedModel, Evidence
@@ -145,4 +145,4 @@ def _build_inputs(
 
 
 if __name__ == "__main__":
-    stage_command("pipelines.evaluate", run)
+    run_stage_command("pipelines.evaluate", run)

@@ -10,7 +10,7 @@ import time
 
 from chestai.cli.console import Screen
 from chestai.cli.main import main
-from chestai.cli.summary import Summary, fact_table
+from chestai.cli.summary import Summary, build_fact_table
 from chestai.config.schema import Config
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
@@ -31,7 +31,7 @@ def run(config: Config, screen: Screen) -> Summary:
         previous = "there was none" if before is None else f"it was version {before}"
         headline = f"champion is version {version}, {previous}"
     summary = Summary("promote", 1, "alias", time.monotonic() - started, {"headline": headline})
-    screen.console.print(fact_table(summary))
+    screen.console.print(build_fact_table(summary))
     return summary
 
 

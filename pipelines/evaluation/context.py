@@ -30,7 +30,7 @@ class EvaluationRun:
             UserError: the lake has no build.
         """
         started, lake = time.monotonic(), Lake(config.lake)
-        return EvaluationRun(config, screen, lake, lake.snapshot(), Registry(config.tracking, lake), started)
+        return EvaluationRun(config, screen, lake, lake.find_snapshot(), Registry(config.tracking, lake), started)
 
     @property
     def split(self) -> str:

@@ -40,7 +40,7 @@ def find_leaked_patients(bundle: Bundle, lake: Lake, snapshot: Snapshot, splits:
     Returns:
         Columns source, patient_id, split, seen_as ("train" or "val").
     """
-    rows = lake.labelled(snapshot, ["source", "patient_id", "split"])
+    rows = lake.read_labelled(snapshot, ["source", "patient_id", "split"])
     patients = rows.group_by(["source", "patient_id", "split"]).aggregate([]).to_pylist()
     by_hash = {patient_hash(row["source"], row["patient_id"]): row for row in patients if row["split"] in splits}
     leaked = [

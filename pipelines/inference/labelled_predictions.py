@@ -57,7 +57,7 @@ class LabelledPredictions:
 
 def load_usable_rows(lake: Lake, snapshot: Snapshot, splits: Collection[str]) -> pa.Table:
     """The images of some splits that a network can predict: `image_id`, `COLUMNS`, `targets`."""
-    usable = lake.usable(snapshot, list(COLUMNS))
+    usable = lake.read_usable(snapshot, list(COLUMNS))
     return usable.filter(pc.is_in(usable["split"], pa.array(sorted(splits))))
 
 

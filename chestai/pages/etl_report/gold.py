@@ -43,13 +43,13 @@ class GoldTables:
     @staticmethod
     def read(lake: Lake, snapshot: Snapshot) -> "GoldTables":
         """Read the tables of a snapshot."""
-        rows = lake.labelled(snapshot, COLUMNS)
+        rows = lake.read_labelled(snapshot, COLUMNS)
         targets = pc.list_flatten(rows["targets"]).to_numpy().astype(np.float32)
         return GoldTables(
             rows.drop_columns("targets").to_pandas(),
             targets.reshape(rows.num_rows, len(snapshot.vocabulary)),
-            lake.gold(snapshot, BOXES).to_pandas(),
-            lake.gold(snapshot, QUARANTINE).to_pandas(),
+            lake.read_gold(snapshot, BOXES).to_pandas(),
+            lake.read_gold(snapshot, QUARANTINE).to_pandas(),
         )
 
     def select_frontal(self) -> "GoldTables":

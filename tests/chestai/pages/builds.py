@@ -59,7 +59,7 @@ def write_build(
         synthetic=synthetic,
     )
     lake.publish(snapshot)
-    return lake, lake.snapshot()
+    return lake, lake.find_snapshot()
 
 
 def count_split(split: str, images: Rows, targets: NDArray[np.float64], vocabulary: Sequence[str]) -> dict[str, Any]:

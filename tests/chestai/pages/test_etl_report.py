@@ -175,7 +175,7 @@ def test_browser_shows_every_image_without_overflow(html: str, tmp_path: Path, w
     page = tmp_path / "page.html"
     bad = '<img alt="" src="data:image/png;base64,AAAA">'  # proves that the probe sees a broken image
     page.write_text(re.sub("<meta http-equiv[^>]*>", PROBE, html).replace("</body>", f"{bad}</body>"))
-    dom = browser.dom(page, width)
+    dom = browser.dump_dom(page, width)
     found = {name: int(value) for name, value in re.findall(r'data-(images|broken|overflow)="(-?\d+)"', dom)}
     assert found["images"] == html.count("<img ") + 1 and found["broken"] == 1
     assert found["overflow"] <= 0
@@ -185,9 +185,9 @@ def test_browser_paints_the_page_without_policy_violations(html: str, tmp_path: 
     browser = Browser.find(tmp_path / "profile")
     page, shot = tmp_path / "page.html", tmp_path / "page.png"
     page.write_text(html)
-    assert browser.console(page) == []
+    assert browser.read_console(page) == []
     page.write_text(html.replace("</main>", '<img alt="" src="/x.png"></main>'))
-    assert browser.console(page), "the policy forbids other addresses"
+    assert browser.read_console(page), "the policy forbids other addresses"
     page.write_text(html)
     browser.screenshot(page, shot, 1280, 4000)
     painted = cv2.imread(str(shot))

@@ -24,7 +24,7 @@ from chestai.model.registry import Registry
 from pipelines import derive, evaluate, score
 from pipelines.evaluation.leakage import LEAKAGE_REPORT, check_leakage
 from pipelines.training.register import register
-from tests.support.chain import SMALL, Chain, go
+from tests.support.chain import SMALL, Chain, run_quietly
 
 TABLES = {
     *("ranking.csv", "operating_points.csv", "calibration.csv", "reliability_curve.csv", "triage.csv", "queue.csv"),
@@ -50,7 +50,7 @@ def load_model(chain: Chain, version: str = "1") -> Bundle:
 
 
 def test_candidate_report_is_logged_and_linked_from_its_version(finished: Chain) -> None:
-    facts = finished.said["evaluate"].facts
+    facts = finished.summaries["evaluate"].facts
     folder = Path(facts["model_card"]).parent
     assert folder.name == "version-1-test" and {path.name for path in folder.glob("*.csv")} == TABLES
     page = (folder / "model_card.html").read_text()
@@ -72,8 +72,8 @@ def test_ranking_table_matches_scikit_learn(finished: Chain) -> None:
     """AUROC computed anew from the scores of the same model."""
     from sklearn.metrics import roc_auc_score
 
-    folder = Path(finished.said["evaluate"].facts["model_card"]).parent
-    rows = finished.lake.usable(finished.lake.snapshot(), ["split"]).to_pandas().set_index("image_id")
+    folder = Path(finished.summaries["evaluate"].facts["model_card"]).parent
+    rows = finished.lake.read_usable(finished.lake.find_snapshot(), ["split"]).to_pandas().set_index("image_id")
     rows = rows[rows["split"] == "test"]
     scores = finished.lake.read("scores/1").to_pandas().set_index("image_id").loc[rows.index]
     truth = np.stack([np.array(targets) for targets in rows["targets"]])
@@ -100,11 +100,11 @@ def test_predictions_file_gets_the_same_numbers_as_its_model(finished: Chain, tm
     pd.concat([export, unknown]).to_csv(file, index=False)
     config = configure(finished, f"evaluate.predictions={file}", "evaluate.predictions_prefix=prob_")
     before = Registry(config.tracking, finished.lake).champion()
-    facts = go(evaluate.run, config).facts
+    facts = run_quietly(evaluate.run, config).facts
     assert Registry(config.tracking, finished.lake).champion() == before
     assert facts["verdict"] == "measured, nothing changed" and facts["split_known"] is False
     assert facts["notes"] == "2 rows left out: not frontal images of the lake. Not predicted: Hernia."
-    own = finished.said["evaluate"].facts["auroc"]
+    own = finished.summaries["evaluate"].facts["auroc"]
     for finding, value in facts["auroc"].items():
         assert value == pytest.approx(own[finding], abs=1e-6, nan_ok=True), finding
     assert "SPLIT NOT KNOWN" in Path(facts["model_card"]).read_text()
@@ -133,14 +133,14 @@ def test_rejects_unusable_predictions_file_in_one_line(
         built, f"evaluate.predictions={file}", "evaluate.predictions_prefix=prob_", tracking=f"{tmp_path}/db"
     )
     with pytest.raises(UserError) as error:
-        go(evaluate.run, config)
+        run_quietly(evaluate.run, config)
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_candidate_is_only_judged_on_test(built: Chain, tmp_path: Path, split: str) -> None:
     with pytest.raises(UserError, match=f"split={split} needs model=VERSION"):
-        go(evaluate.run, configure(built, f"evaluate.split={split}", tracking=f"{tmp_path}/db"))
+        run_quietly(evaluate.run, configure(built, f"evaluate.split={split}", tracking=f"{tmp_path}/db"))
 
 
 @pytest.mark.slow
@@ -148,13 +148,13 @@ def test_other_splits_and_ensembles_change_nothing(finished: Chain) -> None:
     config = configure(
         finished, "evaluate.model=1", "evaluate.split=val", "evaluate.prevalence=measured", NO_CORRUPTION
     )
-    facts = go(evaluate.run, config).facts
+    facts = run_quietly(evaluate.run, config).facts
     assert facts["split"] == "val" and "chosen on these very images" in facts["notes"]
     methods = [row["method"] for row in read_csv(Path(facts["model_card"]).parent, "calibration.csv")]
     assert {"none", "platt", "temperature", "isotonic", "shifted"} <= set(methods)
 
     words = ("evaluate.model=1+1", "evaluate.tta=[flip]", NO_CORRUPTION)
-    facts = go(evaluate.run, configure(finished, *words)).facts
+    facts = run_quietly(evaluate.run, configure(finished, *words)).facts
     assert facts["model"] == "chestai version 1+1 with flip" and facts["version"] is None
     assert "switched off (evaluate.robustness_images=0)" in Path(facts["model_card"]).read_text()
     assert Registry(config.tracking, finished.lake).champion() == 1
@@ -173,10 +173,12 @@ def test_derived_version_is_scored_and_gated_like_any_other(finished: Chain, tmp
     )
     trained, registry = load_model(finished), Registry(config.tracking, finished.lake)
     registry.connect()
-    with mlflow.start_run(tags={"chestai.stage": "train", "chestai.snapshot": finished.lake.snapshot().snapshot_id}):
+    with mlflow.start_run(
+        tags={"chestai.stage": "train", "chestai.snapshot": finished.lake.find_snapshot().snapshot_id}
+    ):
         assert register(trained, registry) == 1
     registry.promote(1)
-    facts = go(derive.run, config).facts
+    facts = run_quietly(derive.run, config).facts
     assert facts["version"] == 2 and facts["networks"] == 1 and facts["views"] == "plain, zoom"
     bundle = registry.load("2").bundle
     assert bundle.calibration.method == "isotonic" and bundle.seen_patients == trained.seen_patients
@@ -191,8 +193,8 @@ def test_derived_version_is_scored_and_gated_like_any_other(finished: Chain, tmp
     assert {"pixels.mean", "pixels.strangeness", "view", "outcome"} <= kept
     assert not {"probability.Effusion", "triage.score"} & kept, "its own scores, not the first model's"
 
-    scored = go(score.run, config)
-    assert scored.rows == finished.said["score"].rows
+    scored = run_quietly(score.run, config)
+    assert scored.rows == finished.summaries["score"].rows
     own = pd.read_csv(tmp_path / "scores.csv").set_index("image_id")
     image_id = own.index[0]
     path = finished.lake.read(IMAGES).to_pandas().set_index("image_id").loc[image_id, "path"]
@@ -200,34 +202,34 @@ def test_derived_version_is_scored_and_gated_like_any_other(finished: Chain, tmp
     names = [f"prob_{finding}" for finding in bundle.card.findings]
     np.testing.assert_allclose(own.loc[image_id, names].to_numpy(float), prediction.probabilities[0], atol=1e-5)
 
-    verdict = go(evaluate.run, config).facts["verdict"]
+    verdict = run_quietly(evaluate.run, config).facts["verdict"]
     assert verdict.startswith(("champion stays version 1: version 2 is refused, ", "version 2 is the new champion"))
     assert (registry.champion() == 2) == verdict.startswith("version 2")
 
 
 def test_refuses_to_test_on_training_patients(finished: Chain, tmp_path: Path) -> None:
     """A new split of the corpus puts patients that the model was trained on into test."""
-    lake, snapshot, bundle = finished.lake, finished.lake.snapshot(), load_model(finished)
+    lake, snapshot, bundle = finished.lake, finished.lake.find_snapshot(), load_model(finished)
     assert bundle.card.split_known and len(bundle.seen_patients) == 1
     check_leakage(bundle, "version 1", lake, snapshot, ["test", "val"])
 
-    images = lake.gold(snapshot, IMAGES).to_pandas()
+    images = lake.read_gold(snapshot, IMAGES).to_pandas()
     moved = sorted(set(images.loc[images["split"] == "train", "patient_id"]))[:3]
     chosen = sorted(set(images.loc[images["split"] == "val", "patient_id"]))[:2]
     images.loc[images["patient_id"].isin([*moved, *chosen]), "split"] = "test"
     other = Lake(str(tmp_path / "lake"))
     versions = {
         IMAGES: other.write(IMAGES, pa.Table.from_pandas(images, preserve_index=False)),
-        "gold/labels": other.write("gold/labels", lake.gold(snapshot, "gold/labels")),
+        "gold/labels": other.write("gold/labels", lake.read_gold(snapshot, "gold/labels")),
     }
     other.publish(replace(snapshot, snapshot_id="new split", versions=versions))
     words = ("evaluate.model=1", f"tracking.uri={Registry(finished.config.tracking, lake).uri}")
     with pytest.raises(UserError, match="was trained on patients of this corpus: 5 test patients and 0 val patients"):
-        go(evaluate.run, conf.load([*SMALL, f"lake={other.root}", *words]))
+        run_quietly(evaluate.run, conf.load([*SMALL, f"lake={other.root}", *words]))
     report: Any = pd.read_csv(other.uri("reports", LEAKAGE_REPORT), dtype=str).set_index("patient_id")
     assert dict(report["seen_as"]) == {**dict.fromkeys(moved, "train"), **dict.fromkeys(chosen, "val")}
     # The same IDs in another source are other people; a bundle that remembers nobody has no leakage.
     patients = {seen_patients.patient_hash("elsewhere", patient_id) for patient_id in moved}
     elsewhere = seen_patients.SeenPatients.of(patients, ())
-    check_leakage(replace(bundle, seen_patients=(elsewhere,)), "version 1", other, other.snapshot(), ["test"])
-    check_leakage(replace(bundle, seen_patients=()), "version 1", other, other.snapshot(), ["test"])
+    check_leakage(replace(bundle, seen_patients=(elsewhere,)), "version 1", other, other.find_snapshot(), ["test"])
+    check_leakage(replace(bundle, seen_patients=()), "version 1", other, other.find_snapshot(), ["test"])

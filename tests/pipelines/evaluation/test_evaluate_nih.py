@@ -14,7 +14,7 @@ from chestai.config import load as conf
 from chestai.labels.findings import NIH14
 from chestai.lake.lake import Lake
 from pipelines import evaluate
-from tests.support.chain import go
+from tests.support.chain import run_quietly
 from tests.support.predictions import make_predictions
 
 
@@ -38,13 +38,15 @@ def evaluation(whole_nih: Callable[[str], Lake], tmp_path: Path) -> Evaluation:
     table = make_predictions(lake)
     table.to_csv(tmp_path / "theirs.csv", index=False)
     words = [f"lake={lake.root}", f"evaluate.predictions={tmp_path / 'theirs.csv'}", "evaluate.predictions_prefix=p_"]
-    facts = go(evaluate.run, conf.load([*words, "cluster=laptop", "evaluate.resamples=100", "queue.runs=10"])).facts
+    facts = run_quietly(
+        evaluate.run, conf.load([*words, "cluster=laptop", "evaluate.resamples=100", "queue.runs=10"])
+    ).facts
     return Evaluation(lake, table, facts, Path(str(facts["model_card"])).parent)
 
 
 def test_report_matches_scikit_learn(evaluation: Evaluation) -> None:
     lake, predictions = evaluation.lake, evaluation.predictions
-    rows = lake.labelled(lake.snapshot(), ["split"]).to_pandas().set_index("image_id")
+    rows = lake.read_labelled(lake.find_snapshot(), ["split"]).to_pandas().set_index("image_id")
     rows = rows.loc[predictions["Image Index"].str.removesuffix(".png")]
     test = (rows["split"] == "test").to_numpy()
     truth = np.stack([np.array(targets) for targets in rows["targets"]])[test]

@@ -18,7 +18,7 @@ from chestai.model.registry import PASSED, Registry
 from pipelines import promote
 from pipelines.evaluation.promotion import ChampionComparison, apply_gate
 from pipelines.inference.labelled_predictions import LabelledPredictions
-from tests.support.chain import go
+from tests.support.chain import run_quietly
 from tests.support.gate import judge, make_evidence, predict
 
 GOOD = 1.5
@@ -54,7 +54,7 @@ def promote_by_hand(settings: Config, model: str | None = None, rollback: bool =
     """The headline of `python -m pipelines.promote`."""
     section = settings.promote.model_copy(update={"model": model, "rollback": rollback})
     config = settings.model_copy(update={"promote": section, "force": force})
-    return str(go(promote.run, config).facts["headline"])
+    return str(run_quietly(promote.run, config).facts["headline"])
 
 
 def test_first_model_is_judged_by_limits_only(registry: Registry, settings: Config) -> None:
@@ -168,7 +168,7 @@ def test_checks_that_cannot_be_judged_do_not_refuse(registry: Registry, settings
 def test_maps_too_coarse_to_point_do_not_refuse(registry: Registry, settings: Config) -> None:
     verdict = judge(registry, settings, predict(GOOD), version=1, hits=0.0, grid=3)
     check = {check.name: check for check in verdict.checks}["localisation"]
-    assert check.passed is None and check.said == "maps of 3 x 3 cells are too coarse to point"
+    assert check.passed is None and check.message == "maps of 3 x 3 cells are too coarse to point"
     assert registry.champion() == 1
 
 
@@ -176,7 +176,7 @@ def test_difference_within_the_interval_does_not_refuse(registry: Registry, sett
     verdict = judge(registry, settings, predict(GOOD), version=1, hits=0.47)
     check = {check.name: check for check in verdict.checks}["localisation"]
     expected = "pointing 0.470, centre prior 0.500 (200 boxes), difference -0.0300 ["
-    assert check.passed and check.said.startswith(expected)
+    assert check.passed and check.message.startswith(expected)
 
 
 def test_registry_failure_is_not_taken_for_a_missing_champion(
