@@ -33,8 +33,8 @@ def isolate_export_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """An embedded Ray started and connected as on a laptop."""
-    with start_ray_cluster(conf.load(["cluster=laptop"]).cluster):
+    """An embedded Ray started and connected as on a laptop, with the dashboard that sweeps need."""
+    with start_ray_cluster(conf.load(["cluster=laptop"]).cluster, dashboard=True):
         yield
 
 

@@ -1,4 +1,4 @@
-"""The same files through evaluation, scoring and the endpoint: the same probabilities, and the library's heatmaps."""
+"""Evaluation, scoring and the endpoint give the same probabilities and heatmaps for the same files."""
 
 import base64
 from dataclasses import replace
@@ -18,43 +18,47 @@ from chestai.model.runtimes import Runtime
 from pipelines.inference.labelled_predictions import predict_labelled
 from pipelines.scoring.ledger import read_scores
 from serve.api.app import create_app
-from serve.api.services import Services
+from serve.api.services import build_services
 from serve.inference.predictor import load_model
 from serve.monitoring.collector import EventCollector
-from tests.serve.support.local import Local, LocalWatch, ask
+from tests.serve.support.local import LocalMonitor, LocalScorer, send_request
 from tests.support.chain import Chain
 
 PNG = {"content-type": "image/png"}
 
 
-def test_evaluate_score_and_infer_give_the_same_numbers(finished: Chain, screen: Screen, tmp_path: Path) -> None:
-    lake, snapshot = finished.lake, finished.lake.snapshot()
+def test_evaluation_scoring_and_endpoint_agree(finished: Chain, screen: Screen, tmp_path: Path) -> None:
+    lake, snapshot = finished.lake, finished.lake.find_snapshot()
     registered = Registry(finished.config.tracking, lake).load("champion")
     bundle, findings = registered.bundle, list(registered.bundle.card.findings)
 
     evaluated = predict_labelled(bundle, lake, snapshot, ["test"], 16, screen)
     scores = read_scores(lake, registered.version).to_pandas().set_index("image_id")
     ids = evaluated.column("image_id")
-    of_evaluation = bundle.calibration.apply(evaluated.logits)
-    np.testing.assert_allclose(scores.loc[ids, [f"prob_{one}" for one in findings]], of_evaluation, atol=1e-5)
+    probabilities = bundle.calibration.apply(evaluated.logits)
+    np.testing.assert_allclose(scores.loc[ids, [f"prob_{finding}" for finding in findings]], probabilities, atol=1e-5)
 
     config = conf.load([f"lake={tmp_path / 'lake'}", "cluster=laptop", "auth.required=false"])
-    ungated = replace(registered, bundle=replace(bundle, intake=None))
+    ungated = replace(registered, bundle=replace(bundle, ood_detector=None))
     version = load_model(ungated, Runtime.of(config.runtime), "cpu", threads=1)
-    app = create_app(Services.of(config, Local(version), LocalWatch(EventCollector(lambda _: None)), None))
-    paths = lake.gold(snapshot, IMAGES).to_pandas().set_index("image_id")["path"]
-    for image_id, expected in list(zip(ids, of_evaluation, strict=True))[::4]:
+    monitor = LocalMonitor(EventCollector(lambda _: None))
+    app = create_app(build_services(config, scorer=LocalScorer(version), monitor=monitor))
+    paths = lake.read_gold(snapshot, IMAGES).to_pandas().set_index("image_id")["path"]
+    for image_id, expected in list(zip(ids, probabilities, strict=True))[::4]:
         data = Path(paths[image_id]).read_bytes()
-        reply = ask(app, f"/infer?explain={findings[0]}", [data], PNG)
-        assert reply.status == 200, reply.body
-        answer = reply.json()
-        np.testing.assert_allclose(list(answer["probabilities"].values()), expected, atol=1e-5)
-        assert answer["triage"]["bucket"] == scores.loc[image_id, "bucket"]
+        response = send_request(app, f"/infer?explain={findings[0]}", [data], PNG)
+        assert response.status == 200, response.body
+        body = response.json()
+        np.testing.assert_allclose(list(body["probabilities"].values()), expected, atol=1e-5)
+        assert body["triage"]["bucket"] == scores.loc[image_id, "bucket"]
 
         grey = preprocess.decode(data)
-        plane = forward(bundle.network, preprocess.resize(grey, bundle.card.size)[None]).evidence[0, 0]
-        drawn = overlay(grey, heatmap(plane, *grey.shape))
-        shown = base64.b64decode(answer["overlays"][0]["png"])
-        ours, theirs = (cv2.imdecode(np.frombuffer(one, np.uint8), cv2.IMREAD_COLOR) for one in (drawn, shown))
-        assert ours is not None and theirs is not None
-        assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 2, "of 255, from 1e-5 in the network's answer"
+        evidence = forward(bundle.network, preprocess.resize(grey, bundle.card.size)[None]).evidence[0, 0]
+        expected_png = overlay(grey, heatmap(evidence, *grey.shape))
+        served_png = base64.b64decode(body["overlays"][0]["png"])
+        expected_pixels, served_pixels = (
+            cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR) for png in (expected_png, served_png)
+        )
+        assert expected_pixels is not None and served_pixels is not None
+        difference = np.abs(expected_pixels.astype(int) - served_pixels.astype(int))
+        assert difference.max() <= 2, "of 255, from 1e-5 in the network's output"

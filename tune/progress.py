@@ -1,6 +1,4 @@
-"""What a person sees of a running sweep: trials, the best so far, the time left."""
-
-from collections.abc import Callable
+"""Shows the progress of a running sweep: trials, the best result so far, the time left."""
 
 import optuna
 from optuna.trial import TrialState
@@ -8,22 +6,17 @@ from optuna.trial import TrialState
 from chestai.cli.console import Progress
 
 
-def trial_progress(
-    study: Callable[[], optuna.Study], progress: Progress, trials: int, epochs: int
-) -> Callable[[], None]:
-    """A look at a study that updates the progress, in epochs; a trial that ended early gives back the rest of its own.
+def update_progress(study: optuna.Study, progress: Progress, trials: int, epochs: int) -> None:
+    """Show a study's progress in epochs. A trial that ended early counts as if it had trained all its epochs.
 
     Args:
-        study: gives the study as it is now. trials: how many the sweep has. epochs: at most, of each.
+        trials: Number of trials of the sweep.
+        epochs: Maximal number of epochs per trial.
     """
-
-    def look() -> None:
-        seen = study().get_trials(deepcopy=False)
-        ended = sum(trial.state.is_finished() for trial in seen)
-        running = sum(trial.state == TrialState.RUNNING for trial in seen)
-        trained = sum(epochs if trial.state.is_finished() else len(trial.intermediate_values) for trial in seen)
-        reached = [value for trial in seen for value in trial.intermediate_values.values()]
-        best = f", best val macro-AUROC {max(reached):.3f}" if reached else ""
-        progress.update(min(trained, trials * epochs), f"{ended} of {trials} trials done, {running} running{best}")
-
-    return look
+    started = study.get_trials(deepcopy=False)
+    ended = sum(trial.state.is_finished() for trial in started)
+    running = sum(trial.state == TrialState.RUNNING for trial in started)
+    trained = sum(epochs if trial.state.is_finished() else len(trial.intermediate_values) for trial in started)
+    values = [value for trial in started for value in trial.intermediate_values.values()]
+    best = f", best val macro-AUROC {max(values):.3f}" if values else ""
+    progress.update(min(trained, trials * epochs), f"{ended} of {trials} trials done, {running} running{best}")

@@ -1,4 +1,4 @@
-"""Who suggests trials, and who stops them early."""
+"""The searcher that suggests trials, the storage of its study, and the scheduler that stops trials early."""
 
 import functools
 import warnings
@@ -15,24 +15,26 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from chestai.config.schema import Tune
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
-from tune.space import suggest
+from tune.space import draw_settings
 
-METRIC, MODE = "selection", "max"  # what training chooses its best epoch by
+METRIC, MODE = "selection", "max"  # the metric by which training chooses its best epoch
 
 
-def searcher(settings: Tune, store: optuna.storages.BaseStorage, study: str) -> OptunaSearch:
-    """Optuna's TPE (Bergstra et al., NeurIPS 2011) over all settings at once; the same seed suggests the same.
+def build_searcher(settings: Tune, store: optuna.storages.BaseStorage, study: str) -> OptunaSearch:
+    """Build Optuna's TPE (Bergstra et al., NeurIPS 2011) over all settings at once; reproducible by `tune.seed`.
 
-    The study is kept in `store`, where `optuna-dashboard` can read it.
+    Args:
+        store: Keeps the study, for `optuna-dashboard` too.
+        study: The study's name.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # multivariate and group, for years now
-        startup = max(2, min(10, settings.trials // 4))  # drawn at random before there is anything to learn from
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # multivariate, group
+        startup = max(2, min(10, settings.trials // 4))  # trials drawn at random before TPE learns from results
         sampler = optuna.samplers.TPESampler(
             multivariate=True, group=True, n_startup_trials=startup, seed=settings.seed
         )
     return OptunaSearch(
-        functools.partial(suggest, space=settings.space),
+        functools.partial(draw_settings, space=settings.space),
         metric=METRIC,
         mode=MODE,
         sampler=sampler,
@@ -41,11 +43,11 @@ def searcher(settings: Tune, store: optuna.storages.BaseStorage, study: str) -> 
     )
 
 
-def storage(settings: Tune, lake: Lake) -> optuna.storages.BaseStorage:
-    """Where a study is kept: `tune.storage`, `sweeps/optuna.db` of a local lake, or, of a remote one, in memory.
+def open_storage(settings: Tune, lake: Lake) -> optuna.storages.BaseStorage:
+    """Open the storage of studies: `tune.storage`, else `sweeps/optuna.db` of a local lake, else memory.
 
     Raises:
-        UserError: the database of `tune.storage` cannot be opened.
+        UserError: The database of `tune.storage` cannot be opened.
     """
     if settings.storage is not None:
         try:
@@ -53,30 +55,30 @@ def storage(settings: Tune, lake: Lake) -> optuna.storages.BaseStorage:
         except (ImportError, ValueError, SQLAlchemyError) as error:
             cause = str(error.__cause__ or error).strip().splitlines()[0]
             cause += ": install that database's driver" if isinstance(error, ImportError) else ""
-            raise UserError(f"tune.storage={without_password(settings.storage)} cannot be opened: {cause}") from error
+            raise UserError(f"tune.storage={hide_password(settings.storage)} cannot be opened: {cause}") from error
     if not lake.local:
         return optuna.storages.InMemoryStorage()
     Path(lake.uri("sweeps")).mkdir(parents=True, exist_ok=True)
     return optuna.storages.RDBStorage(f"sqlite:///{lake.uri('sweeps', 'optuna.db')}")
 
 
-def without_password(url: str) -> str:
-    """A database's URL as it may be shown."""
+def hide_password(url: str) -> str:
+    """Return a database's URL without its password."""
     try:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
         return "..."
 
 
-def study_of(tuner: tune.Tuner) -> optuna.Study:
-    """The study that a tuner's searcher works on: a restored one brings its own, and Ray has no public way to it."""
+def get_study(tuner: tune.Tuner) -> optuna.Study:
+    """Return the study of a tuner's searcher. A restored tuner has its own, and Ray has no public access to it."""
     internal: Any = tuner._local_tuner
     study: optuna.Study = internal._tune_config.search_alg.searcher._ot_study
     return study
 
 
-def scheduler(settings: Tune) -> TrialScheduler:
-    """ASHA over epochs (Li et al., MLSys 2020), or nobody."""
+def build_scheduler(settings: Tune) -> TrialScheduler:
+    """Build ASHA over epochs (Li et al., MLSys 2020), or a scheduler that stops nothing."""
     if settings.scheduler == "none":
         return FIFOScheduler()
     return ASHAScheduler("epoch", metric=METRIC, mode=MODE, max_t=settings.epochs)

@@ -1,4 +1,4 @@
-"""The search space of conf/tune as Optuna reads it, and a trial's draws as settings."""
+"""The search space of conf/tune: how Optuna draws from it, and a trial's draws as settings."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,10 +12,10 @@ from chestai.errors import UserError
 Draws = dict[str, Any]
 
 
-def suggest(trial: optuna.Trial, space: Mapping[str, Dimension]) -> None:
-    """Draw a trial's settings, in the order of the space; those whose `when` does not hold are left out.
+def draw_settings(trial: optuna.Trial, space: Mapping[str, Dimension]) -> None:
+    """Draw a trial's settings in the order of the space, without those whose `when` does not hold.
 
-    For `OptunaSearch(space=...)`, which keeps what is drawn.
+    For `OptunaSearch(space=...)`, which records the draws.
     """
     drawn: Draws = {}
     for key, dimension in space.items():
@@ -23,8 +23,8 @@ def suggest(trial: optuna.Trial, space: Mapping[str, Dimension]) -> None:
             drawn[key] = _draw(trial, key, dimension)
 
 
-def check(space: Mapping[str, Dimension]) -> None:
-    """Raise `UserError` where a `when` names a setting that is not drawn before it, or a value that it cannot have."""
+def check_space(space: Mapping[str, Dimension]) -> None:
+    """Raise `UserError` if a `when` names a setting that is not drawn before it, or an impossible value."""
     before: dict[str, Dimension] = {}
     for key, dimension in space.items():
         for other, value in dimension.when.items():
@@ -34,10 +34,10 @@ def check(space: Mapping[str, Dimension]) -> None:
         before[key] = dimension
 
 
-def values_of(space: Mapping[str, Dimension], key: str, otherwise: Any) -> list[Any]:
-    """All values that a choice may take; what a trial has `otherwise` where the space does not name the key."""
+def list_values(space: Mapping[str, Dimension], key: str, default: Any) -> list[Any]:
+    """List the values that a choice may take; only the default if the space has no choice of this name."""
     dimension = space.get(key)
-    return list(dimension.values) if isinstance(dimension, Choice) else [otherwise]
+    return list(dimension.values) if isinstance(dimension, Choice) else [default]
 
 
 def _draw(trial: optuna.Trial, key: str, dimension: Dimension) -> Any:
@@ -48,8 +48,8 @@ def _draw(trial: optuna.Trial, key: str, dimension: Dimension) -> Any:
     return trial.suggest_categorical(key, dimension.values)
 
 
-def as_experiment(draws: Mapping[str, Any]) -> str:
-    """A trial's draws as a file for conf/experiment: `+experiment=NAME` then trains with them."""
+def format_experiment(draws: Mapping[str, Any]) -> str:
+    """Format a trial's draws as a file for conf/experiment, so that `+experiment=NAME` trains with them."""
     groups = {key: value for key, value in draws.items() if "." not in key}
     sections: dict[str, Draws] = {}
     for key, value in draws.items():

@@ -1,10 +1,10 @@
-"""Search for better training settings: Ray Tune + Optuna + ASHA, one MLflow child run a trial.
+"""Searches for better training settings with Ray Tune, Optuna and ASHA; each trial is an MLflow child run of the sweep.
 
-Features: each trial launches the very training of `pipelines.train` through Ray Train; all of one image size share one
-pixel cache; ASHA stops the poor ones early; the search space (`tune=basic`, `tune=wide`) is data, and may have settings
-that depend on others; the study is kept for `optuna-dashboard`; plots, and the best settings as an experiment file, at
-the sweep's run. `tune.resume=RUN_ID` goes on with a sweep whose driver was lost. `tune.promote=true` trains the best
-settings at full length and takes the model through the gate.
+Each trial runs the training of `pipelines.train` through Ray Train; trials of the same image size share one pixel
+cache. ASHA stops poor trials early. The search space (`tune=basic`, `tune=wide`) is data and may have settings that
+depend on others. The study is kept for `optuna-dashboard`. Plots, and the best settings as an experiment file, are
+logged to the sweep's run. `tune.resume=RUN_ID` continues a sweep whose driver was lost. `tune.promote=true` trains the
+best settings at full length and takes the model through the promotion gate.
 
 Raises UserError: no build, no training images, an impossible space, nothing to resume.
 """
@@ -22,7 +22,7 @@ from ray.util.state import list_actors
 from ray.util.state.exception import RayStateApiException
 
 from chestai.cli.console import Screen
-from chestai.cli.main import stage_command
+from chestai.cli.main import run_stage_command
 from chestai.cli.summary import Summary
 from chestai.config import load as conf
 from chestai.config.schema import Config
@@ -31,51 +31,49 @@ from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
 from chestai.model.registry import Registry
 from pipelines import evaluate, train
-from pipelines.cluster import check_room, ray_cluster, run_in_thread
-from pipelines.data.pixel_cache import pixel_cache
+from pipelines.cluster import check_capacity, ray_cluster, run_in_thread
+from pipelines.data.pixel_cache import build_pixel_cache
 from tune.plots import log_plots
-from tune.progress import trial_progress
-from tune.search import METRIC, MODE, scheduler, searcher, storage, study_of
-from tune.space import as_experiment, check, values_of
-from tune.trial import end_trials, reason, train_trial
+from tune.progress import update_progress
+from tune.search import METRIC, MODE, build_scheduler, build_searcher, get_study, open_storage
+from tune.space import check_space, format_experiment, list_values
+from tune.trial import end_trial_runs, format_error, train_trial
 
 CONFIG = "config.json"
 
-# A trial waits while its workers work. It stands beside the driver, so that a node that goes takes workers alone, and
-# these Ray Train starts again; and it takes no core, so that trials cannot keep each other's workers out.
+# A trial waits while its workers work. It runs beside the driver, so that a lost node takes only workers, which Ray
+# Train starts again. And it takes no core, so that trials cannot block each other's workers.
 ON_HEAD = {"CPU": 0, "node:__internal_head__": 0.001}
 
 
 def run(config: Config, screen: Screen) -> Summary:
-    """Run the sweep on the newest snapshot, or go on with one on its own."""
+    """Run a sweep on the newest snapshot, or resume one on its own snapshot."""
     started = time.monotonic()
     registry = Registry(config.tracking, Lake(config.lake))
-    snapshot = registry.lake.snapshot()
+    snapshot = registry.lake.find_snapshot()
     if config.tune.resume is not None:
-        config, snapshot = _resumed(config, registry)
-    settings = config.tune
-    _check(config, registry.lake, snapshot)
-    with ray_cluster(config.cluster, dashboard=True), _sweep_run(config, screen, registry, snapshot) as parent_id:
-        _need_dashboard()
-        results = _searched(config, screen, registry, snapshot, parent_id)
-        best = _best(results)
-        chosen = best.config or {}
-        reached = _best_epoch(best)
-        mlflow.log_params({f"best.{name}": value for name, value in chosen.items()})
-        mlflow.log_text(as_experiment(chosen), "best.yaml")
-        mlflow.log_metric("best_val_macro_auroc", reached)
-    overrides = " ".join(f"{name}={_text(value)}" for name, value in chosen.items())
+        config, snapshot = _load_lost_sweep(config, registry)
+    _check_feasible(config, registry.lake, snapshot)
+    with ray_cluster(config.cluster, dashboard=True), _start_mlflow_run(config, screen, registry, snapshot) as run_id:
+        _require_dashboard()
+        results = _run_trials(config, screen, registry, snapshot, run_id)
+        best = _select_best_trial(results)
+        settings, auroc = best.config or {}, _get_best_auroc(best)
+        mlflow.log_params({f"best.{name}": value for name, value in settings.items()})
+        mlflow.log_text(format_experiment(settings), "best.yaml")
+        mlflow.log_metric("best_val_macro_auroc", auroc)
+    overrides = " ".join(f"{name}={_format_value(value)}" for name, value in settings.items())
     facts = {
-        "headline": f"best val macro-AUROC {reached:.3f}",
+        "headline": f"best val macro-AUROC {auroc:.3f}",
         "failed": results.num_errors,
         "epochs": sum((results[index].metrics or {}).get("epoch", 0) for index in range(len(results))),
         "best": overrides,
-        "run": parent_id,
+        "run": run_id,
         "next": f"python -m pipelines.train {overrides}",
     }
-    if settings.promote:
+    if config.tune.promote:
         with ray_cluster(config.cluster):
-            full = conf.with_changes(config, chosen)
+            full = conf.apply_changes(config, settings)
             train.run(full, screen)
             facts["promote"] = evaluate.run(full, screen).facts["verdict"]
     summary = Summary("sweep", len(results), "trials", time.monotonic() - started, facts)
@@ -83,19 +81,19 @@ def run(config: Config, screen: Screen) -> Summary:
     return summary
 
 
-def _check(config: Config, lake: Lake, snapshot: Snapshot) -> None:
-    """Refuse now what would fail in every trial, or after the cache is built."""
-    check(config.tune.space)
-    storage(config.tune, lake)
-    for policy in values_of(config.tune.space, "train.uncertainty", config.train.uncertainty):
-        train.check(conf.with_changes(config, {"train.uncertainty": policy}), lake, snapshot)
+def _check_feasible(config: Config, lake: Lake, snapshot: Snapshot) -> None:
+    """Raise `UserError` for what would fail in every trial, or only after the cache is built."""
+    check_space(config.tune.space)
+    open_storage(config.tune, lake)
+    for policy in list_values(config.tune.space, "train.uncertainty", config.train.uncertainty):
+        train.check_feasible(conf.apply_changes(config, {"train.uncertainty": policy}), lake, snapshot)
 
 
-def _need_dashboard() -> None:
-    """Refuse a cluster without Ray's dashboard.
+def _require_dashboard() -> None:
+    """Raise `UserError` on a cluster without Ray's dashboard.
 
-    A trial that Tune stops cannot give its workers' cores back. An actor of Ray Train does, which asks the dashboard
-    who lives; without an answer the cores stay taken, until a trial waits for ever.
+    A trial that Tune stops cannot give its workers' cores back. An actor of Ray Train does that, and it asks the
+    dashboard which trials are alive. Without an answer the cores stay taken, until a trial waits forever.
     """
     try:
         list_actors(ray.get_runtime_context().gcs_address, limit=1)
@@ -105,70 +103,77 @@ def _need_dashboard() -> None:
         ) from error
 
 
-def room(config: Config) -> int:
-    """How many trials may train at a time without waiting for each other: by GPUs, or for want of any a node each.
+def count_trial_slots(config: Config) -> int:
+    """Count the trials that can train at once without waiting for each other: by GPUs, or without GPUs by nodes.
 
-    What is up counts. A cluster that grows by need has to be told: `tune.max_concurrent`.
+    Only nodes that are up count. For a cluster that grows on demand, set `tune.max_concurrent`.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     slots = sum(node.get("GPU", 0) if config.train.gpu else node.get("CPU", 0) >= 1 for node in nodes)
     return max(1, int(slots) // config.train.workers)
 
 
-def _searched(
+def _run_trials(
     config: Config, screen: Screen, registry: Registry, snapshot: Snapshot, parent_id: str
 ) -> tune.ResultGrid:
-    """Run the trials, or what is left of them, and end their runs, whatever happens."""
+    """Run the trials that are left, and end their MLflow runs whatever happens."""
     settings, lake = config.tune, registry.lake
-    check_room(config.cluster, config.train.workers, config.train.gpu)
-    for size in values_of(settings.space, "network.size", config.network.size):
-        pixel_cache(lake, snapshot, size, screen)
-    trainable = tune.with_resources(
-        tune.with_parameters(train_trial, plain=config.plain(), snapshot=snapshot, parent_id=parent_id),
-        ON_HEAD,
-    )
-    if settings.resume is not None:
-        tuner = tune.Tuner.restore(lake.uri("sweeps", parent_id), trainable)
-    else:
-        search = searcher(settings, storage(settings, lake), parent_id)
-        tuner = tune.Tuner(
-            trainable,
-            tune_config=tune.TuneConfig(
-                num_samples=settings.trials,
-                search_alg=ConcurrencyLimiter(search, max_concurrent=settings.max_concurrent or room(config)),
-                scheduler=scheduler(settings),
-            ),
-            run_config=tune.RunConfig(name=parent_id, storage_path=lake.uri("sweeps"), verbose=0),
-        )
+    check_capacity(config.cluster, config.train.workers, config.train.gpu)
+    for size in list_values(settings.space, "network.size", config.network.size):
+        build_pixel_cache(lake, snapshot, size, screen)
+    tuner = _build_tuner(config, lake, snapshot, parent_id)
     results = None
     try:
         with screen.progress("sweep", settings.trials * settings.epochs, "epochs") as progress:
-            look = trial_progress(lambda: study_of(tuner), progress, settings.trials, settings.epochs)
-            results = run_in_thread(tuner.fit, look, every=2.0)
+            results = run_in_thread(
+                tuner.fit,
+                lambda: update_progress(get_study(tuner), progress, settings.trials, settings.epochs),
+                every=2.0,
+            )
     finally:
-        end_trials(registry, parent_id, results, settings.epochs)
-    log_plots(study_of(tuner))
+        end_trial_runs(registry, parent_id, results, settings.epochs)
+    log_plots(get_study(tuner))
     return results
 
 
-def _best(results: tune.ResultGrid) -> tune.Result:
-    """The trial with the best epoch. Raises `RuntimeError` where every one failed before its first."""
+def _build_tuner(config: Config, lake: Lake, snapshot: Snapshot, parent_id: str) -> tune.Tuner:
+    settings = config.tune
+    trainable = tune.with_resources(
+        tune.with_parameters(train_trial, plain=config.plain(), snapshot=snapshot, parent_id=parent_id), ON_HEAD
+    )
+    if settings.resume is not None:
+        return tune.Tuner.restore(lake.uri("sweeps", parent_id), trainable)
+    searcher = build_searcher(settings, open_storage(settings, lake), parent_id)
+    concurrent = settings.max_concurrent or count_trial_slots(config)
+    return tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            num_samples=settings.trials,
+            search_alg=ConcurrencyLimiter(searcher, max_concurrent=concurrent),
+            scheduler=build_scheduler(settings),
+        ),
+        run_config=tune.RunConfig(name=parent_id, storage_path=lake.uri("sweeps"), verbose=0),
+    )
+
+
+def _select_best_trial(results: tune.ResultGrid) -> tune.Result:
+    """Select the trial with the best epoch. Raises `RuntimeError` if every trial failed before its first epoch."""
     if results.errors and all("epoch" not in (results[index].metrics or {}) for index in range(len(results))):
-        first = reason(results.errors[0])
+        first = format_error(results.errors[0])
         raise RuntimeError(f"each of the {len(results)} trials failed before its first epoch, one by {first}")
     return results.get_best_result(METRIC, MODE, scope="all")
 
 
-def _best_epoch(trial: tune.Result) -> float:
-    """The val macro-AUROC of a trial's best epoch, which `metrics`, those of its last one, does not tell."""
+def _get_best_auroc(trial: tune.Result) -> float:
+    """Return the val macro-AUROC of a trial's best epoch; `metrics` only has its last epoch."""
     epochs = trial.metrics_dataframe
     assert epochs is not None
     return float(epochs.sort_values(METRIC)["val_macro_auroc"].iloc[-1])
 
 
 @contextlib.contextmanager
-def _sweep_run(config: Config, screen: Screen, registry: Registry, snapshot: Snapshot) -> Iterator[str]:
-    """The sweep's MLflow run, new or gone on with."""
+def _start_mlflow_run(config: Config, screen: Screen, registry: Registry, snapshot: Snapshot) -> Iterator[str]:
+    """Start the sweep's MLflow run, or resume it; yields its ID."""
     client = registry.connect()
     if config.tune.resume is not None:
         with mlflow.start_run(run_id=config.tune.resume):
@@ -186,36 +191,36 @@ def _sweep_run(config: Config, screen: Screen, registry: Registry, snapshot: Sna
             yield run_id
     except BaseException as error:
         if run_id and isinstance(error, KeyboardInterrupt):
-            client.set_terminated(run_id, "KILLED")  # MLflow calls every exception a failure
+            client.set_terminated(run_id, "KILLED")  # MLflow records every exception as a failure
         if tune.Tuner.can_restore(registry.lake.uri("sweeps", run_id)):
-            screen.say(f"sweep: to go on with it: lake={registry.lake.root} tune.resume={run_id}")
+            screen.say(f"sweep: to resume it: lake={registry.lake.root} tune.resume={run_id}")
         raise
 
 
-def _resumed(now: Config, registry: Registry) -> tuple[Config, Snapshot]:
-    """The settings and the snapshot of the sweep to go on with; where it runs is as told now."""
-    run_id = now.tune.resume
+def _load_lost_sweep(current: Config, registry: Registry) -> tuple[Config, Snapshot]:
+    """Load the settings and the snapshot of the sweep to resume. Where it runs follows the current settings."""
+    run_id = current.tune.resume
     try:
-        found = registry.connect().get_run(str(run_id))
+        lost = registry.connect().get_run(str(run_id))
     except MlflowException as error:
         raise UserError(f"tune.resume={run_id}: {registry.uri} has no such run") from error
-    if found.data.tags.get("chestai.stage") != "sweep":
+    if lost.data.tags.get("chestai.stage") != "sweep":
         raise UserError(f"tune.resume={run_id} is not a run of tune.sweep")
-    if found.info.status == "FINISHED":
+    if lost.info.status == "FINISHED":
         raise UserError(f"tune.resume={run_id} is finished: there is nothing to resume")
     if not tune.Tuner.can_restore(registry.lake.uri("sweeps", str(run_id))):
-        raise UserError(f"tune.resume={run_id} left no state in {registry.lake.uri('sweeps')}: start it anew")
-    before = conf.validate(mlflow.artifacts.load_dict(f"{found.info.artifact_uri}/{CONFIG}"))
-    places = {name: getattr(now, name) for name in ("lake", "tracking", "cluster")}
-    told = {"resume": run_id, "promote": now.tune.promote, "storage": now.tune.storage}
-    snapshot = registry.lake.snapshot(found.data.tags["chestai.snapshot"])
-    return before.model_copy(update={**places, "tune": before.tune.model_copy(update=told)}), snapshot
+        raise UserError(f"tune.resume={run_id} left no state in {registry.lake.uri('sweeps')}: start a new sweep")
+    config = conf.validate(mlflow.artifacts.load_dict(f"{lost.info.artifact_uri}/{CONFIG}"))
+    sections = {name: getattr(current, name) for name in ("lake", "tracking", "cluster")}
+    changes = {"resume": run_id, "promote": current.tune.promote, "storage": current.tune.storage}
+    snapshot = registry.lake.find_snapshot(lost.data.tags["chestai.snapshot"])
+    return config.model_copy(update={**sections, "tune": config.tune.model_copy(update=changes)}), snapshot
 
 
-def _text(value: object) -> str:
-    """A setting as a command line takes it."""
+def _format_value(value: object) -> str:
+    """Format a setting for the command line."""
     return f"{value:.4g}" if isinstance(value, float) else "null" if value is None else str(value)
 
 
 if __name__ == "__main__":
-    stage_command("tune.sweep", run)
+    run_stage_command("tune.sweep", run)

@@ -1,4 +1,4 @@
-"""Who suggests: the same seed and the same results give the same sweep, from the first trial to the last."""
+"""The searcher: the same seed and the same results give the same sweep."""
 
 import math
 from collections.abc import Callable
@@ -10,61 +10,61 @@ import pytest
 from chestai.config import load as conf
 from chestai.config.schema import Tune
 from chestai.lake.lake import Lake
-from tune.search import METRIC, searcher, storage
+from tune.search import METRIC, build_searcher, open_storage
 
 TRIALS = 24
 
 
-def settings(seed: int, space: str = "wide") -> Tune:
+def load_settings(seed: int, space: str = "wide") -> Tune:
     return conf.load([f"tune={space}", f"tune.seed={seed}", f"tune.trials={TRIALS}"]).tune
 
 
-def near(lr: float) -> Callable[[dict[str, Any]], float]:
-    """A training that does best at a learning rate."""
+def peak_at(lr: float) -> Callable[[dict[str, Any]], float]:
+    """A training result that is best at a learning rate."""
     return lambda drawn: 0.9 - 0.1 * abs(math.log10(drawn["train.lr"] / lr))
 
 
-def swept(chosen: Tune, outcome: Callable[[dict[str, Any]], float]) -> list[dict[str, Any]]:
-    """What is suggested to trials that run one after another and report each epoch."""
-    search = searcher(chosen, optuna.storages.InMemoryStorage(), "study")
+def run_sweep(settings: Tune, outcome: Callable[[dict[str, Any]], float]) -> list[dict[str, Any]]:
+    """The suggestions for trials that run one after another and report each epoch."""
+    searcher = build_searcher(settings, optuna.storages.InMemoryStorage(), "study")
     drawn = []
     for number in range(TRIALS):
         trial = str(number)
-        drawn.append(search.suggest(trial) or {})
+        drawn.append(searcher.suggest(trial) or {})
         value = outcome(drawn[-1])
         for epoch in (1, 2):
-            search.on_trial_result(trial, {METRIC: value * epoch / 2, "training_iteration": epoch})
-        search.on_trial_complete(trial, {METRIC: value, "training_iteration": 2})
+            searcher.on_trial_result(trial, {METRIC: value * epoch / 2, "training_iteration": epoch})
+        searcher.on_trial_complete(trial, {METRIC: value, "training_iteration": 2})
     return drawn
 
 
-def test_the_same_seed_suggests_the_same_sweep() -> None:
-    first = swept(settings(3), near(1e-3))
-    assert first == swept(settings(3), near(1e-3))
-    assert first != swept(settings(4), near(1e-3))
+def test_same_seed_suggests_the_same_sweep() -> None:
+    first = run_sweep(load_settings(3), peak_at(1e-3))
+    assert first == run_sweep(load_settings(3), peak_at(1e-3))
+    assert first != run_sweep(load_settings(4), peak_at(1e-3))
     assert len({drawn["train.lr"] for drawn in first}) == TRIALS
 
 
-def test_what_is_suggested_later_follows_from_what_was_reached() -> None:
-    """After the first trials, drawn at random, a sweep goes where it was good."""
-    low, high = (swept(settings(3, "basic"), near(lr)) for lr in (2e-4, 4e-3))
+def test_later_suggestions_follow_the_results() -> None:
+    """After the first trials, drawn at random, a sweep moves to where results were good."""
+    low, high = (run_sweep(load_settings(3, "basic"), peak_at(lr)) for lr in (2e-4, 4e-3))
     assert low[:6] == high[:6]
 
-    def last(drawn: list[dict[str, Any]]) -> float:
-        tail = [math.log10(one["train.lr"]) for one in drawn[-8:]]
+    def average_last(drawn: list[dict[str, Any]]) -> float:
+        tail = [math.log10(settings["train.lr"]) for settings in drawn[-8:]]
         return sum(tail) / len(tail)
 
-    assert last(low) < -3.3 and last(high) > -2.8, (last(low), last(high))
+    assert average_last(low) < -3.3 and average_last(high) > -2.8, (average_last(low), average_last(high))
 
 
-def test_a_study_is_kept_where_a_dashboard_reads_it(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = settings(3, "basic")
-    store = storage(chosen, Lake(str(tmp_path)))
-    search = searcher(chosen, store, "kept")
-    search.suggest("0")
-    search.on_trial_complete("0", {METRIC: 0.7, "training_iteration": 1})
+def test_study_is_stored_where_a_dashboard_reads_it(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = load_settings(3, "basic")
+    store = open_storage(chosen, Lake(str(tmp_path)))
+    searcher = build_searcher(chosen, store, "kept")
+    searcher.suggest("0")
+    searcher.on_trial_complete("0", {METRIC: 0.7, "training_iteration": 1})
     (trial,) = optuna.load_study(study_name="kept", storage=f"sqlite:///{tmp_path}/sweeps/optuna.db").trials
     assert trial.value == 0.7 and set(trial.params) == set(chosen.space)
     named = chosen.model_copy(update={"storage": f"sqlite:///{tmp_path}/named.db"})
-    searcher(named, storage(named, Lake("s3://bucket/lake")), "named").suggest("0")
+    build_searcher(named, open_storage(named, Lake("s3://bucket/lake")), "named").suggest("0")
     assert optuna.get_all_study_names(f"sqlite:///{tmp_path}/named.db") == ["named"]

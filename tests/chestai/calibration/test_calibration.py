@@ -186,7 +186,7 @@ def test_rejects_invalid_calibration(
 
 
 @pytest.mark.parametrize(
-    ("logits", "targets", "pos_weight", "says"),
+    ("logits", "targets", "pos_weight", "message"),
     [
         ([[1.0], [2.0]], [[1.0]], [1], "shape"),
         ([[1.0], [2.0]], [[1.0], [0.0]], [1, 1], "shape"),
@@ -197,13 +197,13 @@ def test_rejects_invalid_calibration(
         ([[1.0], [2.0]], [[1.0], [0.0]], [float("inf")], "pos_weight"),
     ],
 )
-def test_rejects_invalid_input(logits, targets, pos_weight, says) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ValueError, match=says):
+def test_rejects_invalid_input(logits, targets, pos_weight, message) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=message):
         fit(logits, targets, pos_weight)
 
 
 @pytest.mark.parametrize(
-    ("values", "says"),
+    ("values", "message"),
     [
         ({"method": "beta"}, "method 'beta' must be one of none, platt, temperature, isotonic"),
         ({"method": None}, "method None"),
@@ -214,8 +214,8 @@ def test_rejects_invalid_input(logits, targets, pos_weight, says) -> None:  # ty
         ({"slope": [-1.0], "intercept": [0.0], "fallback": []}, "slope -1"),
     ],
 )
-def test_rejects_damaged_card_in_one_line(values, says) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ValueError, match=says) as caught:
+def test_rejects_damaged_card_in_one_line(values, message) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=message) as caught:
         from_dict(values)
     assert "\n" not in str(caught.value)
 

@@ -154,7 +154,7 @@ def test_round_trips_through_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("logits", "probabilities", "offset", "says"),
+    ("logits", "probabilities", "offset", "message"),
     [
         (((0.0, 1.0),), ((0.1, 0.2),), (), "one entry for each finding"),
         (((0.0, 1.0),), ((0.1,),), (0.0,), "2 logits and 1 probabilities"),
@@ -166,8 +166,8 @@ def test_round_trips_through_json() -> None:
         (((0.0, 1.0),), ((0.2, 0.1),), (0.0,), "fall"),
     ],
 )
-def test_rejects_invalid_curve(logits, probabilities, offset, says) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ValueError, match=says):
+def test_rejects_invalid_curve(logits, probabilities, offset, message) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=message):
         IsotonicCalibration(logits, probabilities, offset)
 
 

@@ -101,7 +101,7 @@ def test_keeps_finding_without_target(method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "target", "findings", "says"),
+    ("source", "target", "findings", "message"),
     [
         ([0.1, 0.2], [0.1, 0.0], FINDINGS, "target prevalence 0.0 of Mass"),
         ([0.1, 0.2], [1.0, 0.1], FINDINGS, "target prevalence 1.0 of Edema"),
@@ -117,7 +117,7 @@ def test_keeps_finding_without_target(method: str) -> None:
         ([0.1, 0.1], [0.1, 0.1], ("Edema",), "1 findings are named, the calibration has 2"),
     ],
 )
-def test_rejects_invalid_input(source, target, findings, says) -> None:  # type: ignore[no-untyped-def]
+def test_rejects_invalid_input(source, target, findings, message) -> None:  # type: ignore[no-untyped-def]
     for method in METHODS:
-        with pytest.raises(ValueError, match=says):
+        with pytest.raises(ValueError, match=message):
             shift_prevalence(fit_random(method), source, target, findings)

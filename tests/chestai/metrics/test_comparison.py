@@ -102,7 +102,7 @@ def test_is_nan_when_undefined() -> None:
 
 
 @pytest.mark.parametrize(
-    ("targets", "baseline", "other", "patients", "says"),
+    ("targets", "baseline", "other", "patients", "message"),
     [
         ([1, 0], [[0.1], [0.2]], [[0.1], [0.2]], [1, 2], "targets"),
         ([[1], [0]], [[0.1], [0.2]], [[0.1], [0.2]], [1, 2, 3], "patients"),
@@ -112,6 +112,6 @@ def test_is_nan_when_undefined() -> None:
         ([[1], [0]], [[0.1], [0.2]], [[0.1], [nan]], [1, 2], "image 1 is NaN"),
     ],
 )
-def test_rejects_invalid_input(targets, baseline, other, patients, says) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ValueError, match=says):
+def test_rejects_invalid_input(targets, baseline, other, patients, message) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=message):
         compare_auroc(targets, baseline, {"other": other}, patients, POINT_ONLY)

@@ -81,7 +81,7 @@ class TestRanking:
         np.testing.assert_array_equal(areas, [1, nan, nan])
 
     @pytest.mark.parametrize(
-        ("targets", "scores", "weights", "says"),
+        ("targets", "scores", "weights", "message"),
         [
             ([1, 0], [0.1], None, "shape"),
             ([[1, 0]], [[0.1, 0.2]], None, "shape"),
@@ -92,8 +92,8 @@ class TestRanking:
             ([1, 0], [0.1, 0.2], [[1, nan]], "NaN"),
         ],
     )
-    def test_rejects_invalid_input(self, targets, scores, weights, says) -> None:  # type: ignore[no-untyped-def]
-        with pytest.raises(ValueError, match=says):
+    def test_rejects_invalid_input(self, targets, scores, weights, message) -> None:  # type: ignore[no-untyped-def]
+        with pytest.raises(ValueError, match=message):
             auroc(targets, scores, weights)
 
 

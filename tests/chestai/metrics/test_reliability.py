@@ -187,7 +187,7 @@ def test_curve_adds_up_to_the_ece(pairs: list[tuple[float, float]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("targets", "probabilities", "findings", "says"),
+    ("targets", "probabilities", "findings", "message"),
     [
         ([[1.0]], [[1.5]], ["a"], r"probability 1\.5"),
         ([[1.0]], [[nan]], ["a"], "NaN"),
@@ -197,6 +197,6 @@ def test_curve_adds_up_to_the_ece(pairs: list[tuple[float, float]]) -> None:
         ([1.0], [0.5], ["a"], "must be of shape"),
     ],
 )
-def test_report_rejects_invalid_input(targets, probabilities, findings, says) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ValueError, match=says):
+def test_report_rejects_invalid_input(targets, probabilities, findings, message) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=message):
         measure_calibration("none", targets, probabilities, findings)

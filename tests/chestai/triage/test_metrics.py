@@ -69,7 +69,7 @@ class TestUrgentLabels:
         assert derive_urgent_labels(np.zeros((0, 4)), FINDINGS, ("Mass",)).shape == (0,)
 
     @pytest.mark.parametrize(
-        ("targets", "urgent", "says"),
+        ("targets", "urgent", "message"),
         [
             ([[0, 0, 0]], ("Mass",), "4 findings"),
             ([0, 0, 0, 0], ("Mass",), "4 findings"),
@@ -77,8 +77,8 @@ class TestUrgentLabels:
             ([[0, 0, 0, 0]], ("Fracture",), "'Fracture' is not one of Hernia"),
         ],
     )
-    def test_rejects_invalid_input(self, targets: list[float], urgent: tuple[str, ...], says: str) -> None:
-        with pytest.raises(ValueError, match=says):
+    def test_rejects_invalid_input(self, targets: list[float], urgent: tuple[str, ...], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
             derive_urgent_labels(targets, FINDINGS, urgent)
 
 

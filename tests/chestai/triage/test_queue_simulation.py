@@ -181,7 +181,7 @@ class TestReport:
 
 
 @pytest.mark.parametrize(
-    ("scores", "urgent", "says"),
+    ("scores", "urgent", "message"),
     [
         ([], [], "N at least 1"),
         ([0.1, 0.2], [1], r"urgent \(1,\)"),
@@ -191,8 +191,8 @@ class TestReport:
         ([0.1, 0.2], [1, 0.5], r"urgent 0\.5"),
     ],
 )
-def test_rejects_invalid_studies(scores: list[float], urgent: list[float], says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_rejects_invalid_studies(scores: list[float], urgent: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         simulate_queue(scores, urgent, ROOM)
 
 

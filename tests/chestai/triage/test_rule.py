@@ -90,7 +90,7 @@ def test_a_rule_stored_before_urgent_findings_were_named_has_the_default() -> No
 
 
 @pytest.mark.parametrize(
-    ("weights", "urgent", "soon", "says"),
+    ("weights", "urgent", "soon", "message"),
     [
         ({}, 0.8, 0.5, "empty"),
         ({"Mass": 0.0}, 0.8, 0.5, r"0\.0 of Mass"),
@@ -103,8 +103,8 @@ def test_a_rule_stored_before_urgent_findings_were_named_has_the_default() -> No
         ({"Mass": 1.0}, nan, 0.5, "urgent = nan"),
     ],
 )
-def test_rejects_invalid_rule(weights: dict[str, float], urgent: float, soon: float, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_rejects_invalid_rule(weights: dict[str, float], urgent: float, soon: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         TriageRule(weights, urgent, soon)
 
 

@@ -173,12 +173,13 @@ class TestUrgency:
 
     @pytest.mark.parametrize("goal", [BOUNDS, WEIGHTS])
     @pytest.mark.parametrize(
-        ("target", "says"), [(0.0, r"no truly urgent study \(Pneumothorax, Edema"), (nan, "no truly"), (1.0, "all 6")]
+        ("target", "message"),
+        [(0.0, r"no truly urgent study \(Pneumothorax, Edema"), (nan, "no truly"), (1.0, "all 6")],
     )
     def test_rejects_val_without_urgent_or_without_other_studies(
-        self, goal: TriageTarget, target: float, says: str
+        self, goal: TriageTarget, target: float, message: str
     ) -> None:
-        with pytest.raises(ValueError, match=says):
+        with pytest.raises(ValueError, match=message):
             tune_rule(RULE, np.full((6, 4), 0.5), np.full((6, 4), target), FINDINGS, goal)
 
     def test_rejects_rule_without_urgent_finding(self) -> None:
