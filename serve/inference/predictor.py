@@ -16,7 +16,8 @@ from chestai.monitoring import features
 from chestai.monitoring.drift import Columns
 from chestai.monitoring.ood_detector import OodReason
 from serve.problems import ApiError
-from serve.schemas import Driver, ModelCard, ModelInfo, Triage
+from serve.schemas.inference import Driver, ModelInfo, Triage
+from serve.schemas.operations import ModelCard
 
 log = logging.getLogger("ray.serve")
 
@@ -122,7 +123,9 @@ class LoadedModel:
                 triage=Triage(
                     score=float(monitored[features.SCORE]),
                     bucket=rule.bucket(float(monitored[features.SCORE])),
-                    drivers=[Driver(finding=name, weighted=weighted) for name, weighted in rule.drivers(row, findings)],
+                    drivers=[
+                        Driver(finding=name, weighted=weighted) for name, weighted in rule.find_drivers(row, findings)
+                    ],
                 ),
                 evidence=evidence,
                 forward_ms=elapsed_ms,

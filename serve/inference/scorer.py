@@ -4,7 +4,8 @@ from typing import Protocol
 
 from chestai.imaging.preprocess import Grey
 from serve.inference.predictor import ScoreResult
-from serve.schemas import ModelCard, ModelInfo
+from serve.schemas.inference import ModelInfo
+from serve.schemas.operations import ModelCard
 
 
 class Scorer(Protocol):

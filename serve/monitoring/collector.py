@@ -14,7 +14,7 @@ from itertools import groupby
 
 from chestai.clock import now
 from chestai.monitoring import features
-from chestai.monitoring.drift import FEWEST, SIZE, DriftReference, DriftResult, DriftWindow, measure_drift
+from chestai.monitoring.drift import MIN_IMAGES, SIZE, DriftReference, DriftResult, DriftWindow, measure_drift
 from serve.db.outbox import OutboxCounts
 from serve.inference.predictor import MonitoredFeatures
 from serve.monitoring.events import EventBatch, ImageEvent
@@ -126,7 +126,7 @@ class EventCollector:
             reason = "the version has no drift reference" if loaded else "its drift reference could not be read yet"
             return VersionDrift(version, DriftResult((), "unknown"), reason, min(total, SIZE), total, None, self.since)
         result = measure_drift(reference, window.counts())
-        too_few = f"fewer than {FEWEST} images on either side" if result.verdict == "unknown" else None
+        too_few = f"fewer than {MIN_IMAGES} images on either side" if result.verdict == "unknown" else None
         reference_images = max((sum(feature.counts) for feature in reference.features.values()), default=0)
         return VersionDrift(version, result, too_few, min(total, SIZE), total, reference_images, self.since)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from serve.db.outbox import OutboxCounts
 from serve.inference.predictor import MonitoredFeatures, OodRejection, ScoreResult
 from serve.inference.rollout import ShadowComparison
-from serve.schemas import ModelInfo
+from serve.schemas.inference import ModelInfo
 
 
 @dataclass(frozen=True)

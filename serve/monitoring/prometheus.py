@@ -10,7 +10,7 @@ from chestai.monitoring.features import NOT_SCORED, SCORED
 from serve.db.outbox import OutboxCounts
 from serve.inference.rollout import ShadowComparison
 from serve.monitoring.events import ImageEvent, RequestEvent
-from serve.schemas import ModelInfo
+from serve.schemas.inference import ModelInfo
 
 REQUEST_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 STEP_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from serve.api.services import Services
 from serve.auth import api_keys
 from serve.auth.permissions import PERMISSIONS, ROLES, SCOPES, Principal, Role, Scope, authorise
-from tests.serve.support.local import ask, local_app
+from tests.serve.support.local import local_app, send_request
 from tests.serve.support.routes import ROUTES
 
 SECRET, ISSUER = "s" * 40, "https://id.hospital.example"
@@ -40,7 +40,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
 @pytest.fixture(scope="module")
 def callers(app: FastAPI) -> dict[str, Caller]:
     services: Services = app.state.services
-    with services.store.database.write_session() as session:
+    with services.state.store.database.write_session() as session:
         callers = {
             "no credential": Caller({}, None),
             "unknown key": with_key("chestai_0123456789ab_" + "x" * 43, None),
@@ -106,7 +106,7 @@ def test_admits_exactly_the_callers_that_the_table_allows(
 ) -> None:
     decisions = set()
     for name, caller in callers.items():
-        reply = ask(app, route.format(**PATH_VALUES), headers=dict(caller.headers), method=method)
+        reply = send_request(app, route.format(**PATH_VALUES), headers=dict(caller.headers), method=method)
         expected = authorise(caller.principal, method, route)
         decisions.add(expected)
         if expected == "allowed":
@@ -123,7 +123,7 @@ def test_listing_keys_needs_both_role_and_scope(app: FastAPI, callers: dict[str,
     admitted = {
         name
         for name, caller in callers.items()
-        if ask(app, "/keys", headers=dict(caller.headers), method="GET").status == 200
+        if send_request(app, "/keys", headers=dict(caller.headers), method="GET").status == 200
     }
     assert admitted == {"admin", "admin with scope keys", "token of a admin"}
 
@@ -131,9 +131,9 @@ def test_listing_keys_needs_both_role_and_scope(app: FastAPI, callers: dict[str,
 def test_rejected_requests_create_no_key(app: FastAPI, callers: dict[str, Caller]) -> None:
     body = b'{"owner": "intruder", "role": "admin"}'
     admin = dict(callers["admin"].headers)
-    before = ask(app, "/keys", headers=admin, method="GET").json()["keys"]
+    before = send_request(app, "/keys", headers=admin, method="GET").json()["keys"]
     for name, caller in callers.items():
         if authorise(caller.principal, "POST", "/keys") != "allowed":
-            reply = ask(app, "/keys", [body], {**caller.headers, "content-type": "application/json"})
+            reply = send_request(app, "/keys", [body], {**caller.headers, "content-type": "application/json"})
             assert reply.status in (401, 403), name
-    assert ask(app, "/keys", headers=admin, method="GET").json()["keys"] == before
+    assert send_request(app, "/keys", headers=admin, method="GET").json()["keys"] == before

@@ -16,7 +16,7 @@ from serve.auth.bootstrap import add_first_admin
 from serve.auth.rate_limit import RateLimiter, client_network
 from serve.db.models import AuditRow
 from tests.serve.support.hostile import WHOLE
-from tests.serve.support.local import Reply, ask, local_app
+from tests.serve.support.local import Reply, local_app, send_request
 
 
 class Clock:
@@ -99,13 +99,13 @@ def app(tmp_path: Path) -> FastAPI:
 
 
 def get(app: FastAPI, path: str, key: str | None, client: str = "192.0.2.1") -> Reply:
-    return ask(app, path, headers={} if key is None else {"x-api-key": key}, method="GET", client=client)
+    return send_request(app, path, headers={} if key is None else {"x-api-key": key}, method="GET", client=client)
 
 
 def test_limits_a_user_across_keys_and_addresses(app: FastAPI) -> None:
     services: Services = app.state.services
-    admin = add_first_admin(services.store.database)
-    with services.store.database.write_session() as session:
+    admin = add_first_admin(services.state.store.database)
+    with services.state.store.database.write_session() as session:
         api_keys.add_user(session, "rita", "reader")
         keys = [api_keys.create_key(session, "rita") for _ in range(2)]
     replies = [get(app, "/studies", keys[number % 2], f"192.0.2.{number}") for number in range(5)]
@@ -113,13 +113,13 @@ def test_limits_a_user_across_keys_and_addresses(app: FastAPI) -> None:
     assert replies[3].json()["code"] == "too_many_requests"
     assert 1 <= int(replies[3].headers["retry-after"]) <= 60
     assert get(app, "/studies", admin).status == 200
-    assert ask(app, "/infer", [WHOLE], {"x-api-key": keys[0]}).status == 429
+    assert send_request(app, "/infer", [WHOLE], {"x-api-key": keys[0]}).status == 429
     assert {get(app, "/health/live", keys[0]).status for _ in range(10)} == {200}
 
 
 def test_limits_failed_authentication_by_address(app: FastAPI) -> None:
     services: Services = app.state.services
-    admin = add_first_admin(services.store.database)
+    admin = add_first_admin(services.state.store.database)
     guesses = [None, "chestai_0123456789ab_" + "x" * 43, "token", None, None]
     assert [get(app, "/studies", guess).status for guess in guesses] == [401, 401, 401, 429, 429]
     assert get(app, "/studies", None, "192.0.2.2").status == 401
@@ -137,5 +137,5 @@ def test_requests_over_the_limit_are_not_audited(app: FastAPI) -> None:
     services: Services = app.state.services
     for _ in range(20):
         get(app, "/studies", None)
-    with services.store.database.read_session() as session:
+    with services.state.store.database.read_session() as session:
         assert session.scalar(select(func.count()).select_from(AuditRow)) == 3

@@ -15,15 +15,16 @@ from sqlalchemy import select
 from chestai.imaging.preprocess import Grey
 from chestai.monitoring.ood_detector import OodReason
 from serve.api.app import create_app
-from serve.api.services import Services
+from serve.api.services import ModelRouter, Services
 from serve.db.models import ShadowRow
 from serve.db.records import ShadowPrediction
 from serve.inference import rollout
 from serve.inference.predictor import OodError, OodRejection, ScoreResult
 from serve.inference.rollout import MAX_SHADOW_TASKS, Canary, Shadow, ShadowComparison, rollout_fraction
-from serve.problems import ApiError, overloaded
-from serve.schemas import ModelCard, ModelInfo, Triage
-from tests.serve.support.forgery import encoded, films
+from serve.problems import ApiError, overloaded_error
+from serve.schemas.inference import ModelInfo, Triage
+from serve.schemas.operations import ModelCard
+from tests.serve.support.forgery import encode_image, make_films
 from tests.serve.support.local import local_app
 from tests.serve.support.samples import sha
 
@@ -95,7 +96,9 @@ def test_canary_scores_its_share_and_always_the_same_images(share: float) -> Non
     assert counted["answered"] == 2 * len(mine) == fake.calls and not counted["missed"]
 
 
-@pytest.mark.parametrize("failure", [overloaded("busy"), RuntimeError("broken"), None], ids=["busy", "broken", "hangs"])
+@pytest.mark.parametrize(
+    "failure", [overloaded_error("busy"), RuntimeError("broken"), None], ids=["busy", "broken", "hangs"]
+)
 def test_canary_leaves_images_to_the_champion_after_a_failure(
     failure: Exception | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,7 +166,12 @@ def test_shadow_records_its_prediction_and_compares_it() -> None:
 
 @pytest.mark.parametrize(
     ("result", "outcome"),
-    [(ood_error(), "refused"), (overloaded("busy"), "failed"), (ValueError("broken"), "failed"), (None, "failed")],
+    [
+        (ood_error(), "refused"),
+        (overloaded_error("busy"), "failed"),
+        (ValueError("broken"), "failed"),
+        (None, "failed"),
+    ],
     ids=["out of distribution", "busy", "broken", "hangs"],
 )
 def test_shadow_counts_failures(result: Exception | None, outcome: str) -> None:
@@ -204,13 +212,18 @@ def test_canary_and_shadow_receive_the_images_of_requests(tmp_path: Path) -> Non
     app = create_app(
         replace(
             services,
-            canary=Canary(canary, 1.0, 60.0, services.notices.record_canary),
-            shadow=Shadow(shadow, 60.0, services.store.save_shadow, counted.append),
+            model=ModelRouter(
+                services.model.scorer,
+                canary=Canary(canary, 1.0, 60.0, services.reporter.record_canary),
+                shadow=Shadow(shadow, 60.0, services.state.store.save_shadow, counted.append),
+            ),
         )
     )
     with TestClient(app) as client:
         kind = {"content-type": "image/png"}
-        assert client.post("/infer", content=encoded(films()[0]), headers=kind).json()["model"]["version"] == 2
+        assert (
+            client.post("/infer", content=encode_image(make_films()[0]), headers=kind).json()["model"]["version"] == 2
+        )
         assert client.post("/infer", content=b"nothing", headers=kind).status_code == 422
         end = time.monotonic() + 30
         while not counted and time.monotonic() < end:
@@ -218,6 +231,6 @@ def test_canary_and_shadow_receive_the_images_of_requests(tmp_path: Path) -> Non
         assert counted == [ShadowComparison("scored", False, 0.5)] and (canary.calls, shadow.calls) == (1, 1)
         assert [study["model_version"] for study in client.get("/studies").json()["studies"]] == [2]
         assert 'chestai_canary_images_total{outcome="answered"} 1.0' in client.get("/metrics").text
-    with services.store.database.read_session() as session:
+    with services.state.store.database.read_session() as session:
         (row,) = session.scalars(select(ShadowRow))
         assert (row.model_version, row.champion_version, row.score, row.bucket) == (3, 2, 0.25, "routine")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from chestai.monitoring.drift import FEWEST, DriftReference
+from chestai.monitoring.drift import MIN_IMAGES, DriftReference
 from chestai.monitoring.features import OUTCOME, SCORED
 from serve.db.outbox import OutboxCounts
 from serve.inference.predictor import MonitoredFeatures
@@ -14,7 +14,7 @@ from serve.inference.rollout import ShadowComparison
 from serve.monitoring import collector as module
 from serve.monitoring.collector import EventCollector
 from serve.monitoring.events import EventBatch, ImageEvent, RequestEvent
-from serve.schemas import ModelInfo
+from serve.schemas.inference import ModelInfo
 from tests.serve.support.monitoring import parse_metrics
 
 SERVED = {
@@ -136,10 +136,10 @@ def test_drift_verdict_follows_the_images() -> None:
 def test_drift_is_unknown_without_a_reference_or_with_few_images() -> None:
     collector = EventCollector(lambda version: make_reference() if version == 1 else None)
     collector.collect(
-        EventBatch("a", 0, images=[scored(mean) for mean in draw(FEWEST - 1, 3)] + [scored(1, version=2)])
+        EventBatch("a", 0, images=[scored(mean) for mean in draw(MIN_IMAGES - 1, 3)] + [scored(1, version=2)])
     )
     few, none = collector.drift(1), collector.drift(2)
-    assert few.report.verdict == "unknown" and f"fewer than {FEWEST} images" in str(few.reason)
+    assert few.report.verdict == "unknown" and f"fewer than {MIN_IMAGES} images" in str(few.reason)
     assert none.report.verdict == "unknown" and "no drift reference" in str(none.reason)
     assert none.report.features == () and none.reference_images is None and none.images == 1
 

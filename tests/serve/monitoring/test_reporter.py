@@ -17,12 +17,12 @@ from serve.monitoring.collector import EventCollector, VersionDrift
 from serve.monitoring.events import EventBatch, RequestEvent
 from serve.monitoring.reporter import EventReporter
 from serve.problems import ApiError
-from tests.serve.support.forgery import encoded, films
-from tests.serve.support.local import LocalWatch, ask, form, local_app
+from tests.serve.support.forgery import encode_image, make_films
+from tests.serve.support.local import LocalMonitor, encode_form, local_app, send_request
 from tests.serve.support.monitoring import parse_metrics
 
 OUTBOX = OutboxCounts(0, 0, 0, 0, 0, 0)
-FILM = encoded(films()[0])
+FILM = encode_image(make_films()[0])
 
 
 class FakeMonitor:
@@ -114,21 +114,21 @@ def app(tmp_path: Path) -> FastAPI:
 
 def recorded_requests(app: FastAPI) -> Counter[tuple[str, str]]:
     services: Services = app.state.services
-    return Counter((one.route, one.status) for one in services.notices._requests)
+    return Counter((one.route, one.status) for one in services.reporter._requests)
 
 
 def test_records_every_request_by_its_route_pattern(app: FastAPI) -> None:
-    ask(app, "/infer", [FILM])
-    ask(app, "/infer", [b""])
-    ask(app, "/infer", [FILM[:100]], leaves=True)
-    ask(app, "/infer", method="GET")
-    ask(app, "/images/" + "0" * 64, method="GET")
-    ask(app, "/images/stored/heatmap?label=Mass", method="GET")
-    ask(app, "/nowhere/at/all", method="GET")
-    ask(app, "/nowhere/else", method="BREW")
+    send_request(app, "/infer", [FILM])
+    send_request(app, "/infer", [b""])
+    send_request(app, "/infer", [FILM[:100]], leaves=True)
+    send_request(app, "/infer", method="GET")
+    send_request(app, "/images/" + "0" * 64, method="GET")
+    send_request(app, "/images/stored/heatmap?label=Mass", method="GET")
+    send_request(app, "/nowhere/at/all", method="GET")
+    send_request(app, "/nowhere/else", method="BREW")
     services: Services = app.state.services
-    services.scorer.score = None  # type: ignore[assignment, method-assign]
-    assert ask(app, "/infer", [FILM]).status == 500
+    services.model.scorer.score = None  # type: ignore[assignment, method-assign]
+    assert send_request(app, "/infer", [FILM]).status == 500
     assert recorded_requests(app) == {
         ("/infer", "2xx"): 1,
         ("/infer", "4xx"): 3,
@@ -156,13 +156,13 @@ def test_middleware_streams_requests(app: FastAPI) -> None:
 
 
 def test_metrics_and_drift_report_include_all_earlier_requests(app: FastAPI) -> None:
-    negative = encoded(255 - films()[0])
+    negative = encode_image(255 - make_films()[0])
     files = [("file", "a.png", "image/png", FILM), ("file", "b.png", "image/png", FILM)]
     for data in (FILM, FILM, FILM[:-40], negative):
-        ask(app, "/predict", [data])
-    body, headers = form(*files)
-    ask(app, "/predict", [body], headers)
-    reply = ask(app, "/metrics", method="GET")
+        send_request(app, "/predict", [data])
+    body, headers = encode_form(*files)
+    send_request(app, "/predict", [body], headers)
+    reply = send_request(app, "/metrics", method="GET")
     assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
     found = parse_metrics(reply.body)
     expected = {
@@ -175,7 +175,7 @@ def test_metrics_and_drift_report_include_all_earlier_requests(app: FastAPI) -> 
     }
     assert {name: found.get(name) for name in expected} == expected
     assert sum(value for name, value in found.items() if name[0] == "chestai_answers_total") == 2
-    report = ask(app, "/drift_report", method="GET").json()
+    report = send_request(app, "/drift_report", method="GET").json()
     assert report["verdict"] == "unknown" and "no drift reference" in report["reason"] and report["notice"]
     assert report["window"]["images"] == 4 and report["model"]["version"] == 1
 
@@ -185,12 +185,12 @@ def test_requests_work_without_a_monitor(tmp_path: Path) -> None:
     services: Services = app.state.services
     monitor = FakeMonitor()
     monitor.unavailable = True
-    services.notices._monitor = monitor
+    services.reporter._monitor = monitor
     with TestClient(app) as client:
         assert client.post("/infer", content=FILM, headers={"content-type": "image/png"}).status_code == 200
         for path in ("/metrics", "/drift_report"):
             response = client.get(path)
             assert response.status_code == 503 and response.json()["code"] == "watch_unavailable"
             assert response.headers["retry-after"]
-        services.notices._monitor = LocalWatch(EventCollector(lambda _: None))
+        services.reporter._monitor = LocalMonitor(EventCollector(lambda _: None))
         assert client.get("/drift_report").json()["window"]["images"] == 0, "the events go to the new monitor"
