@@ -1,1 +1,1 @@
-"""The endpoint: a champion behind HTTP on Ray Serve. Imports `chestai`, never `pipelines`."""
+"""The endpoint: serves the champion over HTTP on Ray Serve. Imports `chestai`, never `pipelines`."""

@@ -1,4 +1,4 @@
-"""`python -m serve key=value ...`: serve a model until Ctrl-C."""
+"""`python -m serve key=value ...`: serves a model until Ctrl-C."""
 
 import threading
 from functools import partial
@@ -12,17 +12,17 @@ from chestai.notice import RESEARCH_USE
 from serve.deployments import single_node
 from serve.deployments.app import deploy, stop
 from serve.deployments.preflight import Endpoint
-from serve.deployments.tls import warning
+from serve.deployments.tls import network_warning
 
 
 def run(config: Config, screen: Screen) -> None:
-    """Deploy, say how to ask, wait for an interrupt, leave no process behind."""
+    """Deploys the endpoint, prints how to use it, and waits for an interrupt; no process is left behind."""
     screen.say(f"serve: starting {config.serve.model} of {config.tracking.model} on Ray Serve ...")
     try:
         if single_node.needs_one_replica(config):
-            single_node.run(config, partial(_tell, config, screen))
+            single_node.run(config, partial(_print_usage, config, screen))
         else:
-            _tell(config, screen, deploy(config))
+            _print_usage(config, screen, deploy(config))
             threading.Event().wait()
     finally:
         if ray.is_initialized():
@@ -30,20 +30,19 @@ def run(config: Config, screen: Screen) -> None:
             ray.shutdown()
 
 
-def _tell(config: Config, screen: Screen, endpoint: Endpoint) -> None:
-    """How to ask."""
+def _print_usage(config: Config, screen: Screen, endpoint: Endpoint) -> None:
     url, model, key = endpoint
-    asked = "curl" if not config.auth.required else 'curl -H "X-API-Key: $KEY"'
+    curl = "curl" if not config.auth.required else 'curl -H "X-API-Key: $KEY"'
     finding = model.bundle.card.findings[0]
-    if (told := warning(config)) is not None:
-        screen.say(told)
+    if (warning := network_warning(config)) is not None:
+        screen.say(warning)
     if key is not None:
         screen.say(f"the first admin's key, shown this once: {key}")
     screen.say(
         f"serve: {config.tracking.model} version {model.version} at {url} (docs at {url}/docs)\n\n"
-        f"  {asked} -F file=@image.png {url}/infer\n"
-        f"  {asked} -F file=@image.png -H 'Accept: image/png' '{url}/infer?explain={finding}' -o overlay.png\n"
-        f"  {asked} {url}/studies\n"
+        f"  {curl} -F file=@image.png {url}/infer\n"
+        f"  {curl} -F file=@image.png -H 'Accept: image/png' '{url}/infer?explain={finding}' -o overlay.png\n"
+        f"  {curl} {url}/studies\n"
         f"  curl {url}/health/ready\n\n"
         f"{RESEARCH_USE}\nCtrl-C stops it."
     )

@@ -1,4 +1,4 @@
-"""Every error of the endpoint as a problem document (RFC 9457) with a stable code."""
+"""Errors of the endpoint: each is a problem document (RFC 9457) with a stable code."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -10,12 +10,12 @@ from starlette.responses import JSONResponse, Response
 from chestai.imaging.errors import Unreadable
 from chestai.notice import RESEARCH_USE
 
-RETRY_AFTER_S = 1  # what a client that found the queue full is told to wait
-WAITED_FOR = (429, 503)  # statuses that say when to try again
+RETRY_AFTER_S = 1  # for a client that finds the queue full
+RETRY_STATUSES = (429, 503)  # responses with a Retry-After header
 
 
 class Problem(BaseModel):
-    """A problem as of RFC 9457. `code` is stable and for programs, `detail` is for a person."""
+    """A problem document of RFC 9457. `code` is stable and for programs, `detail` is for people."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -28,18 +28,19 @@ class Problem(BaseModel):
 
     @classmethod
     def of(cls, status: int, code: str, detail: str) -> "Problem":
-        """A problem titled, as RFC 9457 asks of `about:blank`, by its status."""
+        """Creates a problem; its title is the name of its status, as RFC 9457 asks of `about:blank`."""
         return cls(title=HTTPStatus(status).phrase, status=status, code=code, detail=detail)
 
-    def response(self, headers: Mapping[str, str] | None = None) -> Response:
-        more = {"Retry-After": str(RETRY_AFTER_S)} if self.status in WAITED_FOR else {}
+    def to_response(self, headers: Mapping[str, str] | None = None) -> Response:
+        """Creates the HTTP response. headers: added to it; they replace the default `Retry-After`."""
+        retry = {"Retry-After": str(RETRY_AFTER_S)} if self.status in RETRY_STATUSES else {}
         return JSONResponse(
-            self.model_dump(), self.status, {**more, **(headers or {})}, media_type="application/problem+json"
+            self.model_dump(), self.status, {**retry, **(headers or {})}, media_type="application/problem+json"
         )
 
 
 class ApiError(Exception):
-    """A request that is answered by a problem."""
+    """An error that the endpoint returns as a problem document."""
 
     def __init__(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -47,21 +48,21 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
 
-def not_scored(error: Unreadable) -> ApiError:
-    """An image that cannot be scored; the code is one of `chestai.imaging.errors.REASONS`."""
+def not_scored_error(error: Unreadable) -> ApiError:
+    """Creates the error for an unusable image. Its code is one of `chestai.imaging.errors.REASONS`."""
     return ApiError(422, error.reason, f"not scored: {error.detail}")
 
 
-def overloaded(detail: str) -> ApiError:
-    """The queue is full, or an answer took too long; the client is told when to try again."""
+def overloaded_error(detail: str) -> ApiError:
+    """Creates the error for a full queue or a passed deadline; the response has a `Retry-After` header."""
     return ApiError(503, "overloaded", detail)
 
 
-def documented(status: int, **codes: str) -> dict[int | str, dict[str, Any]]:
-    """An entry of a route's `responses` for the problems that it may answer.
+def error_responses(status: int, **codes: str) -> dict[int | str, dict[str, Any]]:
+    """Creates the entry of a route's `responses` that documents its errors of one status.
 
     Args:
-        codes: when each is answered, by code; the document says that there are no others.
+        codes: Every possible code, and when it is returned.
     """
     problem = {"$ref": "#/components/schemas/Problem"}
     schema = {"allOf": [problem, {"type": "object", "properties": {"code": {"enum": [*codes]}}}]}
@@ -70,7 +71,7 @@ def documented(status: int, **codes: str) -> dict[int | str, dict[str, Any]]:
         "description": "; ".join(f"`{code}`: {when}" for code, when in codes.items()),
         "content": {"application/problem+json": {"schema": schema, "examples": examples}},
     }
-    if status in WAITED_FOR:
-        wait = {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}}
-        entry["headers"] = {"Retry-After": {"required": True, **wait}}
+    if status in RETRY_STATUSES:
+        retry = {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}}
+        entry["headers"] = {"Retry-After": {"required": True, **retry}}
     return {status: entry}

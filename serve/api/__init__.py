@@ -1,1 +1,1 @@
-"""The HTTP side of the endpoint: a plain FastAPI application over a model, which may be remote. Holds no model."""
+"""The HTTP side of the endpoint: a FastAPI application that needs no Ray and holds no model."""

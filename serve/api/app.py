@@ -1,4 +1,4 @@
-"""The FastAPI application: its routes, and every error as a problem document."""
+"""The FastAPI application: its routes, and its errors as problem documents."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -10,75 +10,75 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from chestai.notice import RESEARCH_USE
-from serve.api.body_limits import capped
-from serve.api.openapi import FORBIDDEN
+from serve.api.body_limits import limit_bodies
+from serve.api.openapi import FORBIDDEN_ERRORS
 from serve.api.routes import api_keys, heatmaps, infer, jobs, operations, studies
 from serve.api.security import authorise_request
 from serve.api.services import Services
 from serve.monitoring.middleware import RequestMetrics
-from serve.problems import ApiError, Problem, documented
+from serve.problems import ApiError, Problem, error_responses
 
 log = logging.getLogger("ray.serve")
 
-CODES = {404: "not_found", 405: "method_not_allowed", 413: "upload_too_large"}  # of what FastAPI refuses itself
+HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "upload_too_large"}  # of errors that FastAPI raises
 
 
 def create_app(services: Services) -> FastAPI:
-    """The application over these services. It needs no Ray: any ASGI server runs it."""
+    """Creates the application. It needs no Ray: any ASGI server runs it."""
     app = FastAPI(
         title="ChestAI",
         description=f"Chest X-ray findings, triage and Grad-CAM. **{RESEARCH_USE}**",
         responses={
             "default": {
-                "description": "Every error is a problem document (RFC 9457) with a stable `code`; besides those of a "
-                "route: `not_found`, `method_not_allowed`, `internal_error`.",
+                "description": "Every error is a problem document (RFC 9457) with a stable `code`. Every route may "
+                "also return `not_found`, `method_not_allowed` and `internal_error`.",
                 "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
             },
-            **documented(401, unauthorised="no key or token that is good"),
-            **documented(403, **FORBIDDEN),
-            **documented(429, too_many_requests="more than auth.requests_per_minute"),
+            **error_responses(401, unauthorised="no valid key or token"),
+            **error_responses(403, **FORBIDDEN_ERRORS),
+            **error_responses(429, too_many_requests="more requests than auth.requests_per_minute allows"),
         },
         dependencies=[Depends(authorise_request)],
         lifespan=_lifespan,
     )
-    app.add_middleware(RequestMetrics, reporter=services.notices)
+    app.add_middleware(RequestMetrics, reporter=services.reporter)
     app.state.services = services
-    app.add_middleware(capped)
+    app.add_middleware(limit_bodies)
     for routes in (infer, jobs, studies, heatmaps, operations, api_keys):
         app.include_router(routes.router)
-    app.add_exception_handler(ApiError, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _failed)
+    app.add_exception_handler(ApiError, _handle_api_error)
+    app.add_exception_handler(RequestValidationError, _handle_validation_error)
+    app.add_exception_handler(HTTPException, _handle_http_exception)
+    app.add_exception_handler(Exception, _handle_exception)
     return app
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """What goes on beside the requests."""
+    """Sends events to the monitor while the application runs."""
     services: Services = app.state.services
-    async with services.notices.periodic_flush():
+    async with services.reporter.periodic_flush():
         yield
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+async def _handle_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    return error.problem.response(error.headers)
+    return error.problem.to_response(error.headers)
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
+async def _handle_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     faults = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()]
-    return Problem.of(422, "invalid_request", "; ".join(faults)).response()
+    return Problem.of(422, "invalid_request", "; ".join(faults)).to_response()
 
 
-async def _http(request: Request, error: Exception) -> Response:
+async def _handle_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code = CODES.get(error.status_code, "invalid_request")
+    code = HTTP_CODES.get(error.status_code, "invalid_request")
     detail = f"{request.method} {request.url.path[:200]}: {error.detail}"
-    return Problem.of(error.status_code, code, detail).response(error.headers)
+    return Problem.of(error.status_code, code, detail).to_response(error.headers)
 
 
-async def _failed(request: Request, error: Exception) -> Response:
+async def _handle_exception(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return Problem.of(500, "internal_error", "the server failed; its log holds the reason").response()
+    return Problem.of(500, "internal_error", "the server failed; its log has the reason").to_response()

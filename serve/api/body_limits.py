@@ -1,33 +1,34 @@
-"""Bodies that FastAPI reads by itself, whole and before it asks who sends them, never more than is needed."""
+"""Size limits for request bodies. FastAPI reads a JSON body whole before authentication, so a large one is cut off."""
 
 from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-UPLOADS = {"/infer", "/predict", "/batch_predict"}  # these read their bodies themselves, by `serve.max_upload_mb`
-MOST = 256 * 2**10  # bytes of any other; verdicts with the longest notes have half of it
+UPLOAD_PATHS = {"/infer", "/predict", "/batch_predict"}  # they read their bodies themselves, up to serve.max_upload_mb
+MAX_BODY_BYTES = 256 * 2**10  # of any other request; verdicts with the longest notes have half of it
 
 
-def capped(app: ASGIApp) -> ASGIApp:
-    """The application, where a larger body is answered by 413."""
+def limit_bodies(app: ASGIApp) -> ASGIApp:
+    """Middleware that rejects larger bodies with 413, except uploads."""
 
-    async def limited(scope: Scope, receive: Receive, send: Send) -> None:
-        small = scope["type"] == "http" and scope["path"] not in UPLOADS
-        too_large = HTTPException(413, f"the body may have {MOST // 2**10} KiB")
-        await app(scope, counted(receive, MOST, too_large) if small else receive, send)
+    async def limited_app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in UPLOAD_PATHS:
+            too_large = HTTPException(413, f"the body may have {MAX_BODY_BYTES // 2**10} KiB")
+            receive = limit_receive(receive, MAX_BODY_BYTES, too_large)
+        await app(scope, receive, send)
 
-    return limited
+    return limited_app
 
 
-def counted(receive: Receive, most: int, too_large: Exception) -> Receive:
-    """What receives a body, and raises that error as soon as there are more than `most` bytes."""
-    seen = 0
+def limit_receive(receive: Receive, max_bytes: int, too_large: Exception) -> Receive:
+    """Wraps an ASGI `receive`, so that it raises `too_large` as soon as the body exceeds `max_bytes`."""
+    received = 0
 
-    async def counting() -> Message:
-        nonlocal seen
+    async def receive_limited() -> Message:
+        nonlocal received
         message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > most:
+        received += len(message.get("body", b""))
+        if received > max_bytes:
             raise too_large
         return message
 
-    return counting
+    return receive_limited

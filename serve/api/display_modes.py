@@ -1,65 +1,64 @@
-"""What the endpoint may show, by `serve.modes`: with numbers, or flags alone."""
+"""Display modes (`serve.modes`): what responses contain if overlays, reordering or numbers are switched off."""
 
 from chestai.config.schema import Modes
 from serve.db.records import Study
 from serve.db.worklist import Order, WorklistEntry, WorklistPage
 from serve.problems import ApiError
-from serve.schemas import (
+from serve.schemas.inference import FlagTriage, is_flagged
+from serve.schemas.studies import (
     FlaggedImageRecord,
     FlaggedPrediction,
     FlaggedWorklistEntry,
-    FlagTriage,
     ImageRecord,
     WorklistResponse,
-    is_flagged,
 )
 
-OVERLAYS_OFF = {"overlays_off": "overlays are switched off (serve.modes)"}
-FLAGS_ONLY = {"flags_only": "findings are not told, so none can be asked for (serve.modes)"}
+OVERLAYS_OFF_ERRORS = {"overlays_off": "overlays are switched off (serve.modes)"}
+FLAGS_ONLY_ERRORS = {"flags_only": "findings are hidden, so studies cannot be filtered by them (serve.modes)"}
 
 
 def check_overlays(modes: Modes) -> None:
-    """Raises `Refused` where overlays are not shown."""
+    """Raises ApiError (403) if overlays are switched off."""
     if not modes.overlays or modes.flag_only:
         raise ApiError(403, "overlays_off", "this endpoint shows no overlays (serve.modes)")
 
 
-def check_finding(modes: Modes, finding: str | None) -> None:
-    """Raises `Refused` where a list by finding would tell findings that are not shown."""
+def check_finding_filter(modes: Modes, finding: str | None) -> None:
+    """Raises ApiError (403) if a worklist filtered by finding would reveal hidden findings."""
     if finding is not None and modes.flag_only:
-        raise ApiError(403, "flags_only", "this endpoint tells no findings (serve.modes), so none can be asked for")
+        raise ApiError(403, "flags_only", "this endpoint hides findings, so it cannot filter by them (serve.modes)")
 
 
-def order(modes: Modes) -> Order:
-    """Of the worklist."""
+def worklist_order(modes: Modes) -> Order:
+    """Returns the order of the worklist."""
     if not modes.reordering:
         return "arrival"
     return "bucket" if modes.flag_only else "score"
 
 
-def display_studies(modes: Modes, page: WorklistPage) -> WorklistResponse:
-    """A page of the worklist as it may be shown."""
-    rows = [_flag(one) for one in page.studies] if modes.flag_only else page.studies
-    return WorklistResponse(studies=rows, cursor=page.cursor)
+def display_worklist(modes: Modes, page: WorklistPage) -> WorklistResponse:
+    """Creates the response for a page of the worklist."""
+    entries = [_to_flagged_entry(entry) for entry in page.studies] if modes.flag_only else page.studies
+    return WorklistResponse(studies=entries, cursor=page.cursor)
 
 
 def display_record(modes: Modes, study: Study) -> ImageRecord | FlaggedImageRecord:
-    """All that may be shown of an image."""
+    """Creates the response for an image."""
     if not modes.flag_only:
         return ImageRecord(**dict(study))
-    answers = [
+    predictions = [
         FlaggedPrediction(
-            model_version=one.model_version,
-            flagged=is_flagged(one.bucket),
-            triage=FlagTriage(bucket=one.bucket),
-            snapshot=one.snapshot,
-            at=one.at,
+            model_version=prediction.model_version,
+            flagged=is_flagged(prediction.bucket),
+            triage=FlagTriage(bucket=prediction.bucket),
+            snapshot=prediction.snapshot,
+            at=prediction.at,
         )
-        for one in study.predictions
+        for prediction in study.predictions
     ]
-    return FlaggedImageRecord(image=study.image, predictions=answers, reviews=study.reviews, labels=study.labels)
+    return FlaggedImageRecord(image=study.image, predictions=predictions, reviews=study.reviews, labels=study.labels)
 
 
-def _flag(row: WorklistEntry) -> FlaggedWorklistEntry:
-    shown = {name: getattr(row, name) for name in FlaggedWorklistEntry.model_fields if name != "flagged"}
-    return FlaggedWorklistEntry(**shown, flagged=is_flagged(row.bucket))
+def _to_flagged_entry(entry: WorklistEntry) -> FlaggedWorklistEntry:
+    fields = {name: getattr(entry, name) for name in FlaggedWorklistEntry.model_fields if name != "flagged"}
+    return FlaggedWorklistEntry(**fields, flagged=is_flagged(entry.bucket))

@@ -1,4 +1,4 @@
-"""What is kept of an answer: the image as it was received, what the model said of it, and who asked."""
+"""Records what happened to an image: the file, the prediction, and who sent it."""
 
 import asyncio
 import hashlib
@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from chestai.clock import now
 from chestai.imaging.preprocess import Grey
-from serve.api.services import Services
+from serve.api.state import StateAccess
 from serve.api.uploads import Upload
 from serve.auth.permissions import Principal
 from serve.db.audit import AuditEvent
@@ -16,72 +16,88 @@ from serve.db.records import Image, Prediction
 from serve.inference.predictor import ScoreResult
 from serve.problems import Problem
 
-MOST_NAME = 500  # characters of a file's name
-KEEP_S = 5.0  # until a store that does not answer is given up
-KEEPERS = ThreadPoolExecutor(4, "keep")  # of its own, so that a store that hangs holds up nothing else
+MAX_NAME_LENGTH = 500  # characters of a recorded file name
+SAVE_TIMEOUT_S = 5.0  # for storing an image
+SAVE_EXECUTOR = ThreadPoolExecutor(4, "image-store")  # of its own, so that a hanging image store delays nothing else
 
 
 async def record_prediction(
-    services: Services, who: Principal, action: str, upload: Upload, grey: Grey, scored: ScoreResult
+    state: StateAccess,
+    principal: Principal,
+    action: str,
+    upload: Upload,
+    grey: Grey,
+    result: ScoreResult,
+    *,
+    keep_image: bool,
 ) -> None:
-    """Keep an answer. Raises `Refused` where that is impossible."""
+    """Records an image and its prediction.
+
+    Args:
+        action: The name of the audit event.
+        keep_image: Whether to store the file, unless it was named by a URI.
+
+    Raises:
+        ApiError: 503, the prediction could not be recorded.
+    """
     at, image_id = now(), upload.image_id
-    uri = await _kept(services, upload)
+    uri = await _store_image(state, upload) if keep_image and upload.uri is None else upload.uri
     height, width = grey.shape
     image = Image(
         image_id=image_id,
         received_at=at,
-        file_name=_storable(upload.name),
+        file_name=_clean_name(upload.name),
         height=height,
         width=width,
         uri=uri,
     )
     prediction = Prediction(
         image_id=image_id,
-        model_version=scored.model.version,
-        runtime=scored.model.runtime,
-        probabilities=dict(scored.probabilities),
-        score=scored.triage.score,
-        bucket=scored.triage.bucket,
-        drivers=tuple((one.finding, one.weighted) for one in scored.triage.drivers),
-        positives=tuple(scored.positives()),
-        snapshot=scored.model.snapshot,
+        model_version=result.model.version,
+        runtime=result.model.runtime,
+        probabilities=dict(result.probabilities),
+        score=result.triage.score,
+        bucket=result.triage.bucket,
+        drivers=tuple((driver.finding, driver.weighted) for driver in result.triage.drivers),
+        positives=tuple(result.positives()),
+        snapshot=result.model.snapshot,
         at=at,
     )
-    told = {"model_version": scored.model.version, "bucket": scored.triage.bucket, **_place(upload.uri)}
-    event = AuditEvent(actor=who.name, action=action, object=image_id, detail=told, at=at)
-    await services.keep(lambda: services.store.save_prediction(image, prediction, event))
+    detail = {"model_version": result.model.version, "bucket": result.triage.bucket, **_hash_uri(upload.uri)}
+    event = AuditEvent(actor=principal.name, action=action, object=image_id, detail=detail, at=at)
+    await state.save(state.store.save_prediction, image, prediction, event)
 
 
-async def _kept(services: Services, upload: Upload) -> str | None:
-    """Where the file lies from now on. What could not be kept is answered all the same."""
-    if upload.uri is not None or not services.config.state.keep_images:
-        return upload.uri
+async def _store_image(state: StateAccess, upload: Upload) -> str | None:
+    """Stores the file and returns its URI; None if that failed, which does not fail the request."""
     try:
-        async with asyncio.timeout(KEEP_S):
+        async with asyncio.timeout(SAVE_TIMEOUT_S):
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(KEEPERS, services.kept.save, upload.image_id, upload.data)
+            return await loop.run_in_executor(SAVE_EXECUTOR, state.images.save, upload.image_id, upload.data)
     except (OSError, pa.ArrowException) as error:
-        services.kept.count_failure(error)
+        state.images.count_failure(error)
         return None
 
 
-async def record_rejection(services: Services, who: Principal, action: str, upload: Upload, problem: Problem) -> None:
-    """Keep that a file was asked for and not scored, and why."""
-    told = {"not_scored": problem.code, **_place(upload.uri)}
-    await services.note(AuditEvent(actor=who.name, action=action, object=upload.image_id, detail=told))
+async def record_rejection(
+    state: StateAccess, principal: Principal, action: str, upload: Upload, problem: Problem
+) -> None:
+    """Records that an image was not scored, and why. Raises as `record_prediction`."""
+    detail = {"not_scored": problem.code, **_hash_uri(upload.uri)}
+    await state.audit(AuditEvent(actor=principal.name, action=action, object=upload.image_id, detail=detail))
 
 
-async def record_unread(services: Services, who: Principal, action: str, uri: str, problem: Problem) -> None:
-    """Keep that a file was named that is not read, and why."""
-    await services.note(AuditEvent(actor=who.name, action=action, detail={"not_read": problem.code, **_place(uri)}))
+async def record_unread_uri(state: StateAccess, principal: Principal, action: str, uri: str, problem: Problem) -> None:
+    """Records that the file of a URI was not read, and why. Raises as `record_prediction`."""
+    detail = {"not_read": problem.code, **_hash_uri(uri)}
+    await state.audit(AuditEvent(actor=principal.name, action=action, detail=detail))
 
 
-def _place(uri: str | None) -> dict[str, str]:
-    """A URI as the audit has it, where it can be checked and not read: file names may be names of patients."""
+def _hash_uri(uri: str | None) -> dict[str, str]:
+    """Returns a URI as audit detail: its hash can be checked but not read, since file names may be patients' names."""
     return {} if uri is None else {"uri_sha256": hashlib.sha256(uri.encode(errors="replace")).hexdigest()}
 
 
-def _storable(name: str | None) -> str | None:
-    """A file's name as a database takes it."""
-    return None if name is None else name.replace("\x00", "").encode(errors="replace").decode()[:MOST_NAME]
+def _clean_name(name: str | None) -> str | None:
+    """Returns a file name without characters that databases reject."""
+    return None if name is None else name.replace("\x00", "").encode(errors="replace").decode()[:MAX_NAME_LENGTH]

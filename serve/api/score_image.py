@@ -1,4 +1,4 @@
-"""From the bytes of a request to an answer: decoding off the event loop, scoring, drawing, remembering."""
+"""Scores the image of a request: reads it, decodes it off the event loop, scores, records, and draws overlays."""
 
 import asyncio
 import base64
@@ -18,158 +18,164 @@ from chestai.imaging import preprocess
 from chestai.imaging.errors import Unreadable
 from chestai.imaging.heatmap import heatmap, overlay
 from chestai.imaging.preprocess import Grey
-from serve.api.recorder import record_prediction, record_rejection, record_unread
+from serve.api.recorder import record_prediction, record_rejection, record_unread_uri
 from serve.api.services import Services
-from serve.api.uploads import Upload, named, received, safe
+from serve.api.uploads import Upload, check_file_name, read_upload, read_uri_reference
 from serve.auth.permissions import Principal
 from serve.inference.predictor import ScoreResult
-from serve.problems import ApiError, not_scored
-from serve.schemas import FindingsResponse, FlaggedResponse, FlagTriage, InferResponse, Overlay, Timings, is_flagged
+from serve.problems import ApiError, not_scored_error
+from serve.schemas.inference import (
+    FindingsResponse,
+    FlaggedResponse,
+    FlagTriage,
+    InferResponse,
+    Overlay,
+    Timings,
+    is_flagged,
+)
 from serve.storage.uri_reader import read_uri
 
-TOP = "top"  # of `explain`: the finding that drives the triage score most, if it reaches its operating point
-MAX_DRAWN = 2048 * 2048  # pixels of an overlay; one takes 50 bytes a pixel while it is drawn, and 4 in the answer
-DRAWERS = ThreadPoolExecutor(2, "draw")  # so that a request for all findings of a large image takes memory for two
+TOP = "top"  # in `explain`: the finding with the largest share of the triage score, if it reaches its operating point
+MAX_OVERLAY_PIXELS = 2048 * 2048  # drawing takes 50 bytes a pixel, and the response 4
+DRAW_EXECUTOR = ThreadPoolExecutor(2, "draw")  # a request for all findings of a large image needs memory for two
 
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """An image of a request and what the model says of it. decode_ms: including the wait for a core."""
+    """An image and its result. decode_ms: includes the wait for a core."""
 
     upload: Upload
     grey: Grey
-    scored: ScoreResult
+    result: ScoreResult
     decode_ms: float
 
-    def findings(self) -> FindingsResponse:
-        """What `POST /predict` answers."""
-        scored = self.scored
+    def to_findings(self) -> FindingsResponse:
+        """Creates the response of `POST /predict`."""
         return FindingsResponse(
             image_id=self.upload.image_id,
             file_name=self.upload.name,
-            probabilities=dict(scored.probabilities),
-            positives=scored.positives(),
-            thresholds_used=dict(scored.thresholds),
-            model=scored.model,
+            probabilities=dict(self.result.probabilities),
+            positives=self.result.positives(),
+            thresholds_used=dict(self.result.thresholds),
+            model=self.result.model,
         )
 
-    def flag(self) -> FlaggedResponse:
-        """What is answered where no number may be shown."""
-        bucket = self.scored.triage.bucket
+    def to_flag(self) -> FlaggedResponse:
+        """Creates the response of an endpoint that shows no numbers."""
+        bucket = self.result.triage.bucket
         return FlaggedResponse(
             image_id=self.upload.image_id,
             file_name=self.upload.name,
             flagged=is_flagged(bucket),
             triage=FlagTriage(bucket=bucket),
-            model=self.scored.model,
+            model=self.result.model,
         )
 
-    def told(self, modes: Modes) -> FindingsResponse | FlaggedResponse:
-        """The findings, where they may be shown."""
-        return self.flag() if modes.flag_only else self.findings()
+    def to_findings_or_flag(self, modes: Modes) -> FindingsResponse | FlaggedResponse:
+        """Creates the response of `POST /predict` that the display modes allow."""
+        return self.to_flag() if modes.flag_only else self.to_findings()
 
-    async def answer(self, asked: Sequence[str]) -> InferResponse:
-        """What `POST /infer` answers, overlays included. Raises `Refused` as `explained`."""
-        overlays = await asyncio.gather(
-            *(self._overlay(finding) for finding in findings_to_explain(self.scored, asked))
-        )
+    async def explain(self, requested: Sequence[str]) -> InferResponse:
+        """Creates the response of `POST /infer`, with overlays. Raises as `select_findings`."""
+        findings = select_findings(self.result, requested)
         return InferResponse(
-            **dict(self.findings()),
-            triage=self.scored.triage,
-            overlays=list(overlays),
-            timings_ms=Timings(decode=self.decode_ms, forward=self.scored.forward_ms),
+            **dict(self.to_findings()),
+            triage=self.result.triage,
+            overlays=list(await asyncio.gather(*map(self._draw, findings))),
+            timings_ms=Timings(decode=self.decode_ms, forward=self.result.forward_ms),
         )
 
-    async def _overlay(self, finding: str) -> Overlay:
-        png = base64.b64encode(await draw_overlay(self.grey, self.scored, finding)).decode()
-        point = self.scored.thresholds.get(finding)
-        return Overlay(finding=finding, reached=None if point is None else finding in self.scored.positives(), png=png)
+    async def _draw(self, finding: str) -> Overlay:
+        png = base64.b64encode(await draw_overlay(self.grey, self.result, finding)).decode()
+        has_point = self.result.thresholds.get(finding) is not None
+        return Overlay(finding=finding, reached=finding in self.result.positives() if has_point else None, png=png)
 
 
-async def receive_image(services: Services, who: Principal, action: str, request: Request) -> Upload:
-    """The image of a request, which came with it or is named by its URI.
+async def receive_image(services: Services, principal: Principal, action: str, request: Request) -> Upload:
+    """Reads the image of a request, or the file that the request names by URI.
 
     Raises:
-        Refused: there is none, it is too large, or it may not be read.
+        ApiError: There is no image, it is too large, or it may not be read.
     """
-    limit = services.config.serve.max_upload_mb * 2**20
-    uri = await named(request)
+    limits = services.config.serve
+    max_bytes = limits.max_upload_mb * 2**20
+    uri = await read_uri_reference(request)
     if uri is None:
-        return await received(request, limit)
+        return await read_upload(request, max_bytes)
     try:
-        async with services.in_time():
-            place, data = await asyncio.to_thread(read_uri, uri, services.config.serve.prefixes, limit)
-        return Upload(data, safe(place.rsplit("/", 1)[-1]), place)
-    except ApiError as refused:
-        await record_unread(services, who, action, uri, refused.problem)
+        async with services.admission.deadline():
+            canonical_uri, data = await asyncio.to_thread(read_uri, uri, limits.prefixes, max_bytes)
+        return Upload(data, check_file_name(canonical_uri.rsplit("/", 1)[-1]), canonical_uri)
+    except ApiError as error:
+        await record_unread_uri(services.state, principal, action, uri, error.problem)
         raise
 
 
-async def score_upload(services: Services, who: Principal, action: str, upload: Upload) -> ScoredImage:
-    """Score an image and remember what was said of it.
+async def score_upload(services: Services, principal: Principal, action: str, upload: Upload) -> ScoredImage:
+    """Scores an image and records its prediction.
 
     Args:
-        action: what the audit calls it.
+        action: The name of the audit event.
 
     Raises:
-        Refused: the bytes are no usable image, or there is no room for it.
+        ApiError: 422, the image cannot be scored; 503, no admission slot is free, the model is unavailable, or the
+            prediction cannot be recorded.
     """
-    async with services.place():
-        return await _seen(services, who, action, upload)
-
-
-async def _seen(services: Services, who: Principal, action: str, upload: Upload) -> ScoredImage:
-    started = time.perf_counter()
-    try:
-        grey = await decode_image(upload.data)
-        decode_ms = (time.perf_counter() - started) * 1000
-        scored = await services.score(upload.image_id, grey)
-    except ApiError as refused:
-        if refused.problem.status == 422:
-            services.notices.record_not_scored(refused)
-            await record_rejection(services, who, action, upload, refused.problem)
-        raise
-    services.notices.record_scored(scored, decode_ms)
-    await record_prediction(services, who, action, upload, grey, scored)
-    if services.shadow is not None:
-        services.shadow.schedule(upload.image_id, grey, scored)
-    return ScoredImage(upload, grey, scored, decode_ms)
+    async with services.admission.slot():
+        started = time.perf_counter()
+        try:
+            grey = await decode_image(upload.data)
+            decode_ms = (time.perf_counter() - started) * 1000
+            result = await services.model.score(upload.image_id, grey)
+        except ApiError as error:
+            if error.problem.status == 422:
+                services.reporter.record_not_scored(error)
+                await record_rejection(services.state, principal, action, upload, error.problem)
+            raise
+        services.reporter.record_scored(result, decode_ms)
+        keep_image = services.config.state.keep_images
+        await record_prediction(services.state, principal, action, upload, grey, result, keep_image=keep_image)
+        if services.model.shadow is not None:
+            services.model.shadow.schedule(upload.image_id, grey, result)
+        return ScoredImage(upload, grey, result, decode_ms)
 
 
 async def decode_image(data: bytes) -> Grey:
-    """A decoded image. Raises `Refused` where the bytes are no usable image."""
+    """Decodes an image. Raises ApiError (422) if that is impossible."""
     try:
         return await asyncio.to_thread(preprocess.decode, data)
     except Unreadable as error:
-        raise not_scored(error) from error
+        raise not_scored_error(error) from error
 
 
-def findings_to_explain(scored: ScoreResult, asked: Sequence[str]) -> list[str]:
-    """The findings whose overlays are meant, each once, in the order in which they were asked for.
+def select_findings(result: ScoreResult, requested: Sequence[str]) -> list[str]:
+    """Returns the findings to explain, each once, in the order of the request.
+
+    Args:
+        requested: Names of findings, or `TOP`.
 
     Raises:
-        Refused: one is no finding of the model.
+        ApiError: 422, the model has no such finding.
     """
-    known = list(scored.probabilities)
-    for name in asked:
-        if name != TOP and name not in known:
-            raise ApiError(
-                422, "unknown_finding", f"no finding {name[:64]!r}; choose {TOP} or some of {', '.join(known)}"
-            )
-    reached = scored.positives()
-    top = [driver.finding for driver in scored.triage.drivers if driver.finding in reached][:1]
-    return list(dict.fromkeys(finding for name in asked for finding in (top if name == TOP else [name])))
+    findings = list(result.probabilities)
+    for name in requested:
+        if name != TOP and name not in findings:
+            detail = f"no finding {name[:64]!r}; choose {TOP} or some of {', '.join(findings)}"
+            raise ApiError(422, "unknown_finding", detail)
+    positives = result.positives()
+    top = [driver.finding for driver in result.triage.drivers if driver.finding in positives][:1]
+    return list(dict.fromkeys(finding for name in requested for finding in (top if name == TOP else [name])))
 
 
-async def draw_overlay(grey: Grey, scored: ScoreResult, finding: str) -> bytes:
-    """The image with the finding's Grad-CAM on top, a PNG; of one with more than `MAX_DRAWN` pixels a smaller one."""
-    plane = scored.evidence[list(scored.probabilities).index(finding)]
-    return await asyncio.get_running_loop().run_in_executor(DRAWERS, _draw, grey, plane)
+async def draw_overlay(grey: Grey, result: ScoreResult, finding: str) -> bytes:
+    """Draws a finding's Grad-CAM heatmap on the image, as a PNG of at most `MAX_OVERLAY_PIXELS` pixels."""
+    evidence = result.evidence[list(result.probabilities).index(finding)]
+    return await asyncio.get_running_loop().run_in_executor(DRAW_EXECUTOR, _draw_png, grey, evidence)
 
 
-def _draw(grey: Grey, plane: NDArray[np.float32]) -> bytes:
-    scale = math.sqrt(MAX_DRAWN / grey.size)
+def _draw_png(grey: Grey, evidence: NDArray[np.float32]) -> bytes:
+    scale = math.sqrt(MAX_OVERLAY_PIXELS / grey.size)
     if scale < 1:
         height, width = (max(1, int(side * scale)) for side in grey.shape)
         grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-    return overlay(grey, heatmap(plane, *grey.shape))
+    return overlay(grey, heatmap(evidence, *grey.shape))

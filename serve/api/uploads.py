@@ -1,4 +1,4 @@
-"""The files that come with a request, never more than is allowed."""
+"""Reads the files of a request, within the size limits."""
 
 import hashlib
 import unicodedata
@@ -6,32 +6,27 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from serve.api.body_limits import counted
+from serve.api.body_limits import limit_receive
 from serve.problems import ApiError
+from serve.schemas.inference import ImageReference
 
-FORM = "multipart/form-data"
-IMAGES = (
-    "image/png",
-    "image/jpeg",
-    "application/dicom",
-    "application/octet-stream",
-)  # types of a body that is an image
-JSON = "application/json"
-MAX_JSON = 4096  # bytes of a body that names a URI
-MAX_FIELDS = 16  # of a form, beside files
-MAX_NAME = 255  # characters of a file name, as file systems have it
+FORM_TYPE = "multipart/form-data"
+JSON_TYPE = "application/json"
+IMAGE_TYPES = ("image/png", "image/jpeg", "application/dicom", "application/octet-stream")
+MAX_JSON_BYTES = 4096  # of a body that names a URI
+MAX_FORM_FIELDS = 16  # besides files
+MAX_NAME_LENGTH = 255  # characters of a file name, as in file systems
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A file: its bytes, its name where one was given, and where it lies where it did not come with the request."""
+    """A file. name: None if the request has none. uri: where the file is, if the request named it by URI."""
 
     data: bytes
     name: str | None
@@ -43,93 +38,93 @@ class Upload:
         return hashlib.sha256(self.data).hexdigest()
 
 
-class ImageReference(BaseModel):
-    """An image that lies below one of `serve.prefixes`: an absolute path, or `s3://bucket/key`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    uri: Annotated[str, Field(min_length=1, max_length=2048)]
-
-
-async def named(request: Request) -> str | None:
-    """The URI that the body names instead of being an image; None: it is of another type.
+async def read_uri_reference(request: Request) -> str | None:
+    """Returns the URI in a JSON body; None for a body of another type.
 
     Raises:
-        Refused: more than `MAX_JSON` bytes, or not as `Named`.
+        ApiError: The body is larger than `MAX_JSON_BYTES`, or no valid `ImageReference`.
     """
-    if _type(request) != JSON:
+    if _media_type(request) != JSON_TYPE:
         return None
     try:
-        return ImageReference.model_validate_json(await _limited(request, MAX_JSON).body()).uri
+        return ImageReference.model_validate_json(await _limit_body(request, MAX_JSON_BYTES).body()).uri
     except ValidationError as error:
         raise ApiError(422, "invalid_request", 'the body is not JSON such as {"uri": "/folder/file.png"}') from error
     except ClientDisconnect as error:
-        raise _incomplete() from error
+        raise _incomplete_upload() from error
 
 
-async def received(request: Request, limit: int) -> Upload:
-    """The file in the form's field `file`, or the body itself.
+async def read_upload(request: Request, max_bytes: int) -> Upload:
+    """Reads the file in the form's field `file`, or the body itself.
 
     Raises:
-        Refused: more than `limit` bytes, a body of another type, one that is cut, or a form without one safely named
-            file in that field.
+        ApiError: The body is larger than `max_bytes`, of another type, or cut off; or the form does not have exactly
+            one file, with a safe name, in that field.
     """
-    kind = _type(request)
-    if kind == FORM:
-        async with _form(request, limit, 1) as form:
+    media_type = _media_type(request)
+    if media_type == FORM_TYPE:
+        async with _open_form(request, max_bytes, 1) as form:
             file = form.get("file")
             if not isinstance(file, UploadFile):
                 raise ApiError(422, "missing_file", "the form has no file in its field `file`")
-            return await _upload(file)
-    if kind and kind not in IMAGES:
-        detail = f"send a form ({FORM}), a URI as {JSON}, or the image itself as {_list(IMAGES)}"
+            return await _to_upload(file)
+    if media_type and media_type not in IMAGE_TYPES:
+        image_types = f"{', '.join(IMAGE_TYPES[:-1])} or {IMAGE_TYPES[-1]}"
+        detail = f"send a form ({FORM_TYPE}), a URI as {JSON_TYPE}, or the image itself as {image_types}"
         raise ApiError(415, "unsupported_media_type", detail)
     try:
-        return Upload(await _limited(request, limit).body(), None)
+        return Upload(await _limit_body(request, max_bytes).body(), None)
     except ClientDisconnect as error:
-        raise _incomplete() from error
+        raise _incomplete_upload() from error
 
 
-async def received_all(request: Request, limit: int, most: int) -> list[Upload]:
-    """The files in the form's field `files`.
+async def read_uploads(request: Request, max_bytes: int, max_files: int) -> list[Upload]:
+    """Reads the files in the form's field `files`.
 
     Args:
-        limit: bytes of all together. most: files.
+        max_bytes: Of the whole body.
 
     Raises:
-        Refused: no form with such a file, more bytes or more files, or a file name that is not safe.
+        ApiError: There is no form with such a file, it has more bytes or files, or an unsafe file name.
     """
-    if _type(request) != FORM:
+    if _media_type(request) != FORM_TYPE:
         raise ApiError(422, "missing_file", "send a form with the images in its field `files`")
-    async with _form(request, limit, most) as form:
-        files = [one for one in form.getlist("files") if isinstance(one, UploadFile)]
+    async with _open_form(request, max_bytes, max_files) as form:
+        files = [value for value in form.getlist("files") if isinstance(value, UploadFile)]
         if not files:
             raise ApiError(422, "missing_file", "the form has no file in its field `files`")
-        return [await _upload(file) for file in files]
+        return [await _to_upload(file) for file in files]
 
 
-def _type(request: Request) -> str:
-    """The media type that the request declares; empty where it declares none."""
+def check_file_name(name: str) -> str:
+    """Returns a file name if it is safe, since it goes into responses and from there into other systems.
+
+    Raises:
+        ApiError: 422, it has a path, control characters, or too many characters.
+    """
+    if len(name) > MAX_NAME_LENGTH or any(c in "/\\" or unicodedata.category(c) in ("Cc", "Cs") for c in name):
+        detail = f"a file name has at most {MAX_NAME_LENGTH} characters, and neither a path nor control characters"
+        raise ApiError(422, "unsafe_file_name", detail)
+    return name
+
+
+def _media_type(request: Request) -> str:
+    """Returns the declared media type; empty if there is none."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def _list(words: tuple[str, ...]) -> str:
-    return f"{', '.join(words[:-1])} or {words[-1]}"
-
-
 @asynccontextmanager
-async def _form(request: Request, limit: int, most: int) -> AsyncIterator[FormData]:
-    """The form of a request, with `most` files."""
+async def _open_form(request: Request, max_bytes: int, max_files: int) -> AsyncIterator[FormData]:
     try:
-        form = await _limited(request, limit).form(max_files=most, max_fields=MAX_FIELDS)
+        form = await _limit_body(request, max_bytes).form(max_files=max_files, max_fields=MAX_FORM_FIELDS)
     except ClientDisconnect as error:
-        raise _incomplete() from error
-    except HTTPException as error:  # Starlette's of a form that it cannot read
+        raise _incomplete_upload() from error
+    except HTTPException as error:  # Starlette cannot read the form
         if error.detail.startswith("Too many files"):
-            detail = f"the form has more than {most} file{'s (serve.max_files)' if most > 1 else ''}"
+            detail = f"the form has more than {max_files} file{'s (serve.max_files)' if max_files > 1 else ''}"
             raise ApiError(413, "too_many_files", detail) from error
         raise ApiError(400, "invalid_request", f"the form cannot be read: {error.detail}") from error
-    except UnicodeError as error:  # the charset that it declares is one of Python's for other things
+    except UnicodeError as error:  # the declared charset is a Python codec that does not fit
         raise ApiError(400, "invalid_request", "the form cannot be read: its charset does not fit") from error
     try:
         yield form
@@ -137,30 +132,25 @@ async def _form(request: Request, limit: int, most: int) -> AsyncIterator[FormDa
         await form.close()
 
 
-async def _upload(file: UploadFile) -> Upload:
-    return Upload(await file.read(), safe(file.filename or ""))
+async def _to_upload(file: UploadFile) -> Upload:
+    return Upload(await file.read(), check_file_name(file.filename or ""))
 
 
-def safe(name: str) -> str:
-    """A file's name, which goes into answers, and from there into what others do with them. Raises `Refused`."""
-    if len(name) > MAX_NAME or any(one in "/\\" or unicodedata.category(one) in ("Cc", "Cs") for one in name):
-        detail = f"a file name has at most {MAX_NAME} characters, and neither a path nor control characters"
-        raise ApiError(422, "unsafe_file_name", detail)
-    return name
-
-
-def _limited(request: Request, limit: int) -> Request:
-    """The request, whose body is refused as soon as it is too large: its declared length may be missing or wrong."""
+def _limit_body(request: Request, max_bytes: int) -> Request:
+    """Returns a request whose body is rejected once it is too large; its declared length may be missing or wrong."""
     declared = request.headers.get("content-length", "").lstrip("0")
-    if declared.isascii() and declared.isdigit() and (len(declared) > len(str(limit)) or int(declared) > limit):
-        raise _too_large(limit)
-    return Request(request.scope, counted(request.receive, limit, _too_large(limit)))
+    # Compare the number of digits first: `int` raises ValueError for thousands of them.
+    is_number = declared.isascii() and declared.isdigit()
+    if is_number and (len(declared) > len(str(max_bytes)) or int(declared) > max_bytes):
+        raise _upload_too_large(max_bytes)
+    return Request(request.scope, limit_receive(request.receive, max_bytes, _upload_too_large(max_bytes)))
 
 
-def _too_large(limit: int) -> ApiError:
-    most = f"{limit // 2**20} MiB (serve.max_upload_mb)" if limit >= 2**20 else f"{limit // 2**10} KiB as {JSON}"
-    return ApiError(413, "upload_too_large", f"a body may have {most}")
+def _upload_too_large(max_bytes: int) -> ApiError:
+    if max_bytes >= 2**20:
+        return ApiError(413, "upload_too_large", f"a body may have {max_bytes // 2**20} MiB (serve.max_upload_mb)")
+    return ApiError(413, "upload_too_large", f"a body may have {max_bytes // 2**10} KiB as {JSON_TYPE}")
 
 
-def _incomplete() -> ApiError:
+def _incomplete_upload() -> ApiError:
     return ApiError(400, "incomplete_upload", "the connection ended before the upload did")

@@ -1,5 +1,6 @@
-"""The application for Ray Serve's own commands, on a cluster that runs: `serve deploy serve/deploy.yaml`.
+"""Builds the application for Ray Serve's own command on a running cluster: `serve deploy serve/deploy.yaml`.
 
+Without the file:
 serve deploy serve.deployments.builder:build lake=s3://bucket/lake tracking.uri=http://mlflow:5000 state.url=postgresql://...
 """
 
@@ -13,23 +14,23 @@ from chestai.config import load as conf
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
 from serve.db.database import database_url
-from serve.deployments import ray_jobs
-from serve.deployments.app import application
+from serve.deployments.app import build_application
+from serve.deployments.ray_jobs import check_no_password
 from serve.monitoring.alerts import check_webhook
 
 
 def build(args: dict[str, Any]) -> Application:
-    """The endpoint of a configuration.
+    """Builds the endpoint.
 
     Args:
-        args: keys of conf/config.yaml, dotted, such as `tracking.uri`, and their values. Where to listen is Ray
-            Serve's to know: `http_options` of the file.
+        args: Dotted keys of conf/config.yaml, such as `tracking.uri`, and their values. Host and port are in the file's
+            `http_options`.
 
     Raises:
-        UserError: a key or value is wrong, one is missing without which replicas would not see the same data, or
-            anybody could ask.
+        UserError: A key or value is wrong; a key is missing without which replicas would not share the same data; or
+            the endpoint would need no authentication.
     """
-    config = conf.load(words(args), "serve")
+    config = conf.load(to_overrides(args), "serve")
     if Lake(config.lake).local and not config.lake.startswith("/"):
         raise UserError(f"lake={config.lake}: replicas have no common working folder; name a URI or a full path")
     if not config.auth.required:
@@ -37,12 +38,12 @@ def build(args: dict[str, Any]) -> Application:
     database_url(config)
     check_webhook(config.serve.alert.webhook)
     if config.serve.jobs:
-        ray_jobs.check(config)
-    return application(config)
+        check_no_password(config)
+    return build_application(config)
 
 
-def words(args: Mapping[str, Any]) -> list[str]:
-    """Overrides as a command line has them."""
+def to_overrides(args: Mapping[str, Any]) -> list[str]:
+    """Converts keys and values to command-line overrides. Raises UserError for host and port."""
     for key in args:
         if key in ("serve.host", "serve.port"):
             raise UserError(f"{key} is for `python -m serve`: set http_options of the file instead")

@@ -1,4 +1,4 @@
-"""The HTTP side over the model deployment, and as a deployment itself."""
+"""The HTTP side as a deployment, and its services over the other deployments."""
 
 import threading
 
@@ -9,40 +9,46 @@ from ray.serve.handle import DeploymentHandle
 
 from chestai.config.schema import Config
 from serve.api.app import create_app
-from serve.api.services import Services
+from serve.api.services import Services, build_services
 from serve.db.retention import purge_hourly
 from serve.deployments.handles import RemoteMonitor, RemoteScorer
 from serve.deployments.ray_jobs import RayJobs
 
 
-def services(
+def connect_services(
     config: Config,
+    *,
     model: DeploymentHandle,
-    watch: DeploymentHandle,
+    monitor: DeploymentHandle,
     canary: DeploymentHandle | None = None,
     shadow: DeploymentHandle | None = None,
 ) -> Services:
-    """What routes need, over deployments of Ray Serve; what is too old is purged from now on."""
-    others = (None if one is None else RemoteScorer(one) for one in (canary, shadow))
+    """Builds the services of the HTTP side over deployments of Ray Serve, and starts the hourly purge."""
     cluster = ray.get_runtime_context().gcs_address
-    jobs = RayJobs(config, cluster) if config.serve.jobs else None
-    made = Services.of(config, RemoteScorer(model), RemoteMonitor(watch), jobs, *others)
+    services = build_services(
+        config,
+        scorer=RemoteScorer(model),
+        monitor=RemoteMonitor(monitor),
+        jobs=RayJobs(config, cluster) if config.serve.jobs else None,
+        canary=RemoteScorer(canary) if canary is not None else None,
+        shadow=RemoteScorer(shadow) if shadow is not None else None,
+    )
     if (days := config.state.retention_days) is not None:
-        limits = (made.store.database, made.kept, days, threading.Event())
-        threading.Thread(target=purge_hourly, args=limits, name="retention", daemon=True).start()
-    return made
+        arguments = (services.state.store.database, services.state.images, days, threading.Event())
+        threading.Thread(target=purge_hourly, args=arguments, name="retention", daemon=True).start()
+    return services
 
 
 @serve.ingress()
 class Ingress:
-    """Holds no model: it checks and decodes what comes in, and passes pixels on."""
+    """Checks and decodes requests, and passes pixels on to the model; it holds no model itself."""
 
-    def __init__(self, config: Config, **behind: DeploymentHandle) -> None:
+    def __init__(self, config: Config, **handles: DeploymentHandle) -> None:
         """
         Args:
-            behind: as `services` takes them.
+            handles: As for `connect_services`.
         """
-        self.services = services(config, **behind)
+        self.services = connect_services(config, **handles)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self.services)

@@ -1,4 +1,4 @@
-"""The model deployment: the champion on a replica, its requests batched, followed when the alias moves."""
+"""The model deployment: a replica loads the champion, follows its alias, and scores requests in batches."""
 
 import asyncio
 import logging
@@ -17,109 +17,115 @@ from chestai.lake.lake import Lake
 from chestai.model.registry import CHAMPION, Registry
 from chestai.model.runtimes import Runtime
 from serve.inference.predictor import LoadedModel, OodRejection, ScoreResult, check_runtime_allowed, load_model
-from serve.schemas import ModelCard, ModelInfo
+from serve.schemas.inference import ModelInfo
+from serve.schemas.operations import ModelCard
 
 MAX_BATCH = 8
-# A batch fills while the one before it runs. On a GPU a larger one costs no more, so it is worth a wait; on a CPU an
-# image takes as long in a batch as alone, and waiting would only delay a lone request.
+# A batch fills while the previous one runs. On a GPU a larger batch costs no more, so waiting for it pays. On a CPU an
+# image takes as long in a batch as alone, so waiting would only delay a single request.
 BATCH_WAIT_S = {"cuda": 0.005, "cpu": 0.0}
 
 log = logging.getLogger("ray.serve")
 
 
 class ModelDeployment:
-    """Answers by one registered version at a time; each request is answered by one version from end to end."""
+    """Serves one registered version at a time; each request is handled by a single version from start to end."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.registry = Registry(config.tracking, Lake(config.lake))
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.threads = max(1, len(os.sched_getaffinity(0)) // config.serve.max_replicas)
-        self.pinned: int | None = None
-        self.loaded: LoadedModel | None = None
-        self.turn = threading.Lock()  # one version is loaded at a time
-        # One thread runs all batches: OpenMP keeps the number of threads for each calling thread, so it is set inside.
+        self.pinned_version: int | None = None
+        self.current: LoadedModel | None = None
+        self.load_lock = threading.Lock()  # one version is loaded at a time
+        # One thread runs all batches. OpenMP keeps the number of threads per calling thread, so it is set inside.
         self.forward_thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(self.threads,))
-        most = min(MAX_BATCH, config.serve.max_ongoing_requests)
-        wait = BATCH_WAIT_S[self.device]
-        self.forward = serve.batch(max_batch_size=most, batch_wait_timeout_s=wait)(self._forward)
-        threading.Thread(target=self._follow, daemon=True).start()
+        max_batch = min(MAX_BATCH, config.serve.max_ongoing_requests)
+        wait_s = BATCH_WAIT_S[self.device]
+        self.forward = serve.batch(max_batch_size=max_batch, batch_wait_timeout_s=wait_s)(self._forward)
+        threading.Thread(target=self._follow_champion, daemon=True).start()
 
     def reconfigure(self, user_config: dict[str, str]) -> None:
-        """Take what `model` names: `champion`, which is followed from then on, or the number of a version, which stays.
+        """Loads what `model` names: `champion`, which is then followed, or a version number, which stays.
 
-        Ray Serve calls this when a replica starts, and when `user_config` changes; the replica goes on answering.
+        Ray Serve calls this when a replica starts, and when `user_config` changes; the replica serves meanwhile.
 
         Raises:
-            UserError: there is no such version, or no champion.
+            UserError: There is no such version, or no champion.
         """
-        which = str(user_config["model"])
-        self.pinned = None if which == CHAMPION else self.registry.load(which).version
-        self._take(which)
+        version = str(user_config["model"])
+        self.pinned_version = None if version == CHAMPION else self.registry.load(version).version
+        self._load(version)
 
     async def score(self, square: Grey) -> ScoreResult | OodRejection | int:
-        """The answer to `uint8` (S, S) of `chestai.imaging.preprocess.resize`, or why there is none.
+        """Scores an image.
 
-        Where the version sees another size, that size.
+        Args:
+            square: `uint8` (S, S), from `chestai.imaging.preprocess.resize`.
+
+        Returns:
+            The result, or why the OOD detector rejected the image; or only the size S that the current version takes,
+            if the image has another.
         """
-        now = self._now()
-        if square.shape != (now.size, now.size):
-            return now.size
-        observed, refusal = await asyncio.to_thread(now.inspect, square)
-        if self.config.serve.gate and refusal is not None:
-            return OodRejection(refusal, now.model_info, observed)
-        answer: ScoreResult = await self.forward((now, square))
-        return replace(answer, features={**observed, **answer.features})
+        model = self._loaded_model()
+        if square.shape != (model.size, model.size):
+            return model.size
+        features, rejection = await asyncio.to_thread(model.inspect, square)
+        if self.config.serve.gate and rejection is not None:
+            return OodRejection(rejection, model.model_info, features)
+        result: ScoreResult = await self.forward((model, square))
+        return replace(result, features={**features, **result.features})
 
     def model_info(self) -> ModelInfo:
-        """Which version answers now."""
-        return self._now().model_info
+        """Returns the current version."""
+        return self._loaded_model().model_info
 
     def card(self) -> ModelCard:
-        """The card of the version that answers now."""
-        return self._now().card
+        """Returns the card of the current version."""
+        return self._loaded_model().card
 
     def check_health(self) -> None:
-        """Ray Serve replaces a replica that raises here."""
-        self._now()
+        """Raises RuntimeError if no model is loaded; Ray Serve then replaces the replica."""
+        self._loaded_model()
 
-    def _now(self) -> LoadedModel:
-        if self.loaded is None:
+    def _loaded_model(self) -> LoadedModel:
+        if self.current is None:
             raise RuntimeError("no model is loaded: user_config names none")
-        return self.loaded
+        return self.current
 
-    def _take(self, which: str) -> None:
-        """Load a version beside the one that answers, then let it answer."""
-        with self.turn:
-            registered = self.registry.load(which)
-            if self.loaded is not None and self.loaded.registered.version == registered.version:
+    def _load(self, version: str) -> None:
+        """Loads a version next to the current one, then replaces it."""
+        with self.load_lock:
+            registered = self.registry.load(version)
+            if self.current is not None and self.current.registered.version == registered.version:
                 return
             runtime = check_runtime_allowed(
                 Runtime.of(self.config.runtime), self.config.runtime, self.registry, registered.version
             )
-            self.loaded = load_model(registered, runtime, self.device, self.threads)
-            log.info("version %d answers, by %s", registered.version, self.loaded.forward.name)
+            self.current = load_model(registered, runtime, self.device, self.threads)
+            log.info("serving version %d on %s", registered.version, self.current.forward.name)
 
-    def _follow(self) -> None:
-        """Take a new champion when the alias moves; what cannot be loaded is told, and the old one goes on."""
+    def _follow_champion(self) -> None:
+        """Loads the new champion when the alias moves; if that fails, the old one stays."""
         pause = threading.Event()
         while not pause.wait(self.config.serve.follow_seconds):
-            if self.loaded is None or self.pinned is not None:
+            if self.current is None or self.pinned_version is not None:
                 continue
             try:
-                if self.registry.champion() not in (None, self.loaded.registered.version):
-                    self._take(CHAMPION)
+                if self.registry.champion() not in (None, self.current.registered.version):
+                    self._load(CHAMPION)
             except Exception:
-                log.exception("the champion could not be followed; version %d goes on", self.loaded.registered.version)
+                log.exception("the new champion could not be loaded; version %d stays", self.current.registered.version)
 
     async def _forward(self, batch: list[tuple[LoadedModel, Grey]]) -> list[ScoreResult]:
-        return await asyncio.get_running_loop().run_in_executor(self.forward_thread, _scored, batch)
+        return await asyncio.get_running_loop().run_in_executor(self.forward_thread, score_batch, batch)
 
 
-def _scored(batch: Sequence[tuple[LoadedModel, Grey]]) -> list[ScoreResult]:
-    """Each by the version that it came to: for a moment there may be two."""
-    answers: dict[int, ScoreResult] = {}
-    for one in {id(version): version for version, _ in batch}.values():
-        places = [place for place, (version, _) in enumerate(batch) if version is one]
-        answers |= dict(zip(places, one.score([batch[place][1] for place in places]), strict=True))
-    return [answers[place] for place in range(len(batch))]
+def score_batch(batch: Sequence[tuple[LoadedModel, Grey]]) -> list[ScoreResult]:
+    """Scores each image with its own version: while a new one is loaded, a batch may have two."""
+    results: dict[int, ScoreResult] = {}
+    for model in {id(model): model for model, _ in batch}.values():
+        indices = [index for index, (other, _) in enumerate(batch) if other is model]
+        results |= dict(zip(indices, model.score([batch[index][1] for index in indices]), strict=True))
+    return [results[index] for index in range(len(batch))]

@@ -1,4 +1,4 @@
-"""The watch deployment: one small actor that counts for the whole endpoint, and raises alerts."""
+"""The monitor deployment: one small actor that counts for the whole endpoint, and sends alerts."""
 
 import asyncio
 import logging
@@ -13,34 +13,34 @@ from serve.monitoring.events import EventBatch
 
 log = logging.getLogger("ray.serve")
 
-CHECK_S = 60.0  # between two looks for drift; less where alerts may follow each other sooner
+CHECK_INTERVAL_S = 60.0  # between two checks for drift; less if alerts may follow each other faster
 
 
 class MonitorDeployment:
-    """Loses what it counted when it is restarted; its answers say since when it counts."""
+    """Collects events. A restart loses the counts, so its responses say since when it has counted."""
 
     def __init__(self, config: Config) -> None:
-        self.watching = EventCollector(Registry(config.tracking, Lake(config.lake)).drift)
-        self.alerts = Alerts(config.serve.alert, self.watching.count_alert)
-        self.pause_s = min(CHECK_S, config.serve.alert.minutes * 60)
-        threading.Thread(target=self._check, daemon=True).start()
+        self.collector = EventCollector(Registry(config.tracking, Lake(config.lake)).drift)
+        self.alerts = Alerts(config.serve.alert, self.collector.count_alert)
+        self.interval_s = min(CHECK_INTERVAL_S, config.serve.alert.minutes * 60)
+        threading.Thread(target=self._check_forever, daemon=True).start()
 
     async def collect(self, batch: EventBatch) -> None:
-        """Count what happened in a process of the HTTP side."""
-        await asyncio.to_thread(self.watching.collect, batch)
+        """Counts the events of an HTTP process."""
+        await asyncio.to_thread(self.collector.collect, batch)
 
     async def metrics(self) -> bytes:
-        """For `GET /metrics`."""
-        return await asyncio.to_thread(self.watching.metrics)
+        """Returns the body of `GET /metrics`."""
+        return await asyncio.to_thread(self.collector.metrics)
 
     async def drift(self, version: int) -> VersionDrift:
-        """For `GET /drift_report`."""
-        return await asyncio.to_thread(self.watching.drift, version)
+        """Returns the drift for `GET /drift_report`."""
+        return await asyncio.to_thread(self.collector.drift, version)
 
-    def _check(self) -> None:
+    def _check_forever(self) -> None:
         pause = threading.Event()
-        while not pause.wait(self.pause_s):
+        while not pause.wait(self.interval_s):
             try:
-                self.alerts.check(self.watching.drifts())
+                self.alerts.check(self.collector.drifts())
             except Exception:
                 log.exception("drift could not be checked")

@@ -1,6 +1,6 @@
-"""The endpoint of one machine with one replica: HTTP in this process, the model on a Ray Serve of its own.
+"""The endpoint on one machine with one replica: HTTP in this process, the model on a Ray Serve of its own.
 
-With nothing to balance, Serve's proxy and an ingress replica would only hand every body on, twice.
+There is nothing to balance, so Serve's proxy and an ingress replica would only pass each body on twice.
 """
 
 import math
@@ -13,44 +13,48 @@ from ray import serve
 
 from chestai.config.schema import Config
 from serve.api.app import create_app
-from serve.deployments.app import deploy_models, with_clear_errors
-from serve.deployments.ingress import services
-from serve.deployments.preflight import Endpoint, bound, check_start, ray_connection
+from serve.deployments.app import bind_models, explain_start_failure
+from serve.deployments.ingress import connect_services
+from serve.deployments.preflight import Endpoint, bind_socket, check_start, connect_ray
 
-KEEP_ALIVE_S = 90  # as Ray Serve has it: longer than balancers keep a connection that rests
+KEEP_ALIVE_S = 90  # as in Ray Serve: longer than load balancers keep idle connections
 
 
 def needs_one_replica(config: Config) -> bool:
-    """Whether one replica on a Ray of our own is all there is to be."""
-    elsewhere = ray.is_initialized() or config.cluster.address or os.environ.get("RAY_ADDRESS")
-    return config.serve.max_replicas == 1 and not elsewhere
+    """Returns whether the endpoint is a single replica on an embedded Ray."""
+    is_remote = ray.is_initialized() or config.cluster.address or os.environ.get("RAY_ADDRESS")
+    return config.serve.max_replicas == 1 and not is_remote
 
 
-def run(config: Config, say: Callable[[Endpoint], None]) -> None:
-    """Start, say what runs, answer until SIGINT or SIGTERM, and finish what is under way.
+def run(config: Config, report: Callable[[Endpoint], None]) -> None:
+    """Serves until SIGINT or SIGTERM, then finishes the requests under way.
+
+    Args:
+        report: Called once the endpoint accepts requests.
 
     Raises:
-        UserError: see `serve.deployments.preflight.checked`; Ray is not started then.
-        RuntimeError: a replica does not start; says why.
+        UserError: As `serve.deployments.preflight.check_start`; Ray is not started then.
+        RuntimeError: A replica does not start; the message says why.
     """
-    start = check_start(config)
-    os.environ.setdefault("RAY_worker_niceness", "0")  # with Ray's own, 15, decoding here would push the model aside
-    config = ray_connection(start.config)
+    plan = check_start(config)
+    os.environ.setdefault("RAY_worker_niceness", "0")  # by default 15: decoding in this process would starve the model
+    config = connect_ray(plan.config)
     serve.start(proxy_location="Disabled")
-    apps = deploy_models(config)
-    with with_clear_errors():
-        handles = serve.run_many([serve.RunTarget(app, name, route_prefix=None) for name, app in apps.items()])
+    apps = bind_models(config)
+    with explain_start_failure():
+        targets = [serve.RunTarget(app, name, route_prefix=None) for name, app in apps.items()]
+        handles = dict(zip(apps, serve.run_many(targets), strict=True))
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(services(config, **dict(zip(apps, handles, strict=True)))),
+            create_app(connect_services(config, **handles)),
             access_log=False,
             log_config=None,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=math.ceil(config.serve.deadline_seconds),
-            **start.tls,
+            **plan.tls,
         )
     )
-    with bound(start.host, start.port) as listening:
-        listening.listen()
-        say(start.endpoint())
-        server.run(sockets=[listening])
+    with bind_socket(plan.host, plan.port) as listener:
+        listener.listen()
+        report(plan.endpoint())
+        server.run(sockets=[listener])

@@ -12,10 +12,10 @@ from chestai.config.schema import Config
 from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
 from chestai.model.registry import BUNDLE, Registry
-from pipelines.training.register import example_image
+from pipelines.training.register import make_example_image
 from serve.db.database import Database
 from tests.serve.support.postgres import Postgres, postgres_server
-from tests.serve.support.service import fill
+from tests.serve.support.service import fill_lake
 from tests.support.models import make_bundle
 
 
@@ -26,13 +26,13 @@ def champion(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Bundle]:
     lake = Lake(str(folder / "lake"))
     words = ["serve.port=0", "serve.max_upload_mb=1", "serve.follow_seconds=0.5", "auth.requests_per_minute=null"]
     config = conf.load(["cluster=laptop", f"lake={lake.root}", *words])
-    fill(lake, folder)
+    fill_lake(lake, folder)
     bundle = make_bundle()
     bundle.save(folder / BUNDLE)
     registry = Registry(config.tracking, lake)
     registry.connect()
     with mlflow.start_run():
-        version = registry.register(bundle, folder / BUNDLE, {"synthetic": True}, example_image())
+        version = registry.register(bundle, folder / BUNDLE, {"synthetic": True}, make_example_image())
     registry.promote(version)
     return config, registry.load("champion").bundle
 

@@ -1,103 +1,80 @@
-"""API keys, for admins: list, make, revoke."""
+"""API keys, for admins: list, create and revoke."""
 
-import asyncio
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, Field
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from serve.api.openapi import AWAY, KEYS, MADE, NO_JSON
+from serve.api.openapi import JSON_BODY_RESPONSES, STATE_RESPONSES
 from serve.api.security import CurrentPrincipal
-from serve.api.services import Services, ServicesDep, database_unavailable
+from serve.api.services import ServicesDep
 from serve.auth import api_keys
-from serve.auth.permissions import Role, Scope
 from serve.db import audit
 from serve.db.audit import AuditEvent
 from serve.db.models import UserRow
-from serve.problems import ApiError, documented
-from serve.schemas import ApiKeyInfo, ApiKeyList, NewApiKey
+from serve.problems import ApiError, error_responses
+from serve.schemas.api_keys import ApiKeyInfo, ApiKeyList, ApiKeyRequest, NewApiKey
 
 router = APIRouter(tags=["access"])
 
-T = TypeVar("T")
 
-
-class ApiKeyRequest(BaseModel):
-    """A key to make. owner: a user, made where there is none; then role is needed. days: until it expires."""
-
-    owner: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$")]
-    role: Role | None = None
-    scopes: Annotated[list[Scope], Field(min_length=1)] | None = None
-    days: Annotated[float, Field(gt=0, le=36_500)] | None = None
-
-
-@router.get("/keys", summary="API keys", responses={200: {"content": KEYS}, **AWAY})
-async def listed(services: ServicesDep) -> ApiKeyList:
-    """All keys, by age: whose, how narrow, until when. Never the keys themselves."""
-    return ApiKeyList(keys=[ApiKeyInfo(**vars(one)) for one in await services.look(api_keys.list_keys)])
+@router.get("/keys", summary="List API keys", responses=STATE_RESPONSES)
+async def list_keys(services: ServicesDep) -> ApiKeyList:
+    """All keys, oldest first: their owners, scopes and lifetimes, never the keys themselves."""
+    keys = await services.state.read(api_keys.list_keys)
+    return ApiKeyList(keys=[ApiKeyInfo(**vars(key)) for key in keys])
 
 
 @router.post(
     "/keys",
-    summary="Make an API key",
+    summary="Create an API key",
     status_code=201,
     responses={
-        201: {"content": MADE},
-        **NO_JSON,
-        **documented(422, invalid_request="such as an unknown owner without a role"),
-        **AWAY,
+        **JSON_BODY_RESPONSES,
+        **error_responses(422, invalid_request="such as an unknown owner without a role"),
+        **STATE_RESPONSES,
     },
 )
-async def make(wanted: ApiKeyRequest, services: ServicesDep, who: CurrentPrincipal) -> NewApiKey:
-    """Make a key of a user, and the user where there is none."""
+async def create_key(key: ApiKeyRequest, services: ServicesDep, principal: CurrentPrincipal) -> NewApiKey:
+    """Creates a key for a user, and adds an unknown user."""
 
-    def making(session: Session) -> str:
-        if session.get(UserRow, wanted.owner) is None:
-            if wanted.role is None:
-                raise ValueError(f"there is no user {wanted.owner!r}: say its role to make it")
-            api_keys.add_user(session, wanted.owner, wanted.role)
-        lifetime = None if wanted.days is None else timedelta(days=wanted.days)
-        made = api_keys.create_key(session, wanted.owner, wanted.scopes, lifetime)
-        told = {"prefix": made.split("_")[1], "scopes": wanted.scopes}
-        audit.append_event(session, AuditEvent(actor=who.name, action="key.make", object=wanted.owner, detail=told))
-        return made
+    def create(session: Session) -> str:
+        if session.get(UserRow, key.owner) is None:
+            if key.role is None:
+                raise ValueError(f"there is no user {key.owner!r}: name its role to add it")
+            api_keys.add_user(session, key.owner, key.role)
+        lifetime = None if key.days is None else timedelta(days=key.days)
+        created = api_keys.create_key(session, key.owner, key.scopes, lifetime)
+        detail = {"prefix": created.split("_")[1], "scopes": key.scopes}
+        event = AuditEvent(actor=principal.name, action="key.make", object=key.owner, detail=detail)
+        audit.append_event(session, event)
+        return created
 
-    return NewApiKey(key=await _writing(services, making, 422, "invalid_request"))
+    try:
+        return NewApiKey(key=await services.state.change(create))
+    except ValueError as error:
+        raise ApiError(422, "invalid_request", str(error)) from error
 
 
 @router.delete(
     "/keys/{prefix}",
     summary="Revoke an API key",
     status_code=204,
-    responses={**documented(404, unknown_key="there is none with this prefix"), **AWAY},
+    responses={**error_responses(404, unknown_key="no key has this prefix"), **STATE_RESPONSES},
 )
-async def revoke(
-    prefix: Annotated[str, Path(description="As `GET /keys` tells it.", examples=["k3Jq9XbT"])],
+async def revoke_key(
+    prefix: Annotated[str, Path(description="From `GET /keys`.", examples=["k3Jq9XbT"])],
     services: ServicesDep,
-    who: CurrentPrincipal,
+    principal: CurrentPrincipal,
 ) -> None:
-    """Refuse a key from now on."""
+    """Revokes a key at once."""
 
-    def revoking(session: Session) -> None:
+    def revoke(session: Session) -> None:
         api_keys.revoke_key(session, prefix)
-        audit.append_event(session, AuditEvent(actor=who.name, action="key.revoke", object=prefix))
-
-    await _writing(services, revoking, 404, "unknown_key")
-
-
-async def _writing(services: Services, write: Callable[[Session], T], status: int, code: str) -> T:
-    def writing() -> T:
-        with services.store.database.write_session() as session:
-            return write(session)
+        audit.append_event(session, AuditEvent(actor=principal.name, action="key.revoke", object=prefix))
 
     try:
-        return await asyncio.to_thread(writing)
+        await services.state.change(revoke)
     except ValueError as error:
-        raise ApiError(status, code, str(error)) from error
-    except (DBAPIError, PoolTimeout) as error:
-        raise database_unavailable() from error
+        raise ApiError(404, "unknown_key", str(error)) from error

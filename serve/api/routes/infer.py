@@ -1,4 +1,4 @@
-"""Findings, triage and overlays of images that come with the request."""
+"""Findings, triage and overlays of the images in a request."""
 
 import asyncio
 from typing import Annotated, Any
@@ -6,62 +6,64 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from serve.api.display_modes import OVERLAYS_OFF, check_overlays
+from serve.api.display_modes import OVERLAYS_OFF_ERRORS, check_overlays
 from serve.api.openapi import (
-    ANSWERED,
-    ANSWERED_EACH,
     BINARY,
-    FORBIDDEN,
-    FOUND,
-    MISNAMED,
-    NOT_SCORED,
-    OVERLOADED,
+    FINDING_ERRORS,
+    FORBIDDEN_ERRORS,
+    FORM_ERRORS,
+    NOT_SCORED_ERRORS,
+    OVERLOADED_RESPONSES,
+    PARAMETER_ERRORS,
     PNG,
-    TOO_LARGE,
-    UNKNOWN,
-    UNREAD,
-    WRONG,
+    UPLOAD_RESPONSES,
+    UPLOAD_SIZE_ERRORS,
 )
-from serve.api.score_image import ScoredImage, draw_overlay, findings_to_explain, receive_image, score_upload
+from serve.api.score_image import ScoredImage, draw_overlay, receive_image, score_upload, select_findings
 from serve.api.security import CurrentPrincipal
 from serve.api.services import Services, ServicesDep
-from serve.api.uploads import FORM, IMAGES, JSON, ImageReference, Upload, received_all
+from serve.api.uploads import FORM_TYPE, IMAGE_TYPES, JSON_TYPE, Upload, read_uploads
 from serve.auth.permissions import Principal
-from serve.problems import ApiError, documented
-from serve.schemas import BatchResponse, FindingsResponse, FlaggedResponse, InferResponse, NotScored
+from serve.problems import ApiError, error_responses
+from serve.schemas.inference import (
+    BatchResponse,
+    FindingsResponse,
+    FlaggedResponse,
+    ImageReference,
+    InferResponse,
+    NotScored,
+)
 
 
-async def _early(services: ServicesDep) -> None:
-    """Refuse before the body is read; while it is, which may take long, it has no place."""
-    services.check_place()
+async def _check_slot(services: ServicesDep) -> None:
+    """Rejects a request over the limit before its body is read; reading may take long, and holds no slot."""
+    services.admission.check_slot()
 
 
-router = APIRouter(tags=["images of the request"], dependencies=[Depends(_early)])
+router = APIRouter(tags=["images of the request"], dependencies=[Depends(_check_slot)])
 
 FILE = {"type": "string", "format": "binary", "description": "The image, with its name."}
 
 
-def _upload(field: dict[str, Any], required: str, **others: dict[str, Any]) -> dict[str, Any]:
-    form = {"schema": {"type": "object", "required": [required], "properties": {required: field}}}
-    return {
-        "requestBody": {
-            "required": True,
-            "description": "PNG, JPEG or DICOM.",
-            "content": {FORM: form, **others},
-        }
-    }
+def _document_body(field: str, schema: dict[str, Any], **others: dict[str, Any]) -> dict[str, Any]:
+    """Creates a route's `openapi_extra`: a form with this field, or a body of another media type."""
+    form = {"schema": {"type": "object", "required": [field], "properties": {field: schema}}}
+    content = {FORM_TYPE: form, **others}
+    return {"requestBody": {"required": True, "description": "PNG, JPEG or DICOM.", "content": content}}
 
 
-ONE = _upload(FILE, "file", **dict.fromkeys(IMAGES, BINARY), **{JSON: {"schema": ImageReference.model_json_schema()}})
-SEVERAL = _upload({"type": "array", "items": FILE}, "files")
-NOT_ALLOWED = {"prefix_not_allowed": "the URI lies below none of serve.prefixes"}
-ALONE = {
-    **UNREAD,
-    **documented(403, **FORBIDDEN, **NOT_ALLOWED),
-    **documented(404, unknown_uri="no file that can be read is at the URI"),
-    **documented(413, **TOO_LARGE, too_many_files="the form has more than one"),
-    **documented(415, unsupported_media_type="the body is declared to be neither a form, a URI nor an image"),
-    **OVERLOADED,
+SINGLE_BODY = _document_body(
+    "file", FILE, **dict.fromkeys(IMAGE_TYPES, BINARY), **{JSON_TYPE: {"schema": ImageReference.model_json_schema()}}
+)
+BATCH_BODY = _document_body("files", {"type": "array", "items": FILE})
+URI_ERRORS = {"prefix_not_allowed": "the URI is below none of serve.prefixes"}
+SINGLE_RESPONSES = {
+    **UPLOAD_RESPONSES,
+    **error_responses(403, **FORBIDDEN_ERRORS, **URI_ERRORS),
+    **error_responses(404, unknown_uri="no readable file is at the URI"),
+    **error_responses(413, **UPLOAD_SIZE_ERRORS, too_many_files="the form has more than one"),
+    **error_responses(415, unsupported_media_type="the declared type is neither a form, JSON nor an image"),
+    **OVERLOADED_RESPONSES,
 }
 
 
@@ -69,26 +71,23 @@ ALONE = {
     "/infer",
     summary="Score and explain one radiograph",
     response_model=InferResponse | FlaggedResponse,
-    openapi_extra=ONE,
+    openapi_extra=SINGLE_BODY,
     responses={
-        200: {
-            "content": {**ANSWERED, **PNG},
-            "description": "As a PNG: one overlay, for `Accept: image/png` and one finding.",
-        },
-        **documented(406, not_one_overlay="a PNG was asked for, but not of one finding"),
-        **documented(422, **NOT_SCORED, **MISNAMED, **UNKNOWN),
-        **ALONE,
-        **documented(403, **FORBIDDEN, **NOT_ALLOWED, **OVERLAYS_OFF),
+        200: {"content": PNG, "description": "As a PNG: one overlay, for `Accept: image/png` and one finding."},
+        **error_responses(406, not_one_overlay="a PNG was requested, but not for exactly one finding"),
+        **error_responses(422, **NOT_SCORED_ERRORS, **FORM_ERRORS, **FINDING_ERRORS),
+        **SINGLE_RESPONSES,
+        **error_responses(403, **FORBIDDEN_ERRORS, **URI_ERRORS, **OVERLAYS_OFF_ERRORS),
     },
 )
 async def infer(
     request: Request,
     services: ServicesDep,
-    who: CurrentPrincipal,
+    principal: CurrentPrincipal,
     explain: Annotated[
         list[str],
         Query(
-            description="Findings to draw, or `top`: what drives the triage score, if it is reached.",
+            description="Findings to draw, or `top`: what drives the triage score, if it reaches its operating point.",
             examples=[["top"]],
         ),
     ] = [],  # noqa: B006
@@ -97,64 +96,67 @@ async def infer(
     modes, as_png = services.config.serve.modes, request.headers.get("accept", "").startswith("image/png")
     if explain or as_png:
         check_overlays(modes)
-    upload = await receive_image(services, who, "infer", request)
-    async with services.in_time():
-        image = await score_upload(services, who, "infer", upload)
+    upload = await receive_image(services, principal, "infer", request)
+    async with services.admission.deadline():
+        image = await score_upload(services, principal, "infer", upload)
         if as_png:
-            return await _as_png(image, explain)
-        return image.flag() if modes.flag_only else await image.answer(explain)
+            return await _draw_png(image, explain)
+        return image.to_flag() if modes.flag_only else await image.explain(explain)
 
 
 @router.post(
     "/predict",
     summary="Score one radiograph, findings only",
     response_model=FindingsResponse | FlaggedResponse,
-    openapi_extra=ONE,
-    responses={200: {"content": FOUND}, **documented(422, **NOT_SCORED, **MISNAMED, **WRONG), **ALONE},
+    openapi_extra=SINGLE_BODY,
+    responses={**error_responses(422, **NOT_SCORED_ERRORS, **FORM_ERRORS, **PARAMETER_ERRORS), **SINGLE_RESPONSES},
 )
-async def predict(request: Request, services: ServicesDep, who: CurrentPrincipal) -> FindingsResponse | FlaggedResponse:
-    """The findings alone of one chest radiograph: no triage, no overlay."""
-    upload = await receive_image(services, who, "predict", request)
-    async with services.in_time():
-        return (await score_upload(services, who, "predict", upload)).told(services.config.serve.modes)
+async def predict(
+    request: Request, services: ServicesDep, principal: CurrentPrincipal
+) -> FindingsResponse | FlaggedResponse:
+    """Only the findings of one chest radiograph: no triage, no overlay."""
+    upload = await receive_image(services, principal, "predict", request)
+    async with services.admission.deadline():
+        image = await score_upload(services, principal, "predict", upload)
+        return image.to_findings_or_flag(services.config.serve.modes)
 
 
 @router.post(
     "/batch_predict",
     summary="Score several radiographs",
     response_model=BatchResponse,
-    openapi_extra=SEVERAL,
+    openapi_extra=BATCH_BODY,
     responses={
-        200: {"content": ANSWERED_EACH},
-        **UNREAD,
-        **documented(413, **TOO_LARGE, too_many_files="the form has more than serve.max_files"),
-        **documented(422, **MISNAMED),
-        **OVERLOADED,
+        **UPLOAD_RESPONSES,
+        **error_responses(413, **UPLOAD_SIZE_ERRORS, too_many_files="the form has more than serve.max_files"),
+        **error_responses(422, **FORM_ERRORS),
+        **OVERLOADED_RESPONSES,
     },
 )
-async def batch_predict(request: Request, services: ServicesDep, who: CurrentPrincipal) -> BatchResponse:
-    """The findings of several chest radiographs, each on its own: one that cannot be scored spoils no other."""
+async def batch_predict(request: Request, services: ServicesDep, principal: CurrentPrincipal) -> BatchResponse:
+    """The findings of several chest radiographs; one that cannot be scored does not affect the others."""
     limits = services.config.serve
-    uploads = await received_all(request, limits.max_upload_mb * 2**20, limits.max_files)
-    async with services.in_time():
-        return BatchResponse(results=await asyncio.gather(*(_of_batch(services, who, upload) for upload in uploads)))
+    uploads = await read_uploads(request, limits.max_upload_mb * 2**20, limits.max_files)
+    async with services.admission.deadline():
+        results = await asyncio.gather(*(_score_batch_file(services, principal, upload) for upload in uploads))
+        return BatchResponse(results=results)
 
 
-async def _of_batch(
-    services: Services, who: Principal, upload: Upload
+async def _score_batch_file(
+    services: Services, principal: Principal, upload: Upload
 ) -> FindingsResponse | FlaggedResponse | NotScored:
     try:
-        return (await score_upload(services, who, "predict", upload)).told(services.config.serve.modes)
-    except ApiError as refused:
-        if refused.problem.status == 503:
+        image = await score_upload(services, principal, "predict", upload)
+    except ApiError as error:
+        if error.problem.status == 503:
             raise
-        return NotScored(file_name=upload.name, not_scored=refused.problem)
+        return NotScored(file_name=upload.name, not_scored=error.problem)
+    return image.to_findings_or_flag(services.config.serve.modes)
 
 
-async def _as_png(image: ScoredImage, asked: list[str]) -> Response:
-    findings = findings_to_explain(image.scored, asked)
+async def _draw_png(image: ScoredImage, requested: list[str]) -> Response:
+    findings = select_findings(image.result, requested)
     if len(findings) != 1:
-        raise ApiError(
-            406, "not_one_overlay", f"a PNG holds one overlay, and {len(findings)} are meant: name a finding"
-        )
-    return Response(await draw_overlay(image.grey, image.scored, findings[0]), media_type="image/png")
+        detail = f"a PNG holds one overlay, and {len(findings)} are requested: name one finding"
+        raise ApiError(406, "not_one_overlay", detail)
+    return Response(await draw_overlay(image.grey, image.result, findings[0]), media_type="image/png")

@@ -1,20 +1,18 @@
-"""Batch jobs: a corpus is scored in the background, whatever becomes of the request."""
+"""Batch jobs: a corpus is scored in the background, independent of the request."""
 
 import asyncio
 import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
 from uuid import NAMESPACE_URL, uuid5
 
 from fastapi import APIRouter, Header, Path
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from chestai.clock import now
-from serve.api.openapi import CANCELLED, DONE, NO_JSON, QUEUED
+from serve.api.openapi import JSON_BODY_RESPONSES
 from serve.api.security import CurrentPrincipal
 from serve.api.services import Services, ServicesDep
 from serve.auth.permissions import Principal, owns
@@ -22,8 +20,8 @@ from serve.db import records
 from serve.db.audit import AuditEvent
 from serve.db.records import FINISHED_STATES, Job, new_id
 from serve.inference.batch_jobs import JobRequest, JobRunner, JobServerUnavailable
-from serve.problems import ApiError, documented
-from serve.schemas import JobResponse
+from serve.problems import ApiError, error_responses
+from serve.schemas.jobs import JOB_ID_EXAMPLE, LAKE, BatchJobRequest, JobResponse
 from serve.storage.allowed_prefixes import resolve_allowed
 
 log = logging.getLogger("ray.serve")
@@ -32,46 +30,26 @@ router = APIRouter(tags=["jobs"])
 
 T = TypeVar("T")
 
-LAKE = "lake"
-MOST = 4  # jobs at a time: each is a process of half a gigabyte, and more of them are no faster
-ASKERS = ThreadPoolExecutor(4, "jobs")  # a job server that hangs must not take the threads of images
-DISABLED = {"jobs_disabled": "serve.jobs=false, or the Ray that the endpoint runs on has no job server"}
-UNKNOWN = documented(
+MAX_JOBS = 4  # at a time: each is a process of half a gigabyte, and more of them are no faster
+JOB_EXECUTOR = ThreadPoolExecutor(4, "jobs")  # a job server that hangs must not take the threads of images
+JOBS_DISABLED_ERRORS = {"jobs_disabled": "serve.jobs=false, or the Ray of the endpoint has no job server"}
+UNKNOWN_JOB_RESPONSES = error_responses(
     404,
-    unknown_job="there is none, or it is somebody else's",
-    not_found="the name holds a slash, or is none",
-    **DISABLED,
+    unknown_job="there is none, or it belongs to somebody else",
+    not_found="the name is empty or has a slash",
+    **JOBS_DISABLED_ERRORS,
 )
-BUSY = documented(
+UNAVAILABLE_RESPONSES = error_responses(
     503,
-    jobs_unavailable="the job server does not answer; when to try again is in `Retry-After`",
-    overloaded="nothing answers in time",
-    state_unavailable="the database does not answer",
-    state_full="the database is away, and no more can be kept for it",
+    jobs_unavailable="the job server does not respond; `Retry-After` says when to try again",
+    overloaded="no response in time",
+    state_unavailable="the database does not respond",
+    state_full="the database is down, and nothing more can be recorded for it",
 )
-NO_ID = documented(422, invalid_request="the ID is none that a job has")
+JOB_ID_RESPONSES = error_responses(422, invalid_request="not the ID of a job")
 JobId = Annotated[
-    str,
-    Path(pattern="^[0-9a-f-]{36}$", description="Of the answer.", examples=["5d0f5f0e-4d0b-4a57-9f0c-6f6a5c1f3b10"]),
+    str, Path(pattern="^[0-9a-f-]{36}$", description="From `POST /batch_infer`.", examples=[JOB_ID_EXAMPLE])
 ]
-
-
-class BatchJobRequest(BaseModel):
-    """What to score.
-
-    prefix: `lake`, its newest snapshot; or a folder, as an absolute path or `s3://bucket/prefix`, below one of those
-    that the endpoint allows. match: a glob of the path below it, or of the image_id. split: of the lake's images.
-    model: a version, null: the one that answers now. heatmaps, embeddings: also keep these.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    prefix: Annotated[str, Field(min_length=1, max_length=1024, examples=["lake"])]
-    match: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f]*$")] | None = None
-    split: Literal["train", "val", "test"] | None = None
-    model: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
-    heatmaps: bool = False
-    embeddings: bool = False
 
 
 @router.post(
@@ -80,154 +58,162 @@ class BatchJobRequest(BaseModel):
     status_code=202,
     responses={
         202: {
-            "content": QUEUED,
             "headers": {"Location": {"required": True, "description": "Of the job.", "schema": {"type": "string"}}},
         },
-        **NO_JSON,
-        **documented(
+        **JSON_BODY_RESPONSES,
+        **error_responses(
             403,
             forbidden="the role or the scopes do not allow it",
-            prefix_not_allowed="the prefix is not below one that serve.prefixes names",
+            prefix_not_allowed="the prefix is below none of serve.prefixes",
         ),
-        **documented(404, **DISABLED),
-        **documented(422, invalid_request="such as a split of a folder"),
-        **documented(429, too_many_jobs=f"{MOST} have not ended yet; when to try again is in `Retry-After`"),
-        **BUSY,
+        **error_responses(404, **JOBS_DISABLED_ERRORS),
+        **error_responses(422, invalid_request="such as a split of a folder"),
+        **error_responses(429, too_many_jobs=f"{MAX_JOBS} jobs are running; `Retry-After` says when to try again"),
+        **UNAVAILABLE_RESPONSES,
     },
 )
-async def batch_infer(
-    wanted: BatchJobRequest,
+async def submit_job(
+    request: BatchJobRequest,
     services: ServicesDep,
-    who: CurrentPrincipal,
+    principal: CurrentPrincipal,
     response: Response,
     idempotency_key: Annotated[
         str | None,
-        Header(min_length=1, max_length=200, description="Of one's own: the same again means the same job."),
+        Header(min_length=1, max_length=200, description="Chosen by the client: the same key names the same job."),
     ] = None,
 ) -> JobResponse:
-    """Score a corpus by a job that outlives the request; what is scored already is not scored again."""
-    runner = _runner(services)
+    """Scores a corpus in a job that outlives the request. Images that were scored before are not scored again."""
+    runner = _get_runner(services)
     job_id = new_id()
     if idempotency_key is not None:
-        job_id = str(uuid5(NAMESPACE_URL, json.dumps(["chestai", who.name, idempotency_key])))
+        job_id = str(uuid5(NAMESPACE_URL, json.dumps(["chestai", principal.name, idempotency_key])))
     response.headers["Location"] = f"/jobs/{job_id}"
-    async with services.in_time():
+    async with services.admission.deadline():
         if idempotency_key is not None:
-            known = await services.look(lambda session: records.load_job(session, job_id))
-            if known is not None:
-                return _answer(known)
-        work = await _work(services, wanted)
-        await _check_room(services, runner)
-        await _asked(lambda: runner.submit(job_id, work))
-    job = Job(kind="score", owner=who.name, job_id=job_id)
-    told = {"model_version": work.model, "corpus": LAKE if work.corpus == LAKE else "prefix", "split": work.split}
-    event = AuditEvent(actor=who.name, action="job.submit", object=job_id, detail=told)
-    await services.keep(lambda: services.store.save_job(job, event))
-    return _answer(job)
+            existing = await services.state.read(records.load_job, job_id)
+            if existing is not None:
+                return _to_response(existing)
+        job_request = await _to_job_request(services, request)
+        await _check_job_limit(services, runner)
+        await _call(lambda: runner.submit(job_id, job_request))
+    job = Job(kind="score", owner=principal.name, job_id=job_id)
+    corpus = LAKE if job_request.corpus == LAKE else "prefix"
+    detail = {"model_version": job_request.model, "corpus": corpus, "split": job_request.split}
+    event = AuditEvent(actor=principal.name, action="job.submit", object=job_id, detail=detail)
+    await services.state.save(services.state.store.save_job, job, event)
+    return _to_response(job)
 
 
 @router.get(
     "/jobs/{job_id}",
-    summary="How a job stands",
-    responses={200: {"content": DONE}, **UNKNOWN, **NO_ID, **BUSY},
+    summary="The state of a job",
+    responses={**UNKNOWN_JOB_RESPONSES, **JOB_ID_RESPONSES, **UNAVAILABLE_RESPONSES},
 )
-async def job(job_id: JobId, services: ServicesDep, who: CurrentPrincipal) -> JobResponse:
-    """How a job of one's own stands; admins see everybody's."""
-    runner = _runner(services)
-    async with services.in_time():
-        before = await _own(services, who, job_id)
-        after = await _fresh(runner, before)
+async def read_job(job_id: JobId, services: ServicesDep, principal: CurrentPrincipal) -> JobResponse:
+    """The state of one's own job; admins see every job."""
+    runner = _get_runner(services)
+    async with services.admission.deadline():
+        before = await _load_own_job(services, principal, job_id)
+        after = await _refresh(runner, before)
     if after != before:
-        await services.keep(lambda: services.store.save_job(after))
-    return _answer(after)
+        await services.state.save(services.state.store.save_job, after)
+    return _to_response(after)
 
 
 @router.delete(
     "/jobs/{job_id}",
     summary="Cancel a job",
     responses={
-        200: {"content": CANCELLED},
-        **UNKNOWN,
-        **documented(409, job_ended="it is done, or has failed"),
-        **NO_ID,
-        **BUSY,
+        **UNKNOWN_JOB_RESPONSES,
+        **error_responses(409, job_ended="it is done, or has failed"),
+        **JOB_ID_RESPONSES,
+        **UNAVAILABLE_RESPONSES,
     },
 )
-async def cancel(job_id: JobId, services: ServicesDep, who: CurrentPrincipal) -> JobResponse:
-    """End a job; what it has scored stays. Cancelling it again changes nothing."""
-    runner = _runner(services)
-    async with services.in_time():
-        job = await _own(services, who, job_id)
+async def cancel_job(job_id: JobId, services: ServicesDep, principal: CurrentPrincipal) -> JobResponse:
+    """Stops a job and keeps the images it has scored. Cancelling it again changes nothing."""
+    runner = _get_runner(services)
+    async with services.admission.deadline():
+        job = await _load_own_job(services, principal, job_id)
         if job.state == "cancelled":
-            return _answer(job)
-        job = await _fresh(runner, job)
+            return _to_response(job)
+        job = await _refresh(runner, job)
         if job.state in ("done", "failed"):
             raise ApiError(409, "job_ended", f"the job has ended: {job.state}")
-        await _asked(lambda: runner.cancel(job_id))
-    ended = job.model_copy(update={"state": "cancelled", "updated_at": now()})
-    event = AuditEvent(actor=who.name, action="job.cancel", object=job_id)
-    await services.keep(lambda: services.store.save_job(ended, event))
-    return _answer(ended)
+        await _call(lambda: runner.cancel(job_id))
+    cancelled = job.model_copy(update={"state": "cancelled", "updated_at": now()})
+    event = AuditEvent(actor=principal.name, action="job.cancel", object=job_id)
+    await services.state.save(services.state.store.save_job, cancelled, event)
+    return _to_response(cancelled)
 
 
-def _runner(services: Services) -> JobRunner:
+def _get_runner(services: Services) -> JobRunner:
     if services.jobs is None:
-        raise ApiError(404, "jobs_disabled", f"this endpoint does no jobs: {DISABLED['jobs_disabled']}")
+        raise ApiError(404, "jobs_disabled", f"this endpoint runs no jobs: {JOBS_DISABLED_ERRORS['jobs_disabled']}")
     return services.jobs
 
 
-async def _work(services: Services, wanted: BatchJobRequest) -> JobRequest:
-    """What the job is to do. Raises `Refused` where it may not, or where no version answers."""
-    corpus = wanted.prefix
+async def _to_job_request(services: Services, request: BatchJobRequest) -> JobRequest:
+    """Checks the prefix and fills in the model version. Raises ApiError if the prefix is not allowed."""
+    corpus = request.prefix
     if corpus != LAKE:
         corpus = await asyncio.to_thread(resolve_allowed, corpus, services.config.serve.prefixes)
-        if wanted.split is not None:
-            raise ApiError(422, "invalid_request", "split is of the lake's images: leave it out with another prefix")
-    model = (await services.scorer.model_info()).version if wanted.model is None else wanted.model
-    return JobRequest(corpus, model, wanted.match, wanted.split, wanted.heatmaps, wanted.embeddings)
+        if request.split is not None:
+            detail = "split selects images of the lake: leave it out with another prefix"
+            raise ApiError(422, "invalid_request", detail)
+    version = request.model
+    if version is None:
+        version = (await services.model.scorer.model_info()).version
+    return JobRequest(corpus, version, request.match, request.split, request.heatmaps, request.embeddings)
 
 
-async def _check_room(services: Services, runner: JobRunner) -> None:
-    """Raises `Refused` where there are too many jobs; of those that nobody asked for since, it is not known yet."""
-    waiting = await services.look(records.load_unfinished_jobs)
-    if len(waiting) < MOST:
+async def _check_job_limit(services: Services, runner: JobRunner) -> None:
+    """Raises ApiError (429) if `MAX_JOBS` are running. First updates jobs whose recorded state may be out of date."""
+    recorded = await services.state.read(records.load_unfinished_jobs)
+    if len(recorded) < MAX_JOBS:
         return
-    states = await asyncio.gather(*(_fresh(runner, one) for one in waiting))
-    for one in states:
-        if one.state in FINISHED_STATES:
-            await services.keep(partial(services.store.save_job, one))
-    if sum(one.state not in FINISHED_STATES for one in states) >= MOST:
-        raise ApiError(429, "too_many_jobs", f"{MOST} jobs have not ended yet: try again later")
+    jobs = await asyncio.gather(*(_refresh(runner, job) for job in recorded))
+    finished = [job for job in jobs if job.state in FINISHED_STATES]
+    for job in finished:
+        await services.state.save(services.state.store.save_job, job)
+    if len(jobs) - len(finished) >= MAX_JOBS:
+        raise ApiError(429, "too_many_jobs", f"{MAX_JOBS} jobs are running: try again later")
 
 
-async def _own(services: Services, who: Principal, job_id: str) -> Job:
-    """A job that is the principal's to see; of others' it is not told that they are there."""
-    found = await services.look(lambda session: records.load_job(session, job_id))
-    if found is None or not owns(who, found.owner):
+async def _load_own_job(services: Services, principal: Principal, job_id: str) -> Job:
+    """Loads a job that the principal may see; a job of others gets the same 404 as an unknown one."""
+    job = await services.state.read(records.load_job, job_id)
+    if job is None or not owns(principal, job.owner):
         raise ApiError(404, "unknown_job", f"no job {job_id}")
-    return found
+    return job
 
 
-async def _fresh(runner: JobRunner, job: Job) -> Job:
-    """How the job stands now; what has ended stays as it is."""
+async def _refresh(runner: JobRunner, job: Job) -> Job:
+    """Returns the job in its current state; a finished job does not change."""
     if job.state in FINISHED_STATES:
         return job
-    standing = await _asked(lambda: runner.progress(job.job_id))
-    result = None if standing.result is None else json.dumps(dict(standing.result))
-    told = {"state": standing.state, "done": standing.done, "total": standing.total, "error": standing.error}
-    fresh = job.model_copy(update={**told, "result": result})
-    return job if fresh == job else fresh.model_copy(update={"updated_at": now()})
+    progress = await _call(lambda: runner.progress(job.job_id))
+    current = job.model_copy(
+        update={
+            "state": progress.state,
+            "done": progress.done,
+            "total": progress.total,
+            "error": progress.error,
+            "result": None if progress.result is None else json.dumps(dict(progress.result)),
+        }
+    )
+    return job if current == job else current.model_copy(update={"updated_at": now()})
 
 
-async def _asked(call: Callable[[], T]) -> T:
-    """What the runner answers, without holding up anybody else. Raises `Refused` where it does not."""
+async def _call(call: Callable[[], T]) -> T:
+    """Calls the job runner in a thread. Raises ApiError (503) if the job server does not respond."""
     try:
-        return await asyncio.get_running_loop().run_in_executor(ASKERS, call)
+        return await asyncio.get_running_loop().run_in_executor(JOB_EXECUTOR, call)
     except JobServerUnavailable as error:
-        log.warning("the job server does not answer: %s", error)
-        raise ApiError(503, "jobs_unavailable", "the job server does not answer: try again later") from error
+        log.warning("the job server does not respond: %s", error)
+        raise ApiError(503, "jobs_unavailable", "the job server does not respond: try again later") from error
 
 
-def _answer(job: Job) -> JobResponse:
-    told = job.model_dump(exclude={"kind", "owner", "result"})
-    return JobResponse(**told, result=None if job.result is None else json.loads(job.result))
+def _to_response(job: Job) -> JobResponse:
+    fields = job.model_dump(exclude={"kind", "owner", "result"})
+    return JobResponse(**fields, result=None if job.result is None else json.loads(job.result))

@@ -1,4 +1,4 @@
-"""Every access to what the endpoint holds is in the audit, once; nothing there tells who a patient is."""
+"""The audit records every access to data of the endpoint once, without anything that identifies a patient."""
 
 import hashlib
 from pathlib import Path
@@ -14,21 +14,21 @@ from serve.auth.permissions import PERMISSIONS
 from serve.db.audit import verify_chain
 from serve.db.models import AuditRow
 from tests.serve.support.hostile import WHOLE
-from tests.serve.support.local import ask, form, local_app
+from tests.serve.support.local import encode_form, local_app, send_request
 from tests.serve.support.routes import ROUTES
 
 IMAGE = hashlib.sha256(WHOLE).hexdigest()
 JSON = {"content-type": "application/json"}
 VERDICT = f'{{"image_id": "{IMAGE}", "verdicts": {{"Mass": "TP"}}}}'.encode()
 
-# A request of every route that needs a key, the status it is answered with, and what the audit says of it. Not of
-# /metrics, whose counters say nothing of anybody.
+# For every route that needs a key: a request, the status of the response, and action and object of the audit event.
+# Except /metrics, whose counters are about nobody.
 ACCESSES = {
     ("POST", "/infer"): ("/infer", WHOLE, {}, 200, ("infer", IMAGE)),
     ("POST", "/predict"): ("/predict", WHOLE, {}, 200, ("predict", IMAGE)),
     ("POST", "/batch_predict"): (
         "/batch_predict",
-        *form(("files", "Doe^Jane.png", "image/png", WHOLE)),
+        *encode_form(("files", "Doe^Jane.png", "image/png", WHOLE)),
         200,
         ("predict", IMAGE),
     ),
@@ -55,60 +55,64 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
 @pytest.fixture(scope="module")
 def admin(app: FastAPI) -> dict[str, str]:
     services: Services = app.state.services
-    key = add_first_admin(services.store.database)
+    key = add_first_admin(services.state.store.database)
     assert key is not None
-    ask(app, "/infer", [WHOLE], {"x-api-key": key})
+    send_request(app, "/infer", [WHOLE], {"x-api-key": key})
     return {"x-api-key": key}
 
 
-def rows(app: FastAPI) -> list[AuditRow]:
+def load_rows(app: FastAPI) -> list[AuditRow]:
     services: Services = app.state.services
-    with services.store.database.read_session() as session:
+    with services.state.store.database.read_session() as session:
         return list(session.scalars(select(AuditRow).order_by(AuditRow.sequence)))
 
 
-def test_every_route_with_data_is_tried() -> None:
+def test_accesses_cover_every_route_with_data() -> None:
     assert {*ACCESSES} == {route for route in ROUTES if PERMISSIONS[route] is not None} - {("GET", "/metrics")}
 
 
 @pytest.mark.parametrize("route", ACCESSES, ids=" ".join)
-def test_an_access_is_noted_once(route: tuple[str, str], app: FastAPI, admin: dict[str, str]) -> None:
-    target, body, headers, status, (action, what) = ACCESSES[route]
+def test_access_is_recorded_once(route: tuple[str, str], app: FastAPI, admin: dict[str, str]) -> None:
+    target, body, headers, status, (action, subject) = ACCESSES[route]
     services: Services = app.state.services
-    with services.store.database.write_session() as session:
-        if not any(one.owner == "spare" for one in api_keys.list_keys(session)):
+    with services.state.store.database.write_session() as session:
+        if not any(key.owner == "spare" for key in api_keys.list_keys(session)):
             api_keys.add_user(session, "spare", "reader")
         prefix = api_keys.create_key(session, "spare").split("_")[1]
-    job = ask(app, "/batch_infer", [b'{"prefix": "lake"}'], {**JSON, **admin}) if "{job_id}" in target else None
+    job = (
+        send_request(app, "/batch_infer", [b'{"prefix": "lake"}'], {**JSON, **admin}) if "{job_id}" in target else None
+    )
     names = {"{prefix}": prefix, "{job_id}": job.json()["job_id"] if job else ""}
-    before = len(rows(app))
-    reply = ask(app, named(target, names), [body], {**headers, **admin}, method=route[0])
+    before = len(load_rows(app))
+    reply = send_request(app, fill_placeholders(target, names), [body], {**headers, **admin}, method=route[0])
     assert reply.status == status, reply.body
-    if job is None and what == "{job_id}":
-        names = {what: reply.json()["job_id"]}
-    new = rows(app)[before:]
-    assert [(one.actor, one.action, one.object) for one in new] == [("admin", action, named(what, names))]
+    if job is None and subject == "{job_id}":
+        names = {subject: reply.json()["job_id"]}
+    new = load_rows(app)[before:]
+    assert [(row.actor, row.action, row.object) for row in new] == [
+        ("admin", action, fill_placeholders(subject, names))
+    ]
 
 
-def named(text: str, names: dict[str, str]) -> str:
+def fill_placeholders(text: str, names: dict[str, str]) -> str:
     for placeholder, name in names.items():
         text = text.replace(placeholder, name)
     return text
 
 
 @pytest.mark.parametrize("route", ACCESSES, ids=" ".join)
-def test_so_is_one_that_is_refused(route: tuple[str, str], app: FastAPI, admin: dict[str, str]) -> None:
-    before = len(rows(app))
-    assert ask(app, route[1].replace("{image_id}", IMAGE), method=route[0]).status == 401
-    new = rows(app)[before:]
-    assert [(one.actor, one.action, one.object) for one in new] == [("nobody", "refused", " ".join(route))]
+def test_rejected_access_is_recorded(route: tuple[str, str], app: FastAPI, admin: dict[str, str]) -> None:
+    before = len(load_rows(app))
+    assert send_request(app, route[1].replace("{image_id}", IMAGE), method=route[0]).status == 401
+    new = load_rows(app)[before:]
+    assert [(row.actor, row.action, row.object) for row in new] == [("nobody", "refused", " ".join(route))]
 
 
-def test_what_says_nothing_of_anybody_is_not_noted(app: FastAPI, admin: dict[str, str]) -> None:
-    before = len(rows(app))
+def test_public_routes_are_not_recorded(app: FastAPI, admin: dict[str, str]) -> None:
+    before = len(load_rows(app))
     for path in ("/health/live", "/health/ready", "/openapi.json", "/docs", "/nowhere", "/metrics"):
-        ask(app, path, headers=admin, method="GET")
-    assert len(rows(app)) == before
+        send_request(app, path, headers=admin, method="GET")
+    assert len(load_rows(app)) == before
 
 
 @pytest.mark.parametrize(
@@ -122,28 +126,28 @@ def test_what_says_nothing_of_anybody_is_not_noted(app: FastAPI, admin: dict[str
         "/studies?split=Doe^Jane&cursor=Doe^Jane",
     ],
 )
-def test_no_text_of_a_client_comes_into_it(target: str, app: FastAPI, admin: dict[str, str]) -> None:
-    before = len(rows(app))
-    ask(app, target, headers=admin, method="GET")
-    new = rows(app)[before:]
-    assert [(one.object, one.detail) for one in new] == [("", "{}")]
+def test_audit_holds_no_text_of_a_client(target: str, app: FastAPI, admin: dict[str, str]) -> None:
+    before = len(load_rows(app))
+    send_request(app, target, headers=admin, method="GET")
+    new = load_rows(app)[before:]
+    assert [(row.object, row.detail) for row in new] == [("", "{}")]
 
 
-def test_the_chain_is_whole(app: FastAPI, admin: dict[str, str]) -> None:
+def test_audit_chain_is_intact(app: FastAPI, admin: dict[str, str]) -> None:
     services: Services = app.state.services
-    found = verify_chain(services.store.database)
-    assert found.broken_at is None and found.rows == len(rows(app)) > 1
-    assert "Jane" not in str([vars(one) for one in rows(app)])
+    check = verify_chain(services.state.store.database)
+    assert check.broken_at is None and check.rows == len(load_rows(app)) > 1
+    assert "Jane" not in str([vars(row) for row in load_rows(app)])
 
 
-def test_nothing_is_shown_that_could_not_be_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The database is away and its backlog full: a read is refused, for nobody could be told of it later."""
+def test_read_is_rejected_if_it_cannot_be_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the database down and the outbox full, the read could not be traced later."""
     app = local_app(tmp_path, False)
     services: Services = app.state.services
 
     def full(*events: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(services.store, "save_events", full)
-    reply = ask(app, "/model", method="GET")
+    monkeypatch.setattr(services.state.store, "save_events", full)
+    reply = send_request(app, "/model", method="GET")
     assert (reply.status, reply.json()["code"]) == (503, "state_full")

@@ -1,6 +1,7 @@
-"""More images at a time than the model may take or keep waiting: told so before anything of them is read."""
+"""Admission control: a request over the limit is rejected before its image is read."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from fastapi import FastAPI
 
 from chestai.imaging.preprocess import Grey
 from serve.api import score_image
+from serve.api.admission import AdmissionControl
 from serve.api.app import create_app
 from serve.api.routes import infer
 from serve.api.uploads import Upload
-from tests.serve.support.local import Reply, ask, local_app
+from serve.problems import ApiError
+from tests.serve.support.local import Reply, local_app, send_request
 from tests.support.models import image
 
 PNG = {"content-type": "image/png"}
@@ -21,49 +24,78 @@ PNG = {"content-type": "image/png"}
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    return local_app(tmp_path_factory.mktemp("places"), gate=False)
+    return local_app(tmp_path_factory.mktemp("admission"), gate=False)
 
 
-def with_places(app: FastAPI, places: int) -> FastAPI:
-    return create_app(replace(app.state.services, places=asyncio.Semaphore(places)))
+def with_slots(app: FastAPI, slots: int) -> FastAPI:
+    return create_app(replace(app.state.services, admission=AdmissionControl(slots, deadline_s=30)))
 
 
-def is_full(reply: Reply) -> bool:
+def has_free_slot(admission: AdmissionControl) -> bool:
+    try:
+        admission.check_slot()
+    except ApiError:
+        return False
+    return True
+
+
+def is_overloaded(reply: Reply) -> bool:
     return (reply.status, reply.headers.get("retry-after")) == (503, "1") and reply.json()["code"] == "overloaded"
 
 
-def test_there_are_as_many_as_the_model_may_take_or_keep_waiting(tmp_path: Path) -> None:
-    words = ("serve.max_replicas=3", "serve.max_ongoing_requests=5", "serve.max_queued_requests=7")
-    assert local_app(tmp_path, True, *words).state.services.places._value == 3 * 5 + 7
+def test_has_a_slot_for_each_image_that_the_model_scores_or_queues(tmp_path: Path) -> None:
+    limits = ("serve.max_replicas=3", "serve.max_ongoing_requests=5", "serve.max_queued_requests=7")
+    admission: AdmissionControl = local_app(tmp_path, True, *limits).state.services.admission
+
+    async def count_slots() -> int:
+        async with AsyncExitStack() as stack:
+            count = 0
+            while has_free_slot(admission):
+                await stack.enter_async_context(admission.slot())
+                count += 1
+            return count
+
+    assert asyncio.run(count_slots()) == 3 * 5 + 7
+
+
+def test_deadline_rejects_a_block_that_takes_too_long() -> None:
+    async def sleep() -> None:
+        async with AdmissionControl(1, deadline_s=0.01).deadline():
+            await asyncio.sleep(10)
+
+    with pytest.raises(ApiError, match=r"no response within 0\.01 s") as caught:
+        asyncio.run(sleep())
+    assert caught.value.problem.code == "overloaded"
 
 
 @pytest.mark.parametrize("route", ["/infer", "/predict", "/batch_predict"])
-def test_who_finds_none_is_told_to_come_back(app: FastAPI, route: str) -> None:
-    full = with_places(app, 0)
-    assert is_full(ask(full, route, [b"no image at all"], PNG))
-    assert ask(full, "/studies", method="GET").status == 200
+def test_rejects_images_without_a_free_slot(app: FastAPI, route: str) -> None:
+    full = with_slots(app, 0)
+    assert is_overloaded(send_request(full, route, [b"no image at all"], PNG))
+    assert send_request(full, "/studies", method="GET").status == 200
 
 
-def test_a_body_takes_none_while_it_comes(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
-    single = with_places(app, 1)
-    places, given, read, taken = single.state.services.places, infer.receive_image, score_image.decode_image, []
+def test_slot_is_taken_after_the_body_is_read(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    single = with_slots(app, 1)
+    admission: AdmissionControl = single.state.services.admission
+    receive_image, decode_image, free = infer.receive_image, score_image.decode_image, []
 
-    async def came(*arguments: Any) -> Upload:
-        upload = await given(*arguments)
-        taken.append(places.locked())
+    async def receive_and_check(*arguments: Any) -> Upload:
+        upload = await receive_image(*arguments)
+        free.append(has_free_slot(admission))
         return upload
 
-    async def decoded(data: bytes) -> Grey:
-        taken.append(places.locked())
-        return await read(data)
+    async def check_and_decode(data: bytes) -> Grey:
+        free.append(has_free_slot(admission))
+        return await decode_image(data)
 
-    monkeypatch.setattr(infer, "receive_image", came)
-    monkeypatch.setattr(score_image, "decode_image", decoded)
-    assert ask(single, "/infer", [image(3)], PNG).status == 200
-    assert taken == [False, True]
+    monkeypatch.setattr(infer, "receive_image", receive_and_check)
+    monkeypatch.setattr(score_image, "decode_image", check_and_decode)
+    assert send_request(single, "/infer", [image(3)], PNG).status == 200
+    assert free == [True, False]
 
 
-def test_a_place_is_free_again_whatever_became_of_the_image(app: FastAPI) -> None:
-    single = with_places(app, 1)
+def test_slot_is_free_again_whatever_happened_to_the_image(app: FastAPI) -> None:
+    single = with_slots(app, 1)
     for body, status in ((image(1), 200), (b"no image at all", 422), (image(1)[:-50], 422), (image(2), 200)):
-        assert ask(single, "/infer", [body], PNG).status == status
+        assert send_request(single, "/infer", [body], PNG).status == status

@@ -13,18 +13,18 @@ from serve.db import worklist
 from serve.db.database import Database
 from serve.db.records import record_prediction, record_review
 from serve.db.worklist import WorklistFilter
-from tests.serve.support.forgery import encoded, films
-from tests.serve.support.hostile import WHOLE, assert_right
-from tests.serve.support.local import Reply, ask, form, local_app
+from tests.serve.support.forgery import encode_image, make_films
+from tests.serve.support.hostile import WHOLE, assert_scores_match
+from tests.serve.support.local import Reply, encode_form, local_app, send_request
 from tests.serve.support.samples import NOON, make_image, make_prediction, make_review, sha
 from tests.support.models import FINDINGS
 
-FILMS = [encoded(film) for film in films()[:8]]
+FILMS = [encode_image(film) for film in make_films()[:8]]
 NUMBERS = {"probabilities", "score", "drivers", "positives", "thresholds_used", "overlays", "weighted", "timings_ms"}
 
 
 def get(app: FastAPI, target: str) -> Reply:
-    return ask(app, target, method="GET")
+    return send_request(app, target, method="GET")
 
 
 def refused(reply: Reply, code: str) -> None:
@@ -70,20 +70,20 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
 
 def test_all_is_shown_by_default(whole: FastAPI) -> None:
     assert modes(whole) == {"overlays": True, "reordering": True, "flag_only": False}
-    answer = ask(whole, "/infer?explain=Mass", [WHOLE]).json()
-    assert_right(answer)
+    answer = send_request(whole, "/infer?explain=Mass", [WHOLE]).json()
+    assert_scores_match(answer)
     assert {*NUMBERS} <= words(answer)
 
 
 def test_without_overlays_none_is_drawn(tmp_path: Path) -> None:
     app = local_app(tmp_path, False, "serve.modes.overlays=false", "state.keep_images=true")
     assert modes(app)["overlays"] is False
-    answer = ask(app, "/infer", [WHOLE])
-    assert_right(answer.json())
+    answer = send_request(app, "/infer", [WHOLE])
+    assert_scores_match(answer.json())
     assert answer.json()["overlays"] == []
     for target in ("/infer?explain=Mass", "/infer?explain=top"):
-        refused(ask(app, target, [WHOLE]), "overlays_off")
-    refused(ask(app, "/infer?explain=Mass", [WHOLE], {"accept": "image/png"}), "overlays_off")
+        refused(send_request(app, target, [WHOLE]), "overlays_off")
+    refused(send_request(app, "/infer?explain=Mass", [WHOLE], {"accept": "image/png"}), "overlays_off")
     for name in ("stored", answer.json()["image_id"], "nobody"):
         refused(get(app, f"/images/{name}/heatmap?label=Mass"), "overlays_off")
 
@@ -92,7 +92,7 @@ def test_without_overlays_none_is_drawn(tmp_path: Path) -> None:
 def passive(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
     app = local_app(tmp_path_factory.mktemp("passive"), False, "serve.modes.flag_only=true")
     for data in FILMS:
-        assert ask(app, "/infer", [data]).status == 200
+        assert send_request(app, "/infer", [data]).status == 200
     return app
 
 
@@ -100,15 +100,15 @@ def test_flags_alone_come_without_numbers(passive: FastAPI, whole: FastAPI) -> N
     assert modes(passive)["flag_only"] is True
     seen = set()
     for data in FILMS:
-        answer, behind = ask(passive, "/infer", [data]).json(), ask(whole, "/infer", [data]).json()
+        answer, behind = send_request(passive, "/infer", [data]).json(), send_request(whole, "/infer", [data]).json()
         bucket = behind["triage"]["bucket"]
         assert answer["triage"] == {"bucket": bucket} and answer["flagged"] == (bucket in ("urgent", "soon"))
         assert set(answer) == {"image_id", "file_name", "flagged", "triage", "model", "notice"}
-        assert answer == ask(passive, "/predict", [data]).json()
+        assert answer == send_request(passive, "/predict", [data]).json()
         seen.add(answer["flagged"])
     assert seen == {True, False}
-    body, headers = form(*[("files", "a.png", "image/png", data) for data in (*FILMS, b"text")])
-    results = ask(passive, "/batch_predict", [body], headers).json()["results"]
+    body, headers = encode_form(*[("files", "a.png", "image/png", data) for data in (*FILMS, b"text")])
+    results = send_request(passive, "/batch_predict", [body], headers).json()["results"]
     assert len(results) == 9 and "not_scored" in results[-1] and all("flagged" in one for one in results[:-1])
     assert not words(results) & NUMBERS and not numbers(results)
 
@@ -121,7 +121,7 @@ def test_nothing_else_tells_them(passive: FastAPI) -> None:
     assert place.pop("minutes") == 120 and not any(numbers(place)), "nor does a cursor"
     image_id = listed["studies"][0]["image_id"]
     verdict = {"image_id": image_id, "verdicts": {FINDINGS[0]: "TP"}}
-    sent = ask(passive, "/reviews", [json.dumps(verdict).encode()], {"content-type": "application/json"})
+    sent = send_request(passive, "/reviews", [json.dumps(verdict).encode()], {"content-type": "application/json"})
     assert sent.status == 201
     known = get(passive, f"/images/{image_id}").json()
     assert not words(known) & NUMBERS and not numbers(known)
@@ -129,15 +129,15 @@ def test_nothing_else_tells_them(passive: FastAPI) -> None:
     assert [(one["flagged"], one["triage"]["bucket"]) for one in answers] == [(study["flagged"], study["bucket"])]
     assert [one["finding"] for one in known["reviews"]] == [FINDINGS[0]]
     refused(get(passive, f"/studies?finding={FINDINGS[0]}"), "flags_only")
-    refused(ask(passive, "/infer?explain=Mass", [WHOLE]), "overlays_off")
-    refused(ask(passive, "/infer", [WHOLE], {"accept": "image/png"}), "overlays_off")
+    refused(send_request(passive, "/infer?explain=Mass", [WHOLE]), "overlays_off")
+    refused(send_request(passive, "/infer", [WHOLE], {"accept": "image/png"}), "overlays_off")
     refused(get(passive, "/images/stored/heatmap?label=Mass"), "overlays_off")
 
 
 def test_not_even_the_order_tells_them(passive: FastAPI) -> None:
     """Within a bucket it is first come, first served; and no cursor asks for another order."""
     listed = order_of(passive)
-    came = [ask(passive, "/infer", [data]).json() for data in FILMS]
+    came = [send_request(passive, "/infer", [data]).json() for data in FILMS]
     urgency = {"urgent": 0, "soon": 1, "routine": 2}
     expected = sorted(range(8), key=lambda number: (urgency[came[number]["triage"]["bucket"]], number))
     assert listed == [came[number]["image_id"] for number in expected]
@@ -149,7 +149,7 @@ def test_not_even_the_order_tells_them(passive: FastAPI) -> None:
 def test_without_reordering_it_is_first_come_first_served(tmp_path: Path, whole: FastAPI) -> None:
     app = local_app(tmp_path, False, "serve.modes.reordering=false", "queue.max_wait_minutes=1e-6")
     assert modes(app)["reordering"] is False
-    came = [ask(app, "/infer", [data]).json() for data in FILMS]
+    came = [send_request(app, "/infer", [data]).json() for data in FILMS]
     scores = [one["triage"]["score"] for one in came]
     assert scores != sorted(scores, reverse=True)
     assert order_of(app) == [one["image_id"] for one in came]
@@ -158,7 +158,7 @@ def test_without_reordering_it_is_first_come_first_served(tmp_path: Path, whole:
     urgent = [one["image_id"] for one in came if one["triage"]["bucket"] == "urgent"]
     assert order_of(app, "&bucket=urgent") == urgent
     for data in FILMS:
-        ask(whole, "/infer", [data])
+        send_request(whole, "/infer", [data])
     assert order_of(whole) != order_of(app), "else nothing was switched off"
 
 

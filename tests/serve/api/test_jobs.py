@@ -1,68 +1,74 @@
-"""Batch jobs over HTTP, without Ray: who may what, what is told, what is kept; and what a job is told to do."""
+"""Batch jobs over HTTP, without Ray: permissions, states, and what is recorded."""
 
 import json
-import shlex
-import socket
-import sys
 import uuid
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from ray.job_submission import JobStatus
 from sqlalchemy import select
 
-from chestai.config import load as conf
-from chestai.errors import UserError
-from serve.api.routes.jobs import MOST
-from serve.api.services import Services
+from serve.api.routes.jobs import MAX_JOBS
+from serve.api.services import build_services
 from serve.auth.api_keys import add_user, create_key
 from serve.auth.permissions import Role
 from serve.db import records
 from serve.db.models import AuditRow
 from serve.db.outbox import OutboxFull
-from serve.deployments import ray_jobs
-from serve.deployments.ray_jobs import LOST, RayJobs, check, job_status
-from serve.inference.batch_jobs import JobRequest, JobServerUnavailable
-from tests.serve.support.local import Tray, local_app
+from serve.inference.batch_jobs import JobRequest
+from tests.serve.support.local import FakeJobRunner, local_app
+
+Answer = tuple[int, dict[str, Any]]  # status and JSON
 
 
 class Site:
-    """An endpoint with a tray of jobs, and the keys of some people."""
+    """An endpoint with a fake job runner, and the API keys of some users."""
 
     def __init__(self, folder: Path, *overrides: str) -> None:
         app = local_app(folder, False, "auth.required=true", *overrides)
         self.client, self.services = TestClient(app), app.state.services
-        people: dict[str, Role] = {"ann": "reader", "bob": "reader", "chief": "admin"}
+        users: dict[str, Role] = {"ann": "reader", "bob": "reader", "chief": "admin"}
         self.keys = {}
-        with self.services.store.database.write_session() as session:
-            for name, role in people.items():
+        with self.services.state.store.database.write_session() as session:
+            for name, role in users.items():
                 add_user(session, name, role)
                 self.keys[name] = create_key(session, name)
 
     @property
-    def tray(self) -> Tray:
-        assert isinstance(self.services.jobs, Tray)
+    def runner(self) -> FakeJobRunner:
+        assert isinstance(self.services.jobs, FakeJobRunner)
         return self.services.jobs
 
-    def ask(self, method: str, path: str, who: str = "ann", **more: Any) -> tuple[int, dict[str, Any]]:
-        headers = {"X-API-Key": self.keys[who], **more.pop("headers", {})}
-        answer = self.client.request(method, path, headers=headers, **more)
-        told = answer.json()
-        assert told["notice"]
-        assert answer.status_code not in (429, 503) or int(answer.headers["retry-after"]) > 0
-        assert answer.status_code != 202 or answer.headers["location"] == f"/jobs/{told['job_id']}"
-        return answer.status_code, told
+    def request(self, method: str, path: str, user: str = "ann", **options: Any) -> Answer:
+        headers = {"X-API-Key": self.keys[user], **options.pop("headers", {})}
+        response = self.client.request(method, path, headers=headers, **options)
+        body = response.json()
+        assert body["notice"]
+        assert response.status_code not in (429, 503) or int(response.headers["retry-after"]) > 0
+        assert response.status_code != 202 or response.headers["location"] == f"/jobs/{body['job_id']}"
+        return response.status_code, body
 
-    def submit(self, who: str = "ann", key: str | None = None, **body: Any) -> tuple[int, dict[str, Any]]:
+    def submit(self, user: str = "ann", key: str | None = None, **body: Any) -> Answer:
         headers = {} if key is None else {"Idempotency-Key": key}
-        return self.ask("POST", "/batch_infer", who, json={"prefix": "lake", **body}, headers=headers)
+        return self.request("POST", "/batch_infer", user, json={"prefix": "lake", **body}, headers=headers)
 
-    def audited(self) -> list[tuple[str, str, str]]:
-        with self.services.store.database.read_session() as session:
+    def submit_ok(self, user: str = "ann", key: str | None = None, **body: Any) -> str:
+        """Submits a job and returns its ID."""
+        status, job = self.submit(user, key, **body)
+        assert status == 202, job
+        return str(job["job_id"])
+
+    def get(self, job_id: str, user: str = "ann") -> Answer:
+        return self.request("GET", f"/jobs/{job_id}", user)
+
+    def delete(self, job_id: str, user: str = "ann") -> Answer:
+        return self.request("DELETE", f"/jobs/{job_id}", user)
+
+    def audit(self) -> list[tuple[str, str, str]]:
+        """Returns actor, action and object of the audit events about jobs."""
+        with self.services.state.store.database.read_session() as session:
             rows = session.scalars(select(AuditRow).where(AuditRow.action.like("job%")).order_by(AuditRow.sequence))
             return [(row.actor, row.action, row.object) for row in rows]
 
@@ -73,65 +79,65 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path, f"serve.prefixes=[{tmp_path}/incoming,s3://xray/incoming]")
 
 
-def test_a_job_from_its_submission_to_its_result(site: Site, tmp_path: Path) -> None:
+def test_job_runs_from_submission_to_result(site: Site, tmp_path: Path) -> None:
     today = tmp_path / "incoming" / "today"
-    status, told = site.submit(prefix=f"{today}/../today/", match="2024/*.dcm", heatmaps=True)
-    job_id = told["job_id"]
+    status, job = site.submit(prefix=f"{today}/../today/", match="2024/*.dcm", heatmaps=True)
+    job_id = job["job_id"]
     assert status == 202
-    assert (told["state"], told["done"], told["total"], told["result"]) == ("queued", 0, None, None)
-    assert site.tray.works == {job_id: JobRequest(str(today), 1, "2024/*.dcm", None, True, False)}
-    status, told = site.ask("GET", f"/jobs/{job_id}")
-    assert (status, told["state"], told["done"], told["total"]) == (200, "running", 3, 8)
-    status, told = site.ask("GET", f"/jobs/{job_id}")
-    assert (status, told["state"], told["done"]) == (200, "done", 8) and set(told["result"]) == {"csv", "table"}
-    assert told["updated_at"] > told["created_at"]
-    asked = site.tray.asked[job_id]
-    assert site.ask("GET", f"/jobs/{job_id}")[1] == told and site.tray.asked[job_id] == asked, "it has ended"
-    status, told = site.ask("DELETE", f"/jobs/{job_id}")
-    assert (status, told["code"]) == (409, "job_ended") and not site.tray.cancelled
-    assert site.audited() == [("ann", "job.submit", job_id)] + [("ann", "job", job_id)] * 3
+    assert (job["state"], job["done"], job["total"], job["result"]) == ("queued", 0, None, None)
+    assert site.runner.requests == {job_id: JobRequest(str(today), 1, "2024/*.dcm", None, True, False)}
+    status, job = site.get(job_id)
+    assert (status, job["state"], job["done"], job["total"]) == (200, "running", 3, 8)
+    status, job = site.get(job_id)
+    assert (status, job["state"], job["done"]) == (200, "done", 8) and set(job["result"]) == {"csv", "table"}
+    assert job["updated_at"] > job["created_at"]
+    calls = site.runner.progress_calls[job_id]
+    assert site.get(job_id)[1] == job and site.runner.progress_calls[job_id] == calls, "it has ended"
+    status, problem = site.delete(job_id)
+    assert (status, problem["code"]) == (409, "job_ended") and not site.runner.cancelled
+    assert site.audit() == [("ann", "job.submit", job_id)] + [("ann", "job", job_id)] * 3
 
 
-def test_a_job_is_cancelled_once(site: Site) -> None:
-    job_id = site.submit()[1]["job_id"]
-    status, told = site.ask("DELETE", f"/jobs/{job_id}")
-    assert (status, told["state"], told["done"]) == (200, "cancelled", 3) and site.tray.cancelled == {job_id}
-    assert site.ask("DELETE", f"/jobs/{job_id}") == (200, told) and site.ask("GET", f"/jobs/{job_id}") == (200, told)
-    assert [action for _, action, _ in site.audited()] == ["job.submit", "job.cancel", "job"]
+def test_job_is_cancelled_once(site: Site) -> None:
+    job_id = site.submit_ok()
+    status, job = site.delete(job_id)
+    assert (status, job["state"], job["done"]) == (200, "cancelled", 3) and site.runner.cancelled == {job_id}
+    assert site.delete(job_id) == (200, job) and site.get(job_id) == (200, job)
+    assert [action for _, action, _ in site.audit()] == ["job.submit", "job.cancel", "job"]
 
 
-def test_a_job_is_its_owners_and_the_admins(site: Site) -> None:
-    job_id = site.submit()[1]["job_id"]
-    site.tray.held.add(job_id)
-    for method in ("GET", "DELETE"):
-        status, told = site.ask(method, f"/jobs/{job_id}", "bob")
-        missing = site.ask(method, f"/jobs/{uuid.uuid4()}", "bob")
-        assert (status, told["code"]) == (404, "unknown_job") == (missing[0], missing[1]["code"])
-    assert not site.tray.cancelled
-    assert [(actor, action) for actor, action, _ in site.audited() if action != "job"] == [("ann", "job.submit")]
-    assert site.ask("GET", f"/jobs/{job_id}", "chief")[0] == 200
-    assert site.ask("DELETE", f"/jobs/{job_id}", "chief")[1]["state"] == "cancelled"
+def test_job_is_visible_to_its_owner_and_admins_only(site: Site) -> None:
+    job_id = site.submit_ok()
+    site.runner.held.add(job_id)
+    for method in (site.get, site.delete):
+        status, problem = method(job_id, "bob")
+        missing_status, missing = method(str(uuid.uuid4()), "bob")
+        assert (status, problem["code"]) == (404, "unknown_job") == (missing_status, missing["code"])
+    assert not site.runner.cancelled
+    assert [(actor, action) for actor, action, _ in site.audit() if action != "job"] == [("ann", "job.submit")]
+    assert site.get(job_id, "chief")[0] == 200
+    assert site.delete(job_id, "chief")[1]["state"] == "cancelled"
 
 
-def test_a_key_of_ones_own_names_a_job(site: Site) -> None:
-    first = site.submit(key="nightly 1")[1]["job_id"]
-    others = {site.submit("bob", key="nightly 1")[1]["job_id"], *(site.submit()[1]["job_id"] for _ in range(2))}
-    assert len({first, *others}) == 4 == len(site.tray.works)
-    assert site.submit(key="nightly 1")[1]["job_id"] == first and len(site.tray.works) == 4
-    assert len([one for one in site.audited() if one[2] == first]) == 1
+def test_idempotency_key_names_one_job_of_a_user(site: Site) -> None:
+    first = site.submit_ok(key="nightly 1")
+    others = {site.submit_ok("bob", key="nightly 1"), *(site.submit_ok() for _ in range(2))}
+    assert len({first, *others}) == 4 == len(site.runner.requests)
+    assert site.submit_ok(key="nightly 1") == first and len(site.runner.requests) == 4
+    assert len([event for event in site.audit() if event[2] == first]) == 1
 
 
-def test_what_began_and_could_not_be_written_down_is_found_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+def test_job_that_started_but_was_not_recorded_is_found_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raise_full(*_: object) -> None:
         raise OutboxFull
 
-    with monkeypatch.context() as broken:
-        broken.setattr(site.services.store, "save_job", full)
-        status, told = site.submit(key="k")
-    assert (status, told["code"]) == (503, "state_full")
-    (begun,) = site.tray.works
-    assert site.submit(key="k", match="another")[1]["job_id"] == begun and [*site.tray.works] == [begun]
-    assert site.tray.works[begun].match is None
+    with monkeypatch.context() as patch:
+        patch.setattr(site.services.state.store, "save_job", raise_full)
+        status, problem = site.submit(key="k")
+    assert (status, problem["code"]) == (503, "state_full")
+    (started,) = site.runner.requests
+    assert site.submit_ok(key="k", match="another") == started and [*site.runner.requests] == [started]
+    assert site.runner.requests[started].match is None
 
 
 @pytest.mark.parametrize(
@@ -148,129 +154,51 @@ def test_what_began_and_could_not_be_written_down_is_found_again(site: Site, mon
         ({"force": True}, 422, "invalid_request"),
     ],
 )
-def test_what_is_wrong_begins_nothing(site: Site, body: dict[str, Any], status: int, code: str) -> None:
-    assert (status, code) == (lambda found: (found[0], found[1]["code"]))(site.submit(**body))
-    assert not site.tray.works and not site.audited()
+def test_invalid_request_starts_nothing(site: Site, body: dict[str, Any], status: int, code: str) -> None:
+    actual_status, problem = site.submit(**body)
+    assert (actual_status, problem["code"]) == (status, code)
+    assert not site.runner.requests and not site.audit()
 
 
-def test_so_many_jobs_at_a_time(site: Site) -> None:
-    ids = [site.submit()[1]["job_id"] for _ in range(MOST)]
-    site.tray.held |= {*ids}
-    status, told = site.submit()
-    assert (status, told["code"]) == (429, "too_many_jobs") and len(site.tray.works) == MOST
-    site.tray.held.clear()
-    assert site.submit()[0] == 202, "those that nobody has asked for are done"
+def test_rejects_more_jobs_than_the_limit(site: Site) -> None:
+    site.runner.held |= {site.submit_ok() for _ in range(MAX_JOBS)}
+    status, problem = site.submit()
+    assert (status, problem["code"]) == (429, "too_many_jobs") and len(site.runner.requests) == MAX_JOBS
+    site.runner.held.clear()
+    assert site.submit()[0] == 202, "jobs that ended unnoticed do not count"
 
 
-def test_a_job_server_that_is_away(site: Site) -> None:
-    job_id = site.submit()[1]["job_id"]
-    site.tray.away = True
-    for status, told in (
-        site.submit(key="k"),
-        site.ask("GET", f"/jobs/{job_id}"),
-        site.ask("DELETE", f"/jobs/{job_id}"),
-    ):
-        assert (status, told["code"]) == (503, "jobs_unavailable") and "listens" not in told["detail"]
-    site.tray.away = False
-    assert site.submit(key="k")[0] == 202 and site.ask("GET", f"/jobs/{job_id}")[1]["state"] == "running"
+def test_unavailable_job_server_is_a_503(site: Site) -> None:
+    job_id = site.submit_ok()
+    site.runner.unavailable = True
+    for status, problem in (site.submit(key="k"), site.get(job_id), site.delete(job_id)):
+        assert (status, problem["code"]) == (503, "jobs_unavailable") and "listens" not in problem["detail"]
+    site.runner.unavailable = False
+    assert site.submit(key="k")[0] == 202 and site.get(job_id)[1]["state"] == "running"
 
 
-def test_jobs_outlive_the_endpoint(site: Site, tmp_path: Path) -> None:
-    job_id = site.submit()[1]["job_id"]
-    site.services.store.close()
-    services = Services.of(site.services.config, site.services.scorer, site.services.watch, site.tray)
-    with services.store.database.read_session() as session:
-        assert [one.job_id for one in records.load_unfinished_jobs(session)] == [job_id]
-    again = replace(services, jobs=Tray())
-    site.client.app.state.services = again  # type: ignore[attr-defined]
-    status, told = site.ask("GET", f"/jobs/{job_id}")
-    assert (status, told["state"], told["error"]) == (200, "failed", "lost")
+def test_jobs_outlive_the_endpoint(site: Site) -> None:
+    job_id = site.submit_ok()
+    former = site.services
+    former.state.store.close()
+    services = build_services(former.config, scorer=former.model.scorer, monitor=former.monitor, jobs=site.runner)
+    with services.state.store.database.read_session() as session:
+        assert [job.job_id for job in records.load_unfinished_jobs(session)] == [job_id]
+    site.client.app.state.services = replace(services, jobs=FakeJobRunner())  # type: ignore[attr-defined]
+    status, job = site.get(job_id)
+    assert (status, job["state"], job["error"]) == (200, "failed", "lost")
 
 
-def test_no_jobs_where_they_are_switched_off(tmp_path: Path) -> None:
+def test_jobs_can_be_switched_off(tmp_path: Path) -> None:
     site = Site(tmp_path, "serve.jobs=false")
-    for answer in (site.submit(), *(site.ask(method, f"/jobs/{uuid.uuid4()}") for method in ("GET", "DELETE"))):
-        assert (answer[0], answer[1]["code"]) == (404, "jobs_disabled")
+    for status, problem in (site.submit(), site.get(str(uuid.uuid4())), site.delete(str(uuid.uuid4()))):
+        assert (status, problem["code"]) == (404, "jobs_disabled")
 
 
-TOLD = {"state": "running", "done": 3, "total": 8, "detail": None, "result": None}
-DONE = {"state": "done", "done": 8, "total": 8, "detail": None, "result": {"csv": "c", "table": "t"}}
-FAILED = {"state": "failed", "done": 0, "total": None, "detail": "corpus=x holds no image", "result": None}
-
-
-@pytest.mark.parametrize(
-    ("status", "told", "state", "error"),
-    [
-        (JobStatus.PENDING, None, "queued", None),
-        (JobStatus.RUNNING, None, "running", None),
-        (JobStatus.RUNNING, TOLD, "running", None),
-        (JobStatus.RUNNING, DONE, "running", None),
-        (JobStatus.SUCCEEDED, DONE, "done", None),
-        (None, DONE, "done", None),
-        (JobStatus.FAILED, FAILED, "failed", "corpus=x holds no image"),
-        (JobStatus.FAILED, TOLD, "failed", "it died (exit status -9)"),
-        (JobStatus.FAILED, None, "failed", "it died (exit status -9)"),
-        (JobStatus.STOPPED, TOLD, "cancelled", None),
-        (JobStatus.STOPPED, FAILED, "cancelled", None),
-        (None, TOLD, "failed", LOST),
-        (None, None, "failed", LOST),
-    ],
-)
-def test_what_ray_and_the_run_say_is_one_state(
-    status: JobStatus | None, told: dict[str, Any] | None, state: str, error: str | None
-) -> None:
-    found = job_status("j", status, -9, told)
-    assert found.state == state and (found.error or "").startswith(error or "") and bool(found.error) == bool(error)
-    assert (found.done, found.total) == ((told["done"], told["total"]) if told else (0, None))
-    assert (found.result is not None) == (state == "done")
-
-
-@pytest.mark.parametrize("text", ["${oc.env:SECRET}", "\\${oc.env:SECRET}'", 'a,b=[c]\'; rm -rf "$HOME" #é', "null"])
-def test_a_job_reads_what_it_is_told(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a client sends: nothing is taken for a key, a list or the name of a variable."""
-    monkeypatch.setenv("SECRET", "hush")
-    config = conf.load(["cluster=laptop", "lake=/data/the lake", "runtime.channels_last=false", "score.batch_size=7"])
-    line = shlex.join(
-        RayJobs(config, "10.0.0.1:6379").command("j-1", JobRequest(f"/in/{text}", 3, text, heatmaps=True))
-    )
-    words = shlex.split(line)
-    assert words[:3] == [sys.executable, "-m", "pipelines.score"]
-    read = conf.load(words[3:])
-    assert (read.score.corpus, read.score.match, read.score.model) == (f"/in/{text}", text, "3")
-    assert read.score.heatmaps and read.score.split is None and read.score.batch_size == 7
-    assert (read.lake, read.tracking, read.runtime) == (config.lake, config.tracking, config.runtime)
-    assert read.score.csv == "/data/the lake/jobs/j-1/scores.csv" and read.cluster.address == "10.0.0.1:6379"
-
-
-def test_no_password_on_a_command_line() -> None:
-    check(conf.load(["tracking.uri=https://mlflow.example:5000"]))
-    with pytest.raises(UserError, match="MLFLOW_TRACKING_PASSWORD") as caught:
-        check(conf.load(["tracking.uri=https://me:hush@mlflow.example"]))
-    assert "hush" not in str(caught.value)
-
-
-def calls(runner: RayJobs) -> Sequence[Any]:
-    return (lambda: runner.submit("j", JobRequest("lake", 1)), lambda: runner.progress("j"), lambda: runner.cancel("j"))
-
-
-def test_nobody_listens_and_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(ray_jobs, "TIMEOUT_S", 0.2)
-    with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))
-        port = deaf.getsockname()[1]
-        for _ in range(2):
-            runner = RayJobs(conf.load(["cluster=laptop", f"serve.job_server=http://127.0.0.1:{port}"]))
-            for call in calls(runner):
-                with pytest.raises(JobServerUnavailable) as caught:
-                    call()
-                assert "\n" not in str(caught.value)
-            deaf.listen()  # from here on, connections are taken, and then nothing comes
-
-
-def test_the_result_is_kept_as_json(site: Site) -> None:
-    job_id = site.submit()[1]["job_id"]
-    told = [site.ask("GET", f"/jobs/{job_id}")[1] for _ in range(2)][1]
-    with site.services.store.database.read_session() as session:
-        kept = records.load_job(session, job_id)
-    assert kept is not None and kept.result is not None and json.loads(kept.result) == told["result"]
+def test_result_is_recorded_as_json(site: Site) -> None:
+    job_id = site.submit_ok()
+    site.get(job_id)
+    _, job = site.get(job_id)
+    with site.services.state.store.database.read_session() as session:
+        recorded = records.load_job(session, job_id)
+    assert recorded is not None and recorded.result is not None and json.loads(recorded.result) == job["result"]

@@ -1,4 +1,4 @@
-"""The OpenAPI document is true: what schemathesis makes of it is answered as it says, and its examples fit it."""
+"""The OpenAPI document is correct: responses to generated requests match it, and so do its examples."""
 
 import copy
 import hashlib
@@ -28,13 +28,14 @@ from schemathesis.specs.openapi.checks import (
 
 from chestai.imaging.preprocess import Grey
 from serve.api.app import create_app
-from serve.api.services import Services
+from serve.api.services import ModelRouter, Services
 from serve.auth.bootstrap import add_first_admin
 from serve.inference.predictor import ScoreResult
-from serve.problems import overloaded
-from serve.schemas import ModelCard, ModelInfo
-from tests.serve.support.forgery import encoded, films
-from tests.serve.support.local import Tray, local_app
+from serve.problems import overloaded_error
+from serve.schemas.inference import ModelInfo
+from serve.schemas.operations import ModelCard
+from tests.serve.support.forgery import encode_image, make_films
+from tests.serve.support.local import FakeJobRunner, local_app
 from tests.serve.support.routes import ROUTES
 from tests.support.models import FINDINGS
 
@@ -45,50 +46,55 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-WHOLE = encoded(films()[0])
-EXAMPLES = 30
-answered: Counter[tuple[str, int]] = Counter()
+WHOLE = encode_image(make_films()[0])
+EXAMPLES = 30  # requests of each test
+FEW_EXAMPLES = 10  # where the response hardly depends on the request
+responses: Counter[tuple[str, int]] = Counter()
 
 schemathesis.openapi.format("binary", st.sampled_from([WHOLE, WHOLE, WHOLE[:-40], b""]) | st.binary(max_size=200))
 
 
 @schemathesis.serializer("application/dicom")
-def as_it_is(ctx: schemathesis.SerializationContext, value: Any) -> bytes:
+def serialize_dicom(ctx: schemathesis.SerializationContext, value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
 
-class Overloaded:
-    """A model that has no time."""
+class OverloadedScorer:
+    """A scorer that is always busy."""
 
     async def score(self, grey: Grey) -> ScoreResult:
-        raise overloaded("busy")
+        raise overloaded_error("busy")
 
     async def card(self) -> ModelCard:
-        raise overloaded("busy")
+        raise overloaded_error("busy")
 
     async def model_info(self) -> ModelInfo:
-        raise overloaded("busy")
+        raise overloaded_error("busy")
 
 
 @dataclass(frozen=True)
 class Api:
-    """The application, a key that may do everything, and what its images, findings and keys are called."""
+    """The application, an admin's key, and the names of existing images, findings and keys by (path, parameter)."""
 
     app: FastAPI
     key: str
     names: Mapping[tuple[str, str], Sequence[str]]
 
-    def schema(self, known: bool = False) -> BaseSchema:
-        """Without `default`, which allows every status; where `known`, of names most of which are there."""
+    def schema(self, existing: bool = False) -> BaseSchema:
+        """Loads the document without `default`, which allows every status.
+
+        Args:
+            existing: Restrict parameters to names most of which exist.
+        """
         document = copy.deepcopy(self.app.openapi())
         for path, operation in operations(document):
             del operation["responses"]["default"]
-            for one in operation.get("parameters", ()) if known else ():
+            for one in operation.get("parameters", ()) if existing else ():
                 names = self.names.get((path, one["name"]), self.names.get(("", one["name"])))
                 if names is not None:
                     some = {"type": "string", "enum": [*names]}
                     one["schema"] = {"type": "array", "items": some} if one["name"] == "explain" else some
-        if known:
+        if existing:
             schemas = document["components"]["schemas"]
             schemas["BatchJobRequest"]["properties"] |= {
                 "prefix": {"enum": ["lake", "/"]},
@@ -106,13 +112,13 @@ class Api:
 def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
     app = local_app(tmp_path_factory.mktemp("openapi"), False, "serve.max_upload_mb=1", "auth.required=true")
     services: Services = app.state.services
-    key = add_first_admin(services.store.database)
+    key = add_first_admin(services.state.store.database)
     assert key is not None
     client, headers = TestClient(app), {"X-API-Key": key}
     assert client.post("/infer", content=WHOLE, headers=headers | {"content-type": "image/png"}).status_code == 200
     made = [client.post("/keys", json={"owner": "spare", "role": "reader"}, headers=headers) for _ in range(EXAMPLES)]
     jobs = [client.post("/batch_infer", json={"prefix": "lake"}, headers=headers).json()["job_id"] for _ in range(3)]
-    assert isinstance(services.jobs, Tray)
+    assert isinstance(services.jobs, FakeJobRunner)
     services.jobs.held |= {*jobs[:2]}
     names = {
         ("/jobs/{job_id}", "job_id"): jobs,
@@ -135,32 +141,33 @@ def operations(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 @pytest.fixture(scope="module")
-def anything(api: Api) -> BaseSchema:
+def generic(api: Api) -> BaseSchema:
     return api.schema()
 
 
 @pytest.fixture(scope="module")
-def known(api: Api) -> BaseSchema:
-    return api.schema(known=True)
+def existing(api: Api) -> BaseSchema:
+    return api.schema(existing=True)
 
 
 @pytest.fixture(scope="module")
 def busy(api: Api) -> BaseSchema:
-    """The same state behind a model that has no time."""
-    app = create_app(replace(api.app.state.services, scorer=Overloaded()))
-    return replace(api, app=app).schema(known=True)
+    """The same state, with a scorer that is always busy."""
+    app = create_app(replace(api.app.state.services, model=ModelRouter(OverloadedScorer())))
+    return replace(api, app=app).schema(existing=True)
 
 
-def try_out(
+def check_operation(
     operation: schemathesis.APIOperation,
     mode: GenerationMode = GenerationMode.POSITIVE,
     checks: Sequence[schemathesis.CheckFunction] = CHECKS,
     headers: Mapping[str, str] | None = None,
+    max_examples: int = EXAMPLES,
 ) -> None:
-    """Requests that fit the document, or do not, and whether their answers fit it."""
+    """Sends generated requests, valid or (by mode) invalid ones, and checks the responses against the document."""
 
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=max_examples,
         derandomize=True,
         database=None,
         deadline=None,
@@ -168,58 +175,61 @@ def try_out(
         suppress_health_check=list(HealthCheck),
     )
     @given(case=operation.as_strategy(generation_mode=mode))
-    def one(case: schemathesis.Case) -> None:
+    def check_case(case: schemathesis.Case) -> None:
         response = case.call(headers=dict(headers or {}))
         case.validate_response(response, checks=[*checks])
-        answered[case.path, response.status_code] += 1
+        responses[case.path, response.status_code] += 1
 
-    with suppress(Unsatisfiable):  # of a route without parameters: nothing can be wrong
-        one()
+    with suppress(Unsatisfiable):  # a route without parameters has no invalid requests
+        check_case()
 
 
 @pytest.mark.parametrize("mode", GenerationMode)
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_what_is_answered_is_documented(
-    method: str, path: str, mode: GenerationMode, anything: BaseSchema, api: Api
+def test_generated_requests_get_documented_responses(
+    method: str, path: str, mode: GenerationMode, generic: BaseSchema, api: Api
 ) -> None:
-    try_out(anything[path][method], mode, headers={"X-API-Key": api.key})
+    check_operation(generic[path][method], mode, headers={"X-API-Key": api.key})
 
 
-@pytest.mark.parametrize("accept", ["application/json", "image/png"])
-@pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_so_it_is_of_what_is_there(method: str, path: str, accept: str, known: BaseSchema, api: Api) -> None:
-    try_out(known[path][method], headers={"X-API-Key": api.key, "Accept": accept})
-
-
-@pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_so_is_a_busy_model(method: str, path: str, busy: BaseSchema, api: Api) -> None:
-    try_out(
-        busy[path][method], checks=CHECKS[1:], headers={"X-API-Key": api.key}
-    )  # a 503 is a server's error, meant here
+@pytest.mark.parametrize(
+    ("method", "path", "accept"),
+    [*((*route, "application/json") for route in ROUTES), ("POST", "/infer", "image/png")],  # only /infer looks at it
+)
+def test_requests_for_existing_names_get_documented_responses(
+    method: str, path: str, accept: str, existing: BaseSchema, api: Api
+) -> None:
+    check_operation(existing[path][method], headers={"X-API-Key": api.key, "Accept": accept})
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_so_is_nobody(method: str, path: str, known: BaseSchema) -> None:
-    try_out(known[path][method])
+def test_busy_model_gives_documented_responses(method: str, path: str, busy: BaseSchema, api: Api) -> None:
+    checks = CHECKS[1:]  # a 503 counts as a server error, which is expected here
+    check_operation(busy[path][method], checks=checks, headers={"X-API-Key": api.key}, max_examples=FEW_EXAMPLES)
 
 
-def test_requests_got_through_and_did_not(document: dict[str, Any]) -> None:
-    """Else the tests above saw nothing."""
-    if not answered:
-        pytest.skip("by itself")
-    assert {path for path, _ in answered} == {path for _, path in ROUTES} == set(document["paths"])
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_requests_without_a_key_get_documented_responses(method: str, path: str, existing: BaseSchema) -> None:
+    check_operation(existing[path][method], max_examples=FEW_EXAMPLES)
+
+
+def test_generated_requests_had_successes_and_errors(document: dict[str, Any]) -> None:
+    """Otherwise the tests above would have checked nothing."""
+    if not responses:
+        pytest.skip("needs the tests above")
+    assert {path for path, _ in responses} == {path for _, path in ROUTES} == set(document["paths"])
     assert {(method.upper(), path) for path, methods in document["paths"].items() for method in methods} == {*ROUTES}
-    assert all(any(answered[path, status] for status in (200, 201, 202, 204)) for path in document["paths"]), answered
+    assert all(any(responses[path, status] for status in (200, 201, 202, 204)) for path in document["paths"]), responses
     for path, statuses in {
         "/infer": (401, 406, 422, 503),
         "/images/{image_id}/heatmap": (401, 404, 422, 503),
         "/batch_infer": (202, 401, 403, 422, 503),
     }.items():
-        assert all(answered[path, status] for status in statuses), answered
+        assert all(responses[path, status] for status in statuses), responses
 
 
-def test_every_route_says_what_it_does_and_may_refuse(document: dict[str, Any]) -> None:
-    summaries = [one["summary"] for _, one in operations(document)]
+def test_every_route_documents_its_purpose_and_errors(document: dict[str, Any]) -> None:
+    summaries = [operation["summary"] for _, operation in operations(document)]
     assert len(set(summaries)) == len(summaries) == len(ROUTES)
     for path, operation in operations(document):
         assert operation["description"] and " " in operation["summary"] and operation["tags"]
@@ -232,16 +242,25 @@ def test_every_route_says_what_it_does_and_may_refuse(document: dict[str, Any]) 
                 assert all(f"`{code}`" in response["description"] for code in codes)
 
 
-def test_examples_fit_their_schemas(document: dict[str, Any]) -> None:
+def find_examples(content: dict[str, Any], document: dict[str, Any]) -> list[Any]:
+    """Returns the examples of a response: its own, and those of its schema or of one of the alternatives."""
+    examples = [example["value"] for example in content.get("examples", {}).values()]
+    examples += [content["example"]] if "example" in content else []
+    for schema in content["schema"].get("anyOf", [content["schema"]]):
+        name = schema.get("$ref", "").removeprefix("#/components/schemas/")
+        examples += document["components"]["schemas"].get(name, {}).get("examples", [])
+    return examples
+
+
+def test_every_response_has_an_example_that_matches_its_schema(document: dict[str, Any]) -> None:
     checked = 0
     for path, operation in operations(document):
         for status, response in operation["responses"].items():
-            for kind, content in response.get("content", {}).items():
-                examples = [one["value"] for one in content.get("examples", {}).values()]
-                examples += [content["example"]] if "example" in content else []
-                assert examples or kind == "image/png" or status == "default", (path, status, kind)
-                for one in examples:
-                    jsonschema.validate(one, {**content["schema"], "components": document["components"]})
-                    assert kind == "text/plain" or set(one) >= {"notice"}
+            for media_type, content in response.get("content", {}).items():
+                examples = find_examples(content, document)
+                assert examples or media_type == "image/png" or status == "default", (path, status, media_type)
+                for example in examples:
+                    jsonschema.validate(example, {**content["schema"], "components": document["components"]})
+                    assert media_type == "text/plain" or set(example) >= {"notice"}
                     checked += 1
     assert checked > 50

@@ -13,9 +13,9 @@ from sqlalchemy import select
 
 from serve.api.services import Services
 from serve.db.models import AuditRow, ImageRow
-from tests.serve.support.hostile import PHOTO, WHOLE, assert_right
-from tests.serve.support.local import Reply, ask, local_app
-from tests.support.s3 import S3, serving
+from tests.serve.support.hostile import PHOTO, WHOLE, assert_scores_match
+from tests.serve.support.local import Reply, local_app, send_request
+from tests.support.s3 import S3, start_s3_server
 
 JSON = {"content-type": "application/json"}
 LIMIT = 2**20
@@ -53,7 +53,7 @@ def app(place: Path, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
 
 
 def asked(app: FastAPI, uri: object, path: str = "/infer") -> Reply:
-    return ask(app, path, [json.dumps({"uri": str(uri)}).encode()], JSON)
+    return send_request(app, path, [json.dumps({"uri": str(uri)}).encode()], JSON)
 
 
 def refused(app: FastAPI, uri: object, status: int, code: str) -> str:
@@ -71,7 +71,7 @@ def test_a_file_is_answered_as_if_it_were_sent(name: str, app: FastAPI, place: P
         answer = reply.json()
         assert answer["file_name"] == "film.png"
         assert answer["image_id"] == hashlib.sha256(WHOLE).hexdigest()
-        assert_right(answer)
+        assert_scores_match(answer)
 
 
 def test_where_it_lies_is_remembered_and_the_audit_tells_no_names(app: FastAPI, place: Path) -> None:
@@ -79,7 +79,7 @@ def test_where_it_lies_is_remembered_and_the_audit_tells_no_names(app: FastAPI, 
     image_id = asked(app, uri).json()["image_id"]
     refused(app, f"{place}/shut/Doe^Jane.png", 403, "prefix_not_allowed")
     services: Services = app.state.services
-    with services.store.database.read_session() as session:
+    with services.state.store.database.read_session() as session:
         assert session.get_one(ImageRow, image_id).uri == uri
         rows = {row.object: row for row in session.scalars(select(AuditRow).order_by(AuditRow.sequence))}
     assert json.loads(rows[image_id].detail)["uri_sha256"] == hashlib.sha256(uri.encode()).hexdigest()
@@ -172,13 +172,13 @@ def test_it_is_judged_like_an_upload(app: FastAPI, place: Path) -> None:
 )
 def test_a_body_that_names_nothing_is_told(body: bytes, status: int, code: str, app: FastAPI) -> None:
     for path in ("/infer", "/predict"):
-        reply = ask(app, path, [body], JSON)
+        reply = send_request(app, path, [body], JSON)
         assert (reply.status, reply.json()["code"]) == (status, code), reply.body
 
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    with serving(tmp_path_factory.mktemp("s3"), "bucket") as server, pytest.MonkeyPatch.context() as patch:
+    with start_s3_server(tmp_path_factory.mktemp("s3"), "bucket") as server, pytest.MonkeyPatch.context() as patch:
         for name, value in server.env.items():
             patch.setenv(name, value)
         yield server
@@ -195,8 +195,8 @@ def test_an_object_is_read_like_a_file(s3: S3, app: FastAPI) -> None:
         client.put_object(Bucket="bucket", Key=key, Body=data)
     answer = asked(app, "s3://bucket/in/ward 7/100.png").json()
     assert answer["file_name"] == "100.png"
-    assert_right(answer)
-    with s3.recorded() as requests:
+    assert_scores_match(answer)
+    with s3.record_requests() as requests:
         refused(app, "s3://bucket/in/huge.png", 413, "upload_too_large")
         refused(app, "s3://bucket/out/film.png", 403, "prefix_not_allowed")
         refused(app, "s3://bucket/in/../out/film.png", 403, "prefix_not_allowed")

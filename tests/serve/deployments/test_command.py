@@ -15,7 +15,7 @@ import pytest
 from chestai.config.schema import Config
 from chestai.errors import UserError
 from chestai.model.bundle import Bundle
-from serve.deployments.preflight import check_port_free
+from serve.deployments.preflight import find_port
 from tests.support.paths import ROOT
 
 RAY_STARTED = "Started a local Ray instance"  # in the log of a command
@@ -27,8 +27,8 @@ def test_a_taken_port_is_a_users_mistake() -> None:
         holder.listen()
         port = holder.getsockname()[1]
         with pytest.raises(UserError, match=f"serve.port={port}"):
-            check_port_free("127.0.0.1", port)
-    assert check_port_free("127.0.0.1", port) == port
+            find_port("127.0.0.1", port)
+    assert find_port("127.0.0.1", port) == port
 
 
 def command(*overrides: str) -> subprocess.Popen[str]:
@@ -57,7 +57,7 @@ def test_without_a_champion_it_says_so_and_starts_nothing(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_ctrl_c_stops_it_and_leaves_no_process(champion: tuple[Config, Bundle]) -> None:
     config, _ = champion
-    port = check_port_free("127.0.0.1", 0)
+    port = find_port("127.0.0.1", 0)
     process = command("cluster=laptop", f"lake={config.lake}", f"serve.port={port}")
     try:
         said = await_line(process, f"http://127.0.0.1:{port}")

@@ -29,7 +29,7 @@ from pipelines.training.register import register
 from serve.db.audit import verify_chain
 from serve.db.database import Database, database_url
 from serve.deployments.app import deploy, stop
-from tests.serve.support.service import Service, is_problem
+from tests.serve.support.service import Service, assert_problem
 from tests.support.models import FINDINGS, SIZE, image, make_bundle
 
 
@@ -117,8 +117,8 @@ def test_explain_draws_the_grad_cam_of_the_finding(service: Service) -> None:
         assert_overlay(base64.b64decode(one["png"]), service.bundle, data, FINDINGS.index(one["finding"]))
         known = answer["thresholds_used"][one["finding"]] is not None
         assert one["reached"] == (one["finding"] in answer["positives"] if known else None)
-    is_problem(service.as_png(data, *FINDINGS), 406, "not_one_overlay")
-    is_problem(service.as_png(data), 406, "not_one_overlay")
+    assert_problem(service.as_png(data, *FINDINGS), 406, "not_one_overlay")
+    assert_problem(service.as_png(data), 406, "not_one_overlay")
 
 
 def test_top_is_what_drives_the_score_if_it_is_reached(service: Service) -> None:
@@ -150,9 +150,9 @@ def test_a_batch_answers_for_each_file(service: Service) -> None:
     refused = {one["file_name"]: one["not_scored"]["code"] for one in answer["results"] if "not_scored" in one}
     assert refused == {"cut.png": "truncated", "text.txt": "not_an_image"}
     many = [("files", ("a.png", b"x"))] * (service.config.serve.max_files + 1)
-    is_problem(service.post("/batch_predict", files=many), 413, "too_many_files")
-    is_problem(service.post("/batch_predict", content=image(1)), 422, "missing_file")
-    is_problem(service.post("/batch_predict", files={"file": ("a.png", image(1))}), 422, "missing_file")
+    assert_problem(service.post("/batch_predict", files=many), 413, "too_many_files")
+    assert_problem(service.post("/batch_predict", content=image(1)), 422, "missing_file")
+    assert_problem(service.post("/batch_predict", files={"file": ("a.png", image(1))}), 422, "missing_file")
 
 
 def test_what_was_said_is_remembered_and_reviewed(service: Service) -> None:
@@ -169,10 +169,10 @@ def test_what_was_said_is_remembered_and_reviewed(service: Service) -> None:
     assert {one["finding"]: one["verdict"] for one in record["reviews"]} == verdicts["verdicts"]
     open_ones = {one["image_id"] for one in service.get("/studies", reviewed="false", limit="500").json()["studies"]}
     assert image_id not in open_ones and open_ones
-    is_problem(service.post("/reviews", json={**verdicts, "verdicts": {"Sadness": "TP"}}), 422, "unknown_finding")
-    is_problem(service.post("/reviews", json={**verdicts, "model_version": 99}), 422, "unknown_version")
-    is_problem(service.get(f"/images/{'0' * 64}"), 404, "unknown_image")
-    is_problem(service.get("/studies", cursor="nonsense"), 422, "invalid_request")
+    assert_problem(service.post("/reviews", json={**verdicts, "verdicts": {"Sadness": "TP"}}), 422, "unknown_finding")
+    assert_problem(service.post("/reviews", json={**verdicts, "model_version": 99}), 422, "unknown_version")
+    assert_problem(service.get(f"/images/{'0' * 64}"), 404, "unknown_image")
+    assert_problem(service.get("/studies", cursor="nonsense"), 422, "invalid_request")
     database = Database(database_url(service.config))
     with database.read_session() as session:
         rows = session.execute(text("select action, actor, detail from audit where object = :it"), {"it": image_id})
@@ -188,19 +188,19 @@ def test_nobody_gets_in_without_a_key(service: Service) -> None:
     for nobody in (stranger, replace(service, key="")):
         response = nobody.infer(image(1))
         assert response.headers["www-authenticate"] == "Bearer"
-        is_problem(response, 401, "unauthorised")
-        is_problem(nobody.get("/studies"), 401, "unauthorised")
+        assert_problem(response, 401, "unauthorised")
+        assert_problem(nobody.get("/studies"), 401, "unauthorised")
         assert nobody.get("/health/ready").status_code == 200
     made = service.post("/keys", json={"owner": "dr.reader", "role": "reader", "scopes": ["infer"]})
     assert made.status_code == 201, made.text
     reader = replace(service, key=made.json()["key"])
     assert reader.infer(image(1)).status_code == 200
-    is_problem(reader.get("/studies"), 403, "forbidden")
-    is_problem(reader.get("/keys"), 403, "forbidden")
+    assert_problem(reader.get("/studies"), 403, "forbidden")
+    assert_problem(reader.get("/keys"), 403, "forbidden")
     prefix = reader.key.split("_")[1]
     admin = {"X-API-Key": service.key}
     assert httpx.delete(f"{service.url}/keys/{prefix}", headers=admin, timeout=60).status_code == 204
-    is_problem(reader.infer(image(1)), 401, "unauthorised")
+    assert_problem(reader.infer(image(1)), 401, "unauthorised")
     assert {one["owner"] for one in service.get("/keys").json()["keys"]} == {"admin", "dr.reader"}
 
 
@@ -272,8 +272,8 @@ def decoded(png: bytes) -> np.ndarray:
     ids=["empty", "text", "cut-png", "cut-jpeg", "tiny"],
 )
 def test_what_cannot_be_scored_is_told_and_harms_nobody(service: Service, data: bytes, code: str) -> None:
-    assert is_problem(service.infer(data), 422, code)["detail"].startswith("not scored: ")
-    is_problem(service.infer(data, explain="Mass"), 422, code)
+    assert assert_problem(service.infer(data), 422, code)["detail"].startswith("not scored: ")
+    assert_problem(service.infer(data, explain="Mass"), 422, code)
     assert service.infer(image(1)).status_code == 200
 
 
@@ -283,28 +283,28 @@ def test_a_large_upload_is_refused_with_and_without_a_declared_length(service: S
             yield b"x" * 2**16
 
     whole = b"".join(pieces())
-    is_problem(service.infer(whole), 413, "upload_too_large")
-    is_problem(service.post("/infer", content=pieces()), 413, "upload_too_large")
+    assert_problem(service.infer(whole), 413, "upload_too_large")
+    assert_problem(service.post("/infer", content=pieces()), 413, "upload_too_large")
     form = service.post("/infer", files={"file": ("large.png", whole)})
-    is_problem(form, 413, "upload_too_large")
+    assert_problem(form, 413, "upload_too_large")
     assert service.infer(image(1)).status_code == 200
 
 
 def test_every_wrong_request_is_a_problem(service: Service) -> None:
-    unknown = is_problem(service.infer(image(1), explain="Sadness"), 422, "unknown_finding")
+    unknown = assert_problem(service.infer(image(1), explain="Sadness"), 422, "unknown_finding")
     assert all(finding in unknown["detail"] for finding in FINDINGS)
-    is_problem(service.get("/images/stored/heatmap", label="Sadness"), 422, "unknown_finding")
-    assert "label" in is_problem(service.get("/images/stored/heatmap"), 422, "invalid_request")["detail"]
-    is_problem(service.get("/images/nobody/heatmap", label="Mass"), 404, "unknown_image")
-    is_problem(service.get("/images/gone/heatmap", label="Mass"), 404, "image_file_missing")
-    is_problem(service.get("/nowhere"), 404, "not_found")
-    is_problem(service.get("/infer"), 405, "method_not_allowed")
+    assert_problem(service.get("/images/stored/heatmap", label="Sadness"), 422, "unknown_finding")
+    assert "label" in assert_problem(service.get("/images/stored/heatmap"), 422, "invalid_request")["detail"]
+    assert_problem(service.get("/images/nobody/heatmap", label="Mass"), 404, "unknown_image")
+    assert_problem(service.get("/images/gone/heatmap", label="Mass"), 404, "image_file_missing")
+    assert_problem(service.get("/nowhere"), 404, "not_found")
+    assert_problem(service.get("/infer"), 405, "method_not_allowed")
     nameless = service.post("/infer", files={"picture": ("a.png", image(1))})
-    is_problem(nameless, 422, "missing_file")
+    assert_problem(nameless, 422, "missing_file")
     as_text = service.post("/infer", files={"file": (None, "text")})
-    is_problem(as_text, 422, "missing_file")
+    assert_problem(as_text, 422, "missing_file")
     broken = service.post("/infer", content=b"--x", headers={"content-type": "multipart/form-data"})
-    is_problem(broken, 400, "invalid_request")
+    assert_problem(broken, 400, "invalid_request")
 
 
 def test_health_model_and_docs(service: Service) -> None:

@@ -23,7 +23,7 @@ from chestai.monitoring import features
 from chestai.monitoring.drift import DriftReference
 from chestai.monitoring.ood_detector import OodDetector
 from pipelines.training.register import register
-from serve.deployments.model import ModelDeployment, _scored
+from serve.deployments.model import ModelDeployment, score_batch
 from serve.inference.predictor import LoadedModel, OodRejection, ScoreResult, check_runtime_allowed, load_model
 from tests.support.models import SIZE, image, make_bundle
 
@@ -147,7 +147,7 @@ def test_a_batch_of_two_versions_is_answered_by_each(config: Config) -> None:
         (one, preprocess.load(image(number), one.size))
         for number, one in enumerate([first, second, second, first, first])
     ]
-    for (one, square), answer in zip(batch, _scored(batch), strict=True):
+    for (one, square), answer in zip(batch, score_batch(batch), strict=True):
         expected = one.registered.bundle.predict([square]).probabilities[0]
         assert answer.model.version == one.registered.version
         assert list(answer.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-5)

@@ -21,18 +21,18 @@ from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
 from chestai.model.registry import Registry
 from chestai.monitoring import features
-from chestai.monitoring.drift import FEWEST, DriftReference
+from chestai.monitoring.drift import MIN_IMAGES, DriftReference
 from pipelines.training.register import register
 from serve.deployments.app import APPLICATION, deploy, stop
-from tests.serve.support.forgery import encoded, films
+from tests.serve.support.forgery import encode_image, make_films
 from tests.serve.support.monitoring import Webhook, parse_metrics, webhook_server
 from tests.serve.support.processes import poll
-from tests.serve.support.service import Service, fill
+from tests.serve.support.service import Service, fill_lake
 from tests.support.models import SIZE, make_bundle
 
 pytestmark = pytest.mark.slow
 
-TRAINED, SENT = films(200)[:120], films(200)[120:190]
+TRAINED, SENT = make_films(200)[:120], make_films(200)[120:190]
 
 
 def watched() -> Bundle:
@@ -56,7 +56,7 @@ def service(ray_cluster: None, hook: Webhook, tmp_path_factory: pytest.TempPathF
     alert = [f"serve.alert.webhook='{hook.url}'", "serve.alert.minutes=0.02"]
     config = conf.load(["cluster=laptop", f"lake={folder / 'lake'}", "serve.port=0", *alert])
     lake = Lake(config.lake)
-    fill(lake, folder)
+    fill_lake(lake, folder)
     registry = Registry(config.tracking, lake)
     registry.connect()
     with mlflow.start_run():
@@ -78,15 +78,15 @@ def verdicts(report: dict[str, Any]) -> dict[str, str]:
 
 def test_like_the_training_then_not_then_restarted(service: Service, hook: Webhook) -> None:
     """One story, for each part needs what came before."""
-    first = [encoded(film) for film in SENT]
+    first = [encode_image(film) for film in SENT]
     assert service.get("/drift_report").json()["verdict"] == "unknown"
     assert send(service, [*first, b"", first[0][:-40]]) == [200] * len(first) + [422] * 2
     report = poll(lambda: reported(service, len(first) + 2))
     assert report["verdict"] == "stable" and report["reason"] is None and report["reference_images"] == len(TRAINED)
-    assert all(one["n"] >= FEWEST for one in report["features"])
+    assert all(one["n"] >= MIN_IMAGES for one in report["features"])
     assert hook.bodies == []
 
-    brighter = [encoded(np.minimum(255, film.astype(int) + 60).astype(np.uint8)) for film in SENT]
+    brighter = [encode_image(np.minimum(255, film.astype(int) + 60).astype(np.uint8)) for film in SENT]
     send(service, brighter)
     report = poll(lambda: reported(service, 2 * len(first) + 2))
     assert report["verdict"] == "drifted" and verdicts(report)["pixels.mean"] == "drifted"

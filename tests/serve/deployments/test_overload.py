@@ -23,7 +23,7 @@ from serve.db.database import Database, database_url
 from serve.db.models import PredictionRow
 from serve.deployments.app import deploy, stop
 from tests.serve.support.postgres import Postgres, postgres_server
-from tests.serve.support.service import is_problem
+from tests.serve.support.service import assert_problem
 from tests.support.models import image, make_bundle
 from tests.support.processes import wait_until
 
@@ -131,7 +131,7 @@ def test_who_finds_no_room_is_told_to_come_back(crowded: Crowded) -> None:
     assert set(statuses) == {200, 503}, statuses
     for one in first:
         if one.status_code == 503:
-            is_problem(one, 503, "overloaded")
+            assert_problem(one, 503, "overloaded")
             assert int(one.headers["Retry-After"]) >= 1
     with ThreadPoolExecutor(clients) as pool:
         assert {seen[-1] for seen in pool.map(crowded.insist, range(50, 50 + clients))} == {200}

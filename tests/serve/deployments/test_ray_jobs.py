@@ -26,10 +26,10 @@ from chestai.model.registry import Registry
 from pipelines.training.register import register
 from serve.db.records import Job
 from serve.db.store import Store
-from serve.deployments.ray_jobs import LOST
-from tests.pipelines.scoring.folder import assert_as_told_by
+from serve.deployments.ray_jobs import LOST_JOB
+from tests.pipelines.scoring.folder import assert_matches_bundle
 from tests.support.models import image, make_bundle
-from tests.support.pngs import marked
+from tests.support.pngs import add_comment
 from tests.support.processes import (
     MARK,
     free_port,
@@ -139,7 +139,7 @@ def assert_scored(site: Site, result: dict[str, str], numbers: list[int]) -> Non
     assert len(scores) == len(numbers) and scores["not_scored"].isna().all()
     assert scores["triage_score"].is_monotonic_decreasing
     for number in numbers:
-        assert_as_told_by(site.bundle, scores.loc[named(number)], image(number))
+        assert_matches_bundle(site.bundle, scores.loc[named(number)], image(number))
 
 
 def test_a_folder_is_scored_by_a_job(site: Site) -> None:
@@ -163,7 +163,7 @@ def test_one_that_ray_does_not_know_any_more_is_lost(site: Site) -> None:
     assert store.flush()
     store.close()
     found = site.job(f"/jobs/{job.job_id}")
-    assert (found["state"], found["error"]) == ("failed", LOST)
+    assert (found["state"], found["error"]) == ("failed", LOST_JOB)
 
 
 def test_another_job_scores_what_is_missing(site: Site) -> None:
@@ -194,7 +194,7 @@ def test_a_job_cancelled_in_the_middle(site: Site) -> None:
     big = site.folder / "in" / "big"
     big.mkdir()
     for number in range(MANY):
-        (big / f"{number:05d}.png").write_bytes(marked(data, str(number)))
+        (big / f"{number:05d}.png").write_bytes(add_comment(data, str(number)))
     place = site.submit(prefix=str(big))
     found = site.until(place, "running", done=1)
     assert found["total"] == MANY > found["done"]

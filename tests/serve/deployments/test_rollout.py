@@ -24,7 +24,7 @@ from serve.deployments.app import deploy, stop
 from serve.inference.rollout import rollout_fraction
 from tests.serve.support.monitoring import parse_metrics
 from tests.serve.support.processes import poll
-from tests.serve.support.service import Service, fill
+from tests.serve.support.service import Service, fill_lake
 from tests.support.models import image, make_bundle
 
 pytestmark = pytest.mark.slow
@@ -41,7 +41,7 @@ def service(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
     limits = ["serve.max_replicas=1", "serve.deadline_seconds=20"]
     config = conf.load(["cluster=laptop", f"lake={folder / 'lake'}", "serve.port=0", *others, *limits])
     lake = Lake(config.lake)
-    fill(lake, folder)
+    fill_lake(lake, folder)
     registry = Registry(config.tracking, lake)
     registry.connect()
     with mlflow.start_run():

@@ -19,9 +19,9 @@ import pytest
 from chestai.config import load as conf
 from chestai.config.schema import Config
 from chestai.model.bundle import Bundle
-from serve.deployments.preflight import check_port_free
+from serve.deployments.preflight import find_port
 from serve.deployments.single_node import needs_one_replica
-from serve.deployments.tls import PASSWORD
+from serve.deployments.tls import PASSWORD_VARIABLE
 from tests.serve.support.certificates import copy_with, create_certificate
 from tests.serve.support.service import Service
 from tests.support.models import image
@@ -59,7 +59,7 @@ def served(champion: tuple[Config, Bundle], tmp_path: Path) -> Iterator[Command]
     """Over https, with a locked key file."""
     tls, port, said = (
         create_certificate(tmp_path, "alone", "open sesame"),
-        check_port_free("127.0.0.1", 0),
+        find_port("127.0.0.1", 0),
         tmp_path / "said",
     )
     words = ["cluster=laptop", f"lake={champion[0].lake}", f"serve.port={port}"]
@@ -70,7 +70,7 @@ def served(champion: tuple[Config, Bundle], tmp_path: Path) -> Iterator[Command]
         process = subprocess.Popen(
             [sys.executable, "-m", "serve", *words],
             cwd=ROOT,
-            env={**environment, PASSWORD: "open sesame", "PYTHONUNBUFFERED": "1"},
+            env={**environment, PASSWORD_VARIABLE: "open sesame", "PYTHONUNBUFFERED": "1"},
             stdout=out,
             stderr=subprocess.STDOUT,
         )

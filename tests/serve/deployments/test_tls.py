@@ -16,7 +16,7 @@ from chestai.model.bundle import Bundle
 from serve.db.database import Database, database_url
 from serve.db.records import load_study, record_prediction
 from serve.deployments.app import deploy, stop
-from serve.deployments.tls import PASSWORD, check_exposure, options, warning
+from serve.deployments.tls import PASSWORD_VARIABLE, check_exposure, https_options, network_warning
 from serve.storage.image_store import ImageStore
 from tests.serve.support.certificates import copy_with, create_certificate
 from tests.serve.support.samples import make_image as old_image
@@ -43,7 +43,7 @@ def secured(ray_cluster: None, champion: tuple[Config, Bundle], tls: Tls) -> Ite
     with database.write_session() as session:
         record_prediction(session, old_image("old", uri=kept.save(sha("old"), b"old")), make_prediction("old"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(PASSWORD, "open sesame")
+        patch.setenv(PASSWORD_VARIABLE, "open sesame")
         url, _, key = deploy(config)
     assert key is not None
     yield url, key, config
@@ -108,7 +108,7 @@ BROKEN = {
     "a folder": ["serve.tls.key=", "cannot be read"],
     "text": ["cannot be used together"],
     "exchanged": ["cannot be used together"],
-    "locked": ["cannot be used together", PASSWORD],
+    "locked": ["cannot be used together", PASSWORD_VARIABLE],
 }
 
 
@@ -116,7 +116,7 @@ BROKEN = {
 def test_files_that_cannot_be_used_are_a_users_mistake(
     case: str, words: Sequence[str], champion: tuple[Config, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(PASSWORD, raising=False)
+    monkeypatch.delenv(PASSWORD_VARIABLE, raising=False)
     config = champion[0]
     started = ray.is_initialized()
     with pytest.raises(UserError) as told:
@@ -128,12 +128,12 @@ def test_files_that_cannot_be_used_are_a_users_mistake(
 def test_the_password_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     locked = create_certificate(tmp_path, "locked", "secret")
     for wrong in ("", "wrong"):
-        monkeypatch.setenv(PASSWORD, wrong)
+        monkeypatch.setenv(PASSWORD_VARIABLE, wrong)
         with pytest.raises(UserError, match="cannot be used together"):
-            options(locked)
-    monkeypatch.setenv(PASSWORD, "secret")
-    assert options(locked)["ssl_keyfile_password"] == "secret"
-    assert options(Tls()) == {}
+            https_options(locked)
+    monkeypatch.setenv(PASSWORD_VARIABLE, "secret")
+    assert https_options(locked)["ssl_keyfile_password"] == "secret"
+    assert https_options(Tls()) == {}
 
 
 @pytest.mark.parametrize(
@@ -159,6 +159,6 @@ def test_beyond_loopback_keys_are_asked_for_and_encryption_is_missed(host: str, 
         assert "\n" not in str(told.value)
     keyed = conf.load(["cluster=laptop", f'serve.host="{host}"'])
     check_exposure(keyed)
-    assert (warning(keyed) is None) == loopback
+    assert (network_warning(keyed) is None) == loopback
     encrypted = copy_with(keyed, serve=copy_with(keyed.serve, tls=create_certificate(tmp_path, "server")))
-    assert warning(encrypted) is None
+    assert network_warning(encrypted) is None

@@ -1,4 +1,4 @@
-"""Image files written by hand, as no encoder would write them."""
+"""Makes image files by hand that no encoder would write."""
 
 import gzip
 import io
@@ -30,7 +30,7 @@ SIDE = 96  # pixels of a phantom
 
 @cache
 def make_films(count: int = 100, seed: int = 3) -> tuple[Grey, ...]:
-    """Drawn chests, each uint8 (SIDE, SIDE)."""
+    """Draws phantoms, each uint8 (SIDE, SIDE)."""
     images = [image for image in plan(count + 30, SIDE, seed) if image.form == "grey"]
     return tuple(draw(image)[0] for image in images[:count])
 
@@ -58,7 +58,7 @@ def encode_rows(image: Grey) -> bytes:
 def make_png(
     film: Grey, before: bytes = b"", after: bytes = b"", head: bytes = b"", pixels: bytes | None = None
 ) -> bytes:
-    """A grey PNG with chunks before and after its pixels, another header or other packed pixels."""
+    """Makes a grey PNG, optionally with chunks around its pixels, another header or other compressed pixels."""
     height, width = film.shape
     packed = zlib.compress(encode_rows(film)) if pixels is None else pixels
     return PNG + (head or make_ihdr(width, height)) + before + make_chunk(b"IDAT", packed) + after + make_chunk(b"IEND")
@@ -76,7 +76,7 @@ def make_animated_png(film: Grey) -> bytes:
 
 
 def make_zlib_bomb(megabytes: int) -> bytes:
-    """A zlib stream of one letter: a packed megabyte, again and again. Texts of zeros would end at the first."""
+    """Makes a zlib stream of one letter, a compressed megabyte repeated. (A text of zeros would end at the first.)"""
     deflate, megabyte, check = zlib.compressobj(9), b"A" * 2**20, 1
     start = deflate.flush(zlib.Z_FULL_FLUSH)
     piece = deflate.compress(megabyte) + deflate.flush(zlib.Z_FULL_FLUSH)
@@ -86,17 +86,17 @@ def make_zlib_bomb(megabytes: int) -> bytes:
 
 
 def _data_set(dicom: bytes) -> int:
-    """Where it starts: behind the file meta information, whose length is its first element's value (PS3.10 7.1)."""
+    """Returns where the data set starts: after the file meta information, which begins with its length (PS3.10 7.1)."""
     return 144 + int(struct.unpack_from("<I", dicom, 140)[0])
 
 
 def make_deflated_dicom_bomb(deflated: bytes) -> bytes:
-    """A DICOM file with 300 MB of one letter in the place of its deflated data set."""
+    """Replaces the data set of a deflated DICOM file by 300 MB of one letter."""
     return deflated[: _data_set(deflated)] + make_zlib_bomb(300)[2:-4]
 
 
 def make_nested_dicom(dicom: bytes, depth: int) -> bytes:
-    """A DICOM file that begins with look-up tables within look-up tables, of undefined length (PS3.5 7.5)."""
+    """Inserts nested look-up tables of undefined length into a DICOM file (PS3.5 7.5)."""
     start = _data_set(dicom)
     endless = b"\xff\xff\xff\xff"
     sequence = b"\x28\0\0\x30SQ\0\0" + endless + b"\xfe\xff\0\xe0" + endless
@@ -104,7 +104,7 @@ def make_nested_dicom(dicom: bytes, depth: int) -> bytes:
 
 
 def make_jpeg_2000_dicom(image: NDArray[np.uint16], side: int) -> bytes:
-    """A DICOM file of JPEG 2000 whose own header says more pixels than the file's."""
+    """Makes a DICOM file whose JPEG 2000 header declares more pixels than its DICOM header."""
     packed = encode_image(np.zeros((side, side), np.uint16), ".jp2")
     return a_file(image, 10, PixelData=encapsulate([packed[packed.index(b"\xff\x4f\xff\x51") :]]), syntax=uid.JPEG2000)
 
@@ -141,7 +141,7 @@ def make_jpeg(film: Grey, **options: object) -> bytes:
 
 
 def change_jpeg_size(data: bytes, height: int, width: int) -> bytes:
-    """A JPEG whose frame header says another size."""
+    """Changes the size in the frame header of a JPEG."""
     frame = re.search(rb"\xff[\xc0\xc2]..\x08", data, re.DOTALL)
     assert frame is not None
     at = frame.end()
@@ -149,7 +149,7 @@ def change_jpeg_size(data: bytes, height: int, width: int) -> bytes:
 
 
 def make_scan_bomb(side: int, scans: int) -> bytes:
-    """A progressive JPEG whose last scan, which says nothing, is there again and again."""
+    """Makes a progressive JPEG that repeats its last scan, which changes nothing."""
     data = save_image(Image.new("L", (side, side), 77), "JPEG", progressive=True, optimize=True)
     last = data[data.rindex(b"\xff\xda") : -2]
     return data[:-2] + last * scans + data[-2:]
@@ -157,7 +157,7 @@ def make_scan_bomb(side: int, scans: int) -> bytes:
 
 def make_rotated_jpeg(film: Grey) -> bytes:
     exif = Image.Exif()
-    exif[0x0112] = 6  # "turn me by 90 degrees", which is not done
+    exif[0x0112] = 6  # rotate by 90 degrees, which the decoder ignores
     return make_jpeg(film, exif=exif)
 
 
@@ -166,5 +166,5 @@ def make_two_pictures(film: Grey) -> bytes:
 
 
 def make_comment_segment(text: bytes) -> bytes:
-    """A JPEG segment."""
+    """Makes a JPEG comment segment."""
     return b"\xff\xfe" + struct.pack(">H", len(text) + 2) + text

@@ -1,4 +1,4 @@
-"""Uploads that a service meets in the wild: broken, lying, enormous inside, of two natures, or no radiograph at all."""
+"""Hostile uploads: broken, with lying headers, enormous when decoded, of two formats at once, or no radiograph."""
 
 import zlib
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from pydicom import uid
 from pydicom.encaps import encapsulate
 
 from chestai.imaging import preprocess
-from tests.serve.support import forgery as made
+from tests.serve.support import forgery
 from tests.serve.support.forgery import PNG, encode_image, make_films, make_ihdr, make_jpeg, make_png, save_image
 from tests.serve.support.local import make_gated_bundle
 from tests.support.dicom import a_file
@@ -29,7 +29,7 @@ TEN_BITS = FILM.astype(np.uint16) * 4
 
 
 class HostileUpload(NamedTuple):
-    """A file as a client sends it. expected: the code of its refusal, or `SCORED`."""
+    """A file as a client sends it. expected: the error code of the response, or `SCORED`."""
 
     data: Callable[[], bytes]
     content_type: str
@@ -37,9 +37,11 @@ class HostileUpload(NamedTuple):
     expected: str
 
 
-def _as(kind: str, suffix: str, files: dict[str, tuple[Callable[[], bytes], str]]) -> dict[str, HostileUpload]:
+def _uploads(
+    content_type: str, suffix: str, files: dict[str, tuple[Callable[[], bytes], str]]
+) -> dict[str, HostileUpload]:
     return {
-        name: HostileUpload(data, kind, f"{name.replace(' ', '_')}{suffix}", code)
+        name: HostileUpload(data, content_type, f"{name.replace(' ', '_')}{suffix}", code)
         for name, (data, code) in files.items()
     }
 
@@ -52,12 +54,12 @@ def _preamble(data: bytes, start: bytes) -> bytes:
     return start.ljust(128, b"\0") + data[128:]
 
 
-def _stranger(kind: str) -> Callable[[], bytes]:
+def _picture(kind: str) -> Callable[[], bytes]:
     return lambda: encode_image(KINDS[kind](FILM, np.random.default_rng(7)))
 
 
 def _text_bomb(kind: bytes, between: bytes = b"\0") -> bytes:
-    return make_chunk(kind, b"name\0" + between + made.make_zlib_bomb(100))
+    return make_chunk(kind, b"name\0" + between + forgery.make_zlib_bomb(100))
 
 
 PNGS: dict[str, tuple[Callable[[], bytes], str]] = {
@@ -66,9 +68,9 @@ PNGS: dict[str, tuple[Callable[[], bytes], str]] = {
     "rgba": (lambda: encode_image(np.dstack([FILM] * 3 + [np.full_like(FILM, 255)])), SCORED),
     "grey and alpha": (lambda: save_image(Image.fromarray(FILM).convert("LA"), "PNG"), SCORED),
     "palette": (lambda: save_image(Image.fromarray(FILM).convert("P"), "PNG"), SCORED),
-    "interlaced": (lambda: made.make_interlaced_png(FILM), SCORED),
+    "interlaced": (lambda: forgery.make_interlaced_png(FILM), SCORED),
     "page in a comment": (lambda: make_png(FILM, before=make_chunk(b"tEXt", b"a\0" + HTML)), SCORED),
-    "archive in a private chunk": (lambda: make_png(FILM, before=make_chunk(b"viRu", made.make_zip())), SCORED),
+    "archive in a private chunk": (lambda: make_png(FILM, before=make_chunk(b"viRu", forgery.make_zip())), SCORED),
     "padded": (lambda: WHOLE + bytes(500), SCORED),
     "one bit": (lambda: save_image(Image.fromarray(FILM).convert("1"), "PNG"), SCORED),
     "signature alone": (lambda: PNG, "not_an_image"),
@@ -97,37 +99,37 @@ PNGS: dict[str, tuple[Callable[[], bytes], str]] = {
     "text bomb": (lambda: make_png(FILM, before=_text_bomb(b"zTXt")), "too_large"),
     "text bomb at the end": (lambda: make_png(FILM, after=_text_bomb(b"zTXt")), "too_large"),
     "many text bombs": (
-        lambda: make_png(FILM, after=make_chunk(b"zTXt", b"a\0\0" + made.make_zlib_bomb(7)) * 99),
+        lambda: make_png(FILM, after=make_chunk(b"zTXt", b"a\0\0" + forgery.make_zlib_bomb(7)) * 99),
         "too_large",
     ),
     "international text bomb": (lambda: make_png(FILM, after=_text_bomb(b"iTXt", b"\1\0\0\0")), "too_large"),
     "profile bomb": (lambda: make_png(FILM, before=_text_bomb(b"iCCP")), "too_large"),
-    "pixel bomb": (lambda: make_png(FILM, pixels=made.make_zlib_bomb(1100)), "too_large"),
+    "pixel bomb": (lambda: make_png(FILM, pixels=forgery.make_zlib_bomb(1100)), "too_large"),
     "100,000 chunks": (lambda: make_png(FILM, before=make_chunk(b"viRu") * 100_000), "too_large"),
-    "animated": (lambda: made.make_animated_png(FILM), "multi_frame"),
-    "and a zip": (lambda: WHOLE + made.make_zip(), "undecodable"),
+    "animated": (lambda: forgery.make_animated_png(FILM), "multi_frame"),
+    "and a zip": (lambda: WHOLE + forgery.make_zip(), "undecodable"),
     "and an empty zip": (lambda: WHOLE + b"PK\5\6" + bytes(18), "undecodable"),
     "and a png": (lambda: WHOLE + WHOLE, "multi_frame"),
 }
 
 JPEGS: dict[str, tuple[Callable[[], bytes], str]] = {
     "progressive": (lambda: make_jpeg(FILM, progressive=True), SCORED),
-    "rotated by exif": (lambda: made.make_rotated_jpeg(FILM), SCORED),
+    "rotated by exif": (lambda: forgery.make_rotated_jpeg(FILM), SCORED),
     "colour": (lambda: encode_image(np.dstack([FILM] * 3), ".jpg"), SCORED),
-    "page in a segment": (lambda: PHOTO[:2] + made.make_comment_segment(HTML) + PHOTO[2:], SCORED),
+    "page in a segment": (lambda: PHOTO[:2] + forgery.make_comment_segment(HTML) + PHOTO[2:], SCORED),
     "cmyk": (lambda: save_image(Image.fromarray(FILM).convert("CMYK"), "JPEG"), "unsupported_format"),
     "start alone": (lambda: PHOTO[:2], "not_an_image"),
     "jpeg cut in its header": (lambda: PHOTO[:60], "not_an_image"),
     "jpeg cut in the middle": (lambda: PHOTO[: len(PHOTO) // 2], "truncated"),
     "jpeg cut by two bytes": (lambda: PHOTO[:-2], "truncated"),
-    "jpeg says it is enormous": (lambda: made.change_jpeg_size(PHOTO, 65_500, 65_500), "too_large"),
-    "jpeg says it is large": (lambda: made.change_jpeg_size(PHOTO, 9600, 9600), "truncated"),
-    "jpeg of no height": (lambda: made.change_jpeg_size(PHOTO, 0, WIDTH), "not_an_image"),
-    "scan bomb": (lambda: made.make_scan_bomb(2000, 2000), "too_large"),
-    "70,000 segments": (lambda: PHOTO[:2] + made.make_comment_segment(b"") * 70_000 + PHOTO[2:], "too_large"),
-    "two pictures": (lambda: made.make_two_pictures(FILM), "multi_frame"),
+    "jpeg says it is enormous": (lambda: forgery.change_jpeg_size(PHOTO, 65_500, 65_500), "too_large"),
+    "jpeg says it is large": (lambda: forgery.change_jpeg_size(PHOTO, 9600, 9600), "truncated"),
+    "jpeg of no height": (lambda: forgery.change_jpeg_size(PHOTO, 0, WIDTH), "not_an_image"),
+    "scan bomb": (lambda: forgery.make_scan_bomb(2000, 2000), "too_large"),
+    "70,000 segments": (lambda: PHOTO[:2] + forgery.make_comment_segment(b"") * 70_000 + PHOTO[2:], "too_large"),
+    "two pictures": (lambda: forgery.make_two_pictures(FILM), "multi_frame"),
     "and a page": (lambda: PHOTO + HTML, "undecodable"),
-    "jpeg and a zip": (lambda: PHOTO + made.make_zip(), "undecodable"),
+    "jpeg and a zip": (lambda: PHOTO + forgery.make_zip(), "undecodable"),
 }
 
 DICOMS: dict[str, tuple[Callable[[], bytes], str]] = {
@@ -157,11 +159,11 @@ DICOMS: dict[str, tuple[Callable[[], bytes], str]] = {
     "endless window": (_dicom(WindowCenter=1, WindowWidth=0), "undecodable"),
     "unknown syntax": (lambda: _dicom()().replace(b"10008.1.2.1\0", b"10008.1.2.9\0"), "unsupported_format"),
     "deflated bomb": (
-        lambda: made.make_deflated_dicom_bomb(_dicom(syntax=uid.DeflatedExplicitVRLittleEndian)()),
+        lambda: forgery.make_deflated_dicom_bomb(_dicom(syntax=uid.DeflatedExplicitVRLittleEndian)()),
         "too_large",
     ),
-    "deep sequences": (lambda: made.make_nested_dicom(_dicom()(), 20_000), "undecodable"),
-    "jpeg 2000 bomb": (lambda: made.make_jpeg_2000_dicom(TEN_BITS, 4000), "undecodable"),
+    "deep sequences": (lambda: forgery.make_nested_dicom(_dicom()(), 20_000), "undecodable"),
+    "jpeg 2000 bomb": (lambda: forgery.make_jpeg_2000_dicom(TEN_BITS, 4000), "undecodable"),
     "run-length nonsense": (_dicom(PixelData=encapsulate([bytes(30_000)]), syntax=uid.RLELossless), "undecodable"),
     "jpeg 2000 nonsense": (
         _dicom(PixelData=encapsulate([b"\xff\x4f" * 99 + b"\xff\xd9"]), syntax=uid.JPEG2000),
@@ -184,12 +186,12 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
             "xml bomb": b'<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;&b;&b;">]><a>&c;</a>',
             "pdf": b"%PDF-1.7\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF",
             "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n(/etc/passwd) run\n",
-            "zip": made.make_zip(),
-            "zip bomb": made.make_zip(50_000_000),
-            "gzip bomb": made.make_gzip(50_000_000),
-            "pickle": made.make_pickle(),
-            "npy": made.make_npy(FILM),
-            "sqlite": made.make_sqlite(),
+            "zip": forgery.make_zip(),
+            "zip bomb": forgery.make_zip(50_000_000),
+            "gzip bomb": forgery.make_gzip(50_000_000),
+            "pickle": forgery.make_pickle(),
+            "npy": forgery.make_npy(FILM),
+            "sqlite": forgery.make_sqlite(),
             "elf": b"\x7fELF\2\1\1" + bytes(500),
             "windows program": b"MZ\x90\0" + bytes(500),
             "script": b"#!/bin/sh\nrm -rf /\n",
@@ -208,35 +210,29 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
 }
 
-STRANGERS = {f"picture of {kind}": (_stranger(kind), "out_of_distribution") for kind in KINDS}
+NOT_RADIOGRAPHS = {f"picture of {kind}": (_picture(kind), "out_of_distribution") for kind in KINDS}
 
-# Small files that would be large inside, or take long.
+# Small files that would need much memory or time.
 BOMBS = (
     *("as large as may be", "text bomb", "text bomb at the end", "many text bombs", "international text bomb"),
-    *(
-        "profile bomb",
-        "pixel bomb",
-        "100,000 chunks",
-        "scan bomb",
-        "70,000 segments",
-        "deflated bomb",
-        "jpeg 2000 bomb",
-    ),
-    *("xml bomb", "zip bomb", "gzip bomb", "says it is large", "jpeg says it is large", "deep sequences"),
+    *("profile bomb", "pixel bomb", "100,000 chunks", "scan bomb", "70,000 segments", "deflated bomb"),
+    *("jpeg 2000 bomb", "xml bomb", "zip bomb", "gzip bomb", "says it is large", "jpeg says it is large"),
+    "deep sequences",
 )
 
 UPLOADS = {
-    **_as("image/png", ".png", PNGS),
-    **_as("image/jpeg", ".jpg", JPEGS),
-    **_as("application/dicom", ".dcm", DICOMS),
-    **_as("image/png", ".png", OTHERS),
-    **_as("image/png", ".png", STRANGERS),
+    **_uploads("image/png", ".png", PNGS),
+    **_uploads("image/jpeg", ".jpg", JPEGS),
+    **_uploads("application/dicom", ".dcm", DICOMS),
+    **_uploads("image/png", ".png", OTHERS),
+    **_uploads("image/png", ".png", NOT_RADIOGRAPHS),
     "png called text": HostileUpload(lambda: WHOLE, "text/plain", "notes.txt", SCORED),
     "png called jpeg": HostileUpload(lambda: WHOLE, "image/jpeg", "chest.jpg", SCORED),
     "dicom called png": HostileUpload(_dicom(), "image/png", "chest.png", SCORED),
 }
 
 
-def assert_scores_match(answer: dict[str, Any], film: preprocess.Grey = FILM) -> None:
+def assert_scores_match(response: dict[str, Any], film: preprocess.Grey = FILM) -> None:
+    """Checks that a response has the probabilities of the bundle for a film."""
     prediction = make_gated_bundle().predict([preprocess.resize(film, SIZE)])
-    assert list(answer["probabilities"].values()) == pytest.approx(list(prediction.probabilities[0]), rel=1e-3)
+    assert list(response["probabilities"].values()) == pytest.approx(list(prediction.probabilities[0]), rel=1e-3)

@@ -1,4 +1,4 @@
-"""Requests that are wrong around the file: forms, names, lengths, types and parameters."""
+"""Hostile requests around valid files: forms, file names, lengths, types and parameters."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -7,11 +7,11 @@ from tests.serve.support.hostile import PHOTO, SCORED, WHOLE
 from tests.serve.support.local import encode_form
 
 Headers = dict[str, str]
-LIMIT = 2**21  # bytes that the tests' service takes
+LIMIT = 2**21  # maximum bytes of an upload in these tests
 
 
 class HostileRequest(NamedTuple):
-    """What a client sends. expected: the code of its refusal, or `SCORED`. leaves: it goes before the end."""
+    """A request. expected: the error code of the response, or `SCORED`. leaves: the client disconnects early."""
 
     make: Callable[[], tuple[bytes | Sequence[bytes], Headers]]
     expected: str

@@ -1,4 +1,4 @@
-"""An endpoint as tests ask it, and what it stands on."""
+"""A client of a running endpoint, and the lake of its tests."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from tests.support.models import FINDINGS, SIZE, image
 
 @dataclass(frozen=True)
 class Service:
-    """A running endpoint and what its answers are compared with."""
+    """A client of a running endpoint, and the bundle that its responses are compared with."""
 
     url: str
     key: str
@@ -46,7 +46,7 @@ class Service:
 
 
 def fill_lake(lake: Lake, folder: Path) -> None:
-    """A published build of two images; the file of `gone` is not there."""
+    """Publishes a snapshot of two images; the file of `gone` is missing."""
     (folder / "stored.png").write_bytes(image(99))
     names = {"stored": "stored.png", "gone": "gone.png"}
     rows = [{"image_id": name, "path": str(folder / file), "split": "test"} for name, file in names.items()]
@@ -71,7 +71,7 @@ def fill_lake(lake: Lake, folder: Path) -> None:
 
 
 def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """Check an RFC 9457 answer and return it."""
+    """Checks an error response (RFC 9457) and returns its problem document."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     problem: dict[str, Any] = response.json()

@@ -1,0 +1,158 @@
+"""The JSON of `POST /infer`, `/predict` and `/batch_predict`."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from chestai.notice import RESEARCH_USE
+from chestai.triage.rule import Bucket
+from serve.problems import Problem
+from serve.schemas import examples
+from serve.schemas.examples import with_examples
+
+
+class ImageReference(BaseModel):
+    """An image below one of `serve.prefixes`: an absolute path, or `s3://bucket/key`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    uri: Annotated[str, Field(min_length=1, max_length=2048)]
+
+
+class ModelInfo(BaseModel):
+    """A model version, the dataset snapshot it was trained on, and the runtime that computes its predictions."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    version: int
+    snapshot: str
+    synthetic: bool
+    runtime: str
+
+
+class Driver(BaseModel):
+    """A finding behind the triage score, and its weight * probability."""
+
+    finding: str
+    weighted: float
+
+
+class Triage(BaseModel):
+    """How soon the study should be read."""
+
+    score: float
+    bucket: Bucket
+    drivers: list[Driver]
+
+
+class Timings(BaseModel):
+    """Milliseconds. decode: reading, resizing and the wait for a core. forward: of the whole batch."""
+
+    decode: float
+    forward: float
+
+
+class Overlay(BaseModel):
+    """The image with the Grad-CAM heatmap of a finding on top, as a PNG in base64.
+
+    reached: whether the finding reaches its operating point; null if it has none. Each heatmap is scaled by its own
+    peak, so it looks convincing even where the network finds nothing.
+    """
+
+    finding: str
+    reached: bool | None
+    png: str
+
+
+FINDINGS_EXAMPLE = {
+    "image_id": examples.IMAGE_ID,
+    "file_name": examples.FILE_NAME,
+    "probabilities": examples.PROBABILITIES,
+    "positives": ["Pneumothorax"],
+    "thresholds_used": examples.THRESHOLDS,
+    "model": examples.MODEL,
+}
+
+
+class FindingsResponse(BaseModel):
+    """The findings of an image. thresholds_used: operating points; null for a finding without one."""
+
+    model_config = with_examples(FINDINGS_EXAMPLE)
+
+    image_id: str
+    file_name: str | None = None
+    probabilities: dict[str, float]
+    positives: list[str]
+    thresholds_used: dict[str, float | None]
+    model: ModelInfo
+    notice: str = RESEARCH_USE
+
+
+class InferResponse(FindingsResponse):
+    """The findings of an image, its triage, and the requested overlays."""
+
+    model_config = with_examples(
+        {
+            **FINDINGS_EXAMPLE,
+            "triage": {
+                "score": 0.91,
+                "bucket": "urgent",
+                "drivers": [{"finding": "Pneumothorax", "weighted": 0.91}],
+            },
+            "overlays": [{"finding": "Pneumothorax", "reached": True, "png": "iVBORw0KGgo="}],
+            "timings_ms": {"decode": 9.5, "forward": 31.0},
+        }
+    )
+
+    triage: Triage
+    overlays: list[Overlay] = []
+    timings_ms: Timings
+
+
+def is_flagged(bucket: Bucket) -> bool:
+    """Returns whether a study of this bucket should be read before others."""
+    return bucket != "routine"
+
+
+class FlagTriage(BaseModel):
+    """How soon the study should be read, without the numbers behind it."""
+
+    bucket: Bucket
+
+
+class FlaggedResponse(BaseModel):
+    """The response for an image if `serve.modes.flag_only` is on. flagged: its bucket is urgent or soon."""
+
+    image_id: str
+    file_name: str | None = None
+    flagged: bool
+    triage: FlagTriage
+    model: ModelInfo
+    notice: str = RESEARCH_USE
+
+
+class NotScored(BaseModel):
+    """A file of a batch that could not be scored, and why."""
+
+    file_name: str | None
+    not_scored: Problem
+
+
+class BatchResponse(BaseModel):
+    """One result for each file, in the order of the files."""
+
+    model_config = with_examples(
+        {
+            "results": [
+                {**FINDINGS_EXAMPLE, "notice": RESEARCH_USE},
+                {
+                    "file_name": "cut.png",
+                    "not_scored": Problem.of(422, "truncated", "not scored: the PNG is cut or damaged").model_dump(),
+                },
+            ]
+        }
+    )
+
+    results: list[FindingsResponse | FlaggedResponse | NotScored]
+    notice: str = RESEARCH_USE

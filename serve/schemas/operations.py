@@ -1,0 +1,106 @@
+"""The JSON of health checks, the model card and the drift report."""
+
+from datetime import datetime
+
+from pydantic import BaseModel
+
+from chestai.config.schema import Modes
+from chestai.model.card import FORMAT, Card
+from chestai.monitoring.drift import Verdict
+from chestai.notice import RESEARCH_USE
+from serve.schemas import examples
+from serve.schemas.examples import with_examples
+from serve.schemas.inference import ModelInfo
+
+
+class FeatureDrift(BaseModel):
+    """The drift of a feature since training. n: images of the window that have it.
+
+    psi: null if no image has it. ks: null for categories, too.
+    """
+
+    name: str
+    psi: float | None
+    ks: float | None
+    verdict: Verdict
+    n: int
+
+
+class DriftWindow(BaseModel):
+    """The latest images. since: when the monitor started to count; a restart resets it."""
+
+    images: int
+    since: datetime
+
+
+class DriftReport(BaseModel):
+    """The drift of images and predictions from the model's training data.
+
+    verdict: the worst of all features. reason: why it is unknown. reference_images: images in the drift reference; null
+    if the version has none.
+    """
+
+    model_config = with_examples(
+        {
+            "model": examples.MODEL,
+            "verdict": "drifted",
+            "reason": None,
+            "window": {"images": 1000, "since": examples.TIME},
+            "features": [
+                {"name": "pixels.mean", "psi": 0.61, "ks": 0.34, "verdict": "drifted", "n": 1000},
+                {"name": "probability.Effusion", "psi": 0.03, "ks": 0.05, "verdict": "stable", "n": 990},
+            ],
+            "reference_images": 10_000,
+        }
+    )
+
+    model: ModelInfo
+    verdict: Verdict
+    reason: str | None = None
+    window: DriftWindow
+    features: list[FeatureDrift]
+    reference_images: int | None = None
+    notice: str = RESEARCH_USE
+
+
+class Health(BaseModel):
+    """The health of the endpoint. A model replica answers the readiness check, so its `ok` means a model is loaded."""
+
+    model_config = with_examples({"status": "ok", "model": None}, {"status": "ok", "model": examples.MODEL})
+
+    status: str = "ok"
+    model: ModelInfo | None = None
+    notice: str = RESEARCH_USE
+
+
+class ModelCard(Card):
+    """The card of the served bundle, and its version in the registry."""
+
+    version: int
+
+
+class DescribedModel(ModelCard):
+    """The card of the served bundle, its version, and the endpoint's display modes."""
+
+    model_config = with_examples(
+        {
+            "version": 3,
+            "format": FORMAT,
+            "name": "chestai",
+            "findings": list(examples.PROBABILITIES),
+            "size": 224,
+            "members": [{"backbone": "resnet50", "mean": [0.5], "std": [0.25]}],
+            "tta": [],
+            "calibration": {},
+            "thresholds": examples.THRESHOLDS,
+            "triage": {},
+            "snapshot": examples.SNAPSHOT,
+            "run_id": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
+            "synthetic": True,
+            "split_known": True,
+            "provenance": {},
+            "modes": Modes().model_dump(),
+        }
+    )
+
+    modes: Modes
