@@ -181,9 +181,8 @@ def compute_val_logits(
     for rows, pixels, targets in stream_split(store, batch_size, rank, workers):
         both[0, rows] = torch.from_numpy(forward(network, np.ascontiguousarray(pixels))[0])
         both[1, rows] = torch.from_numpy(targets.copy())
-    logits, truth = (
-        _sum_over_workers(both.to(next(network.parameters()).device)).cpu().numpy()
-    )  # rows of other workers are 0
+    device = next(network.parameters()).device
+    logits, truth = _sum_over_workers(both.to(device)).cpu().numpy()  # rows of other workers are 0
     return logits, truth
 
 

@@ -29,7 +29,7 @@ from pydicom.uid import UID
 from chestai.imaging.dicom.grayscale import Stored, first, to_grey
 from chestai.imaging.dicom.sandbox import DECODE, Facts
 from chestai.imaging.errors import MAX_PIXELS, Unreadable, check_size
-from chestai.labels.demographics import OLDEST_YEARS, read_sex, read_view, read_years
+from chestai.labels.demographics import OLDEST_YEARS, parse_age_years, parse_sex, parse_view
 
 MEMORY_BYTES = 4 * 2**30  # of address space: four times what 100 megapixels of JPEG 2000 need
 
@@ -66,8 +66,8 @@ def read_facts(data: bytes) -> Facts:
         patient_id=_text(dataset, "PatientID"),
         study_id=_text(dataset, "StudyInstanceUID") or None,
         age_years=_age(dataset),
-        sex=read_sex(_text(dataset, "PatientSex")),
-        view=read_view(_text(dataset, "ViewPosition")),
+        sex=parse_sex(_text(dataset, "PatientSex")),
+        view=parse_view(_text(dataset, "ViewPosition")),
         height=dataset.Rows,
         width=dataset.Columns,
     )
@@ -171,7 +171,7 @@ def _age(dataset: Dataset) -> float | None:
     """Patient's Age, or the whole years from birth to study; None if neither gives a possible age."""
     age = _text(dataset, "PatientAge").upper()
     if age:
-        return read_years(age)
+        return parse_age_years(age)
     born, studied = _date(dataset, "PatientBirthDate"), _date(dataset, "StudyDate")
     if born is None or studied is None:
         return None

@@ -12,8 +12,8 @@ from chestai.imaging import containers, preprocess
 from chestai.imaging.containers import MAX_PARTS, MAX_SCANS
 from chestai.imaging.errors import REASONS, Unreadable
 from tests.serve.support import forgery as made
-from tests.serve.support.forgery import encoded, jpeg, png
-from tests.support.pngs import chunk
+from tests.serve.support.forgery import encode_image, make_jpeg, make_png
+from tests.support.pngs import make_chunk
 
 GREY = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
 
@@ -33,21 +33,22 @@ def reason(data: bytes) -> str:
 )
 def test_what_encoders_write_stays_as_it_is(shape: tuple[int, int], depth: type, channels: int, seed: int) -> None:
     image: np.ndarray = np.random.default_rng(seed).integers(0, 256, (*shape, channels)).astype(depth)
-    assert containers.check_container(encoded(image)) == encoded(image)
+    assert containers.check_container(encode_image(image)) == encode_image(image)
     if depth is np.uint8 and channels != 4:
-        assert containers.check_container(encoded(image, ".jpg")) == encoded(image, ".jpg")
+        assert containers.check_container(encode_image(image, ".jpg")) == encode_image(image, ".jpg")
 
 
 @pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf", b"gAMA", b"acTL", b"viRu"])
 def test_chunks_without_pixels_are_left_out(kind: bytes) -> None:
-    data = chunk(kind, b"\0\0\0\1" + zlib.compress(b"text"))
-    assert containers.check_container(png(GREY, before=data, after=data * 3)) == png(GREY)
-    assert np.array_equal(preprocess.decode(png(GREY, before=data, after=data)), GREY)
+    data = make_chunk(kind, b"\0\0\0\1" + zlib.compress(b"text"))
+    assert containers.check_container(make_png(GREY, before=data, after=data * 3)) == make_png(GREY)
+    assert np.array_equal(preprocess.decode(make_png(GREY, before=data, after=data)), GREY)
 
 
 @settings(deadline=None, max_examples=300)
 @given(
-    st.binary(max_size=80), st.sampled_from([b"", containers.PNG, containers.JPEG, png(GREY)[:60], jpeg(GREY)[:200]])
+    st.binary(max_size=80),
+    st.sampled_from([b"", containers.PNG, containers.JPEG, make_png(GREY)[:60], make_jpeg(GREY)[:200]]),
 )
 def test_any_bytes_are_passed_on_or_refused(data: bytes, start: bytes) -> None:
     given = start + data
@@ -59,45 +60,47 @@ def test_any_bytes_are_passed_on_or_refused(data: bytes, start: bytes) -> None:
 
 def test_text_is_inflated_as_far_as_it_may_be() -> None:
     def texts(count: int) -> bytes:
-        return png(GREY, after=chunk(b"zTXt", b"name\0\0" + made.bomb(4)) * count)
+        return make_png(GREY, after=make_chunk(b"zTXt", b"name\0\0" + made.make_zlib_bomb(4)) * count)
 
-    assert containers.check_container(texts(4)) == png(GREY)
+    assert containers.check_container(texts(4)) == make_png(GREY)
     assert reason(texts(5)) == "too_large"
 
 
 def test_pixels_beyond_the_header_s_are_refused_where_they_take_time() -> None:
     noise = np.random.default_rng(1).integers(0, 256, (1100, 1100), np.uint8)
-    assert containers.check_container(encoded(noise)) == encoded(noise)
-    assert len(encoded(noise)) > containers.UNCHECKED
-    assert reason(png(GREY, pixels=made.bomb(1100))) == "too_large"
-    many = png(GREY, pixels=zlib.compress(made.rows(noise), 0))
+    assert containers.check_container(encode_image(noise)) == encode_image(noise)
+    assert len(encode_image(noise)) > containers.UNCHECKED
+    assert reason(make_png(GREY, pixels=made.make_zlib_bomb(1100))) == "too_large"
+    many = make_png(GREY, pixels=zlib.compress(made.encode_rows(noise), 0))
     assert reason(many) == "too_large"
 
 
 def test_counts_have_limits() -> None:
-    assert containers.check_container(png(GREY, before=chunk(b"viRu") * (MAX_PARTS - 3))) == png(GREY)
-    assert reason(png(GREY, before=chunk(b"viRu") * (MAX_PARTS - 2))) == "too_large"
-    few = made.many_scans(64, MAX_SCANS - 10)
+    assert containers.check_container(make_png(GREY, before=make_chunk(b"viRu") * (MAX_PARTS - 3))) == make_png(GREY)
+    assert reason(make_png(GREY, before=make_chunk(b"viRu") * (MAX_PARTS - 2))) == "too_large"
+    few = made.make_scan_bomb(64, MAX_SCANS - 10)
     assert containers.check_container(few) == few
-    assert reason(made.many_scans(64, MAX_SCANS)) == "too_large"
+    assert reason(made.make_scan_bomb(64, MAX_SCANS)) == "too_large"
 
 
-@pytest.mark.parametrize("whole", [png(GREY), jpeg(GREY), jpeg(GREY, progressive=True), made.orientated(GREY)])
+@pytest.mark.parametrize(
+    "whole", [make_png(GREY), make_jpeg(GREY), make_jpeg(GREY, progressive=True), made.make_rotated_jpeg(GREY)]
+)
 def test_only_padding_may_follow(whole: bytes) -> None:
     for padding in (b"", b"\0", b"\r\n", bytes(5000)):
         assert containers.check_container(whole + padding).startswith(whole[:20])
     assert reason(whole + b"x") == "undecodable"
-    assert reason(whole + bytes(9) + made.zipped()) == "undecodable"
+    assert reason(whole + bytes(9) + made.make_zip()) == "undecodable"
     assert reason(whole + bytes(9) + whole) == "multi_frame"
 
 
 def test_a_jpeg_within_a_segment_is_none_of_its_own() -> None:
     """As a thumbnail, with scans and an end."""
-    inner = made.comment(made.many_scans(32, 200)[:60_000])
-    whole = jpeg(GREY)
+    inner = made.make_comment_segment(made.make_scan_bomb(32, 200)[:60_000])
+    whole = make_jpeg(GREY)
     assert containers.check_container(whole[:2] + inner + whole[2:]) == whole[:2] + inner + whole[2:]
     assert reason(whole[:2] + inner + whole[2:-2]) == "truncated"
 
 
 def test_a_segment_that_is_longer_than_the_file() -> None:
-    assert reason(jpeg(GREY)[:2] + b"\xff\xe1" + struct.pack(">H", 65_000) + bytes(99)) == "not_an_image"
+    assert reason(make_jpeg(GREY)[:2] + b"\xff\xe1" + struct.pack(">H", 65_000) + bytes(99)) == "not_an_image"

@@ -1,7 +1,6 @@
 """The scoring plan, the ledger's tables and digest sets, without Ray."""
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from chestai.clock import now
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import FILE_MISSING
+from chestai.model.card import Card
 from chestai.monitoring.ood_detector import OUT_OF_DISTRIBUTION
 from pipelines.data import digest_set
 from pipelines.scoring.corpus import CORPUS, may_be_image
@@ -127,10 +127,13 @@ def make_content_row(content: str, value: float) -> dict[str, Any]:
     }
 
 
+@pytest.fixture(scope="module")
+def card() -> Card:
+    return make_bundle().card.model_copy(update={"findings": FINDINGS})
+
+
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    bundle = make_bundle()
-    card = bundle.card.model_copy(update={"findings": FINDINGS})
+def ledger(card: Card, tmp_path: Path) -> Ledger:
     return open_ledger(Lake(str(tmp_path / "lake")), 3, card)[0]
 
 
@@ -174,20 +177,19 @@ def test_write_replaces_rows_in_one_commit_per_table(ledger: Ledger) -> None:
     assert found == {"a": 0.4, "b": 0.3, "c": 0.4}
 
 
-def test_ledger_of_another_model_with_same_version_starts_empty(ledger: Ledger) -> None:
-    card = make_bundle().card.model_copy(update={"findings": FINDINGS})
+def test_ledger_of_another_model_with_same_version_starts_empty(ledger: Ledger, card: Card) -> None:
     write(ledger, [make_content_row("x", 0.2)], [make_file_row("a", "x")])
     assert open_ledger(ledger.lake, 3, card)[1] is False
     assert len(ledger.read_scored()[0]) == 1
-    other = replace(make_bundle(), card=card.model_copy(update={"run_id": "another"})).card
+    other = card.model_copy(update={"run_id": "another"})
     assert open_ledger(ledger.lake, 3, other)[1] is True
     assert len(ledger.read_scored()[0]) == 0
     corpus = table(CORPUS, {"image_id": "a", "path": "/a", "bytes": 1, "changed_ns": 1})
     assert ledger.plan(corpus, False, True).missing.tolist() == [True], "its file must be read again"
 
 
-def test_table_of_earlier_release_is_reported_and_replaced(tmp_path: Path) -> None:
-    lake, card = Lake(str(tmp_path / "lake")), make_bundle().card
+def test_table_of_earlier_release_is_reported_and_replaced(card: Card, tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "lake"))
     lake.write("scores/1", pa.table({"image_id": ["a"], "bucket": ["soon"], "not_scored": pa.nulls(1, pa.string())}))
     with pytest.raises(UserError, match=r"written by an earlier release: run `python -m pipelines\.score`"):
         read_scores(lake, 1)

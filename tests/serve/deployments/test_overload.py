@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import httpx
 import mlflow
@@ -169,17 +170,20 @@ def test_all_replicas_killed_under_load(crowded: Crowded) -> None:
     wait_until(lambda: len(replicas()) == REPLICAS, 120, "all replicas")
 
 
+def more_than(seen: Counter[int], count: int) -> bool:
+    """Whether more requests were answered."""
+    return seen[200] > count
+
+
 def test_the_database_goes_and_comes_under_load(crowded: Crowded) -> None:
     """Inference goes on, and what was answered meanwhile is in the database in the end: counted."""
     before = crowded.count()
     seeds = iter(range(200_000, 300_000))
     with load(crowded, 3, seeds) as seen:
         for mode in ("immediate", "fast"):
-            reached = seen[200]
-            wait_until(lambda reached=reached: seen[200] > reached + 10, 60, "answers")
+            wait_until(partial(more_than, seen, seen[200] + 10), 60, "answers")
             crowded.server.stop(mode)
-            reached = seen[200]
-            wait_until(lambda reached=reached: seen[200] > reached + 20, 120, "answers without a database")
+            wait_until(partial(more_than, seen, seen[200] + 20), 120, "answers without a database")
             crowded.server.start()
     sent = before + next(seeds) - 200_000
     wait_until(lambda: crowded.count() == sent, 60, "what waited")

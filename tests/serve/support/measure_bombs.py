@@ -6,6 +6,7 @@
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -45,7 +46,7 @@ def measure(folder: Path) -> dict[str, list[int]]:
     for name in ("dicom", "png called text"):  # start the DICOM reader, and load what a first request loads
         assert send_request(app, "/infer?explain=Mass", [UPLOADS[name].data()]).status == 200
     growth = {
-        name: measure_growth(lambda body=body, headers=headers: send_request(app, "/infer", [body], headers))
+        name: measure_growth(partial(send_request, app, "/infer", [body], headers))
         for name, (body, headers) in forms.items()
     }
     growth["three overlays"] = measure_growth(lambda: send_request(app, ALL_FINDINGS, [large]))
