@@ -4,37 +4,19 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import mlflow
 import pytest
 
-from chestai.config import load as conf
 from chestai.config.schema import Config
-from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
-from chestai.model.registry import BUNDLE, Registry
-from pipelines.training.register import make_example_image
 from serve.db.database import Database
+from tests.serve.support.deployed import make_champion
 from tests.serve.support.postgres import Postgres, postgres_server
-from tests.serve.support.service import fill_lake
-from tests.support.models import make_bundle
 
 
 @pytest.fixture(scope="module")
 def champion(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Bundle]:
     """The config of a lake with a snapshot and a registered, promoted model; and its bundle."""
-    folder = tmp_path_factory.mktemp("endpoint")
-    lake = Lake(str(folder / "lake"))
-    words = ["serve.port=0", "serve.max_upload_mb=1", "serve.follow_seconds=0.5", "auth.requests_per_minute=null"]
-    config = conf.load(["cluster=laptop", f"lake={lake.root}", *words])
-    fill_lake(lake, folder)
-    bundle = make_bundle()
-    bundle.save(folder / BUNDLE)
-    registry = Registry(config.tracking, lake)
-    registry.connect()
-    with mlflow.start_run():
-        version = registry.register(bundle, folder / BUNDLE, {"synthetic": True}, make_example_image())
-    registry.promote(version)
-    return config, registry.load("champion").bundle
+    return make_champion(tmp_path_factory.mktemp("endpoint"))
 
 
 @pytest.fixture(scope="session")

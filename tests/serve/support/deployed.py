@@ -1,0 +1,58 @@
+"""Registers models and deploys the endpoint on Ray Serve, for tests over real HTTP."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+import psutil
+
+from chestai.config import load as conf
+from chestai.config.schema import Config
+from chestai.lake.lake import Lake
+from chestai.model.bundle import Bundle
+from chestai.model.registry import Registry
+from pipelines.training.register import register
+from serve.deployments.app import deploy, stop
+from tests.serve.support.service import Service, fill_lake
+from tests.support.models import make_bundle
+
+
+def register_bundles(config: Config, *bundles: Bundle) -> Registry:
+    """Registers bundles as versions 1, 2 and so on; the first becomes the champion."""
+    registry = Registry(config.tracking, Lake(config.lake))
+    registry.connect()
+    with mlflow.start_run():
+        versions = [register(bundle, registry) for bundle in bundles]
+    registry.promote(versions[0])
+    return registry
+
+
+def make_champion(folder: Path) -> tuple[Config, Bundle]:
+    """Creates a lake with a snapshot and a champion; returns its config and the bundle."""
+    limits = ["serve.port=0", "serve.max_upload_mb=1", "serve.follow_seconds=0.5", "auth.requests_per_minute=null"]
+    config = conf.load(["cluster=laptop", f"lake={folder / 'lake'}", *limits])
+    fill_lake(Lake(config.lake), folder)
+    registry = register_bundles(config, make_bundle())
+    return config, registry.load("champion").bundle
+
+
+@contextmanager
+def deployed(config: Config) -> Iterator[Service]:
+    """Deploys the endpoint for the block."""
+    url, model, key = deploy(config)
+    try:
+        assert key is not None
+        yield Service(url, key, model.bundle, config)
+    finally:
+        stop()
+
+
+def find_replica(deployment: str) -> int:
+    """Returns the process ID of the only replica of a deployment."""
+    (pid,) = [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if any("ServeReplica" in word and f":{deployment}" in word for word in process.info["cmdline"] or ())
+    ]
+    return int(pid)
