@@ -1,4 +1,4 @@
-"""TODO"""
+"""Builds DICOM files for tests."""
 
 import io
 import zlib  # noqa: F401  (before gdcm, whose own zlib would take its place)
