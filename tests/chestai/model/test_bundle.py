@@ -1,5 +1,6 @@
 """The bundle: its files give it back, cards of every format are read, several bundles become one."""
 
+import importlib
 import json
 import math
 from dataclasses import replace
@@ -290,3 +291,9 @@ def test_what_a_bundle_says_of_itself_needs_no_weights(bundle: Bundle, tmp_path:
     bundle.save(tmp_path)
     (tmp_path / WEIGHTS).unlink()
     assert read_card(tmp_path) == (bundle.card, (SEEN,))
+
+
+def test_earlier_loader_module_still_loads_models(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.save(tmp_path)
+    loaded = importlib.import_module("chestai.pyfunc")._load_pyfunc(str(tmp_path))
+    assert loaded.bundle.card == bundle.card
