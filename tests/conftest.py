@@ -16,6 +16,7 @@ from tests.support.chain import Chain, make_small_config
 from tests.support.paths import ROOT
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests that need the shared Ray and keep them in one xdist process; group all others by module."""
     for item in items:
