@@ -1,4 +1,4 @@
-"""What the endpoint shows where overlays, reordering or numbers are switched off."""
+"""Display modes: what the endpoint shows if overlays, reordering or numbers are switched off."""
 
 import base64
 import json
@@ -27,143 +27,146 @@ def get(app: FastAPI, target: str) -> Reply:
     return send_request(app, target, method="GET")
 
 
-def refused(reply: Reply, code: str) -> None:
+def assert_forbidden(reply: Reply, code: str) -> None:
     assert (reply.status, reply.json()["code"]) == (403, code), reply.body
 
 
-def words(answer: Any) -> set[str]:
-    """All keys of an answer, at any depth."""
+def collect_keys(answer: Any) -> set[str]:
+    """Returns all keys of a response, at any depth."""
     if isinstance(answer, dict):
-        return {*answer}.union(*map(words, answer.values()))
-    return set().union(*map(words, answer)) if isinstance(answer, list) else set()
+        return {*answer}.union(*map(collect_keys, answer.values()))
+    return set().union(*map(collect_keys, answer)) if isinstance(answer, list) else set()
 
 
-def numbers(answer: Any) -> list[float]:
-    """All broken numbers of an answer, at any depth."""
+def collect_floats(answer: Any) -> list[float]:
+    """Returns all floats of a response, at any depth."""
     if isinstance(answer, dict | list):
         inner = answer.values() if isinstance(answer, dict) else answer
-        return [number for one in inner for number in numbers(one)]
+        return [number for value in inner for number in collect_floats(value)]
     return [answer] if isinstance(answer, float) else []
 
 
-def order_of(app: FastAPI, query: str = "") -> list[str]:
-    """The worklist, page by page."""
-    listed: list[str] = []
+def list_image_ids(app: FastAPI, query: str = "") -> list[str]:
+    """Returns the image IDs of the worklist, read page by page."""
+    image_ids: list[str] = []
     cursor = ""
     while True:
         page = get(app, f"/studies?limit=3{query}{cursor}").json()
-        listed += [one["image_id"] for one in page["studies"]]
+        image_ids += [study["image_id"] for study in page["studies"]]
         if page["cursor"] is None:
-            return listed
+            return image_ids
         cursor = f"&cursor={page['cursor']}"
 
 
-def modes(app: FastAPI) -> dict[str, bool]:
-    told: dict[str, bool] = get(app, "/model").json()["modes"]
-    return told
+def get_modes(app: FastAPI) -> dict[str, bool]:
+    modes: dict[str, bool] = get(app, "/model").json()["modes"]
+    return modes
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    return local_app(tmp_path_factory.mktemp("whole"), False)
+def default_app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
+    return local_app(tmp_path_factory.mktemp("default"), False)
 
 
-def test_all_is_shown_by_default(whole: FastAPI) -> None:
-    assert modes(whole) == {"overlays": True, "reordering": True, "flag_only": False}
-    answer = send_request(whole, "/infer?explain=Mass", [WHOLE]).json()
+def test_everything_is_shown_by_default(default_app: FastAPI) -> None:
+    assert get_modes(default_app) == {"overlays": True, "reordering": True, "flag_only": False}
+    answer = send_request(default_app, "/infer?explain=Mass", [WHOLE]).json()
     assert_scores_match(answer)
-    assert {*NUMBERS} <= words(answer)
+    assert {*NUMBERS} <= collect_keys(answer)
 
 
-def test_without_overlays_none_is_drawn(tmp_path: Path) -> None:
+def test_overlays_can_be_switched_off(tmp_path: Path) -> None:
     app = local_app(tmp_path, False, "serve.modes.overlays=false", "state.keep_images=true")
-    assert modes(app)["overlays"] is False
+    assert get_modes(app)["overlays"] is False
     answer = send_request(app, "/infer", [WHOLE])
     assert_scores_match(answer.json())
     assert answer.json()["overlays"] == []
     for target in ("/infer?explain=Mass", "/infer?explain=top"):
-        refused(send_request(app, target, [WHOLE]), "overlays_off")
-    refused(send_request(app, "/infer?explain=Mass", [WHOLE], {"accept": "image/png"}), "overlays_off")
+        assert_forbidden(send_request(app, target, [WHOLE]), "overlays_off")
+    assert_forbidden(send_request(app, "/infer?explain=Mass", [WHOLE], {"accept": "image/png"}), "overlays_off")
     for name in ("stored", answer.json()["image_id"], "nobody"):
-        refused(get(app, f"/images/{name}/heatmap?label=Mass"), "overlays_off")
+        assert_forbidden(get(app, f"/images/{name}/heatmap?label=Mass"), "overlays_off")
 
 
 @pytest.fixture(scope="module")
-def passive(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    app = local_app(tmp_path_factory.mktemp("passive"), False, "serve.modes.flag_only=true")
+def flag_only_app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
+    app = local_app(tmp_path_factory.mktemp("flags"), False, "serve.modes.flag_only=true")
     for data in FILMS:
         assert send_request(app, "/infer", [data]).status == 200
     return app
 
 
-def test_flags_alone_come_without_numbers(passive: FastAPI, whole: FastAPI) -> None:
-    assert modes(passive)["flag_only"] is True
-    seen = set()
+def test_flag_only_responses_have_no_numbers(flag_only_app: FastAPI, default_app: FastAPI) -> None:
+    assert get_modes(flag_only_app)["flag_only"] is True
+    flags = set()
     for data in FILMS:
-        answer, behind = send_request(passive, "/infer", [data]).json(), send_request(whole, "/infer", [data]).json()
+        answer, behind = (
+            send_request(flag_only_app, "/infer", [data]).json(),
+            send_request(default_app, "/infer", [data]).json(),
+        )
         bucket = behind["triage"]["bucket"]
         assert answer["triage"] == {"bucket": bucket} and answer["flagged"] == (bucket in ("urgent", "soon"))
         assert set(answer) == {"image_id", "file_name", "flagged", "triage", "model", "notice"}
-        assert answer == send_request(passive, "/predict", [data]).json()
-        seen.add(answer["flagged"])
-    assert seen == {True, False}
+        assert answer == send_request(flag_only_app, "/predict", [data]).json()
+        flags.add(answer["flagged"])
+    assert flags == {True, False}
     body, headers = encode_form(*[("files", "a.png", "image/png", data) for data in (*FILMS, b"text")])
-    results = send_request(passive, "/batch_predict", [body], headers).json()["results"]
+    results = send_request(flag_only_app, "/batch_predict", [body], headers).json()["results"]
     assert len(results) == 9 and "not_scored" in results[-1] and all("flagged" in one for one in results[:-1])
-    assert not words(results) & NUMBERS and not numbers(results)
+    assert not collect_keys(results) & NUMBERS and not collect_floats(results)
 
 
-def test_nothing_else_tells_them(passive: FastAPI) -> None:
-    listed = get(passive, "/studies?limit=5").json()
-    assert len(listed["studies"]) == 5 and not words(listed) & NUMBERS and not numbers(listed)
+def test_flag_only_hides_numbers_in_worklist_records_and_cursors(flag_only_app: FastAPI) -> None:
+    listed = get(flag_only_app, "/studies?limit=5").json()
+    assert len(listed["studies"]) == 5 and not collect_keys(listed) & NUMBERS and not collect_floats(listed)
     mark = listed["cursor"]
     place = json.loads(base64.urlsafe_b64decode(mark + "=" * (-len(mark) % 4)))
-    assert place.pop("minutes") == 120 and not any(numbers(place)), "nor does a cursor"
+    assert place.pop("minutes") == 120 and not any(collect_floats(place)), "a cursor has no numbers, either"
     image_id = listed["studies"][0]["image_id"]
     verdict = {"image_id": image_id, "verdicts": {FINDINGS[0]: "TP"}}
-    sent = send_request(passive, "/reviews", [json.dumps(verdict).encode()], {"content-type": "application/json"})
+    sent = send_request(flag_only_app, "/reviews", [json.dumps(verdict).encode()], {"content-type": "application/json"})
     assert sent.status == 201
-    known = get(passive, f"/images/{image_id}").json()
-    assert not words(known) & NUMBERS and not numbers(known)
+    known = get(flag_only_app, f"/images/{image_id}").json()
+    assert not collect_keys(known) & NUMBERS and not collect_floats(known)
     answers, study = known["predictions"], listed["studies"][0]
     assert [(one["flagged"], one["triage"]["bucket"]) for one in answers] == [(study["flagged"], study["bucket"])]
     assert [one["finding"] for one in known["reviews"]] == [FINDINGS[0]]
-    refused(get(passive, f"/studies?finding={FINDINGS[0]}"), "flags_only")
-    refused(send_request(passive, "/infer?explain=Mass", [WHOLE]), "overlays_off")
-    refused(send_request(passive, "/infer", [WHOLE], {"accept": "image/png"}), "overlays_off")
-    refused(get(passive, "/images/stored/heatmap?label=Mass"), "overlays_off")
+    assert_forbidden(get(flag_only_app, f"/studies?finding={FINDINGS[0]}"), "flags_only")
+    assert_forbidden(send_request(flag_only_app, "/infer?explain=Mass", [WHOLE]), "overlays_off")
+    assert_forbidden(send_request(flag_only_app, "/infer", [WHOLE], {"accept": "image/png"}), "overlays_off")
+    assert_forbidden(get(flag_only_app, "/images/stored/heatmap?label=Mass"), "overlays_off")
 
 
-def test_not_even_the_order_tells_them(passive: FastAPI) -> None:
-    """Within a bucket it is first come, first served; and no cursor asks for another order."""
-    listed = order_of(passive)
-    came = [send_request(passive, "/infer", [data]).json() for data in FILMS]
+def test_flag_only_worklist_is_fifo_within_a_bucket(flag_only_app: FastAPI) -> None:
+    """The order reveals no score, and no cursor can request another order."""
+    listed = list_image_ids(flag_only_app)
+    results = [send_request(flag_only_app, "/infer", [data]).json() for data in FILMS]
     urgency = {"urgent": 0, "soon": 1, "routine": 2}
-    expected = sorted(range(8), key=lambda number: (urgency[came[number]["triage"]["bucket"]], number))
-    assert listed == [came[number]["image_id"] for number in expected]
+    expected = sorted(range(8), key=lambda number: (urgency[results[number]["triage"]["bucket"]], number))
+    assert listed == [results[number]["image_id"] for number in expected]
     forged = base64.urlsafe_b64encode(b'{"at":"2026-01-01T00:00:00Z","minutes":120,"order":"score"}').decode()
-    reply = get(passive, f"/studies?cursor={forged}")
+    reply = get(flag_only_app, f"/studies?cursor={forged}")
     assert (reply.status, reply.json()["code"]) == (422, "invalid_request")
 
 
-def test_without_reordering_it_is_first_come_first_served(tmp_path: Path, whole: FastAPI) -> None:
+def test_worklist_without_reordering_is_fifo(tmp_path: Path, default_app: FastAPI) -> None:
     app = local_app(tmp_path, False, "serve.modes.reordering=false", "queue.max_wait_minutes=1e-6")
-    assert modes(app)["reordering"] is False
-    came = [send_request(app, "/infer", [data]).json() for data in FILMS]
-    scores = [one["triage"]["score"] for one in came]
+    assert get_modes(app)["reordering"] is False
+    results = [send_request(app, "/infer", [data]).json() for data in FILMS]
+    scores = [one["triage"]["score"] for one in results]
     assert scores != sorted(scores, reverse=True)
-    assert order_of(app) == [one["image_id"] for one in came]
+    assert list_image_ids(app) == [one["image_id"] for one in results]
     rows = get(app, "/studies?limit=8").json()["studies"]
     assert [one["score"] for one in rows] == scores and not any(one["escalated"] for one in rows)
-    urgent = [one["image_id"] for one in came if one["triage"]["bucket"] == "urgent"]
-    assert order_of(app, "&bucket=urgent") == urgent
+    urgent = [one["image_id"] for one in results if one["triage"]["bucket"] == "urgent"]
+    assert list_image_ids(app, "&bucket=urgent") == urgent
     for data in FILMS:
-        send_request(whole, "/infer", [data])
-    assert order_of(whole) != order_of(app), "else nothing was switched off"
+        send_request(default_app, "/infer", [data])
+    assert list_image_ids(default_app) != list_image_ids(app), "otherwise nothing was switched off"
 
 
-def fill(folder: Path) -> Database:
-    """Ten studies a minute apart, the later the more urgent; two are read."""
+def fill_database(folder: Path) -> Database:
+    """Creates ten studies a minute apart, each more urgent than the one before; two are reviewed."""
     database = Database(f"sqlite:///{folder}/chestai.db")
     database.migrate()
     with database.write_session() as session:
@@ -176,9 +179,9 @@ def fill(folder: Path) -> Database:
 
 @pytest.mark.parametrize("reviewed", [None, True, False])
 @pytest.mark.parametrize("limit", [1, 3, 4, 100])
-def test_pages_of_arrival_hold_each_once(limit: int, reviewed: bool | None, tmp_path: Path) -> None:
-    """While others come, are read and scored anew meanwhile."""
-    database = fill(tmp_path)
+def test_fifo_pages_hold_each_study_once(limit: int, reviewed: bool | None, tmp_path: Path) -> None:
+    """Even if studies arrive, are reviewed and are scored again between two pages."""
+    database = fill_database(tmp_path)
     wanted, at = WorklistFilter(reviewed=reviewed), NOON + timedelta(minutes=30)
     listed, cursor, pages = [], None, 0
     while True:
@@ -200,8 +203,8 @@ def test_pages_of_arrival_hold_each_once(limit: int, reviewed: bool | None, tmp_
     assert pages > 1 or limit >= len(expected)
 
 
-def test_a_cursor_is_of_one_order(tmp_path: Path) -> None:
-    database = fill(tmp_path)
+def test_cursor_is_valid_for_one_order_only(tmp_path: Path) -> None:
+    database = fill_database(tmp_path)
     with database.read_session() as session:
         cursor = worklist.load_page(session, WorklistFilter(), 120.0, 2, order="arrival").cursor
         for other in ("score", "bucket"):

@@ -1,4 +1,4 @@
-"""Images that requests name by URI: those below the prefixes are read, and there is no way out of them."""
+"""Images named by URI: files below the prefixes are read, and nothing outside them."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ LIMIT = 2**20
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder `open` that is allowed, one `shut` beside it that is not, and ways from one to the other."""
+    """An allowed folder `open`, a forbidden folder `shut` next to it, and links from one to the other."""
     place = tmp_path_factory.mktemp("uri").resolve()
     (place / "open" / "ward 7").mkdir(parents=True)
     (place / "shut").mkdir()
@@ -52,21 +52,21 @@ def app(place: Path, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
     return local_app(tmp_path_factory.mktemp("app"), False, *words)
 
 
-def asked(app: FastAPI, uri: object, path: str = "/infer") -> Reply:
+def send_uri(app: FastAPI, uri: object, path: str = "/infer") -> Reply:
     return send_request(app, path, [json.dumps({"uri": str(uri)}).encode()], JSON)
 
 
-def refused(app: FastAPI, uri: object, status: int, code: str) -> str:
+def assert_rejected(app: FastAPI, uri: object, status: int, code: str) -> str:
     for path in ("/infer", "/predict"):
-        reply = asked(app, uri, path)
+        reply = send_uri(app, uri, path)
         assert (reply.status, reply.json()["code"]) == (status, code), reply.body
     return str(reply.json()["detail"])
 
 
 @pytest.mark.parametrize("name", ["film.png", "ward 7/film.png", "inside.png", "ward 7/../film.png", "./film.png"])
-def test_a_file_is_answered_as_if_it_were_sent(name: str, app: FastAPI, place: Path) -> None:
+def test_file_is_scored_like_an_upload(name: str, app: FastAPI, place: Path) -> None:
     for path in ("/infer", "/predict"):
-        reply = asked(app, place / "open" / name if ".." not in name else f"{place}/open/{name}", path)
+        reply = send_uri(app, place / "open" / name if ".." not in name else f"{place}/open/{name}", path)
         assert reply.status == 200, reply.body
         answer = reply.json()
         assert answer["file_name"] == "film.png"
@@ -74,10 +74,10 @@ def test_a_file_is_answered_as_if_it_were_sent(name: str, app: FastAPI, place: P
         assert_scores_match(answer)
 
 
-def test_where_it_lies_is_remembered_and_the_audit_tells_no_names(app: FastAPI, place: Path) -> None:
+def test_uri_is_recorded_but_the_audit_has_only_its_hash(app: FastAPI, place: Path) -> None:
     uri = f"{place}/open/photo.jpg"
-    image_id = asked(app, uri).json()["image_id"]
-    refused(app, f"{place}/shut/Doe^Jane.png", 403, "prefix_not_allowed")
+    image_id = send_uri(app, uri).json()["image_id"]
+    assert_rejected(app, f"{place}/shut/Doe^Jane.png", 403, "prefix_not_allowed")
     services: Services = app.state.services
     with services.state.store.database.read_session() as session:
         assert session.get_one(ImageRow, image_id).uri == uri
@@ -133,24 +133,24 @@ OUTSIDE = [
 
 
 @pytest.mark.parametrize("uri", OUTSIDE)
-def test_there_is_no_way_out(uri: str, app: FastAPI, place: Path) -> None:
-    """The refusal is the same, whether there is something or not."""
+def test_rejects_everything_outside_the_prefixes(uri: str, app: FastAPI, place: Path) -> None:
+    """The error is the same whether a file exists or not."""
     code = (422, "invalid_request") if "\ud800" in uri else (403, "prefix_not_allowed")
-    detail = refused(app, uri.format(place=place), *code)
+    detail = assert_rejected(app, uri.format(place=place), *code)
     assert "film" not in detail and "shut" not in detail
     if code[0] == 403:
         assert detail == "it is not below one of the places that serve.prefixes names"
 
 
 @pytest.mark.parametrize("name", ["missing.png", "no/such/folder.png", "film.png/x", "pipe", "socket", "ward 7", ""])
-def test_what_is_no_file_is_unknown_at_once(name: str, app: FastAPI, place: Path) -> None:
-    refused(app, place / "open" / name, 404, "unknown_uri")
+def test_uri_without_a_regular_file_is_unknown(name: str, app: FastAPI, place: Path) -> None:
+    assert_rejected(app, place / "open" / name, 404, "unknown_uri")
 
 
-def test_it_is_judged_like_an_upload(app: FastAPI, place: Path) -> None:
-    refused(app, f"{place}/open/text.png", 422, "not_an_image")
-    assert "1 MiB" in refused(app, f"{place}/open/huge.png", 413, "upload_too_large")
-    assert asked(app, f"{place}/open/{'n' * 250}.png").status == 200
+def test_file_has_the_same_limits_as_an_upload(app: FastAPI, place: Path) -> None:
+    assert_rejected(app, f"{place}/open/text.png", 422, "not_an_image")
+    assert "1 MiB" in assert_rejected(app, f"{place}/open/huge.png", 413, "upload_too_large")
+    assert send_uri(app, f"{place}/open/{'n' * 250}.png").status == 200
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_it_is_judged_like_an_upload(app: FastAPI, place: Path) -> None:
         (b'{"uri": "/' + b"a" * 4096 + b'"}', 413, "upload_too_large"),
     ],
 )
-def test_a_body_that_names_nothing_is_told(body: bytes, status: int, code: str, app: FastAPI) -> None:
+def test_rejects_invalid_json_bodies(body: bytes, status: int, code: str, app: FastAPI) -> None:
     for path in ("/infer", "/predict"):
         reply = send_request(app, path, [body], JSON)
         assert (reply.status, reply.json()["code"]) == (status, code), reply.body
@@ -184,7 +184,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
         yield server
 
 
-def test_an_object_is_read_like_a_file(s3: S3, app: FastAPI) -> None:
+def test_s3_object_is_scored_like_a_file(s3: S3, app: FastAPI) -> None:
     client = s3.client()
     for key, data in {
         "in/ward 7/100.png": WHOLE,
@@ -193,14 +193,14 @@ def test_an_object_is_read_like_a_file(s3: S3, app: FastAPI) -> None:
         "out/film.png": WHOLE,
     }.items():
         client.put_object(Bucket="bucket", Key=key, Body=data)
-    answer = asked(app, "s3://bucket/in/ward 7/100.png").json()
+    answer = send_uri(app, "s3://bucket/in/ward 7/100.png").json()
     assert answer["file_name"] == "100.png"
     assert_scores_match(answer)
     with s3.record_requests() as requests:
-        refused(app, "s3://bucket/in/huge.png", 413, "upload_too_large")
-        refused(app, "s3://bucket/out/film.png", 403, "prefix_not_allowed")
-        refused(app, "s3://bucket/in/../out/film.png", 403, "prefix_not_allowed")
+        assert_rejected(app, "s3://bucket/in/huge.png", 413, "upload_too_large")
+        assert_rejected(app, "s3://bucket/out/film.png", 403, "prefix_not_allowed")
+        assert_rejected(app, "s3://bucket/in/../out/film.png", 403, "prefix_not_allowed")
     assert requests and not any("out" in one["url"] for one in requests)
-    assert {one["method"] for one in requests} == {"HEAD"}, "what is too large is not read"
-    refused(app, "s3://bucket/in/missing.png", 404, "unknown_uri")
-    refused(app, "s3://bucket/in/folder", 404, "unknown_uri")
+    assert {one["method"] for one in requests} == {"HEAD"}, "an object that is too large is not read"
+    assert_rejected(app, "s3://bucket/in/missing.png", 404, "unknown_uri")
+    assert_rejected(app, "s3://bucket/in/folder", 404, "unknown_uri")

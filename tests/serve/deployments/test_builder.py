@@ -1,4 +1,4 @@
-"""`serve deploy` on a cluster that runs, with a token: the file of this repository, pointed at a lake for the test."""
+"""`serve deploy` on a running cluster with a token: the file of this repository, with the lake of the test."""
 
 import subprocess
 import sys
@@ -49,24 +49,26 @@ def test_serve_deploys_and_updates_the_application(
             wanted["http_options"]["port"] = port
             wanted["applications"][0]["args"] = {"cluster": "laptop", "lake": config.lake, **more}
             (tmp_path / "deploy.yaml").write_text(yaml.safe_dump(wanted))
-            told = {**env, "RAY_DASHBOARD_ADDRESS": env["RAY_ADDRESS"]}
+            variables = {**env, "RAY_DASHBOARD_ADDRESS": env["RAY_ADDRESS"]}
             command = [SERVE, "deploy", str(tmp_path / "deploy.yaml")]
-            done = subprocess.run(command, env=told, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stdout + done.stderr
+            result = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+            assert result.returncode == 0, result.stdout + result.stderr
 
-        def answer(path: str, **request: Any) -> dict[str, Any]:
+        def request(path: str, **options: Any) -> dict[str, Any]:
             try:
                 headers = {"X-API-Key": key, "Content-Type": "image/png"}
-                response = httpx.request(url=f"http://127.0.0.1:{port}{path}", headers=headers, timeout=60, **request)
+                response = httpx.request(url=f"http://127.0.0.1:{port}{path}", headers=headers, timeout=60, **options)
             except httpx.TransportError:
                 return {}
             found: dict[str, Any] = response.json() if response.status_code == 200 else {}
             return found
 
         deploy()
-        wait_until(lambda: answer("/health/ready", method="GET"), 120, "the endpoint")
-        told = answer("/infer", method="POST", content=image(1))
+        wait_until(lambda: request("/health/ready", method="GET"), 120, "the endpoint")
+        response = request("/infer", method="POST", content=image(1))
         expected = make_bundle().predict([preprocess.load(image(1), SIZE)]).probabilities[0]
-        assert list(told["probabilities"].values()) == pytest.approx(list(expected), abs=1e-5)
+        assert list(response["probabilities"].values()) == pytest.approx(list(expected), abs=1e-5)
         deploy(**{"serve.model": 2})
-        wait_until(lambda: answer("/infer", method="POST", content=image(1))["model"]["version"] == 2, 120, "version 2")
+        wait_until(
+            lambda: request("/infer", method="POST", content=image(1))["model"]["version"] == 2, 120, "version 2"
+        )

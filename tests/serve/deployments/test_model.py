@@ -1,4 +1,4 @@
-"""The model deployment without Ray: which version and runtime answer, what the gate refuses, two versions at once."""
+"""The model deployment without Ray: versions and runtimes, the OOD detector, two versions in a batch."""
 
 import asyncio
 from dataclasses import replace
@@ -33,7 +33,7 @@ EFFECT = RuntimeEffect(images=100, mean=0.001, most=0.01, reference_auroc=0.9, a
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """Two versions, of which the first is champion and has an input gate, the second a drift reference."""
+    """Version 1 is the champion and has an OOD detector; version 2 has a drift reference."""
     config = conf.load([f"lake={tmp_path_factory.mktemp('model') / 'lake'}", "serve.follow_seconds=3600"])
     registry = Registry(config.tracking, Lake(config.lake))
     registry.connect()
@@ -44,7 +44,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     return config
 
 
-def bundle(config: Config, version: int) -> Bundle:
+def load_bundle(config: Config, version: int) -> Bundle:
     return Registry(config.tracking, Lake(config.lake)).load(str(version)).bundle
 
 
@@ -55,26 +55,26 @@ def model(config: Config, which: str = "champion") -> ModelDeployment:
     async def alone(item: tuple[LoadedModel, preprocess.Grey]) -> ScoreResult:
         return (await made._forward([item]))[0]
 
-    made.forward = alone  # batches are Ray Serve's, and only within a replica
+    made.forward = alone  # Ray Serve batches only within a replica
     made.reconfigure({"model": which})
     return made
 
 
 def ask(model: ModelDeployment, data: bytes, size: int = SIZE) -> ScoreResult | OodRejection | int:
-    async def asked() -> ScoreResult | OodRejection | int:
+    async def score() -> ScoreResult | OodRejection | int:
         return await model.score(preprocess.load(data, size))
 
-    return asyncio.run(asked())
+    return asyncio.run(score())
 
 
-def test_it_answers_as_the_bundle(config: Config) -> None:
+def test_scores_like_the_bundle(config: Config) -> None:
     answer = ask(model(config), image(3))
     assert isinstance(answer, ScoreResult)
-    expected = bundle(config, 1).predict([preprocess.load(image(3), SIZE)])
+    expected = load_bundle(config, 1).predict([preprocess.load(image(3), SIZE)])
     assert list(answer.probabilities.values()) == pytest.approx(expected.probabilities[0].tolist(), abs=1e-5)
     np.testing.assert_allclose(answer.evidence, expected.evidence[0], atol=1e-4)
     assert answer.model.version == 1 and answer.model.runtime.endswith(" fp32")
-    square, made = np.stack([preprocess.load(image(3), SIZE)]), bundle(config, 1)
+    square, made = np.stack([preprocess.load(image(3), SIZE)]), load_bundle(config, 1)
     probabilities = np.array([list(answer.probabilities.values())])
     watched = {
         **features.of_pixels(square, made.ood_detector),
@@ -83,27 +83,27 @@ def test_it_answers_as_the_bundle(config: Config) -> None:
     assert answer.features == {name: pytest.approx(np.asarray(values).tolist()[0]) for name, values in watched.items()}
 
 
-def test_another_size_is_told(config: Config) -> None:
+def test_returns_its_size_for_an_image_of_another_size(config: Config) -> None:
     assert ask(model(config, "2"), image(3), SIZE) == 96
     assert isinstance(ask(model(config, "2"), image(3), 96), ScoreResult)
 
 
-def test_what_is_no_film_is_refused_unless_told_otherwise(config: Config) -> None:
+def test_rejects_out_of_distribution_images_unless_the_gate_is_off(config: Config) -> None:
     board = (np.indices((90, 120)).sum(axis=0) // 4 % 2 * 255).astype(np.uint8)
-    stranger = image_of(board)
-    refused = ask(model(config), stranger)
+    checkerboard = image_of(board)
+    refused = ask(model(config), checkerboard)
     assert isinstance(refused, OodRejection) and refused.cause.reason == "out_of_distribution"
     assert refused.model.version == 1 and float(refused.features["pixels.strangeness"]) > 1
     assert "triage.score" not in refused.features
     anything = config.model_copy(update={"serve": config.serve.model_copy(update={"gate": False})})
-    assert isinstance(ask(model(anything), stranger), ScoreResult)
+    assert isinstance(ask(model(anything), checkerboard), ScoreResult)
 
 
 def image_of(grey: preprocess.Grey) -> bytes:
     return bytes(cv2.imencode(".png", grey)[1].tobytes())
 
 
-def test_the_alias_is_followed_and_a_number_is_not(config: Config) -> None:
+def test_follows_the_alias_but_stays_with_a_number(config: Config) -> None:
     registry = Registry(config.tracking, Lake(config.lake))
     often = config.model_copy(update={"serve": config.serve.model_copy(update={"follow_seconds": 0.2})})
     following, pinned = model(often), model(often, "1")
@@ -116,31 +116,31 @@ def test_the_alias_is_followed_and_a_number_is_not(config: Config) -> None:
         assert following.model_info().version == 2 and pinned.model_info().version == 1
         following.reconfigure({"model": "1"})
         asyncio.run(asyncio.sleep(0.6))
-        assert following.model_info().version == 1, "told a number, it stays"
+        assert following.model_info().version == 1, "a number is not followed"
     finally:
         registry.promote(1)
 
 
-def test_an_unknown_version_leaves_the_old_one(config: Config) -> None:
+def test_unknown_version_keeps_the_current_one(config: Config) -> None:
     answering = model(config)
     with pytest.raises(UserError, match="no version 77"):
         answering.reconfigure({"model": "77"})
     assert answering.model_info().version == 1
 
 
-def test_without_a_model_it_is_not_healthy(config: Config) -> None:
+def test_is_unhealthy_without_a_model(config: Config) -> None:
     with pytest.raises(RuntimeError, match="no model is loaded"):
         ModelDeployment(config).check_health()
 
 
-def test_the_drift_reference_comes_by_itself(config: Config) -> None:
+def test_drift_reference_is_loaded_without_the_bundle(config: Config) -> None:
     registry = Registry(config.tracking, Lake(config.lake))
-    assert registry.drift(1) is None and registry.drift(2) == REFERENCE == bundle(config, 2).drift_reference
+    assert registry.drift(1) is None and registry.drift(2) == REFERENCE == load_bundle(config, 2).drift_reference
     with pytest.raises(MlflowException, match="version=9"):
         registry.drift(9)
 
 
-def test_a_batch_of_two_versions_is_answered_by_each(config: Config) -> None:
+def test_batch_of_two_versions_is_scored_by_each(config: Config) -> None:
     registry = Registry(config.tracking, Lake(config.lake))
     first, second = (load_model(registry.load(one), Runtime(), "cpu", 1) for one in ("1", "2"))
     batch = [
@@ -156,9 +156,11 @@ def test_a_batch_of_two_versions_is_answered_by_each(config: Config) -> None:
 @pytest.mark.parametrize(
     ("effect", "precision"),
     [(None, "fp32"), (EFFECT, "bf16"), (EFFECT.model_copy(update={"auroc": 0.8}), "fp32")],
-    ids=["unseen", "harmless", "harmful"],
+    ids=["unchecked", "harmless", "harmful"],
 )
-def test_a_precision_must_have_been_seen_on_val(config: Config, effect: RuntimeEffect | None, precision: str) -> None:
+def test_precision_must_have_passed_its_check_on_val(
+    config: Config, effect: RuntimeEffect | None, precision: str
+) -> None:
     registry, wanted = Registry(config.tracking, Lake(config.lake)), Runtime("torch", "bf16")
     version = 1 if effect is None else 2
     if effect is not None:

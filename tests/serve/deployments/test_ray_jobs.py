@@ -1,4 +1,4 @@
-"""Batch jobs for real: the endpoint as a process, and a Ray head whose job server runs `pipelines.score`."""
+"""Batch jobs on a real Ray head, whose job server runs `pipelines.score`; the endpoint is a process."""
 
 import contextlib
 import signal
@@ -44,13 +44,13 @@ from tests.support.processes import (
 pytestmark = pytest.mark.slow
 
 FEW, MANY = 24, 3000
-SECONDS = 180.0  # the longest that a job may take, on a machine that is busy with other things
+SECONDS = 180.0  # for a job on a busy machine
 MATCHED = [number for number in range(FEW) if number % 2]
 
 
 @dataclass(frozen=True)
 class Site:
-    """A running endpoint, and the environment of all its processes."""
+    """A running endpoint, and the environment of its processes."""
 
     url: str
     env: dict[str, str]
@@ -69,23 +69,25 @@ class Site:
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    def until(self, place: str, *states: str, done: int = 0) -> dict[str, Any]:
-        """The job as it stands once it is in one of the states, with so many images done."""
+    def wait_for(self, place: str, *states: str, done: int = 0) -> dict[str, Any]:
+        """Waits until a job is in one of the states, with so many images done, and returns it."""
         end = time.monotonic() + SECONDS
         while (found := self.job(place))["state"] not in states or found["done"] < done:
             assert time.monotonic() < end and found["state"] not in {"done", "failed", "cancelled"} - {*states}, found
             time.sleep(0.3)
         return found
 
-    def runs(self) -> list[psutil.Process]:
-        """The processes of jobs."""
-        return [one for one in marked_processes(self.env[MARK]) if "pipelines.score" in " ".join(one.cmdline())]
+    def find_runs(self) -> list[psutil.Process]:
+        """Returns the processes of jobs."""
+        return [
+            process for process in marked_processes(self.env[MARK]) if "pipelines.score" in " ".join(process.cmdline())
+        ]
 
 
-def registered(folder: Path) -> tuple[Config, Bundle]:
-    """A folder `in` of a few images, and a lake with a champion, whose path has a space."""
+def prepare(folder: Path) -> tuple[Config, Bundle]:
+    """Creates a folder `in` with a few images, and a lake with a champion, whose path has a space."""
     for number in range(FEW):
-        place = folder / "in" / named(number)
+        place = folder / "in" / file_name(number)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(image(number))
     config = conf.load(["cluster=laptop", f"lake='{folder}/the lake'"])
@@ -97,14 +99,14 @@ def registered(folder: Path) -> tuple[Config, Bundle]:
     return config, bundle
 
 
-def named(number: int) -> str:
+def file_name(number: int) -> str:
     return f"{'odd' if number % 2 else 'even'}/{number:02d} film.png"
 
 
 @contextlib.contextmanager
 def endpoint(env: dict[str, str], module: str, folder: Path, *more: str) -> Iterator[Site]:
-    """An endpoint that is up, as a process; its log beside the folder `in`."""
-    config, bundle = registered(folder)
+    """Runs an endpoint as a process; its log is next to the folder `in`."""
+    config, bundle = prepare(folder)
     port, log = free_port(), folder / "endpoint.log"
     words = [f"lake='{config.lake}'", "cluster=laptop", "auth.required=false", "score.commit_seconds=1", *more]
     words += [f"serve.port={port}", f"serve.prefixes=[{folder / 'in'}]"]
@@ -134,18 +136,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def assert_scored(site: Site, result: dict[str, str], numbers: list[int]) -> None:
-    """The CSV has these images, most urgent first, as the bundle scores them."""
+    """Checks that the CSV has these images, most urgent first, with the scores of the bundle."""
     scores = pd.read_csv(result["csv"]).set_index("image_id")
     assert len(scores) == len(numbers) and scores["not_scored"].isna().all()
     assert scores["triage_score"].is_monotonic_decreasing
     for number in numbers:
-        assert_matches_bundle(site.bundle, scores.loc[named(number)], image(number))
+        assert_matches_bundle(site.bundle, scores.loc[file_name(number)], image(number))
 
 
-def test_a_folder_is_scored_by_a_job(site: Site) -> None:
-    """A part of it; the job is told of while it runs and afterwards."""
+def test_job_scores_the_matching_files_of_a_folder(site: Site) -> None:
     place = site.submit(prefix=str(site.folder / "in"), match="odd/*.png")
-    found = site.until(place, "done")
+    found = site.wait_for(place, "done")
     assert (found["done"], found["total"], found["error"]) == (len(MATCHED), len(MATCHED), None)
     job_id = place.removeprefix("/jobs/")
     assert found["result"] == {
@@ -156,7 +157,7 @@ def test_a_folder_is_scored_by_a_job(site: Site) -> None:
     assert Lake(site.config.lake).read("scores/1").num_rows == len(MATCHED)
 
 
-def test_one_that_ray_does_not_know_any_more_is_lost(site: Site) -> None:
+def test_job_unknown_to_ray_is_lost(site: Site) -> None:
     store = Store(site.config)
     job = Job(kind="score", owner="anybody", state="running", done=3, total=9)
     store.save_job(job)
@@ -166,9 +167,9 @@ def test_one_that_ray_does_not_know_any_more_is_lost(site: Site) -> None:
     assert (found["state"], found["error"]) == ("failed", LOST_JOB)
 
 
-def test_another_job_scores_what_is_missing(site: Site) -> None:
+def test_second_job_scores_only_missing_images(site: Site) -> None:
     for _ in range(2):
-        found = site.until(site.submit(prefix=str(site.folder / "in")), "done")
+        found = site.wait_for(site.submit(prefix=str(site.folder / "in")), "done")
         assert found["done"] == found["total"] == FEW
         assert_scored(site, found["result"], list(range(FEW)))
     table = Lake(site.config.lake)
@@ -177,18 +178,18 @@ def test_another_job_scores_what_is_missing(site: Site) -> None:
     assert report is not None and report["facts"]["scored"] == 0 and report["facts"]["already"] == FEW
 
 
-def test_a_job_that_fails_says_why_in_a_line(site: Site) -> None:
+def test_failed_job_has_a_reason_in_one_line(site: Site) -> None:
     for body, why in (
         ({"prefix": str(site.folder / "in" / "empty")}, "holds no PNG, JPEG or DICOM file"),
         ({"prefix": str(site.folder / "in"), "match": "*.dcm"}, "score.match=*.dcm fits none of the 24 images"),
         ({"prefix": str(site.folder / "in"), "model": 7}, "7"),
     ):
-        found = site.until(site.submit(**body), "failed")
+        found = site.wait_for(site.submit(**body), "failed")
         assert why in found["error"] and "\n" not in found["error"] and "Traceback" not in found["error"]
         assert found["result"] is None
 
 
-def test_a_job_cancelled_in_the_middle(site: Site) -> None:
+def test_running_job_can_be_cancelled(site: Site) -> None:
     smooth = cv2.resize(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8), (2048, 2048))
     data = cv2.imencode(".png", smooth)[1].tobytes()
     big = site.folder / "in" / "big"
@@ -196,26 +197,26 @@ def test_a_job_cancelled_in_the_middle(site: Site) -> None:
     for number in range(MANY):
         (big / f"{number:05d}.png").write_bytes(add_comment(data, str(number)))
     place = site.submit(prefix=str(big))
-    found = site.until(place, "running", done=1)
+    found = site.wait_for(place, "running", done=1)
     assert found["total"] == MANY > found["done"]
     answer = httpx.delete(site.url + place, timeout=60)
     assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
-    wait_until(lambda: not site.runs(), 60, "ending the job")
+    wait_until(lambda: not site.find_runs(), 60, "ending the job")
     assert site.job(place)["state"] == "cancelled" and site.job(place)["done"] < MANY
     assert httpx.get(f"{site.url}/health/ready", timeout=60).status_code == 200
 
 
-def test_a_laptop_has_a_job_server_of_its_own(tmp_path: Path) -> None:
-    """On an embedded Ray, beside the replicas; nothing outlives it, a running job included."""
+def test_embedded_ray_has_a_job_server(tmp_path: Path) -> None:
+    """Jobs run next to the replicas, and end with the endpoint, even a running one."""
     with process_environment() as env, endpoint(env, "serve", tmp_path) as site:
         for place in (
             site.submit(prefix=str(site.folder / "in" / "even")),
             site.submit(prefix=str(site.folder / "in")),
         ):
-            found = site.until(place, "done")
+            found = site.wait_for(place, "done")
         assert_scored(site, found["result"], list(range(FEW)))
         last = site.submit(prefix="lake")
-        site.until(last, "running", "failed")
+        site.wait_for(last, "running", "failed")
         site.process.send_signal(signal.SIGINT)
         site.process.communicate(timeout=60)
         wait_until(lambda: not marked_processes(env[MARK]), 60, "ending")

@@ -1,4 +1,4 @@
-"""One machine, one replica: HTTP in the process of the command itself, the model on a Ray Serve of its own."""
+"""One replica on one machine: HTTP in the process of the command, the model on a Ray Serve of its own."""
 
 import os
 import re
@@ -29,12 +29,12 @@ from tests.support.paths import ROOT
 from tests.support.processes import wait_until
 
 MODEL, PROXY, INGRESS = (f"ray::{name}" for name in ("ServeReplica:model:Model", "ProxyActor", "ServeReplica:chestai"))
-AT_ONCE = 24  # requests under way when it is told to end
+CONCURRENT = 24  # requests under way at shutdown
 
 
 @dataclass(frozen=True)
 class Command:
-    """`python -m serve` that answers."""
+    """A running `python -m serve`."""
 
     process: subprocess.Popen[bytes]
     url: str
@@ -45,18 +45,18 @@ class Command:
         headers = {"X-API-Key": self.key, "Content-Type": "image/png"}
         return httpx.post(f"{self.url}/infer", content=data, headers=headers, verify=self.trust, timeout=60)
 
-    def family(self, name: str = "") -> list[psutil.Process]:
-        """Its processes whose title starts so."""
+    def children(self, name: str = "") -> list[psutil.Process]:
+        """Returns its child processes whose title starts with `name`."""
         return [
-            one
-            for one in psutil.Process(self.process.pid).children(recursive=True)
-            if one.is_running() and "".join(one.cmdline()[:1]).startswith(name)
+            child
+            for child in psutil.Process(self.process.pid).children(recursive=True)
+            if child.is_running() and "".join(child.cmdline()[:1]).startswith(name)
         ]
 
 
 @pytest.fixture
 def served(champion: tuple[Config, Bundle], tmp_path: Path) -> Iterator[Command]:
-    """Over https, with a locked key file."""
+    """The command with HTTPS and an encrypted key file."""
     tls, port, said = (
         create_certificate(tmp_path, "alone", "open sesame"),
         find_port("127.0.0.1", 0),
@@ -85,7 +85,7 @@ def served(champion: tuple[Config, Bundle], tmp_path: Path) -> Iterator[Command]
         process.wait(60)
 
 
-def test_one_replica_on_a_ray_of_its_own_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_replica_without_a_running_ray_needs_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     config = conf.load(["cluster=laptop"])
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -98,38 +98,38 @@ def test_one_replica_on_a_ray_of_its_own_is_alone(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.slow
-def test_it_answers_over_a_killed_replica_and_finishes_what_is_under_way(
+def test_recovers_from_a_killed_replica_and_finishes_requests_at_shutdown(
     served: Command, champion: tuple[Config, Bundle]
 ) -> None:
     service = Service(served.url, served.key, champion[1], champion[0])
     found = served.infer(image(1))
     assert found.status_code == 200, found.text
     assert list(found.json()["probabilities"].values()) == pytest.approx(service.expected(image(1)), abs=1e-5)
-    assert served.family(MODEL) and not served.family(PROXY) and not served.family(INGRESS), "nothing between"
+    assert served.children(MODEL) and not served.children(PROXY) and not served.children(INGRESS), "none in between"
     with pytest.raises(httpx.TransportError):
         httpx.get(served.url.replace("https", "http") + "/health/live", timeout=60)
 
-    def insist(seed: int) -> list[int]:
-        seen: list[int] = []
-        while not seen or (seen[-1] == 503 and len(seen) < 200):
-            time.sleep(0.1 * (len(seen) > 0))
-            seen.append(served.infer(image(seed)).status_code)
-        return seen
+    def retry(seed: int) -> list[int]:
+        statuses: list[int] = []
+        while not statuses or (statuses[-1] == 503 and len(statuses) < 200):
+            time.sleep(0.1 * (len(statuses) > 0))
+            statuses.append(served.infer(image(seed)).status_code)
+        return statuses
 
     with ThreadPoolExecutor(4) as pool:
-        waiting = [pool.submit(insist, seed) for seed in range(60)]
-        wait_until(lambda: sum(one.done() for one in waiting) > 10, 60, "answers")
-        served.family(MODEL)[0].kill()
-        assert all(one.result()[-1] == 200 for one in waiting)
+        futures = [pool.submit(retry, seed) for seed in range(60)]
+        wait_until(lambda: sum(future.done() for future in futures) > 10, 60, "responses")
+        served.children(MODEL)[0].kill()
+        assert all(future.result()[-1] == 200 for future in futures)
 
-    family = served.family()
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        under_way = [pool.submit(served.infer, image(seed)) for seed in range(100, 100 + AT_ONCE)]
-        wait_until(lambda: any(one.done() for one in under_way), 60, "an answer")
+    children = served.children()
+    with ThreadPoolExecutor(CONCURRENT) as pool:
+        under_way = [pool.submit(served.infer, image(seed)) for seed in range(100, 100 + CONCURRENT)]
+        wait_until(lambda: any(future.done() for future in under_way), 60, "a response")
         served.process.send_signal(signal.SIGTERM)
-        late = [one for one in under_way if isinstance(one.exception(), httpx.ConnectError)]
-    answers = [one.result().status_code for one in under_way if one not in late]
-    assert answers == [200] * len(answers) and len(answers) >= AT_ONCE / 2, "what had come is answered"
+        late = [future for future in under_way if isinstance(future.exception(), httpx.ConnectError)]
+    statuses = [future.result().status_code for future in under_way if future not in late]
+    assert statuses == [200] * len(statuses) and len(statuses) >= CONCURRENT / 2, "requests that had arrived are served"
     assert served.process.wait(60) == 130
-    _, left = psutil.wait_procs(family, timeout=10)
-    assert not [one for one in left if one.status() != psutil.STATUS_ZOMBIE]
+    _, left = psutil.wait_procs(children, timeout=10)
+    assert not [child for child in left if child.status() != psutil.STATUS_ZOMBIE]

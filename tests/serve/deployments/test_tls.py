@@ -1,4 +1,4 @@
-"""The endpoint over https on real Ray Serve, and what is refused before anything starts."""
+"""HTTPS on real Ray Serve, and settings that are rejected before anything starts."""
 
 import ssl
 from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
 
 @pytest.fixture(scope="module")
 def secured(ray_cluster: None, champion: tuple[Config, Bundle], tls: Tls) -> Iterator[tuple[str, str, Config]]:
-    """The URL and key of an endpoint with a locked key file; it keeps images for a day, and has one of last year."""
+    """URL, key and config of an endpoint with an encrypted key file. It keeps images for a day; one is older."""
     config = champion[0]
     config = copy_with(
         config,
@@ -51,7 +51,7 @@ def secured(ray_cluster: None, champion: tuple[Config, Bundle], tls: Tls) -> Ite
 
 
 @pytest.mark.slow
-def test_it_answers_over_https_alone(secured: tuple[str, str, Config], tls: Tls) -> None:
+def test_serves_https_only(secured: tuple[str, str, Config], tls: Tls) -> None:
     url, key, _ = secured
     assert url.startswith("https://127.0.0.1:") and tls.certificate is not None
     trusting = ssl.create_default_context(cafile=tls.certificate)
@@ -68,8 +68,8 @@ def test_it_answers_over_https_alone(secured: tuple[str, str, Config], tls: Tls)
 
 
 @pytest.mark.slow
-def test_its_processes_keep_and_purge(secured: tuple[str, str, Config], tls: Tls) -> None:
-    """What is kept today can be explained; what was kept last year went when the endpoint started."""
+def test_endpoint_stores_images_and_purges_old_ones(secured: tuple[str, str, Config], tls: Tls) -> None:
+    """An image stored today can be explained; the old one was deleted when the endpoint started."""
     url, key, config = secured
     trusting = ssl.create_default_context(cafile=tls.certificate)
     with httpx.Client(base_url=url, headers={"X-API-Key": key}, verify=trusting, timeout=60) as client:
@@ -84,7 +84,7 @@ def test_its_processes_keep_and_purge(secured: tuple[str, str, Config], tls: Tls
     database.close()
 
 
-def broken(folder: Path, case: str) -> Tls:
+def make_broken_tls(folder: Path, case: str) -> Tls:
     good, other = create_certificate(folder, "good"), create_certificate(folder, "other")
     locked = create_certificate(folder, "locked", "secret")
     (folder / "text.pem").write_text("I am a text.")
@@ -113,19 +113,19 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("case", "words"), BROKEN.items(), ids=BROKEN)
-def test_files_that_cannot_be_used_are_a_users_mistake(
+def test_unusable_files_are_a_user_error(
     case: str, words: Sequence[str], champion: tuple[Config, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(PASSWORD_VARIABLE, raising=False)
     config = champion[0]
     started = ray.is_initialized()
-    with pytest.raises(UserError) as told:
-        deploy(copy_with(config, serve=copy_with(config.serve, tls=broken(tmp_path, case))))
-    assert all(word in str(told.value) for word in words) and "\n" not in str(told.value)
-    assert ray.is_initialized() == started, "nothing was started for it"
+    with pytest.raises(UserError) as caught:
+        deploy(copy_with(config, serve=copy_with(config.serve, tls=make_broken_tls(tmp_path, case))))
+    assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value)
+    assert ray.is_initialized() == started, "nothing was started"
 
 
-def test_the_password_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_password_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     locked = create_certificate(tmp_path, "locked", "secret")
     for wrong in ("", "wrong"):
         monkeypatch.setenv(PASSWORD_VARIABLE, wrong)
@@ -149,14 +149,14 @@ def test_the_password_comes_from_the_environment(tmp_path: Path, monkeypatch: py
         ("no-such-host.invalid", False),
     ],
 )
-def test_beyond_loopback_keys_are_asked_for_and_encryption_is_missed(host: str, loopback: bool, tmp_path: Path) -> None:
+def test_other_hosts_need_authentication_and_warn_without_https(host: str, loopback: bool, tmp_path: Path) -> None:
     keyless = conf.load(["cluster=laptop", f'serve.host="{host}"', "auth.required=false"])
     if loopback:
         check_exposure(keyless)
     else:
-        with pytest.raises(UserError, match=r"keep auth.required=true") as told:
+        with pytest.raises(UserError, match=r"keep auth.required=true") as caught:
             deploy(keyless)
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(caught.value)
     keyed = conf.load(["cluster=laptop", f'serve.host="{host}"'])
     check_exposure(keyed)
     assert (network_warning(keyed) is None) == loopback
