@@ -4,16 +4,22 @@ SERVE ?= 1
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-fast test-all lint format docs lock clean distclean
+.PHONY: demo test test-ray test-rest test-fast test-all lint format docs lock clean distclean
 
 demo: $(READY)  ## phantom corpus -> ETL -> training -> evaluation -> scores -> endpoint (SERVE=0: no endpoint at the end)
 	$(BIN)/python -m pipelines.run +experiment=demo $(if $(filter 0,$(SERVE)),serve.stay=false)
 
-test: $(READY)  ## the whole suite but the slow second tier, in two processes
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup
+test: $(READY)  ## the whole suite but the slow second tier: the tests of the shared Ray beside all others
+	$(MAKE) --no-print-directory -j 2 test-ray test-rest
+
+test-ray: $(READY)
+	$(BIN)/python -m pytest -m "not slow and ray" -q
+
+test-rest: $(READY)
+	$(BIN)/python -m pytest -m "not slow and not ray" -q
 
 test-fast: $(READY)  ## for the edit loop: no Ray, no Spark
-	$(BIN)/python -m pytest -m "not slow and not ray" -n 2 --dist loadgroup tests/chestai tests/test_architecture.py
+	$(BIN)/python -m pytest -m "not slow and not ray" -n 2 --dist loadfile tests/chestai tests/test_architecture.py
 
 test-all: $(READY)  ## the slow tier too: faults, killed processes, clusters
 	$(BIN)/python -m pytest

@@ -16,14 +16,11 @@ from tests.support.chain import Chain, make_small_config
 from tests.support.paths import ROOT
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that need the shared Ray and keep them in one xdist process; group all others by module."""
+    """Mark the tests that need the shared Ray: `make test` runs them in a process of their own."""
     for item in items:
-        needs_ray = "ray_cluster" in getattr(item, "fixturenames", ())
-        if needs_ray:
+        if "ray_cluster" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.ray)
-        item.add_marker(pytest.mark.xdist_group("ray" if needs_ray else item.nodeid.split("::")[0]))
 
 
 @pytest.fixture(scope="session", autouse=True)
