@@ -31,15 +31,18 @@ OPENED_PACKAGES = (
 ACTOR_EXIT_TIMEOUT_S = 30.0
 
 
+_open_sessions: list[SparkSession] = []  # at most one: Spark allows no more in a process
+
+
 @contextlib.contextmanager
 def spark_session(name: str, spark: SparkSettings) -> Iterator[SparkSession]:
     """Start Spark on the connected Ray for the block, and give its cores and memory back at the end.
 
-    Does nothing inside a session that is already open.
+    Does nothing inside a block that is already open. Spark's own `getActiveSession` is of a thread in Java, and is
+    forgotten when Py4J takes another thread.
     """
-    running = SparkSession.getActiveSession()
-    if running is not None:
-        yield running
+    if _open_sessions:
+        yield _open_sessions[-1]
         return
     _set_environment()
     try:
@@ -55,8 +58,10 @@ def spark_session(name: str, spark: SparkSettings) -> Iterator[SparkSession]:
             )
         with _zip_packages() as archive:
             session.sparkContext.addPyFile(str(archive))  # the executors' Python workers import it
+            _open_sessions.append(session)
             yield session
     finally:
+        _open_sessions.clear()
         raydp.stop_spark()
         _wait_for_actor_exit(name)
 
