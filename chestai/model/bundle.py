@@ -1,11 +1,11 @@
 """The deployable model: safetensors weights, one JSON card, and hashes of its training patients. No pickle anywhere."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from chestai.imaging.preprocess import Grey
 from chestai.model import seen_patients
 from chestai.model.card import FORMAT, Card
 from chestai.model.classifier import Classifier
-from chestai.model.ensemble import Ensemble, list_classifiers
+from chestai.model.ensemble import Ensemble
 from chestai.model.seen_patients import SeenPatients
 from chestai.monitoring.drift import DriftReference
 from chestai.monitoring.ood_detector import OodDetector
@@ -180,7 +180,7 @@ def assemble(bundles: Sequence[Bundle], tta: Sequence[View] = ()) -> Bundle:
                     f"run {first.run_id} and run {card.run_id} cannot be assembled: "
                     f"{field} {_as_text(ours)} is not {field} {_as_text(theirs)}"
                 )
-    classifiers = [classifier for bundle in bundles for classifier in list_classifiers(bundle.network)]
+    classifiers = [classifier for bundle in bundles for classifier in _classifiers(bundle.network)]
     card = first.model_copy(
         update={
             "members": tuple(member for card in cards for member in card.members),
@@ -193,6 +193,10 @@ def assemble(bundles: Sequence[Bundle], tta: Sequence[View] = ()) -> Bundle:
     patients = tuple(dict.fromkeys(training for bundle in bundles for training in bundle.seen_patients))
     network = Ensemble(classifiers, tta).eval()
     return Bundle(card, network, patients, bundles[0].ood_detector, bundles[0].drift_reference)
+
+
+def _classifiers(network: Classifier | Ensemble) -> list[Classifier]:
+    return [network] if isinstance(network, Classifier) else list(cast(Iterable[Classifier], network.members))
 
 
 def _assembled_from(cards: Sequence[Card]) -> dict[str, Any]:

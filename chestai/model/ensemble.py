@@ -1,7 +1,7 @@
 """Ensembles and test-time augmentation: several classifiers and several views of an image as one network."""
 
 from collections.abc import Iterator, Sequence
-from typing import cast, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -58,11 +58,6 @@ class Ensemble(nn.Module):
         plain = [own[0] for own in outputs]
         embedding = torch.cat([output.embedding for output in plain], dim=1)
         return NetworkOutput(logits, _mean_map([output.evidence.float() for output in plain]), embedding)
-
-
-def list_classifiers(network: Classifier | Ensemble) -> list[Classifier]:
-    """Returns the members of an ensemble, or the classifier itself."""
-    return [network] if isinstance(network, Classifier) else [cast(Classifier, member) for member in network.members]
 
 
 def _views(pixels: Tensor, views: Sequence[View]) -> Iterator[Tensor]:

@@ -1,4 +1,4 @@
-"""A cache of files that many processes fill and read at once. A file is either complete or absent."""
+"""A cache of files that many processes fill and read at once: a file is complete or absent."""
 
 import os
 import tempfile
@@ -9,18 +9,17 @@ from pathlib import Path
 Parts = dict[str, bytes]
 
 
-def read_or_make(path: Path, names: Sequence[str], make: Callable[[], Parts]) -> Parts:
-    """Reads the named parts of a file. If the file is absent or damaged, makes the parts and writes them.
+def cached(path: Path, names: Sequence[str], make: Callable[[], Parts]) -> Parts:
+    """Reads the named parts of a file; if it is absent or damaged, makes and writes them.
 
-    If several processes miss the file at once, each makes it and the last one written stays. Parts have checksums
-    (CRC-32).
+    Processes that miss the file at the same time all make it, and the last one's stays. Parts have checksums (CRC-32).
 
     Raises:
         OSError: The file cannot be written.
     """
-    parts = _read(path, names)
-    if parts is not None:
-        return parts
+    found = _read(path, names)
+    if found is not None:
+        return found
     parts = make()
     _write(path, parts)
     return parts
@@ -29,8 +28,8 @@ def read_or_make(path: Path, names: Sequence[str], make: Callable[[], Parts]) ->
 def _read(path: Path, names: Sequence[str]) -> Parts | None:
     try:
         with zipfile.ZipFile(path) as file:
-            return {name: file.read(name) for name in names}  # by name, because damage can hide a part
-    except Exception:  # absent or damaged: `zipfile` has no common exception for damage
+            return {name: file.read(name) for name in names}  # by name, for damage can hide one
+    except Exception:  # not there, or damaged, wherever that is: `zipfile` has no common exception for it
         return None
 
 
@@ -41,7 +40,7 @@ def _write(path: Path, parts: Parts) -> None:
         with os.fdopen(number, "wb") as raw, zipfile.ZipFile(raw, "w", zipfile.ZIP_STORED) as file:
             for part, content in parts.items():
                 file.writestr(part, content)
-        os.chmod(name, 0o644)  # mkstemp's files are readable by their owner only
+        os.chmod(name, 0o644)  # mkstemp's are for one user alone
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -4,13 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class RuntimeEffect(BaseModel):
-    """The effect on the probabilities of val images.
-
-    Attributes:
-        images: Number of val images.
-        mean, most: Mean and largest absolute difference of probabilities.
-        reference_auroc, auroc: Macro-AUROC of torch in fp32 and of the runtime; NaN if undefined.
-    """
+    """images: of val. mean, most: differences of probabilities. reference_auroc, auroc: macro, NaN if undefined."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
 
@@ -21,7 +15,7 @@ class RuntimeEffect(BaseModel):
     auroc: float
 
     def harmless(self, max_auroc_drop: float) -> bool:
-        """Whether the macro-AUROC falls by at most `max_auroc_drop`. False if either is undefined."""
+        """Whether the macro-AUROC falls by no more than that; an undefined one does not pass."""
         return self.reference_auroc - self.auroc <= max_auroc_drop
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""The OpenVINO runtime: exports each set of weights once into a cache folder, and runs it on the CPU."""
+"""The OpenVINO runtime: exports a network once per set of weights into a cache folder, and runs it on the CPU."""
 
 import logging
 import os
@@ -24,84 +24,75 @@ from chestai.model import classifier as architecture
 from chestai.model import ensemble
 from chestai.model.bundle import ForwardOutput
 from chestai.model.classifier import Classifier
-from chestai.model.ensemble import Ensemble, list_classifiers
-from chestai.model.runtimes.cache import Parts, read_or_make
+from chestai.model.ensemble import Ensemble
+from chestai.model.runtimes.cache import Parts, cached
 from chestai.model.runtimes.precision import Resolved
-from chestai.model.runtimes.torch_runtime import first_line
+from chestai.model.runtimes.torch_runtime import classifiers, first_line
 
 GRAPH, WEIGHTS = "model.xml", "model.bin"
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
-def open_session(
-    network: Classifier | Ensemble, precision: Resolved, cache: Path, threads: int | None
-) -> "_OpenVinoSession":
-    """Loads the network into OpenVINO; see `chestai.model.runtimes.open_session`. One export serves every precision.
+def open_session(network: Classifier | Ensemble, precision: Resolved, cache: Path, threads: int | None) -> "_Exported":
+    """Loads the network into OpenVINO, see `chestai.model.runtimes.open_session`. One export serves every precision.
 
     Raises:
         UserError: torch or OpenVINO cannot export this network.
     """
-    parts = read_or_make(cache / f"{_cache_key(network)}.openvino.zip", (GRAPH, WEIGHTS), lambda: _export(network))
+    parts = cached(cache / f"{_key(network)}.openvino.zip", (GRAPH, WEIGHTS), lambda: _export(network))
     core, threads = openvino.Core(), threads or len(os.sched_getaffinity(0))
     graph = core.read_model(parts[GRAPH], parts[WEIGHTS])
 
-    def compile_model(streams: int) -> openvino.CompiledModel:
+    def compiled(streams: int) -> openvino.CompiledModel:
         settings = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": streams,
-            "ENABLE_CPU_PINNING": False,  # otherwise processes that share a machine all run on its first cores
+            "ENABLE_CPU_PINNING": False,  # or processes that share a machine would all sit on its first cores
         }
         return core.compile_model(graph, "CPU", settings)
 
-    parallel = compile_model(threads)
-    return _OpenVinoSession(parallel if threads == 1 else compile_model(1), parallel, threads)
+    apart = compiled(threads)
+    return _Exported(apart if threads == 1 else compiled(1), apart, threads)
 
 
-class _OpenVinoSession:
-    """Runs images one per thread; the rest of a batch, fewer images than threads, runs on all threads together.
+class _Exported:
+    """Runs as many images as there are threads side by side, one per thread; fewer on all threads together.
 
-    With one image per thread the image stays in the core's cache, and no thread waits for the others after each layer.
-    That is 10 % faster than a batch on all threads (DenseNet-121 at 224 px, two cores), and takes little memory.
-
-    Args:
-        joint: The model compiled to use all threads for one request.
-        parallel: The model compiled to run one request per thread.
+    A single image per thread stays in the core's cache, and no thread waits for the others after every layer. That is
+    10 % faster than a batch on all threads (DenseNet-121 at 224 px, two cores), and takes little memory.
     """
 
-    def __init__(self, joint: openvino.CompiledModel, parallel: openvino.CompiledModel, threads: int) -> None:
-        self.joint, self.parallel, self.threads, self.lock = joint, parallel, threads, threading.Lock()
-        self.queue = openvino.AsyncInferQueue(parallel, threads)
-        self.queue.set_callback(_copy_outputs)
+    def __init__(self, together: openvino.CompiledModel, apart: openvino.CompiledModel, threads: int) -> None:
+        self.together, self.apart, self.threads, self.turn = together, apart, threads, threading.Lock()
+        self.queue = openvino.AsyncInferQueue(apart, threads)
+        self.queue.set_callback(_keep)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> ForwardOutput:
         even = len(pixels) - len(pixels) % self.threads
-        with self.lock:
-            outputs: dict[int, ForwardOutput] = {}
-            for index in range(even):
-                self.queue.start_async(pixels[index : index + 1], (outputs, index))
+        with self.turn:
+            answers: dict[int, ForwardOutput] = {}
+            for place in range(even):
+                self.queue.start_async(pixels[place : place + 1], (answers, place))
             self.queue.wait_all()
             if even < len(pixels):
-                rest = self.joint(pixels[even:])
-                outputs[even] = ForwardOutput(rest[0], rest[1], rest[2])
-        parts = [outputs[index] for index in sorted(outputs)]
-        return ForwardOutput(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+                rest = self.together(pixels[even:])
+                answers[even] = ForwardOutput(rest[0], rest[1], rest[2])
+        parts = [answers[place] for place in sorted(answers)]
+        return ForwardOutput(*(np.concatenate(outputs) for outputs in zip(*parts, strict=True)))
 
 
-def _copy_outputs(request: openvino.InferRequest, target: tuple[dict[int, ForwardOutput], int]) -> None:
+def _keep(request: openvino.InferRequest, where: tuple[dict[int, ForwardOutput], int]) -> None:
     """Copies the outputs of one image before the next one overwrites them."""
-    outputs, index = target
+    answers, place = where
     logits, evidence, embedding = (request.get_output_tensor(output).data.copy() for output in range(3))
-    outputs[index] = ForwardOutput(logits, evidence, embedding)
+    answers[place] = ForwardOutput(logits, evidence, embedding)
 
 
-def _cache_key(network: Classifier | Ensemble) -> str:
-    """Returns a digest of all that an export depends on: weights, architecture, its code, and the packages used."""
+def _key(network: Classifier | Ensemble) -> str:
+    """A digest of everything an export depends on: weights, architecture, its code, and the packages that make it."""
     about = [
-        [
-            (member.name, member.size, member.mean.flatten().tolist(), member.std.flatten().tolist())
-            for member in list_classifiers(network)
-        ],
+        [(one.name, one.size, one.mean.flatten().tolist(), one.std.flatten().tolist()) for one in classifiers(network)],
         network.views if isinstance(network, Ensemble) else None,
         (openvino.__version__, torch.__version__, timm.__version__),
     ]
@@ -114,7 +105,7 @@ def _cache_key(network: Classifier | Ensemble) -> str:
     return digest.hexdigest()[:32]
 
 
-class _TupleOutput(nn.Module):
+class _Plain(nn.Module):
     """Returns the outputs as a plain tuple of float32."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -127,20 +118,18 @@ class _TupleOutput(nn.Module):
 
 
 def _export(network: Classifier | Ensemble) -> Parts:
-    copy = deepcopy(network).cpu().eval()
-    size = list_classifiers(copy)[0].size
+    ours = deepcopy(network).cpu().eval()
+    size = classifiers(ours)[0].size
     example = torch.zeros((2, size, size), dtype=torch.uint8)
-    # The front end itself, because `openvino.convert_model` reports each use to its maker over the network.
+    # Through the front end itself: `openvino.convert_model` reports each use to its maker over the network.
     front = FrontEndManager().load_by_framework("pytorch")
     try:
-        with torch.no_grad(), _without_decomposition_warnings():
-            program = torch.export.export(
-                _TupleOutput(copy), (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
-            )
+        with torch.no_grad(), _quiet():
+            program = torch.export.export(_Plain(ours), (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
             decoder = TorchFXPythonDecoder.from_exported_program(program)
             model = front.convert(front.load(decoder))
             model.reshape([-1, size, size])
-    except Exception as error:  # torch and OpenVINO may raise anything
+    except Exception as error:  # whatever the two of them object with
         reason = first_line(error)
         raise UserError(f"engine=openvino cannot take this network, take engine=torch: {reason}") from error
     with tempfile.TemporaryDirectory() as folder:
@@ -149,15 +138,15 @@ def _export(network: Classifier | Ensemble) -> Parts:
 
 
 @contextmanager
-def _without_decomposition_warnings() -> Iterator[None]:
-    """Suppresses OpenVINO's warnings, with tracebacks, that torch lacks an `upsample` that OpenVINO would decompose."""
+def _quiet() -> Iterator[None]:
+    """Suppresses OpenVINO's warnings, with tracebacks, that this torch lacks an `upsample` it would decompose."""
     root = logging.getLogger()
 
-    def is_other_warning(record: logging.LogRecord) -> bool:
+    def wanted(record: logging.LogRecord) -> bool:
         return "not found in decomp table" not in str(record.msg)
 
-    root.addFilter(is_other_warning)
+    root.addFilter(wanted)
     try:
         yield
     finally:
-        root.removeFilter(is_other_warning)
+        root.removeFilter(wanted)

@@ -1,4 +1,4 @@
-"""Chooses the precision of a forward pass for the hardware."""
+"""The precision of a forward pass, by the hardware."""
 
 from typing import Literal
 
@@ -13,17 +13,17 @@ Resolved = Literal["fp32", "bf16", "fp16"]
 def resolve_precision(precision: Precision, device: torch.device) -> Resolved:
     """Resolves `auto` and checks a precision against the hardware.
 
-    fp32 is the reference; on CUDA its convolutions may round inputs to TF32, depending on `torch.backends.cudnn`. bf16
-    and fp16 multiply in 16 bits and sum in fp32. `auto` is the fastest precision without emulation: bf16 on CPUs with
-    AVX512-BF16 (all CPUs with AMX have it) and on GPUs from Ampere on; fp16 on older GPUs; fp32 on other CPUs.
+    fp32 is the reference; on CUDA its convolutions may round inputs to TF32, as `torch.backends.cudnn` says. bf16 and
+    fp16 multiply in 16 bits and sum up in fp32. `auto` is the fastest precision without emulation: bf16
+    on CPUs with AVX512-BF16 (all with AMX have it) and on GPUs from Ampere; fp16 on older GPUs; fp32 on other CPUs.
 
-    The effect of bf16 on probabilities depends on the network and has no bound. For two DenseNet-121 trained on
-    phantoms it was 0.001 on average and 0.016 at most (128 images, 14 findings); for a random network whose logits were
-    stretched to a standard deviation of 2, which magnifies rounding, 0.067 at most. Measure it on val before relying on
-    it. fp16 has not been measured.
+    The effect of bf16 on probabilities depends on the network and has no bound. Two DenseNet-121 trained on phantoms:
+    0.001 in the mean, 0.016 at most (128 images, 14 findings). A random network whose logits were stretched to a
+    standard deviation of 2, which magnifies rounding: 0.067 at most. Measure it on val before relying on it. fp16 has
+    not been measured.
 
     Raises:
-        UserError: The hardware lacks this precision, or only emulates it, which is slower than fp32.
+        UserError: the hardware cannot, or only by emulation, which is slower than fp32.
     """
     if device.type == "cuda":
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -36,5 +36,5 @@ def resolve_precision(precision: Precision, device: torch.device) -> Resolved:
     if precision == "fp16" and device.type != "cuda":
         raise UserError("precision=fp16 needs a GPU: on the CPU take bf16, fp32 or auto")
     if precision == "bf16" and not has_bf16:
-        raise UserError(f"precision=bf16 needs hardware support that this {device.type} lacks: take {fast} or auto")
+        raise UserError(f"precision=bf16 needs hardware that this {device.type} has not: take {fast} or auto")
     return precision

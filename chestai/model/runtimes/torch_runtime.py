@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from chestai.errors import UserError
 from chestai.model.bundle import ForwardOutput, forward
 from chestai.model.classifier import Classifier
-from chestai.model.ensemble import Ensemble, list_classifiers
+from chestai.model.ensemble import Ensemble
 from chestai.model.runtimes.precision import Resolved
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -18,27 +18,27 @@ DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 def open_session(
     network: Classifier | Ensemble, device: torch.device, precision: Resolved, channels_last: bool, compiled: bool
-) -> "_TorchSession":
-    """Copies the network to the device in evaluation mode; see `chestai.model.runtimes.open_session`.
+) -> "_Eager":
+    """Copies the network to the device, in evaluation mode; see `chestai.model.runtimes.open_session`.
 
     Raises:
         UserError: torch.compile does not work on this machine.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    copy = deepcopy(network).to(device=device, memory_format=layout).eval()  # type: ignore[call-overload]
+    ours = deepcopy(network).to(device=device, memory_format=layout).eval()  # type: ignore[call-overload]
     if not compiled:
-        return _TorchSession(copy, precision)
-    size = list_classifiers(copy)[0].size
-    session = _TorchSession(cast(Classifier, torch.compile(copy, dynamic=True)), precision)
+        return _Eager(ours, precision)
+    size = classifiers(ours)[0].size
+    answer = _Eager(cast(Classifier, torch.compile(ours, dynamic=True)), precision)
     try:
-        for images in (2, 1):  # torch compiles at the first call, and a single image separately
-            session(np.zeros((images, size, size), np.uint8))
-    except Exception as error:  # a missing or failing compiler may raise anything
+        for images in (2, 1):  # compiled at the first call; a single image is a case of its own
+            answer(np.zeros((images, size, size), np.uint8))
+    except Exception as error:  # whatever a compiler that is not there, or cannot, objects with
         raise UserError(f"compiled=true does not work here, take compiled=false: {first_line(error)}") from error
-    return session
+    return answer
 
 
-class _TorchSession:
+class _Eager:
     def __init__(self, network: Classifier | Ensemble, precision: Resolved) -> None:
         self.network, self.dtype = network, DTYPES[precision]
         self.device = next(network.parameters()).device.type
@@ -48,7 +48,12 @@ class _TorchSession:
             return forward(self.network, pixels)
 
 
+def classifiers(network: Classifier | Ensemble) -> list[Classifier]:
+    """The classifier, or the members of an ensemble."""
+    return [network] if isinstance(network, Classifier) else [cast(Classifier, member) for member in network.members]
+
+
 def first_line(error: Exception) -> str:
-    """Returns the first line of an exception's message, or its class name if it has none."""
+    """The first line of an exception's message, or its name if it has none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
