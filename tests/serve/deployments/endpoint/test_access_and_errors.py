@@ -21,6 +21,7 @@ def test_prediction_is_recorded_and_reviewed(service: Service) -> None:
     data = image(31)
     result = service.post("/infer", files={"file": ("ward 7.png", data)}).json()
     image_id = result["image_id"]
+    other_id = service.post("/infer", files={"file": image(32)}).json()["image_id"]
     listed = {study["image_id"]: study for study in service.get("/studies", limit="500").json()["studies"]}
     assert listed[image_id]["bucket"] == result["triage"]["bucket"] and listed[image_id]["file_name"] == "ward 7.png"
     verdicts = {"image_id": image_id, "verdicts": {"Mass": "TP", "Effusion": "FN"}, "notes": "seen twice"}
@@ -31,7 +32,7 @@ def test_prediction_is_recorded_and_reviewed(service: Service) -> None:
     open_studies = {
         study["image_id"] for study in service.get("/studies", reviewed="false", limit="500").json()["studies"]
     }
-    assert image_id not in open_studies and open_studies
+    assert image_id not in open_studies and other_id in open_studies
     assert_problem(service.post("/reviews", json={**verdicts, "verdicts": {"Sadness": "TP"}}), 422, "unknown_finding")
     assert_problem(service.post("/reviews", json={**verdicts, "model_version": 99}), 422, "unknown_version")
     assert_problem(service.get(f"/images/{'0' * 64}"), 404, "unknown_image")
