@@ -1,6 +1,5 @@
 """The stages one after another on real Ray, Spark, Delta and MLflow."""
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +64,7 @@ def test_scores_hold_every_image_once_and_equal_the_bundle(finished: Chain) -> N
 
 
 def test_evaluation_has_intervals_calibration_and_thresholds(finished: Chain) -> None:
-    report = json.loads(Path(finished.lake.uri("reports", "evaluate.json")).read_text())["facts"]["report"]
+    report = finished.summaries["evaluate"].facts["report"]
     macro = report["macro"]["auroc"]
     assert macro["low"] <= macro["value"] <= macro["high"]
     assert set(report["findings"]) == set(finished.lake.find_snapshot().vocabulary)

@@ -273,6 +273,6 @@ KINDS: dict[str, Callable[[Image, Rng], Image]] = {
 }
 
 
-def strangers(kind: str, films: NDArray[np.uint8], seed: int = 0) -> NDArray[np.uint8]:
+def make_foreign_images(kind: str, films: NDArray[np.uint8], seed: int = 0) -> NDArray[np.uint8]:
     """One image of a kind for each film, which some kinds are made from: uint8 (N, S, S)."""
     return np.stack([KINDS[kind](film, np.random.default_rng([seed, at])) for at, film in enumerate(films)])

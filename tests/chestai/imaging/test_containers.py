@@ -31,7 +31,7 @@ def reason(data: bytes) -> str:
     channels=st.sampled_from([1, 3, 4]),
     seed=st.integers(0, 99),
 )
-def test_what_encoders_write_stays_as_it_is(shape: tuple[int, int], depth: type, channels: int, seed: int) -> None:
+def test_encoded_images_pass_unchanged(shape: tuple[int, int], depth: type, channels: int, seed: int) -> None:
     image: np.ndarray = np.random.default_rng(seed).integers(0, 256, (*shape, channels)).astype(depth)
     assert containers.check_container(encode_image(image)) == encode_image(image)
     if depth is np.uint8 and channels != 4:
@@ -39,7 +39,7 @@ def test_what_encoders_write_stays_as_it_is(shape: tuple[int, int], depth: type,
 
 
 @pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf", b"gAMA", b"acTL", b"viRu"])
-def test_chunks_without_pixels_are_left_out(kind: bytes) -> None:
+def test_drops_chunks_without_pixels(kind: bytes) -> None:
     data = make_chunk(kind, b"\0\0\0\1" + zlib.compress(b"text"))
     assert containers.check_container(make_png(GREY, before=data, after=data * 3)) == make_png(GREY)
     assert np.array_equal(preprocess.decode(make_png(GREY, before=data, after=data)), GREY)
@@ -50,7 +50,7 @@ def test_chunks_without_pixels_are_left_out(kind: bytes) -> None:
     st.binary(max_size=80),
     st.sampled_from([b"", containers.PNG, containers.JPEG, make_png(GREY)[:60], make_jpeg(GREY)[:200]]),
 )
-def test_any_bytes_are_passed_on_or_refused(data: bytes, start: bytes) -> None:
+def test_arbitrary_bytes_pass_unchanged_or_are_rejected(data: bytes, start: bytes) -> None:
     given = start + data
     try:
         assert containers.check_container(given) == given
@@ -58,7 +58,7 @@ def test_any_bytes_are_passed_on_or_refused(data: bytes, start: bytes) -> None:
         assert given.startswith((containers.PNG, containers.JPEG)) and refused.reason in REASONS
 
 
-def test_text_is_inflated_as_far_as_it_may_be() -> None:
+def test_rejects_text_that_inflates_beyond_the_limit() -> None:
     def texts(count: int) -> bytes:
         return make_png(GREY, after=make_chunk(b"zTXt", b"name\0\0" + made.make_zlib_bomb(4)) * count)
 
@@ -66,7 +66,7 @@ def test_text_is_inflated_as_far_as_it_may_be() -> None:
     assert reason(texts(5)) == "too_large"
 
 
-def test_pixels_beyond_the_header_s_are_refused_where_they_take_time() -> None:
+def test_rejects_more_pixels_than_the_header_declares() -> None:
     noise = np.random.default_rng(1).integers(0, 256, (1100, 1100), np.uint8)
     assert containers.check_container(encode_image(noise)) == encode_image(noise)
     assert len(encode_image(noise)) > containers.UNCHECKED
@@ -75,7 +75,7 @@ def test_pixels_beyond_the_header_s_are_refused_where_they_take_time() -> None:
     assert reason(many) == "too_large"
 
 
-def test_counts_have_limits() -> None:
+def test_rejects_too_many_chunks_or_scans() -> None:
     assert containers.check_container(make_png(GREY, before=make_chunk(b"viRu") * (MAX_PARTS - 3))) == make_png(GREY)
     assert reason(make_png(GREY, before=make_chunk(b"viRu") * (MAX_PARTS - 2))) == "too_large"
     few = made.make_scan_bomb(64, MAX_SCANS - 10)
@@ -86,7 +86,7 @@ def test_counts_have_limits() -> None:
 @pytest.mark.parametrize(
     "whole", [make_png(GREY), make_jpeg(GREY), make_jpeg(GREY, progressive=True), made.make_rotated_jpeg(GREY)]
 )
-def test_only_padding_may_follow(whole: bytes) -> None:
+def test_rejects_data_other_than_padding_after_the_end(whole: bytes) -> None:
     for padding in (b"", b"\0", b"\r\n", bytes(5000)):
         assert containers.check_container(whole + padding).startswith(whole[:20])
     assert reason(whole + b"x") == "undecodable"
@@ -94,7 +94,7 @@ def test_only_padding_may_follow(whole: bytes) -> None:
     assert reason(whole + bytes(9) + whole) == "multi_frame"
 
 
-def test_a_jpeg_within_a_segment_is_none_of_its_own() -> None:
+def test_ignores_jpeg_inside_a_segment() -> None:
     """As a thumbnail, with scans and an end."""
     inner = made.make_comment_segment(made.make_scan_bomb(32, 200)[:60_000])
     whole = make_jpeg(GREY)
@@ -102,5 +102,5 @@ def test_a_jpeg_within_a_segment_is_none_of_its_own() -> None:
     assert reason(whole[:2] + inner + whole[2:-2]) == "truncated"
 
 
-def test_a_segment_that_is_longer_than_the_file() -> None:
+def test_rejects_segment_longer_than_the_file() -> None:
     assert reason(make_jpeg(GREY)[:2] + b"\xff\xe1" + struct.pack(">H", 65_000) + bytes(99)) == "not_an_image"

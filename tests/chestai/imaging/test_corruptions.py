@@ -27,21 +27,21 @@ def distance(ours: NDArray[np.uint8], theirs: NDArray[np.uint8]) -> NDArray[np.f
 
 @pytest.mark.parametrize("size", [96, 224])
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_every_severity_changes_more_than_the_one_before(name: str, size: int) -> None:
+def test_change_grows_with_severity(name: str, size: int) -> None:
     films = phantoms(size)
     changes = [np.zeros(len(films))] + [distance(corrupt(films, name, one, SEEDS), films) for one in SEVERITIES]
     assert (np.diff(changes, axis=0) > 0.1).all()
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_even_the_worst_leaves_the_image_recognisable(name: str, films: NDArray[np.uint8]) -> None:
+def test_highest_severity_leaves_the_image_recognisable(name: str, films: NDArray[np.uint8]) -> None:
     inner = np.s_[:, 56:-56, 56:-56]  # a rotation brings in black from outside
     for before, after in zip(films[inner], corrupt(films, name, 3, SEEDS)[inner], strict=True):
         assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.7
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_shape_type_and_input_are_kept_and_calls_repeat(name: str, films: NDArray[np.uint8]) -> None:
+def test_is_deterministic_and_keeps_its_input(name: str, films: NDArray[np.uint8]) -> None:
     before = films.copy()
     first, second = (corrupt(films, name, 2, SEEDS) for _ in range(2))
     assert first.shape == films.shape and first.dtype == np.uint8
@@ -49,7 +49,7 @@ def test_shape_type_and_input_are_kept_and_calls_repeat(name: str, films: NDArra
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_an_image_depends_on_its_own_seed_alone(name: str, films: NDArray[np.uint8]) -> None:
+def test_image_depends_only_on_its_own_seed(name: str, films: NDArray[np.uint8]) -> None:
     together = corrupt(films, name, 2, SEEDS)
     for row, seed in enumerate(SEEDS):
         assert np.array_equal(corrupt(films[[row]], name, 2, [seed])[0], together[row])
@@ -58,13 +58,13 @@ def test_an_image_depends_on_its_own_seed_alone(name: str, films: NDArray[np.uin
 @pytest.mark.parametrize(
     ("name", "seeded"), [(name, name in ("brightness", "noise", "rotation")) for name in CORRUPTIONS]
 )
-def test_seeds_draw_what_is_random_and_nothing_else(name: str, seeded: bool, films: NDArray[np.uint8]) -> None:
+def test_seed_determines_only_random_corruptions(name: str, seeded: bool, films: NDArray[np.uint8]) -> None:
     same = np.repeat(films[:1], 8, axis=0)
     different = {image.tobytes() for image in corrupt(same, name, 2, range(8))}
     assert len(different) == (8 if name == "noise" else 2 if seeded else 1), "2: one each way"
 
 
-def test_noise_and_brightness_are_in_units_of_full_scale() -> None:
+def test_noise_and_brightness_are_fractions_of_full_scale() -> None:
     grey = np.full((4, 128, 128), 128, np.uint8)
     noisy = corrupt(grey, "noise", 2, range(4)).astype(float) - 128
     assert np.abs(noisy.std(axis=(1, 2)) - 0.05 * 255).max() < 0.3 and np.abs(noisy.mean(axis=(1, 2))).max() < 0.5
@@ -72,7 +72,7 @@ def test_noise_and_brightness_are_in_units_of_full_scale() -> None:
     assert (np.abs(np.abs(brighter) - 25.5) <= 0.5).all()
 
 
-def test_contrast_keeps_the_mean_and_shrinks_the_rest(films: NDArray[np.uint8]) -> None:
+def test_contrast_keeps_the_mean_and_scales_the_deviation(films: NDArray[np.uint8]) -> None:
     after = corrupt(films, "contrast", 2, SEEDS)
     np.testing.assert_allclose(after.mean(axis=(1, 2)), films.mean(axis=(1, 2)), atol=0.2)
     np.testing.assert_allclose(after.std(axis=(1, 2)), 0.55 * films.std(axis=(1, 2)), atol=0.2)
@@ -81,7 +81,7 @@ def test_contrast_keeps_the_mean_and_shrinks_the_rest(films: NDArray[np.uint8]) 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 @pytest.mark.parametrize("grey", [0, 127, 255])
 @pytest.mark.parametrize("side", [1, 5, 64])
-def test_a_constant_image_stays_legal(name: str, grey: int, side: int) -> None:
+def test_constant_image_stays_in_range(name: str, grey: int, side: int) -> None:
     for severity in SEVERITIES:
         after = corrupt(np.full((2, side, side), grey, np.uint8), name, severity, [0, 1])
         assert after.shape == (2, side, side) and after.dtype == np.uint8
@@ -94,7 +94,7 @@ def test_a_constant_image_stays_legal(name: str, grey: int, side: int) -> None:
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_no_image_gives_none(name: str) -> None:
+def test_accepts_no_images(name: str) -> None:
     assert corrupt(np.zeros((0, 8, 8), np.uint8), name, 1, []).shape == (0, 8, 8)
 
 
@@ -111,7 +111,7 @@ def test_no_image_gives_none(name: str) -> None:
         (np.zeros((1, 8, 9), np.uint8), "blur", 1, [0], r"must be uint8 \(N, S, S\)"),
     ],
 )
-def test_what_cannot_be_done_is_refused(
+def test_rejects_invalid_input(
     pixels: NDArray[np.uint8], name: str, severity: int, seeds: list[int], reason: str
 ) -> None:
     with pytest.raises(ValueError, match=reason):

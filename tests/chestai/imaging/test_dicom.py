@@ -1,4 +1,4 @@
-"""DICOM: grey levels by the standard, refusals by header, damage, and silence about patients."""
+"""DICOM: grey levels of the standard, rejections by header, damaged files, and no patient data in any message."""
 
 import io
 import traceback
@@ -38,18 +38,18 @@ def scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
     ("image", "bits"), [(EIGHT, 8), (TWELVE, 12), (TWELVE * 18, 16), (SIGNED, 13), (TWELVE.astype(np.int16), 16)]
 )
 @pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
-def test_without_a_window_the_range_of_the_values_is_shown(image: np.ndarray, bits: int, syntax: str) -> None:
+def test_file_without_window_is_scaled_to_its_value_range(image: np.ndarray, bits: int, syntax: str) -> None:
     data = a_file(image, bits, syntax=syntax)
     assert np.array_equal(preprocess.decode(data), scaled(image, image.min(), image.max()))
     assert preprocess.read_header(data) == preprocess.Header("DICOM", 64, 80, 1)
 
 
-def test_a_flat_image_is_black() -> None:
+def test_constant_image_is_black() -> None:
     assert not preprocess.decode(a_file(np.full_like(TWELVE, 7))).any()
 
 
 @pytest.mark.parametrize("window", [{}, {"WindowCenter": 1500, "WindowWidth": 2000}])
-def test_monochrome1_is_the_mirror_image_and_inverse_no_second_one(window: dict[str, Any]) -> None:
+def test_monochrome1_and_inverse_shape_invert_once(window: dict[str, Any]) -> None:
     mirrored = 255 - preprocess.decode(a_file(**window))
     polarities: list[dict[str, Any]] = [
         {"PhotometricInterpretation": "MONOCHROME1"},
@@ -65,7 +65,7 @@ def test_monochrome1_is_the_mirror_image_and_inverse_no_second_one(window: dict[
 @pytest.mark.parametrize("image", [TWELVE, SIGNED])
 @pytest.mark.parametrize("rescale", [{}, {"RescaleSlope": 0.5, "RescaleIntercept": -100}])
 @pytest.mark.parametrize("window", [([1000.5, 7], [801.25, 9]), (300, 1), (1700, 5000)])
-def test_windows_are_pydicom_s(function: str | None, image: np.ndarray, rescale: dict, window: tuple) -> None:
+def test_window_equals_pydicom(function: str | None, image: np.ndarray, rescale: dict, window: tuple) -> None:
     elements = {"WindowCenter": window[0], "WindowWidth": window[1], **rescale}
     if function:
         elements["VOILUTFunction"] = function
@@ -80,20 +80,20 @@ def test_windows_are_pydicom_s(function: str | None, image: np.ndarray, rescale:
 
 @pytest.mark.parametrize("vr", ["US", "OW"])
 @pytest.mark.parametrize(("first", "bits", "count"), [(0, 12, 4096), (500, 16, 1000)])
-def test_a_voi_lut_is_pydicom_s_and_goes_before_the_window(first: int, bits: int, count: int, vr: str) -> None:
+def test_voi_lut_equals_pydicom_and_precedes_the_window(first: int, bits: int, count: int, vr: str) -> None:
     entries = (np.sqrt(np.linspace(0, 1, count)) * (2**bits - 1)).astype(int).tolist()
     elements: dict[str, Any] = {"VOILUTSequence": lut(first, bits, entries, vr), "WindowCenter": 9, "WindowWidth": 9}
     dataset = dcmread(io.BytesIO(data := a_file(**elements)))
     assert np.array_equal(preprocess.decode(data), scaled(apply_voi(dataset.pixel_array, dataset), 0, 2**bits - 1))
 
 
-def test_long_eight_bit_tables_and_packed_ones() -> None:
+def test_reads_long_and_packed_eight_bit_luts() -> None:
     entries = (np.arange(4096) // 16).tolist()
     for vr in ("US", "OW", "packed"):
         assert np.array_equal(preprocess.decode(a_file(VOILUTSequence=lut(0, 8, entries, vr))), EIGHT)
 
 
-def test_a_modality_lut_goes_before_the_window() -> None:
+def test_modality_lut_precedes_the_window() -> None:
     entries = (4000 - np.arange(4096)).clip(0).tolist()
     data = a_file(SIGNED, 13, ModalityLUTSequence=lut(-1000, 16, entries, "OW"), WindowCenter=2000, WindowWidth=3000)
     plain = a_file((4000 - TWELVE).astype(np.uint16), WindowCenter=2000, WindowWidth=3000)
@@ -102,7 +102,7 @@ def test_a_modality_lut_goes_before_the_window() -> None:
 
 @pytest.mark.parametrize("polarity", ["MONOCHROME1", "MONOCHROME2"])
 @pytest.mark.parametrize("limit", [None, 3990])
-def test_padding_is_black_and_outside_the_range(polarity: str, limit: int | None) -> None:
+def test_padding_is_black_and_not_part_of_the_value_range(polarity: str, limit: int | None) -> None:
     padded = TWELVE.copy()
     padded[:10], padded[10:12] = 4000, 4000 if limit is None else 3995
     elements = {"PixelPaddingValue": 4000, **({} if limit is None else {"PixelPaddingRangeLimit": limit})}
@@ -114,7 +114,7 @@ def test_padding_is_black_and_outside_the_range(polarity: str, limit: int | None
 
 @pytest.mark.parametrize("syntax", LOSSLESS)
 @pytest.mark.parametrize(("image", "bits"), [(EIGHT, 8), (TWELVE, 12), (SIGNED, 13)])
-def test_lossless_compression_changes_nothing(tmp_path: Path, syntax: str, image: np.ndarray, bits: int) -> None:
+def test_lossless_compression_keeps_the_pixels(tmp_path: Path, syntax: str, image: np.ndarray, bits: int) -> None:
     plain = a_file(image, bits)
     small = compressed(tmp_path, plain, getattr(gdcm.TransferSyntax, syntax))
     assert dcmread(io.BytesIO(small)).file_meta.TransferSyntaxUID.is_compressed
@@ -122,7 +122,7 @@ def test_lossless_compression_changes_nothing(tmp_path: Path, syntax: str, image
 
 
 @pytest.mark.parametrize("syntax", ["JPEGBaselineProcess1", "JPEGExtendedProcess2_4"])
-def test_lossy_jpeg_is_near(tmp_path: Path, syntax: str) -> None:
+def test_lossy_jpeg_is_within_4_grey_values(tmp_path: Path, syntax: str) -> None:
     small = compressed(tmp_path, a_file(EIGHT, 8), getattr(gdcm.TransferSyntax, syntax))
     assert np.abs(preprocess.decode(small).astype(int) - preprocess.decode(a_file(EIGHT, 8))).max() <= 4
 
@@ -134,7 +134,7 @@ def run_length(image: np.ndarray, bits: int) -> bytes:
 
 
 @pytest.mark.parametrize(("image", "bits"), [(EIGHT, 8), (TWELVE, 12), (SIGNED, 13)])
-def test_run_lengths_deflation_and_big_endian_change_nothing(image: np.ndarray, bits: int) -> None:
+def test_rle_deflate_and_big_endian_keep_the_pixels(image: np.ndarray, bits: int) -> None:
     grey = preprocess.decode(a_file(image, bits))
     assert np.array_equal(preprocess.decode(run_length(image, bits)), grey)
     assert np.array_equal(preprocess.decode(a_file(image, bits, syntax=uid.DeflatedExplicitVRLittleEndian)), grey)
@@ -163,7 +163,7 @@ def test_run_lengths_deflation_and_big_endian_change_nothing(image: np.ndarray, 
         ({"SOPInstanceUID": ""}, "undecodable"),
     ],
 )
-def test_refusals_by_header_are_the_same_everywhere(elements: dict[str, Any], reason: str) -> None:
+def test_every_reader_rejects_by_header_with_the_same_reason(elements: dict[str, Any], reason: str) -> None:
     for ask in (preprocess.read_header, sandbox.read_facts, preprocess.decode):
         with pytest.raises(Unreadable) as refused:
             ask(a_file(**elements))
@@ -182,7 +182,7 @@ def test_refusals_by_header_are_the_same_everywhere(elements: dict[str, Any], re
         (lambda: a_file(PixelData=encapsulate([bytes(30_000)]), syntax=uid.RLELossless), "undecodable"),
     ],
 )
-def test_other_refusals(data: Callable[[], bytes], reason: str) -> None:
+def test_rejects_undecodable_file(data: Callable[[], bytes], reason: str) -> None:
     with pytest.raises(Unreadable, match=f"^{reason}"):
         preprocess.decode(data())
 
@@ -199,11 +199,11 @@ def test_other_refusals(data: Callable[[], bytes], reason: str) -> None:
         ({"PatientBirthDate": "19501301", "StudyDate": "20200615"}, (None, None, None)),
     ],
 )
-def test_facts(elements: dict[str, Any], expected: tuple[float | None, str | None, str | None]) -> None:
+def test_reads_patient_facts(elements: dict[str, Any], expected: tuple[float | None, str | None, str | None]) -> None:
     assert sandbox.read_facts(a_file(**elements)) == sandbox.Facts("1.2.3.4", "p1", "1.2.3", *expected, 64, 80)
 
 
-def test_a_decoder_that_dies_is_replaced() -> None:
+def test_killed_decoder_is_replaced() -> None:
     grey = preprocess.decode(a_file())
     assert sandbox._child is not None
     sandbox._child.process.kill()
@@ -224,13 +224,13 @@ def kinds(folder: Path) -> list[bytes]:
     return [private(), a_file(syntax=uid.DeflatedExplicitVRLittleEndian), run_length(TWELVE, 12), *packed]
 
 
-def test_damage_is_refused_and_nothing_of_the_patient_is_told(
+def test_damaged_file_is_rejected_without_showing_patient_data(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
     recwarn: pytest.WarningsRecorder,
 ) -> None:
-    random, told, whole = np.random.default_rng(0), [repr(sandbox.read_facts(private()))], 0
+    random, texts, whole = np.random.default_rng(0), [repr(sandbox.read_facts(private()))], 0
     for data in kinds(tmp_path):
         recwarn.clear()
         for turn in range(200):
@@ -242,8 +242,8 @@ def test_damage_is_refused_and_nothing_of_the_patient_is_told(
                 whole += preprocess.decode(bytes(damaged)).size > 0
             except Unreadable as error:
                 assert error.reason in REASONS
-                told.append("".join(traceback.format_exception(error)))
-        told += [str(warning.message) for warning in recwarn]
-    told += [caplog.text, *capfd.readouterr()]
-    assert len(told) > 100 and whole > 20
-    assert not any(word in text for text in told for word in ("Doe", "Secret", "19501301"))
+                texts.append("".join(traceback.format_exception(error)))
+        texts += [str(warning.message) for warning in recwarn]
+    texts += [caplog.text, *capfd.readouterr()]
+    assert len(texts) > 100 and whole > 20
+    assert not any(word in text for text in texts for word in ("Doe", "Secret", "19501301"))

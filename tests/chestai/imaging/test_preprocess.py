@@ -26,17 +26,17 @@ def test_grey_png_is_decoded_exactly(grey: np.ndarray) -> None:
     assert preprocess.read_header(png(grey)) == preprocess.Header("PNG", 96, 128, 1)
 
 
-def test_rgba_with_equal_channels_is_the_grey_image(grey: np.ndarray) -> None:
+def test_rgba_with_equal_channels_equals_the_grey_image(grey: np.ndarray) -> None:
     rgba = np.dstack([grey, grey, grey, np.full_like(grey, 255)])
     assert np.array_equal(preprocess.decode(png(rgba)), grey)
     assert preprocess.read_header(png(rgba)).channels == 4
 
 
-def test_sixteen_bit_keeps_the_high_byte(grey: np.ndarray) -> None:
+def test_sixteen_bit_png_keeps_the_high_byte(grey: np.ndarray) -> None:
     assert np.array_equal(preprocess.decode(png(grey.astype(np.uint16) * 257)), grey)
 
 
-def test_jpeg_is_read_and_its_rotation_tag_ignored(grey: np.ndarray) -> None:
+def test_ignores_the_rotation_tag_of_a_jpeg(grey: np.ndarray) -> None:
     smooth = cv2.GaussianBlur(grey, (0, 0), 3)
     exif = Image.Exif()
     exif[0x0112] = 6  # "rotate by 90 degrees"; radiographs are not phone photos
@@ -58,14 +58,14 @@ def test_jpeg_is_read_and_its_rotation_tag_ignored(grey: np.ndarray) -> None:
         (lambda data: data[:16] + (2**31 - 1).to_bytes(4, "big") * 2 + data[24:], "not_an_image too_large"),
     ],
 )
-def test_broken_files_are_refused_by_reason(grey: np.ndarray, damage: object, reason: str) -> None:
+def test_rejects_broken_file_with_its_reason(grey: np.ndarray, damage: object, reason: str) -> None:
     with pytest.raises(Unreadable) as refused:
         preprocess.decode(damage(png(grey)))  # type: ignore[operator]
     assert refused.value.reason in reason.split()
     assert refused.value.reason in REASONS
 
 
-def test_a_png_that_is_cut_or_damaged_anywhere_is_called_so(grey: np.ndarray) -> None:
+def test_rejects_png_cut_or_damaged_anywhere(grey: np.ndarray) -> None:
     whole = png(grey)
     start, end = whole.index(b"IDAT") + 4, whole.index(b"IEND") + 4
     for length in [*range(1, end - 64, 7), *range(end - 64, end)]:
@@ -76,7 +76,7 @@ def test_a_png_that_is_cut_or_damaged_anywhere_is_called_so(grey: np.ndarray) ->
             preprocess.decode(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
 
 
-def test_cut_jpeg_and_other_formats_are_refused(grey: np.ndarray) -> None:
+def test_rejects_cut_jpeg_and_other_formats(grey: np.ndarray) -> None:
     jpeg = cv2.imencode(".jpg", grey)[1].tobytes()
     with pytest.raises(Unreadable, match="truncated"):
         preprocess.decode(jpeg[: len(jpeg) // 2])
@@ -84,7 +84,7 @@ def test_cut_jpeg_and_other_formats_are_refused(grey: np.ndarray) -> None:
         preprocess.decode(cv2.imencode(".bmp", grey)[1].tobytes())
 
 
-def test_size_limits() -> None:
+def test_rejects_image_that_is_too_small_or_too_large() -> None:
     with pytest.raises(Unreadable, match="too_small"):
         preprocess.decode(png(np.zeros((16, 500), np.uint8)))
     bomb = io.BytesIO()
@@ -108,7 +108,7 @@ def test_resize_is_antialiased() -> None:
 
 
 @pytest.mark.parametrize("size", [32, 96, 224, 512])
-def test_resize_matches_pillow_s_box_filter(size: int) -> None:
+def test_resize_matches_pillow_box_filter(size: int) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (1024, 1024), dtype=np.uint8)
     image = cv2.GaussianBlur(noise, (0, 0), 4).astype(np.uint8)
     ours = preprocess.resize(image, size).astype(int)
@@ -116,7 +116,7 @@ def test_resize_matches_pillow_s_box_filter(size: int) -> None:
     assert np.abs(ours - theirs).max() <= 3
 
 
-def test_every_nih_original_is_read(nih_root: Path) -> None:
+def test_reads_every_nih_original(nih_root: Path) -> None:
     files = sorted((nih_root / "images").glob("*.png"))
     headers = [preprocess.read_header(path.read_bytes()) for path in files]
     assert len(files) == 233

@@ -118,7 +118,7 @@ class TestMatchBoxes:
         assert not match_boxes(cam, [[20, 12, 5, 3]]).hit
 
     @pytest.mark.parametrize(("row", "column"), [(0, 0), (0, 2), (1, 1), (2, 1), (2, 2)])
-    def test_a_coarse_map_points_at_the_middle_of_its_cell(self, row: int, column: int) -> None:
+    def test_coarse_map_points_at_the_middle_of_its_cell(self, row: int, column: int) -> None:
         """At the border too, where enlarging holds the cell's value out to the edge."""
         evidence = np.zeros((3, 3), np.float32)
         evidence[row, column] = 1
@@ -130,7 +130,7 @@ class TestMatchBoxes:
         assert match_boxes(cam, [[150, 99, 1, 2]]).hit
         assert not match_boxes(cam, [[0, 0, 140, 90]]).hit
 
-    def test_an_empty_map_is_a_miss_even_of_the_whole_image(self) -> None:
+    def test_empty_map_is_a_miss_even_of_the_whole_image(self) -> None:
         assert match_boxes(make_empty_map(), [[0, 0, 30, 20]]) == BoxMatch(False, 0.0, 0.0)
 
     @settings(max_examples=30, deadline=None)

@@ -15,7 +15,7 @@ from chestai.model.seen_patients import SeenPatients
 from tests.chestai.model.weights import MEAN, STD, assert_all_taken, fresh, pth, safetensors
 
 
-def test_our_own_bundle_is_a_source(tmp_path: Path) -> None:
+def test_loads_weights_of_a_bundle(tmp_path: Path) -> None:
     torch.manual_seed(4)
     trained, network = fresh("resnet10t"), fresh("resnet10t")
     before = network.head.weight.clone()
@@ -27,7 +27,7 @@ def test_our_own_bundle_is_a_source(tmp_path: Path) -> None:
 
 
 def bundle(split_known: bool, *networks: Classifier) -> Bundle:
-    """Those networks, which learnt from one patient."""
+    """A bundle of the networks, trained on one patient."""
     members = tuple(Member(backbone=one.name, mean=MEAN, std=STD) for one in networks)
     card = Card(
         name="test",
@@ -47,7 +47,7 @@ def bundle(split_known: bool, *networks: Classifier) -> Bundle:
     return Bundle(card, network, (SeenPatients.of(["nih:1"], []),))
 
 
-def test_a_committee_s_file_gives_one_of_its_members(tmp_path: Path) -> None:
+def test_loads_the_matching_member_of_an_ensemble(tmp_path: Path) -> None:
     torch.manual_seed(5)
     first, second, network = fresh("resnet10t"), fresh("resnet18"), fresh("resnet18")
     bundle(True, first, second).save(tmp_path)
@@ -57,27 +57,27 @@ def test_a_committee_s_file_gives_one_of_its_members(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("which", ["none", "imagenet"])
-def test_no_patient_is_behind_no_weights_and_imagenet_s(which: str) -> None:
+def test_random_and_imagenet_weights_have_no_patients(which: str) -> None:
     assert ancestry(which) == (True, ())
 
 
 @pytest.mark.parametrize("split_known", [True, False])
-def test_a_bundle_s_weights_have_its_patients_behind_them(split_known: bool, tmp_path: Path) -> None:
+def test_weights_of_a_bundle_have_its_patients(split_known: bool, tmp_path: Path) -> None:
     saved = bundle(split_known, fresh("resnet10t"))
     saved.save(tmp_path)
     assert ancestry(str(tmp_path / "weights.safetensors")) == (split_known, saved.seen_patients)
 
 
-def test_nothing_is_known_of_any_other_file(tmp_path: Path) -> None:
+def test_patients_of_any_other_file_are_unknown(tmp_path: Path) -> None:
     weights = fresh("resnet10t").state_dict()
     assert ancestry(str(safetensors(weights, tmp_path))) == (False, ()), "it has a bundle's name, but no card"
     bundle(True, fresh("resnet10t")).save(tmp_path)
-    assert ancestry(str(pth(weights, tmp_path))) == (False, ()), "it lies beside a bundle, but is not its file"
+    assert ancestry(str(pth(weights, tmp_path))) == (False, ()), "it is beside a bundle, but not its file"
     assert ancestry(str(tmp_path / "absent.pth")) == (False, ())
 
 
 @pytest.mark.parametrize("name", ["card.json", "patients.txt"])
-def test_a_bundle_whose_word_is_damaged_is_refused(name: str, tmp_path: Path) -> None:
+def test_rejects_bundle_with_damaged_card_or_patients(name: str, tmp_path: Path) -> None:
     bundle(True, fresh("resnet10t")).save(tmp_path)
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-20])
     with pytest.raises(UserError, match="no usable model bundle in") as error:

@@ -47,7 +47,7 @@ def difference(ours: Tensor, theirs: np.ndarray) -> np.ndarray:
     return np.abs(ours.numpy().astype(int) - theirs.astype(int))
 
 
-def test_seeded_with_a_draw_for_each_image_and_never_flipped_by_default() -> None:
+def test_each_image_has_its_own_seeded_draw_and_no_flip_by_default() -> None:
     half = torch.zeros(16, 64, 64, dtype=torch.uint8)
     half[:, :, :32] = 200  # bright on the left
     first, again, other = (
@@ -61,7 +61,7 @@ def test_seeded_with_a_draw_for_each_image_and_never_flipped_by_default() -> Non
 
 
 @pytest.mark.parametrize("size", [32, 97, 224])
-def test_an_image_does_not_depend_on_its_batch(size: int) -> None:
+def test_image_does_not_depend_on_its_batch(size: int) -> None:
     batch = torch.randint(0, 256, (13, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
     draws = draw(13, torch.Generator().manual_seed(3))
     whole = augment(batch, draws, settings(ALL))
@@ -69,7 +69,7 @@ def test_an_image_does_not_depend_on_its_batch(size: int) -> None:
         assert torch.equal(augment(batch[rows], draws[rows], settings(ALL)), whole[rows])
 
 
-def test_the_input_is_left_alone_and_strength_0_gives_it_back(images: Tensor) -> None:
+def test_keeps_its_input_and_strength_0_changes_nothing(images: Tensor) -> None:
     before, draws = images.clone(), draw(16, torch.Generator().manual_seed(1))
     augment(images, draws, settings(ALL))
     assert torch.equal(images, before)
@@ -77,7 +77,7 @@ def test_the_input_is_left_alone_and_strength_0_gives_it_back(images: Tensor) ->
     assert torch.equal(augment(images, draws, settings(NONE)), images)
 
 
-def test_an_empty_share_of_a_batch() -> None:
+def test_accepts_no_images() -> None:
     nothing = torch.zeros(0, 64, 64, dtype=torch.uint8)
     assert augment(nothing, draw(0, torch.Generator()), settings(ALL)).shape == (0, 64, 64)
 
@@ -93,7 +93,7 @@ def test_an_empty_share_of_a_batch() -> None:
         ("shift_y", 0.0, 0.0, 1.0, (0.0, -0.1)),
     ],
 )
-def test_geometry_is_opencv_s(
+def test_geometry_matches_opencv(
     images: Tensor, name: str, side: float, degrees: float, scale: float, shift: tuple[float, float]
 ) -> None:
     """At strength 2, of half of the magnitudes; degrees clockwise, about the centre, black outside."""
@@ -106,14 +106,14 @@ def test_geometry_is_opencv_s(
     assert off.mean() < 0.5 and np.quantile(off, 0.98) <= 3  # OpenCV's weights have 5 bits; edges may differ
 
 
-def test_flip(images: Tensor) -> None:
+def test_flip_follows_its_probability(images: Tensor) -> None:
     flipped = augment(images[:1], drawn(flip=0.1), settings(NONE, flip=0.2))
     assert torch.equal(flipped, images[:1].flip(2))
     assert torch.equal(augment(images[:1], drawn(flip=0.3), settings(NONE, flip=0.2)), images[:1])
     assert torch.equal(augment(images[:1], drawn(flip=0.3), settings(NONE, strength=2.0, flip=0.2)), flipped)
 
 
-def test_brightness_and_contrast(images: Tensor) -> None:
+def test_brightness_and_contrast_follow_their_formulas(images: Tensor) -> None:
     image = images[:1].double()
     brighter = augment(images[:1], drawn(brightness=1.0), settings(NONE, brightness=0.1))
     assert difference(brighter, (image + 25.5).clamp(max=255).numpy()).max() <= 1
@@ -123,13 +123,13 @@ def test_brightness_and_contrast(images: Tensor) -> None:
     assert (no_negative == no_negative[0, 0, 0]).all()
 
 
-def test_what_moves_in_is_black_however_bright_the_image(images: Tensor) -> None:
+def test_border_moved_into_the_image_is_black(images: Tensor) -> None:
     moved = augment(images[:1], drawn(shift_x=1.0, brightness=1.0), settings(NONE, shift=0.2, brightness=0.5))
     assert not moved[0, :, :18].any() and moved[0, :, 21:].min() > 100
 
 
 @pytest.mark.parametrize("size", [96, 97, 100, 225])
-def test_clahe_is_opencv_s_on_the_images_that_drew_it(size: int) -> None:
+def test_clahe_matches_opencv_on_the_images_drawn(size: int) -> None:
     ramp = np.linspace(60, 120, size, dtype=np.float32)
     texture = cv2.GaussianBlur(np.random.default_rng(3).normal(0, 60, (size, size)).astype(np.float32), (0, 0), 2)
     image = np.clip(ramp + texture, 0, 255).astype(np.uint8)
@@ -141,7 +141,7 @@ def test_clahe_is_opencv_s_on_the_images_that_drew_it(size: int) -> None:
     assert difference(equalised, expected).mean() < 0.2 * np.abs(expected.astype(int) - image).mean()
 
 
-def test_denoise_is_opencv_s_median_on_the_images_that_drew_it() -> None:
+def test_denoise_equals_opencv_median_on_the_images_drawn() -> None:
     image = np.random.default_rng(2).integers(0, 256, (50, 50), dtype=np.uint8)
     batch = torch.from_numpy(np.stack([image, image]))
     draws = torch.cat([drawn(denoise=0.9), drawn(denoise=0.1)])

@@ -70,7 +70,7 @@ def rewrite(folder: Path, **changes: Any) -> None:
     (folder / CARD).write_text(json.dumps(card | changes))
 
 
-def test_a_bundle_survives_its_files(bundle: Bundle, batch: NDArray[np.uint8], tmp_path: Path) -> None:
+def test_round_trips_through_files(bundle: Bundle, batch: NDArray[np.uint8], tmp_path: Path) -> None:
     bundle.save(tmp_path)
     loaded = Bundle.load(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [CARD, PATIENTS, WEIGHTS]
@@ -82,23 +82,23 @@ def test_a_bundle_survives_its_files(bundle: Bundle, batch: NDArray[np.uint8], t
     assert ours.probabilities[0, 1] == pytest.approx(1 / (1 + math.exp(-(2 * logit - 1))))
 
 
-def test_an_answer_does_not_depend_on_the_batch(bundle: Bundle, batch: NDArray[np.uint8]) -> None:
+def test_prediction_does_not_depend_on_the_batch(bundle: Bundle, batch: NDArray[np.uint8]) -> None:
     alone = np.concatenate([bundle.predict(batch[[index]]).probabilities for index in range(len(batch))])
     np.testing.assert_allclose(bundle.predict(batch).probabilities, alone, atol=1e-6)
 
 
-def test_patients_are_never_in_the_card(bundle: Bundle) -> None:
+def test_card_holds_no_patients(bundle: Bundle) -> None:
     card = bundle.card.model_dump_json()
     assert SEEN.salt not in card and not any(one in card for one in SEEN.train | SEEN.val)
 
 
-def test_saving_replaces_the_patients_of_before(bundle: Bundle, tmp_path: Path) -> None:
+def test_save_replaces_earlier_patients(bundle: Bundle, tmp_path: Path) -> None:
     bundle.save(tmp_path)
     replace(make(2, split_known=False), seen_patients=()).save(tmp_path)
     assert not (tmp_path / PATIENTS).exists() and Bundle.load(tmp_path).seen_patients == ()
 
 
-def test_damaged_bundles_are_refused_in_one_line(bundle: Bundle, tmp_path: Path) -> None:
+def test_rejects_damaged_bundle_in_one_line(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no usable model bundle in"):
         Bundle.load(tmp_path)
     bundle.save(tmp_path)
@@ -112,7 +112,7 @@ def test_damaged_bundles_are_refused_in_one_line(bundle: Bundle, tmp_path: Path)
 
 
 @pytest.mark.parametrize("keep", [0, 0.4, 0.9])
-def test_patients_that_were_cut_off_are_refused(bundle: Bundle, keep: float, tmp_path: Path) -> None:
+def test_rejects_truncated_patients(bundle: Bundle, keep: float, tmp_path: Path) -> None:
     bundle.save(tmp_path)
     text = (tmp_path / PATIENTS).read_text()
     (tmp_path / PATIENTS).write_text(text[: int(keep * len(text))])
@@ -131,9 +131,7 @@ def watched(bundle: Bundle, batch: NDArray[np.uint8]) -> Bundle:
     )
 
 
-def test_the_input_gate_and_the_drift_reference_are_kept(
-    watched: Bundle, batch: NDArray[np.uint8], tmp_path: Path
-) -> None:
+def test_round_trips_detector_and_drift_reference(watched: Bundle, batch: NDArray[np.uint8], tmp_path: Path) -> None:
     watched.save(tmp_path)
     loaded = Bundle.load(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([CARD, DRIFT, OOD_DETECTOR, PATIENTS, WEIGHTS])
@@ -145,7 +143,9 @@ def test_the_input_gate_and_the_drift_reference_are_kept(
     assert both.ood_detector is watched.ood_detector and both.drift_reference is watched.drift_reference
 
 
-def test_a_bundle_without_them_is_read_and_leaves_none_behind(watched: Bundle, bundle: Bundle, tmp_path: Path) -> None:
+def test_bundle_without_detector_and_reference_leaves_none_behind(
+    watched: Bundle, bundle: Bundle, tmp_path: Path
+) -> None:
     watched.save(tmp_path)
     bundle.save(tmp_path)
     loaded = Bundle.load(tmp_path)
@@ -154,7 +154,9 @@ def test_a_bundle_without_them_is_read_and_leaves_none_behind(watched: Bundle, b
 
 @pytest.mark.parametrize("name", [OOD_DETECTOR, DRIFT])
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"\xff{}"])
-def test_damaged_ones_are_refused_in_one_line(watched: Bundle, name: str, content: bytes, tmp_path: Path) -> None:
+def test_rejects_damaged_detector_or_reference_in_one_line(
+    watched: Bundle, name: str, content: bytes, tmp_path: Path
+) -> None:
     watched.save(tmp_path)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match="no usable model bundle in") as error:
@@ -162,7 +164,7 @@ def test_damaged_ones_are_refused_in_one_line(watched: Bundle, name: str, conten
     assert "\n" not in str(error.value)
 
 
-def test_patients_that_the_card_says_are_known_are_missed(bundle: Bundle, tmp_path: Path) -> None:
+def test_rejects_missing_patients_when_the_split_is_known(bundle: Bundle, tmp_path: Path) -> None:
     bundle.save(tmp_path)
     (tmp_path / PATIENTS).unlink()
     with pytest.raises(UserError, match=PATIENTS):
@@ -172,7 +174,7 @@ def test_patients_that_the_card_says_are_known_are_missed(bundle: Bundle, tmp_pa
 
 
 @pytest.mark.parametrize(("form", "mean", "std"), [(1, 0.5, 0.25), (2, [0.5], [0.25])])
-def test_a_card_of_a_former_format_is_read(
+def test_reads_card_of_earlier_format(
     bundle: Bundle, batch: NDArray[np.uint8], tmp_path: Path, form: int, mean: object, std: object
 ) -> None:
     """Written as those formats were: without members, views, patients or a calibration's method."""
@@ -203,9 +205,7 @@ def test_a_card_of_a_former_format_is_read(
         ({"format": 4, "unheard": "of"}, "has format 4, this version reads 1 to 3"),
     ],
 )
-def test_a_card_that_does_not_hold_together_is_refused(
-    bundle: Bundle, tmp_path: Path, change: dict[str, object], reason: str
-) -> None:
+def test_rejects_inconsistent_card(bundle: Bundle, tmp_path: Path, change: dict[str, object], reason: str) -> None:
     bundle.save(tmp_path)
     rewrite(tmp_path, **change)
     with pytest.raises(UserError, match=reason) as error:
@@ -213,12 +213,12 @@ def test_a_card_that_does_not_hold_together_is_refused(
     assert "\n" not in str(error.value)
 
 
-def test_one_without_views_is_itself(bundle: Bundle) -> None:
-    committee = assemble([bundle, make(2)], ("zoom",))
-    assert assemble([bundle]) is bundle and assemble([committee], ()) is committee
+def test_assembling_one_bundle_without_views_returns_it(bundle: Bundle) -> None:
+    ensemble = assemble([bundle, make(2)], ("zoom",))
+    assert assemble([bundle]) is bundle and assemble([ensemble], ()) is ensemble
 
 
-def test_several_answer_with_their_mean_and_survive_their_files(
+def test_assembled_bundle_predicts_the_mean_and_round_trips(
     bundle: Bundle, batch: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     other = make(3, "resnet18")
@@ -234,7 +234,7 @@ def test_several_answer_with_their_mean_and_survive_their_files(
     assert [member.backbone for member in both.card.members] == ["resnet10t", "resnet18"]
 
 
-def test_the_card_says_how_to_make_the_network(bundle: Bundle, batch: NDArray[np.uint8]) -> None:
+def test_card_builds_the_network(bundle: Bundle, batch: NDArray[np.uint8]) -> None:
     """As inference does on another machine: a card as a dict, and a state dict."""
     both = assemble([bundle, make(2)], ("rotate",))
     network = Card.model_validate(both.card.model_dump()).network()
@@ -242,8 +242,8 @@ def test_the_card_says_how_to_make_the_network(bundle: Bundle, batch: NDArray[np
     np.testing.assert_allclose(forward(network.eval(), batch)[0], both.predict(batch).logits, atol=1e-5)
 
 
-def test_the_card_of_several_says_where_they_come_from(bundle: Bundle) -> None:
-    """And so does one of a committee and a further bundle."""
+def test_assembled_card_names_its_sources(bundle: Bundle) -> None:
+    """And so does one of an ensemble and a further bundle."""
     hidden = replace(
         make(4, split_known=False, synthetic=True), seen_patients=(SeenPatients.of(["nih:9"], [], salt="salt"),)
     )
@@ -260,11 +260,11 @@ def test_the_card_of_several_says_where_they_come_from(bundle: Bundle) -> None:
     assert card.model_dump(exclude=changed) == bundle.card.model_dump(exclude=changed)
 
 
-def test_a_weight_that_one_does_not_name_is_left_out(bundle: Bundle) -> None:
+def test_drops_provenance_that_some_bundle_lacks(bundle: Bundle) -> None:
     assert "pos_weight" not in assemble([bundle, make(2, provenance={})]).card.provenance
 
 
-def test_the_same_bundle_twice_can_be_saved(bundle: Bundle, tmp_path: Path) -> None:
+def test_saves_the_same_bundle_twice(bundle: Bundle, tmp_path: Path) -> None:
     assemble([bundle, bundle]).save(tmp_path)
     assert len(load_file(tmp_path / WEIGHTS)) == 2 * len(bundle.network.state_dict())
 
@@ -276,18 +276,18 @@ def test_the_same_bundle_twice_can_be_saved(bundle: Bundle, tmp_path: Path) -> N
         ({"findings": FINDINGS[::-1]}, "findings Effusion, Mass, Pneumothorax is not findings Pneumothorax, Mass, Eff"),
     ],
 )
-def test_bundles_that_do_not_fit_together_are_refused(bundle: Bundle, change: dict[str, Any], reason: str) -> None:
+def test_rejects_bundles_that_do_not_match(bundle: Bundle, change: dict[str, Any], reason: str) -> None:
     with pytest.raises(UserError, match=reason) as error:
         assemble([bundle, make(2, **change)])
     assert "\n" not in str(error.value)
 
 
-def test_nothing_cannot_be_assembled() -> None:
+def test_rejects_assembling_nothing() -> None:
     with pytest.raises(ValueError, match="one or more"):
         assemble([])
 
 
-def test_what_a_bundle_says_of_itself_needs_no_weights(bundle: Bundle, tmp_path: Path) -> None:
+def test_reads_the_card_without_loading_weights(bundle: Bundle, tmp_path: Path) -> None:
     bundle.save(tmp_path)
     (tmp_path / WEIGHTS).unlink()
     assert read_card(tmp_path) == (bundle.card, (SEEN,))

@@ -57,7 +57,7 @@ def test_logits_are_the_mean_of_the_evidence(network: Classifier, batch: np.ndar
 
 
 @pytest.mark.parametrize("backbone", FAMILIES)
-def test_every_family_has_a_grid_of_evidence(backbone: str) -> None:
+def test_every_backbone_family_has_an_evidence_grid(backbone: str) -> None:
     torch.manual_seed(0)
     network = Classifier(backbone, 3, 64, mean=(0.5,), std=(0.25,))
     with torch.no_grad():
@@ -74,7 +74,7 @@ def test_every_family_has_a_grid_of_evidence(backbone: str) -> None:
 
 
 @pytest.mark.parametrize("backbone", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "volo_d1_224"])
-def test_features_lie_where_their_patches_do(backbone: str) -> None:
+def test_features_keep_the_position_of_their_patches(backbone: str) -> None:
     torch.manual_seed(0)
     network = Classifier(backbone, 3, 64, mean=(0.5,), std=(0.25,)).eval()
     options = {"indices": 1, "norm": True, "output_fmt": "NCHW", "intermediates_only": True}
@@ -89,7 +89,7 @@ def test_features_lie_where_their_patches_do(backbone: str) -> None:
 
 
 @pytest.mark.parametrize("backbone", ["resnet34", "vit_tiny_patch16_224"])
-def test_a_stem_of_three_channels_sees_the_grey_image_three_times(backbone: str, batch: np.ndarray) -> None:
+def test_three_channel_stem_gets_the_grey_image_in_each_channel(backbone: str, batch: np.ndarray) -> None:
     torch.manual_seed(0)
     three = Classifier(backbone, 3, 96, mean=(0.5,) * 3, std=(0.25,) * 3).eval()
     one = Classifier(backbone, 3, 96, mean=(0.5,), std=(0.25,)).eval()
@@ -120,7 +120,7 @@ def test_each_channel_has_its_own_normalisation(batch: np.ndarray) -> None:
         ("pit_ti_224", 64, "no grid"),  # gives its class token alone
     ],
 )
-def test_an_unusable_backbone_is_refused_in_one_line(backbone: str, size: int, reason: str) -> None:
+def test_rejects_unusable_backbone_in_one_line(backbone: str, size: int, reason: str) -> None:
     with pytest.raises(UserError, match=f"network.backbone={backbone} .*({reason})") as error:
         Classifier(backbone, 3, size, mean=(0.5,), std=(0.25,))
     assert "\n" not in str(error.value)
@@ -156,7 +156,7 @@ def test_map_follows_the_padding_of_a_wide_image() -> None:
     assert abs(row - (200 * 3.5 / 8 - 50)) < 6 and abs(column - 200 * 6.5 / 8) < 6
 
 
-def test_overlay_leaves_the_image_alone_where_the_map_is_empty() -> None:
+def test_overlay_keeps_the_image_where_the_map_is_empty() -> None:
     import cv2
 
     grey = np.random.default_rng(0).integers(0, 256, (64, 80), dtype=np.uint8)

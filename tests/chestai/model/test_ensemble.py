@@ -1,4 +1,4 @@
-"""Committees against plain means of their members, their views against OpenCV and against each other."""
+"""Ensembles against plain means of their members, their views against OpenCV and against each other."""
 
 import cv2
 import numpy as np
@@ -43,7 +43,7 @@ def batch() -> Tensor:
 
 
 @torch.no_grad()
-def test_one_member_without_views_answers_as_it_does_alone(one: Classifier, batch: Tensor) -> None:
+def test_single_member_without_views_equals_itself(one: Classifier, batch: Tensor) -> None:
     ours, alone = Ensemble([one])(batch), one(batch)
     assert torch.equal(ours.logits, alone.logits) and torch.equal(ours.evidence, alone.evidence)
 
@@ -56,7 +56,7 @@ def test_logits_are_the_mean_over_members(one: Classifier, finer: Classifier, ba
 
 
 @torch.no_grad()
-def test_every_view_of_every_member_counts_the_same(one: Classifier, finer: Classifier, batch: Tensor) -> None:
+def test_views_of_all_members_have_equal_weight(one: Classifier, finer: Classifier, batch: Tensor) -> None:
     looks = list(_views(batch, VIEWS))
     assert len(looks) == 5 and torch.equal(looks[0], batch)
     each = torch.stack([member(look).logits for member in (one, finer) for look in looks])
@@ -65,7 +65,9 @@ def test_every_view_of_every_member_counts_the_same(one: Classifier, finer: Clas
 
 
 @torch.no_grad()
-def test_evidence_is_the_plain_images_at_the_largest_grid(one: Classifier, finer: Classifier, batch: Tensor) -> None:
+def test_evidence_is_that_of_the_original_image_on_the_largest_grid(
+    one: Classifier, finer: Classifier, batch: Tensor
+) -> None:
     ours = Ensemble([one, finer], VIEWS)(batch).evidence
     coarse = one(batch).evidence.numpy()
     enlarged = np.stack(
@@ -76,11 +78,11 @@ def test_evidence_is_the_plain_images_at_the_largest_grid(one: Classifier, finer
 
 
 @torch.no_grad()
-def test_an_answer_does_not_depend_on_the_batch(one: Classifier, finer: Classifier, batch: Tensor) -> None:
-    committee = Ensemble([one, finer], VIEWS)
-    together = committee(batch)
+def test_output_does_not_depend_on_the_batch(one: Classifier, finer: Classifier, batch: Tensor) -> None:
+    ensemble = Ensemble([one, finer], VIEWS)
+    together = ensemble(batch)
     for index in range(len(batch)):
-        alone = committee(batch[[index]])
+        alone = ensemble(batch[[index]])
         torch.testing.assert_close(alone.logits[0], together.logits[index], atol=1e-4, rtol=1e-5)
         torch.testing.assert_close(alone.evidence[0], together.evidence[index], atol=1e-3, rtol=1e-5)
     for whole, part in zip(_views(batch, VIEWS), _views(batch[2:3], VIEWS), strict=True):
@@ -88,13 +90,13 @@ def test_an_answer_does_not_depend_on_the_batch(one: Classifier, finer: Classifi
 
 
 @torch.no_grad()
-def test_with_flip_an_image_and_its_mirror_have_the_same_answer(one: Classifier, batch: Tensor) -> None:
-    committee = Ensemble([one], ("flip",))
-    torch.testing.assert_close(committee(batch).logits, committee(batch.flip(-1)).logits)
+def test_flip_view_gives_an_image_and_its_mirror_equal_logits(one: Classifier, batch: Tensor) -> None:
+    ensemble = Ensemble([one], ("flip",))
+    torch.testing.assert_close(ensemble(batch).logits, ensemble(batch.flip(-1)).logits)
 
 
 @pytest.mark.parametrize(("view", "moves"), [("rotate", [(ROTATION, 1.0), (-ROTATION, 1.0)]), ("zoom", [(0.0, ZOOM)])])
-def test_views_are_those_of_opencv(view: View, moves: list[tuple[float, float]], batch: Tensor) -> None:
+def test_views_match_opencv(view: View, moves: list[tuple[float, float]], batch: Tensor) -> None:
     looks = list(_views(batch, (view,)))[1:]
     assert len(looks) == len(moves)
     centre = ((SIZE - 1) / 2, (SIZE - 1) / 2)
@@ -107,7 +109,7 @@ def test_views_are_those_of_opencv(view: View, moves: list[tuple[float, float]],
             assert np.abs(ours - image)[inner].max() > 10
 
 
-def test_the_batch_is_left_as_it_is(one: Classifier, batch: Tensor) -> None:
+def test_keeps_its_input(one: Classifier, batch: Tensor) -> None:
     before = batch.clone()
     with torch.no_grad():
         Ensemble([one], VIEWS)(batch)
@@ -115,12 +117,12 @@ def test_the_batch_is_left_as_it_is(one: Classifier, batch: Tensor) -> None:
 
 
 @pytest.mark.parametrize("views", [("mirror",), ("flip", "flip")])
-def test_unknown_and_repeated_views_are_refused(one: Classifier, views: tuple[str, ...]) -> None:
+def test_rejects_unknown_and_repeated_views(one: Classifier, views: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match=r"must be some of flip, rotate, zoom, each once"):
         Ensemble([one], views)  # type: ignore[arg-type]
 
 
-def test_members_must_agree(one: Classifier) -> None:
+def test_rejects_members_that_do_not_match(one: Classifier) -> None:
     for members in ([], [one, classifier(3, findings=2)], [one, classifier(3, size=96)]):
         with pytest.raises(ValueError, match="members must agree"):
             Ensemble(members)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from chestai.imaging.heatmap import heatmap, is_shown
 from chestai.model import gradcam
 from chestai.model.classifier import Classifier, NetworkOutput
+from chestai.model.ensemble import Ensemble
 
 FINDINGS, SIZE = 4, 64
 
@@ -26,8 +27,8 @@ class Logits(nn.Module):
         self.network = network
 
     def forward(self, pixels: Tensor) -> Tensor:
-        answer = self.network(pixels[:, 0] if pixels.ndim == 4 else pixels)
-        return answer.logits if isinstance(answer, NetworkOutput) else answer
+        output = self.network(pixels[:, 0] if pixels.ndim == 4 else pixels)
+        return output.logits if isinstance(output, NetworkOutput) else output
 
 
 class Perceptron(nn.Module):
@@ -41,18 +42,6 @@ class Perceptron(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.head(self.relu(self.features(pixels.unsqueeze(1).float() / 255 - 0.5)).mean((2, 3)))
-
-
-class Committee(nn.Module):
-    """The mean of its members, evidence and all."""
-
-    def __init__(self, *members: nn.Module) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-
-    def forward(self, pixels: Tensor) -> NetworkOutput:
-        logits, evidence, embedding = zip(*(member(pixels) for member in self.members), strict=True)
-        return NetworkOutput(torch.stack(logits).mean(0), torch.stack(evidence).mean(0), torch.cat(embedding, dim=1))
 
 
 def classifier(backbone: str, seed: int = 0) -> Classifier:
@@ -111,21 +100,21 @@ class TestClosedForm:
         for finding in (0, FINDINGS - 1):
             assert_same_maps(ours, theirs(network, network.features, batch, finding), finding)
 
-    def test_is_the_evidence(self, linear: Classifier, batch: NDArray[np.uint8]) -> None:
+    def test_equals_the_evidence(self, linear: Classifier, batch: NDArray[np.uint8]) -> None:
         with torch.no_grad():
             expected = linear(torch.from_numpy(batch)).evidence
         np.testing.assert_allclose(gradcam.grad_cam(linear, batch, layer=linear.features).values, expected, atol=1e-6)
 
-    def test_a_committee_counts_as_closed_form(self, linear: Classifier, batch: NDArray[np.uint8]) -> None:
+    def test_ensemble_has_closed_form_maps(self, linear: Classifier, batch: NDArray[np.uint8]) -> None:
         other = classifier("resnet10t", seed=1)
-        ours = gradcam.grad_cam(Committee(linear, other), batch)
+        ours = gradcam.grad_cam(Ensemble([linear, other]), batch)
         assert ours.method == "closed form"
         mean = (gradcam.grad_cam(linear, batch).values + gradcam.grad_cam(other, batch).values) / 2
         np.testing.assert_allclose(ours.values, mean, atol=1e-6)
 
 
 class TestGradients:
-    def test_equal_pytorch_grad_cam(self, perceptron: Perceptron, batch: NDArray[np.uint8]) -> None:
+    def test_equals_pytorch_grad_cam(self, perceptron: Perceptron, batch: NDArray[np.uint8]) -> None:
         ours = gradcam.grad_cam(perceptron, batch, perceptron.features)
         assert ours.method == "gradients" and ours.values.dtype == np.float32
         assert ours.values.shape == (3, FINDINGS, SIZE // 4, SIZE // 4)
@@ -133,33 +122,33 @@ class TestGradients:
         for finding in range(FINDINGS):
             assert_same_maps(ours, theirs(perceptron, perceptron.features, batch, finding), finding)
 
-    def test_of_a_linear_head_are_its_evidence(self, linear: Classifier, batch: NDArray[np.uint8]) -> None:
+    def test_equals_the_evidence_of_a_linear_head(self, linear: Classifier, batch: NDArray[np.uint8]) -> None:
         ours = gradcam.grad_cam(Logits(linear), batch, linear.features)
         assert ours.method == "gradients"
         np.testing.assert_allclose(ours.values, gradcam.grad_cam(linear, batch).values, atol=1e-5)
 
-    def test_an_image_does_not_see_its_batch(self, perceptron: Perceptron, batch: NDArray[np.uint8]) -> None:
+    def test_map_does_not_depend_on_the_batch(self, perceptron: Perceptron, batch: NDArray[np.uint8]) -> None:
         alone = [
             gradcam.grad_cam(perceptron, batch[[index]], perceptron.features).values for index in range(len(batch))
         ]
         together = gradcam.grad_cam(perceptron, batch, perceptron.features).values
         np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-5)
 
-    def test_leave_the_network_as_it_was(self, perceptron: Perceptron, batch: NDArray[np.uint8]) -> None:
+    def test_keeps_the_network_unchanged(self, perceptron: Perceptron, batch: NDArray[np.uint8]) -> None:
         before = {name: tensor.clone() for name, tensor in perceptron.state_dict().items()}
         gradcam.grad_cam(perceptron, batch, perceptron.features)
         assert all(torch.equal(tensor, before[name]) for name, tensor in perceptron.state_dict().items())
         assert all(one.grad is None for one in perceptron.parameters())
         assert not any(module._forward_hooks for module in perceptron.modules())
 
-    def test_of_frozen_weights_are_the_same(self, perceptron: Perceptron, batch: NDArray[np.uint8]) -> None:
+    def test_frozen_weights_give_the_same_maps(self, perceptron: Perceptron, batch: NDArray[np.uint8]) -> None:
         expected = gradcam.grad_cam(perceptron, batch, perceptron.features).values
         perceptron.requires_grad_(False)
         with torch.no_grad():
             frozen = gradcam.grad_cam(perceptron, batch, perceptron.features).values
         np.testing.assert_array_equal(frozen, expected)
 
-    def test_need_a_layer_of_planes(self, perceptron: Perceptron, batch: NDArray[np.uint8]) -> None:
+    def test_rejects_missing_or_unsuitable_layer(self, perceptron: Perceptron, batch: NDArray[np.uint8]) -> None:
         with pytest.raises(ValueError, match="Perceptron returns no evidence: its maps need a layer"):
             gradcam.grad_cam(perceptron, batch)
         with pytest.raises(ValueError, match=r"not \[\(3, 4\)\]"):
@@ -168,7 +157,7 @@ class TestGradients:
             gradcam.grad_cam(perceptron, batch, nn.Identity())
         assert not any(module._forward_hooks for module in perceptron.modules())
 
-    def test_a_change_in_place_is_an_error_and_no_wrong_map(self, batch: NDArray[np.uint8]) -> None:
+    def test_in_place_change_of_the_layer_is_an_error(self, batch: NDArray[np.uint8]) -> None:
         network = Perceptron(inplace=True).eval()
         with pytest.raises(RuntimeError, match="in-place"):
             gradcam.grad_cam(network, batch, network.features)
@@ -178,7 +167,7 @@ class TestGradients:
     ("probability", "threshold", "expected"),
     [(0.5, 0.5, True), (0.49, 0.5, False), (0.0, 0.0, True), (1.0, None, False), (1.0, nan, False), (nan, 0.1, False)],
 )
-def test_a_map_is_shown_from_the_operating_point_on(
+def test_map_is_shown_from_the_operating_point_upwards(
     probability: float, threshold: float | None, expected: bool
 ) -> None:
     assert is_shown(probability, threshold) is expected

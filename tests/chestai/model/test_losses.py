@@ -42,21 +42,21 @@ def by_label(targets: Tensor, positives: np.ndarray, negatives: np.ndarray) -> T
     return torch.from_numpy(np.where(np.isnan(truth), 0.0, np.where(truth == 1, positives, negatives)))
 
 
-def test_bce_is_its_formula(logits: Tensor, targets: Tensor) -> None:
+def test_bce_equals_its_formula(logits: Tensor, targets: Tensor) -> None:
     p = 1 / (1 + np.exp(-logits.numpy()))
     expected = by_label(targets, -POS_WEIGHT.numpy() * np.log(p), -np.log(1 - p))
     torch.testing.assert_close(bce(logits, targets, POS_WEIGHT), expected)
 
 
 @pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2.0), (0.9, 0.5), (0.1, 0.0)])
-def test_focal_is_its_formula(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> None:
+def test_focal_equals_its_formula(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> None:
     p = 1 / (1 + np.exp(-logits.numpy()))
     expected = by_label(targets, -alpha * (1 - p) ** gamma * np.log(p), -(1 - alpha) * p**gamma * np.log(1 - p))
     torch.testing.assert_close(focal(logits, targets, alpha, gamma), expected)
 
 
 @pytest.mark.parametrize("alpha", [0.25, None])
-def test_focal_is_torchvision_s(logits: Tensor, targets: Tensor, alpha: float | None) -> None:
+def test_focal_equals_torchvision(logits: Tensor, targets: Tensor, alpha: float | None) -> None:
     single, labels = logits.float(), targets.float()
     theirs = sigmoid_focal_loss(single, labels.nan_to_num(), -1 if alpha is None else alpha, 2.0)
     expected = theirs.masked_fill(labels.isnan(), 0.0)
@@ -65,20 +65,24 @@ def test_focal_is_torchvision_s(logits: Tensor, targets: Tensor, alpha: float | 
 
 @pytest.mark.parametrize("gammas", [(0.0, 4.0), (1.0, 0.5), (2.0, 0.0)])
 @pytest.mark.parametrize("clip", [0.0, 0.05, 0.4])
-def test_asymmetric_is_its_formula(logits: Tensor, targets: Tensor, gammas: tuple[float, float], clip: float) -> None:
+def test_asymmetric_equals_its_formula(
+    logits: Tensor, targets: Tensor, gammas: tuple[float, float], clip: float
+) -> None:
     p = 1 / (1 + np.exp(-logits.numpy()))
     shifted = np.maximum(p - clip, 0)
     expected = by_label(targets, -((1 - p) ** gammas[0]) * np.log(p), -(shifted ** gammas[1]) * np.log(1 - shifted))
     torch.testing.assert_close(asymmetric(logits, targets, *gammas, clip), expected)
 
 
-def test_asymmetric_without_its_ideas_is_cross_entropy(logits: Tensor, targets: Tensor) -> None:
+def test_asymmetric_with_neutral_settings_is_cross_entropy(logits: Tensor, targets: Tensor) -> None:
     plain = bce(logits, targets, torch.ones(3))
     torch.testing.assert_close(asymmetric(logits, targets, 0.0, 0.0, 0.0), plain)
 
 
 @every_loss
-def test_gradients(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, targets: Tensor) -> None:
+def test_gradients_equal_finite_differences(
+    loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, targets: Tensor
+) -> None:
     assert torch.autograd.gradcheck(lambda x: loss(x, targets[:5]), (logits[:5].requires_grad_(),))
 
 
@@ -100,7 +104,7 @@ def test_extreme_logits_give_finite_loss_and_gradient(loss: Callable[[Tensor, Te
 
 
 @every_loss
-def test_half_precision_and_autocast_are_computed_in_float32(
+def test_computes_in_float32_under_half_precision_and_autocast(
     loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, targets: Tensor
 ) -> None:
     half = logits.bfloat16()
@@ -112,7 +116,7 @@ def test_half_precision_and_autocast_are_computed_in_float32(
 
 
 @every_loss
-def test_unknown_labels_cost_nothing_and_give_no_gradient(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+def test_unknown_labels_have_no_loss_and_no_gradient(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
     logits = torch.randn(4, 3).requires_grad_()
     targets = torch.full((4, 3), NAN)
     targets[0, 1] = 1.0

@@ -20,8 +20,8 @@ from tests.chestai.model.weights import MEAN, STD, Tensors, assert_all_taken, fl
 HEAD = ("classifier.weight", "classifier.bias")
 
 
-def lived_in(model: nn.Module) -> nn.Module:
-    """With batch statistics that differ from those a new model has, or their loading would go unseen."""
+def randomise_statistics(model: nn.Module) -> nn.Module:
+    """Give the model batch statistics that differ from a new model's, so that loading them is seen."""
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.running_mean, -0.2, 0.2)  # type: ignore[arg-type]
@@ -33,7 +33,7 @@ def lived_in(model: nn.Module) -> nn.Module:
 @pytest.fixture(scope="module")
 def densenet() -> nn.Module:
     torch.manual_seed(1)
-    return lived_in(models.densenet121(weights=None))
+    return randomise_statistics(models.densenet121(weights=None))
 
 
 def assert_close_for_their_scale(ours: Tensor, theirs: Tensor) -> None:
@@ -66,7 +66,7 @@ def checkpoint(weights: Tensors, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("form", [pth, safetensors, chexnet, checkpoint])
-def test_every_form_of_a_file_is_taken_whole(
+def test_loads_every_file_format_completely(
     form: Callable[[Tensors, Path], Path], densenet: nn.Module, tmp_path: Path
 ) -> None:
     weights, network = densenet.state_dict(), fresh()
@@ -85,11 +85,11 @@ def test_every_form_of_a_file_is_taken_whole(
         ("resnet50", lambda model, x: nn.Sequential(*list(model.children())[:-2])(x)),
     ],
 )
-def test_features_are_those_of_torchvision(
+def test_features_equal_torchvision(
     backbone: str, theirs: Callable[[nn.Module, Tensor], Tensor], tmp_path: Path
 ) -> None:
     torch.manual_seed(2)
-    model = lived_in(models.get_model(backbone, weights=None))
+    model = randomise_statistics(models.get_model(backbone, weights=None))
     three, one = fresh(backbone), fresh(backbone, channels=1)
     path = str(pth(model.state_dict(), tmp_path))
     grey = torch.randint(0, 256, (2, 64, 64), dtype=torch.uint8)
@@ -108,7 +108,7 @@ def test_features_are_those_of_torchvision(
         assert_close_for_their_scale(one.backbone(image[:, :1]), theirs(model, image))
 
 
-def test_a_grey_stem_is_shared_out_over_three_channels(tmp_path: Path) -> None:
+def test_grey_stem_is_distributed_over_three_channels(tmp_path: Path) -> None:
     torch.manual_seed(3)
     one, three = fresh("resnet10t", channels=1), fresh("resnet10t")
     loaded = load_pretrained(three, str(pth(one.state_dict(), tmp_path)))
@@ -118,7 +118,7 @@ def test_a_grey_stem_is_shared_out_over_three_channels(tmp_path: Path) -> None:
         torch.testing.assert_close(three.backbone(image.repeat(1, 3, 1, 1)), one.backbone(image), atol=1e-4, rtol=1e-4)
 
 
-def test_what_does_not_fit_is_named_and_stays_as_it_was(densenet: nn.Module, tmp_path: Path) -> None:
+def test_reports_and_keeps_weights_that_do_not_fit(densenet: nn.Module, tmp_path: Path) -> None:
     weights = dict(densenet.state_dict())
     del weights["features.norm5.weight"]
     weights["features.transition1.conv.weight"] = torch.zeros(7, 256, 1, 1)
@@ -137,7 +137,7 @@ def test_what_does_not_fit_is_named_and_stays_as_it_was(densenet: nn.Module, tmp
     assert "\n" not in line
 
 
-def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+def test_rejects_weights_of_another_network(tmp_path: Path) -> None:
     other = {"encoder.weight": torch.zeros(4, 4), "features.conv0.weight": torch.zeros(5, 5)}
     path = pth(other, tmp_path)
     with pytest.raises(UserError, match=r"none of its 2 tensors fits densenet121.*encoder\.weight.*wanted are feat"):
@@ -161,7 +161,7 @@ class Code:
         ("none.pth", {"epoch": 3}, "none of its 0 tensors fits"),
     ],
 )
-def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(
+def test_rejects_file_that_is_not_a_checkpoint_in_one_line(
     name: str, content: object, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -175,7 +175,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(
     assert not (tmp_path / "executed").exists()
 
 
-def test_none_leaves_the_network_alone() -> None:
+def test_none_keeps_the_network() -> None:
     network = fresh("resnet10t")
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     loaded = load_pretrained(network, "none")
@@ -183,10 +183,10 @@ def test_none_leaves_the_network_alone() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
-def test_timm_s_weights_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loads_timm_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """timm loads them as ever, but from a file here in the place of its download."""
     torch.manual_seed(6)
-    published = lived_in(timm.create_model("vit_tiny_patch16_224"))
+    published = randomise_statistics(timm.create_model("vit_tiny_patch16_224"))
     path = safetensors(published.state_dict(), tmp_path)
     create = timm.create_model
 
@@ -206,13 +206,13 @@ def test_timm_s_weights_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     torch.testing.assert_close(own["pos_embed"][:, 0], theirs["pos_embed"][:, 0])
 
 
-def test_a_backbone_without_published_weights_is_named() -> None:
+def test_names_backbone_without_published_weights() -> None:
     assert not timm.list_pretrained("coatnet_nano_cc_224*")
     with pytest.raises(UserError, match=r"timm has no weights for coatnet_nano_cc_224; give a file: network\.pretr"):
         load_pretrained(fresh("coatnet_nano_cc_224"), "imagenet")
 
 
-def test_without_a_network_it_says_in_seconds_to_give_a_file(tmp_path: Path) -> None:
+def test_offline_download_fails_within_seconds_and_suggests_a_file(tmp_path: Path) -> None:
     script = """
 import time
 from chestai.errors import UserError

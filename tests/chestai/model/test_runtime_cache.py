@@ -11,7 +11,7 @@ from tests.chestai.model.runtime_network import refuse_to_make
 PARTS = {"graph": b"<net/>" * 20, "weights": bytes(range(256))}
 
 
-def test_no_damage_goes_unseen(tmp_path: Path) -> None:
+def test_detects_any_damage(tmp_path: Path) -> None:
     path = tmp_path / "file"
     assert cached(path, tuple(PARTS), lambda: PARTS) == PARTS == cached(path, tuple(PARTS), refuse_to_make)
     whole = path.read_bytes()
@@ -33,7 +33,7 @@ def test_no_damage_goes_unseen(tmp_path: Path) -> None:
     assert made > len(damages) / 2, "some bytes, as of times, say nothing"
 
 
-def test_processes_at_once_never_see_half_a_file(tmp_path: Path) -> None:
+def test_concurrent_processes_read_only_complete_files(tmp_path: Path) -> None:
     path, processes = tmp_path / "deep" / "file", multiprocessing.get_context("fork")
     with processes.Pool(4) as pool:
         whole = pool.starmap(_busy, [(path, seed) for seed in range(4)])
@@ -52,7 +52,7 @@ def _busy(path: Path, seed: int) -> bool:
     return cached(path, tuple(parts), lambda: parts) == parts
 
 
-def test_a_failed_export_leaves_nothing(tmp_path: Path) -> None:
+def test_failed_export_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         cached(tmp_path / "file", ("part",), lambda: {"part": None})  # type: ignore[dict-item]
     with pytest.raises(AssertionError):

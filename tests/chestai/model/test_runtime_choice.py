@@ -17,7 +17,7 @@ from chestai.model.runtimes.precision import resolve_precision
     ("device", "bf16", "auto"),
     [("cpu", True, "bf16"), ("cpu", False, "fp32"), ("cuda", True, "bf16"), ("cuda", False, "fp16")],
 )
-def test_auto_is_what_the_hardware_has(device: str, bf16: bool, auto: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_chooses_by_hardware(device: str, bf16: bool, auto: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
     place = torch.device(device)
@@ -35,7 +35,7 @@ def test_auto_is_openvino_on_a_cpu(network: Classifier, exported: Path) -> None:
     assert open_session(network, Runtime("auto"), cache=exported.parent, threads=1).name == "openvino fp32"
 
 
-def test_exports_lie_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_exports_are_in_the_user_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert can_export() == tmp_path / "chestai" / "exports"
     monkeypatch.delenv("XDG_CACHE_HOME")

@@ -22,8 +22,8 @@ from chestai.model.runtimes.precision import resolve_precision
 from tests.chestai.model.runtime_network import SIZE, Undecided, classifier, images, random, refuse_to_make
 
 HAS_BF16 = torch.cpu._is_avx512_bf16_supported()
-# In probability, of the stretched network below. Seeds 1 to 3 gave up to 5e-6 and 0.067. In bf16 it is not within 2e-2,
-# which random weights as they are keep, but their answers hardly differ from one another.
+# Bounds in probability for the stretched test network; seeds 1 to 3 differed by up to 5e-6 and 0.067.
+# Plain random weights stay within 2e-2 in bf16, but their outputs hardly differ from one another.
 BOUNDS = {"fp32": 1e-4, "bf16": 0.1}
 PLAIN_BF16 = 2e-2
 
@@ -32,9 +32,9 @@ def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return 1 / (1 + np.exp(-logits.astype(np.float64)))
 
 
-def test_the_network_of_these_tests_has_answers_that_differ(network: Classifier) -> None:
-    answers = probabilities(forward(network, images(64))[0])
-    assert answers.std(axis=0).min() > 0.05 and np.ptp(answers) > 0.5, "or any bound in probability would hold"
+def test_network_of_these_tests_has_distinct_outputs(network: Classifier) -> None:
+    outputs = probabilities(forward(network, images(64))[0])
+    assert outputs.std(axis=0).min() > 0.05 and np.ptp(outputs) > 0.5, "or any bound in probability would hold"
 
 
 @pytest.mark.parametrize(
@@ -49,15 +49,15 @@ def test_the_network_of_these_tests_has_answers_that_differ(network: Classifier)
     ],
     ids=str,
 )
-def test_answers_are_those_of_eager_fp32(runtime: Runtime, network: Classifier, exported: Path) -> None:
+def test_outputs_equal_eager_fp32(runtime: Runtime, network: Classifier, exported: Path) -> None:
     if runtime.precision == "bf16" and not HAS_BF16:
         pytest.skip("no bf16 on this CPU")
-    answer = open_session(network, runtime, cache=exported.parent, threads=1)
+    session = open_session(network, runtime, cache=exported.parent, threads=1)
     precision = resolve_precision(runtime.precision, torch.device("cpu"))
     most = 0.0
     for number in (1, 16, 33, 2, 7, 1):
         batch = images(number, seed=number)
-        logits, evidence, embedding = answer(batch)
+        logits, evidence, embedding = session(batch)
         expected, maps, embeddings = forward(network, batch)
         assert logits.dtype == evidence.dtype == embedding.dtype == np.float32
         assert logits.shape == (number, 3) and evidence.shape == maps.shape == (number, 3, 2, 2)
@@ -72,16 +72,16 @@ def test_answers_are_those_of_eager_fp32(runtime: Runtime, network: Classifier, 
 
 
 @pytest.mark.skipif(not HAS_BF16, reason="no bf16 on this CPU")
-def test_bf16_of_random_weights_is_near_fp32(cache: Path) -> None:
+def test_bf16_is_close_to_fp32(cache: Path) -> None:
     network, batch = random(), images(33)
     expected = probabilities(forward(network, batch)[0])
     for engine in ("torch", "openvino"):
-        answer = open_session(network, Runtime(engine, "bf16"), cache=cache / "plain", threads=1)
-        assert 0 < np.abs(probabilities(answer(batch)[0]) - expected).max() < PLAIN_BF16
+        session = open_session(network, Runtime(engine, "bf16"), cache=cache / "plain", threads=1)
+        assert 0 < np.abs(probabilities(session(batch)[0]) - expected).max() < PLAIN_BF16
 
 
 @pytest.mark.skipif(not HAS_BF16, reason="no bf16 on this CPU")
-def test_bf16_by_openvino_errs_no_more_than_torchs(network: Classifier, exported: Path) -> None:
+def test_openvino_bf16_is_as_accurate_as_torch_bf16(network: Classifier, exported: Path) -> None:
     batch = images(64, seed=9)
     expected = forward(network, batch)[0]
     errors = [
@@ -93,59 +93,59 @@ def test_bf16_by_openvino_errs_no_more_than_torchs(network: Classifier, exported
     assert errors[1] < 2 * errors[0]
 
 
-def test_torch_in_fp32_is_the_reference_bit_by_bit(network: Classifier) -> None:
+def test_torch_fp32_equals_the_reference_exactly(network: Classifier) -> None:
     ours, theirs = open_session(network, Runtime(channels_last=False))(images(5)), forward(network, images(5))
     assert all(np.array_equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_every_batch_size_gives_the_same_answers(network: Classifier, exported: Path, threads: int) -> None:
-    answer = open_session(network, Runtime("openvino"), cache=exported.parent, threads=threads)
+def test_outputs_do_not_depend_on_the_batch_size(network: Classifier, exported: Path, threads: int) -> None:
+    session = open_session(network, Runtime("openvino"), cache=exported.parent, threads=threads)
     most = 17
     whole = images(most)
     expected = forward(network, whole)
     for number in range(1, most + 1):
-        for one, other in zip(answer(whole[most - number :]), expected, strict=True):
+        for one, other in zip(session(whole[most - number :]), expected, strict=True):
             assert one.dtype == np.float32
             np.testing.assert_allclose(one, other[most - number :], atol=1e-4)
 
 
-def test_answers_stay_when_the_next_ones_are_there(network: Classifier, exported: Path) -> None:
-    answer = open_session(network, Runtime("openvino"), cache=exported.parent, threads=1)
-    logits, evidence, _ = answer(images(2, seed=1))
+def test_outputs_survive_the_next_call(network: Classifier, exported: Path) -> None:
+    session = open_session(network, Runtime("openvino"), cache=exported.parent, threads=1)
+    logits, evidence, _ = session(images(2, seed=1))
     kept = logits.copy(), evidence.copy()
-    answer(images(2, seed=2))
+    session(images(2, seed=2))
     assert np.array_equal(logits, kept[0]) and np.array_equal(evidence, kept[1])
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
-def test_several_threads_get_their_own_answers(engine: runtimes.Engine, network: Classifier, exported: Path) -> None:
-    answer = open_session(network, Runtime(engine), cache=exported.parent, threads=1)
+def test_concurrent_threads_get_their_own_outputs(engine: runtimes.Engine, network: Classifier, exported: Path) -> None:
+    session = open_session(network, Runtime(engine), cache=exported.parent, threads=1)
     batches = [images(1 + seed % 3, seed) for seed in range(24)]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(answer, batches))
+        together = list(pool.map(session, batches))
     for batch, (logits, _, _) in zip(batches, together, strict=True):
         np.testing.assert_allclose(logits, forward(network, batch)[0], atol=1e-4)
 
 
-def test_the_network_is_left_as_it_is(cache: Path) -> None:
+def test_keeps_the_network_unchanged(cache: Path) -> None:
     network = classifier().train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    answer = open_session(network, Runtime(channels_last=False))
-    kept = answer(images(2))[0]
+    session = open_session(network, Runtime(channels_last=False))
+    kept = session(images(2))[0]
     assert network.training
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name]) and tensor.stride() == before[name].stride()
     with torch.no_grad():
         network.bias.add_(1.0)
-    assert np.array_equal(answer(images(2))[0], kept)
+    assert np.array_equal(session(images(2))[0], kept)
 
 
-def test_a_committee_is_one_network(cache: Path) -> None:
-    committee = Ensemble([classifier(1), classifier(2)], ("flip",)).eval()
-    answer = open_session(committee, Runtime("openvino"), cache=cache / "committee", threads=1)
+def test_ensemble_is_one_network(cache: Path) -> None:
+    ensemble = Ensemble([classifier(1), classifier(2)], ("flip",)).eval()
+    session = open_session(ensemble, Runtime("openvino"), cache=cache / "ensemble", threads=1)
     for number in (1, 3):
-        ours, theirs = answer(images(number)), forward(committee, images(number))
+        ours, theirs = session(images(number)), forward(ensemble, images(number))
         for one, other in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-4)
     assert np.abs(ours[0] - forward(classifier(1), images(3))[0]).max() > 0.01
@@ -154,7 +154,7 @@ def test_a_committee_is_one_network(cache: Path) -> None:
 # Exports
 
 
-def test_it_is_exported_once(network: Classifier, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exports_once(network: Classifier, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from chestai.model.runtimes import openvino_runtime as module
 
     monkeypatch.setattr(module, "_export", refuse_to_make)
@@ -164,7 +164,7 @@ def test_it_is_exported_once(network: Classifier, exported: Path, monkeypatch: p
     assert exported.stat().st_mtime_ns == before and list(exported.parent.iterdir()) == [exported]
 
 
-def test_what_is_another_network_has_another_export(network: Classifier) -> None:
+def test_each_network_has_its_own_export(network: Classifier) -> None:
     from chestai.model.runtimes.openvino_runtime import _key
 
     brighter = classifier()
@@ -179,7 +179,7 @@ def test_what_is_another_network_has_another_export(network: Classifier) -> None
     assert _key(classifier().to(memory_format=torch.channels_last)) == keys[0]
 
 
-def test_a_damaged_export_is_made_anew(network: Classifier, exported: Path, tmp_path: Path) -> None:
+def test_replaces_damaged_export(network: Classifier, exported: Path, tmp_path: Path) -> None:
     damaged = tmp_path / exported.name
     content = bytearray(exported.read_bytes())
     content[len(content) // 2] ^= 1
@@ -204,25 +204,25 @@ def test_a_damaged_export_is_made_anew(network: Classifier, exported: Path, tmp_
         (Runtime(), "cuda:99", r"device=cuda:99 is not there: torch sees \d+ CUDA GPUs"),
     ],
 )
-def test_what_cannot_be_isrefuse_to_maked_in_one_line(
+def test_rejects_impossible_runtime_in_one_line(
     runtime: Runtime, device: str, message: str, network: Classifier
 ) -> None:
     with pytest.raises(UserError, match=f"^{message}[^\n]*$"):
         open_session(network, runtime, device)
 
 
-def test_a_network_that_cannot_be_exported_isrefuse_to_maked_in_one_line(tmp_path: Path) -> None:
+def test_rejects_network_that_cannot_be_exported_in_one_line(tmp_path: Path) -> None:
     network = classifier()
     network.backbone = Undecided(network.backbone)
     with pytest.raises(UserError, match=r"^engine=openvino cannot take this network, take engine=torch: [^\n]+$"):
         open_session(network, Runtime("openvino"), cache=tmp_path)
     assert list(tmp_path.iterdir()) == []
-    answer = open_session(network, Runtime("auto"), cache=tmp_path)
-    assert answer.name == "torch fp32", "auto takes what works"
-    np.testing.assert_allclose(answer(images(2)).logits, forward(network, images(2)).logits, atol=1e-4)
+    session = open_session(network, Runtime("auto"), cache=tmp_path)
+    assert session.name == "torch fp32", "auto takes what works"
+    np.testing.assert_allclose(session(images(2)).logits, forward(network, images(2)).logits, atol=1e-4)
 
 
-def test_a_compiler_that_is_not_there_is_told_in_one_line(network: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_missing_compiler_in_one_line(network: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(network: nn.Module, dynamic: bool) -> Callable[..., object]:
         class Broken(nn.Module):
             def __init__(self) -> None:
@@ -240,10 +240,10 @@ def test_a_compiler_that_is_not_there_is_told_in_one_line(network: Classifier, m
 
 
 @pytest.mark.slow
-def test_compiled_answers_are_those_of_eager(network: Classifier) -> None:
-    answer = open_session(network, Runtime(compiled=True))
+def test_compiled_outputs_equal_eager(network: Classifier) -> None:
+    session = open_session(network, Runtime(compiled=True))
     for number in (1, 5, 33):
-        for one, other in zip(answer(images(number)), forward(network, images(number)), strict=True):
+        for one, other in zip(session(images(number)), forward(network, images(number)), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-4)
 
 
@@ -258,22 +258,22 @@ def test_compiled_answers_are_those_of_eager(network: Classifier) -> None:
     ],
     ids=lambda one: f"{one.dtype}{one.shape}",
 )
-def test_other_pixels_arerefuse_to_maked(
+def test_rejects_invalid_pixels(
     engine: runtimes.Engine, pixels: NDArray[np.uint8], network: Classifier, exported: Path
 ) -> None:
-    answer = open_session(network, Runtime(engine), cache=exported.parent, threads=1)
+    session = open_session(network, Runtime(engine), cache=exported.parent, threads=1)
     with pytest.raises(ValueError, match=rf"^pixels must be uint8 \(N, {SIZE}, {SIZE}\), N from 1, not "):
-        answer(pixels)
+        session(pixels)
 
 
-def test_pixels_may_lie_in_memory_in_any_order(network: Classifier, exported: Path) -> None:
+def test_accepts_pixels_of_any_memory_layout(network: Classifier, exported: Path) -> None:
     backwards = images(4)[::-1]
     for engine in ("torch", "openvino"):
         logits, _, _ = open_session(network, Runtime(engine), cache=exported.parent, threads=1)(backwards)
         np.testing.assert_allclose(logits, forward(network, backwards.copy())[0], atol=1e-4)
 
 
-def test_threads_are_those_given(network: Classifier, exported: Path) -> None:
+def test_uses_the_given_number_of_threads(network: Classifier, exported: Path) -> None:
     from chestai.model.runtimes import openvino_runtime as module
 
     cores = len(os.sched_getaffinity(0))

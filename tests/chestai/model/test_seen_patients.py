@@ -1,4 +1,4 @@
-"""Who was seen: hashes that find their patients and nobody else, in a text that gives them back or is refused."""
+"""Seen patients: their hashes, and the text that stores them."""
 
 import hashlib
 
@@ -16,31 +16,31 @@ def seen() -> SeenPatients:
     return SeenPatients.of(TRAIN, VAL, salt="pepper")
 
 
-def test_each_patient_has_its_role(seen: SeenPatients) -> None:
+def test_finds_the_role_of_each_patient(seen: SeenPatients) -> None:
     assert {seen.role(one) for one in TRAIN} == {"train"} and {seen.role(one) for one in VAL} == {"val"}
     assert seen.role("nih:00000080") is None and seen.role("chexpert:00000001") is None
 
 
-def test_a_hash_is_blake2b_keyed_by_the_salt() -> None:
+def test_hash_is_blake2b_keyed_by_the_salt() -> None:
     expected = hashlib.blake2b(b"nih:7", key=b"pepper", digest_size=8).hexdigest()
     assert SeenPatients.of(["nih:7"], [], salt="pepper") == SeenPatients("pepper", frozenset([expected]), frozenset())
 
 
-def test_a_salt_is_random_unless_given() -> None:
+def test_salt_is_random_by_default() -> None:
     first, second = SeenPatients.of(TRAIN, VAL), SeenPatients.of(TRAIN, VAL)
     assert first.salt != second.salt and not first.train & second.train
     assert first.role(TRAIN[0]) == second.role(TRAIN[0]) == "train"
 
 
-def test_patients_of_different_sources_differ() -> None:
+def test_patients_of_different_sources_have_different_hashes() -> None:
     assert len({patient_hash("nih", "1"), patient_hash("nih", "2"), patient_hash("chexpert", "1")}) == 3
 
 
-def test_a_patient_named_twice_is_one(seen: SeenPatients) -> None:
+def test_repeated_patient_counts_once(seen: SeenPatients) -> None:
     assert SeenPatients.of(TRAIN * 2, VAL, salt="pepper") == seen and len(seen.train) == len(TRAIN)
 
 
-def test_overlap_names_those_who_were_seen_by_anyone(seen: SeenPatients) -> None:
+def test_overlap_names_patients_seen_by_any_training(seen: SeenPatients) -> None:
     other = SeenPatients.of([VAL[0], "nih:new"], [TRAIN[0], "nih:late"], salt="other")
     asked = [TRAIN[0], VAL[0], VAL[1], "nih:new", "nih:late", "nih:nobody"]
     expected = {TRAIN[0]: "train", VAL[0]: "train", VAL[1]: "val", "nih:new": "train", "nih:late": "val"}
@@ -48,7 +48,7 @@ def test_overlap_names_those_who_were_seen_by_anyone(seen: SeenPatients) -> None
     assert overlap([], asked) == {} and overlap([seen], []) == {}
 
 
-def test_as_many_patients_as_chestxray14_has() -> None:
+def test_hashes_of_all_chestxray14_patients_are_unique() -> None:
     many = [f"nih:{number:08}" for number in range(30_805)]
     whole = SeenPatients.of(many[:28_000], many[28_000:])
     assert (len(whole.train), len(whole.val)) == (28_000, 2_805), "no two share a hash"
@@ -56,7 +56,7 @@ def test_as_many_patients_as_chestxray14_has() -> None:
     assert list(found.values()) == ["train"] * 28_000 + ["val"] * 2_805
 
 
-def test_the_text_is_plain_and_sorted(seen: SeenPatients) -> None:
+def test_text_is_sorted_and_names_no_patient(seen: SeenPatients) -> None:
     lines = to_text([seen]).splitlines()
     assert lines[0] == "salt pepper" and lines[-1] == "end" and lines[1:-1] == sorted(lines[1:-1])
     assert [line.split()[0] for line in lines[1:-1]] == ["train"] * len(TRAIN) + ["val"] * len(VAL)
@@ -65,12 +65,12 @@ def test_the_text_is_plain_and_sorted(seen: SeenPatients) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.sets(st.text(max_size=5), max_size=6), st.sets(st.text(max_size=5), max_size=6))))
-def test_a_text_gives_back_what_was_written(groups: list[tuple[set[str], set[str]]]) -> None:
+def test_round_trips_through_text(groups: list[tuple[set[str], set[str]]]) -> None:
     trainings = tuple(SeenPatients.of(train - val, val) for train, val in groups)
     assert from_text(to_text(trainings)) == trainings
 
 
-def test_every_text_that_was_cut_off_is_refused(seen: SeenPatients) -> None:
+def test_rejects_truncated_text(seen: SeenPatients) -> None:
     text = to_text([SeenPatients.of(TRAIN[:2], VAL[:1]), SeenPatients.of([], [])])
     for length in range(len(text) - 1):  # without its last line break it is still whole
         with pytest.raises(ValueError, match="cut off"):
@@ -91,18 +91,18 @@ def test_every_text_that_was_cut_off_is_refused(seen: SeenPatients) -> None:
         ("<html>\nend\n", "line 1 is no list"),
     ],
 )
-def test_a_damaged_text_is_refused_in_one_line(text: str, reason: str) -> None:
+def test_rejects_damaged_text_in_one_line(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason) as error:
         from_text(text)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("salt", ["", "two words", "p" * 65, "line\n", "ä"])
-def test_an_unusable_salt_is_refused(salt: str) -> None:
+def test_rejects_unusable_salt(salt: str) -> None:
     with pytest.raises(ValueError, match="must be 1 to 64 printable ASCII characters"):
         SeenPatients.of(TRAIN, VAL, salt=salt)
 
 
-def test_a_patient_in_both_is_refused() -> None:
+def test_rejects_patient_in_train_and_val() -> None:
     with pytest.raises(ValueError, match="2 patients are in train and in val"):
         SeenPatients.of(TRAIN, TRAIN[:2])

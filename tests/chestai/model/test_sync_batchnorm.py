@@ -95,9 +95,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str,
 
 
 @pytest.mark.parametrize(("case", "tolerance"), [("densenet 4", 1e-7), ("norms 4", 1e-4), ("norms 7", 1e-4)])
-def test_two_workers_learn_what_one_learns(
-    shared: list[dict[str, dict[str, Tensor]]], case: str, tolerance: float
-) -> None:
+def test_two_workers_equal_one_process(shared: list[dict[str, dict[str, Tensor]]], case: str, tolerance: float) -> None:
     name = case.split()[0]
     images, weights = batches()[name]
     alone = trained(networks()[name], images, weights, factor=1 / len(images))
@@ -113,7 +111,7 @@ def test_two_workers_learn_what_one_learns(
         assert off <= tolerance * size + 1e-6, f"{key}: off by {off} of {size}"
 
 
-def test_shares_alone_would_differ() -> None:
+def test_statistics_of_one_share_differ_from_the_batch() -> None:
     """The reference above is sensitive to what statistics are used."""
     images, _ = batches()["norms"]
     network = networks()["norms"]
@@ -121,6 +119,6 @@ def test_shares_alone_would_differ() -> None:
     assert (torch.cat([network(images[share]) for share in SHARES]) - whole).abs().max() > 0.1
 
 
-def test_one_process_keeps_its_network() -> None:
+def test_single_process_keeps_its_network() -> None:
     network = nn.Sequential(nn.BatchNorm2d(2))
     assert synchronise(network, "cpu") is network and type(network[0]) is nn.BatchNorm2d

@@ -1,4 +1,4 @@
-"""Drift: none is found where there is none, what moves is found, and windows count what they should."""
+"""Drift: measures against plain references, verdicts on simulated hospitals, and windows."""
 
 import json
 import math
@@ -61,7 +61,7 @@ def verdicts(found: DriftResult) -> dict[str, str]:
 
 @pytest.mark.parametrize("images", [60, 200, 1000])
 @pytest.mark.parametrize("learnt", [150, 2000])
-def test_without_drift_a_window_is_stable(images: int, learnt: int) -> None:
+def test_window_without_drift_is_stable(images: int, learnt: int) -> None:
     rng = np.random.default_rng([images, learnt])
     found = [judged(DriftReference.of(draws(rng, learnt)), draws(rng, images)).verdict for _ in range(60)]
     assert found.count("stable") >= 0.95 * len(found)
@@ -75,7 +75,7 @@ def test_without_drift_a_window_is_stable(images: int, learnt: int) -> None:
         ({"ap": 1}, ("view",)),
     ],
 )
-def test_what_moves_is_found_and_named(change: dict[str, Any], features: tuple[str, ...]) -> None:
+def test_names_the_features_that_drift(change: dict[str, Any], features: tuple[str, ...]) -> None:
     rng = np.random.default_rng(1)
     for _ in range(10):
         found = judged(DriftReference.of(draws(rng, 1000)), draws(rng, 500, **change))
@@ -85,22 +85,22 @@ def test_what_moves_is_found_and_named(change: dict[str, Any], features: tuple[s
         assert verdicts(found)[untouched] == "stable"
 
 
-def test_a_constant_that_changes_is_found_either_way() -> None:
+def test_detects_a_changed_constant() -> None:
     reference = DriftReference.of({"pixels.constant": np.full(500, 7.0)})
     for value, verdict in ((7.0, "stable"), (6.0, "drifted"), (8.0, "drifted")):
         assert judged(reference, {"pixels.constant": np.full(300, value)}).verdict == verdict
 
 
-def test_twice_as_many_urgent_studies_and_new_words_are_found() -> None:
+def test_detects_more_urgent_studies_and_new_categories() -> None:
     reference = DriftReference.of({"triage.bucket": ["urgent"] * 100 + ["soon"] * 200 + ["routine"] * 700})
     more = ["urgent"] * 250 + ["soon"] * 200 + ["routine"] * 550
     assert judged(reference, {"triage.bucket": more}).verdict in ("moderate", "drifted")
     assert judged(reference, {"triage.bucket": ["no such"] * 100 + more}).verdict == "drifted"
 
 
-def test_psi_is_the_sum_that_it_says() -> None:
+def test_psi_equals_its_formula() -> None:
     ours, theirs = [10, 30, 60, 0], [30, 30, 40, 0]
-    p = [(one + 0.5) / 101.5 for one in ours[:3]]  # the bin in which nobody is does not count
+    p = [(one + 0.5) / 101.5 for one in ours[:3]]  # an empty bin does not count
     q = [(one + 0.5) / 101.5 for one in theirs[:3]]
     assert psi(ours, theirs) == pytest.approx(sum((b - a) * math.log(b / a) for a, b in zip(p, q, strict=True)))
     assert math.isnan(psi([1, 2], [0, 0])) and math.isnan(ks([0, 0], [1, 2]))
@@ -116,7 +116,7 @@ def test_psi_is_symmetric_and_never_negative(ours: list[int], seed: int) -> None
 
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=30)
-def test_ks_is_that_of_the_values_at_the_cuts(seed: int) -> None:
+def test_ks_equals_a_plain_reference_at_the_cuts(seed: int) -> None:
     rng = np.random.default_rng(seed)
     ours, theirs = rng.normal(size=200), rng.normal(0.5, 1.5, 80)
     scale = NumericHistogram.of(ours)
@@ -128,7 +128,7 @@ def test_ks_is_that_of_the_values_at_the_cuts(seed: int) -> None:
 
 
 @given(st.lists(st.sampled_from([0.0, 0.0, 0.0, 1.0, 1.5, 2.0, float("nan")]), max_size=60))
-def test_every_finite_value_is_in_one_bin(values: list[float]) -> None:
+def test_each_finite_value_is_in_one_bin(values: list[float]) -> None:
     scale = NumericHistogram.of(values)
     finite = [one for one in values if np.isfinite(one)]
     assert sum(scale.counts) == len(finite) and len(scale.counts) <= 2 * 9 + 1
@@ -136,14 +136,14 @@ def test_every_finite_value_is_in_one_bin(values: list[float]) -> None:
     assert (np.diff(codes) >= 0).all() and (scale.codes([float("nan"), float("inf")]) == -1).all()
 
 
-def test_deciles_hold_a_tenth_each_and_ties_are_alone() -> None:
+def test_bins_are_deciles_and_ties_have_their_own() -> None:
     assert NumericHistogram.of(np.arange(1000)).counts == (100,) * 10
     black = NumericHistogram.of([0.0] * 700 + list(np.arange(1.0, 301.0)))
     assert black.counts[int(black.codes([0.0])[0])] == 700
     assert black.codes([-1.0])[0] != black.codes([0.0])[0] != black.codes([1.0])[0]
 
 
-def test_too_few_images_say_nothing() -> None:
+def test_is_unknown_with_too_few_images() -> None:
     rng = np.random.default_rng(0)
     reference = DriftReference.of(draws(rng, 500))
     found = judged(reference, draws(rng, MIN_IMAGES - 1, darker=90))
@@ -154,7 +154,7 @@ def test_too_few_images_say_nothing() -> None:
     assert measure_drift(DriftReference({}), {}).verdict == "unknown"
 
 
-def test_a_window_holds_the_last_images() -> None:
+def test_window_holds_the_last_images() -> None:
     """Against a plain count of the last rows."""
     rng = np.random.default_rng(0)
     reference, columns = DriftReference.of(draws(rng, 300)), draws(rng, 157)
@@ -169,7 +169,7 @@ def test_a_window_holds_the_last_images() -> None:
         assert window.counts()[name] == np.bincount(codes[codes >= 0], minlength=len(feature.counts)).tolist()
 
 
-def test_what_was_not_scored_counts_for_what_is_known_of_it() -> None:
+def test_image_without_scores_counts_for_its_known_features() -> None:
     rng = np.random.default_rng(0)
     reference = DriftReference.of(draws(rng, 300))
     window = DriftWindow(reference, 10)
@@ -181,7 +181,7 @@ def test_what_was_not_scored_counts_for_what_is_known_of_it() -> None:
     assert {name: sum(counts) for name, counts in window.counts().items()} == held
 
 
-def test_threads_and_replicas_lose_nothing() -> None:
+def test_counts_of_threads_and_replicas_add_up() -> None:
     rng = np.random.default_rng(0)
     reference, columns = DriftReference.of(draws(rng, 300)), draws(rng, 240)
     pieces = [{name: values[at : at + 5] for name, values in columns.items()} for at in range(0, 240, 5)]
@@ -200,7 +200,7 @@ def test_threads_and_replicas_lose_nothing() -> None:
     assert merged([window.counts() for window in windows]) == one.counts()
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_rejects_invalid_input() -> None:
     reference, other = DriftReference.of({"a": np.arange(9.0)}), DriftReference.of({"a": np.zeros(9)})
     with pytest.raises(ValueError, match=r"columns are of \[1, 2\] images"):
         DriftWindow(DriftReference.of({"a": [1.0], "b": [2.0]})).add({"a": [1.0], "b": [1.0, 2.0]})
@@ -214,7 +214,7 @@ def test_what_does_not_fit_is_refused() -> None:
         DriftWindow(reference, 0)
 
 
-def test_json_gives_a_reference_back() -> None:
+def test_round_trips_through_json() -> None:
     reference = DriftReference.of(draws(np.random.default_rng(0), 200))
     assert DriftReference.from_json(reference.to_json()) == reference
     assert "NaN" not in json.dumps(judged(reference, {}).to_dict(), allow_nan=False)
@@ -233,19 +233,19 @@ def test_json_gives_a_reference_back() -> None:
         '{"format": 1, "features": {"a": {"words": ["x", "x"], "counts": [1, 1, 1]}}}',
     ],
 )
-def test_other_texts_are_refused(text: str) -> None:
+def test_rejects_damaged_json(text: str) -> None:
     with pytest.raises(ValueError):
         DriftReference.from_json(text)
 
 
-def test_a_part_can_be_renewed() -> None:
+def test_update_replaces_some_features() -> None:
     old = DriftReference.of({"a": [1.0, 2.0], "view": ["PA"]})
     new = old.updated(DriftReference.of({"a": [5.0], "b": ["x"]}))
     assert list(new.features) == ["a", "view", "b"]
     assert new.features["a"] == NumericHistogram.of([5.0]) and new.features["view"] == CategoryHistogram.of(["PA"])
 
 
-def test_pixels_are_observed_as_numpy_sees_them() -> None:
+def test_pixel_features_equal_numpy() -> None:
     films = np.stack([draw(image)[0] for image in plan(24, 64, 1) if image.form == "grey"])
     columns = features.of_pixels(films, ood_detector := OodDetector.fit(films))
     found: dict[str, NDArray[np.float64]] = {name: np.asarray(values) for name, values in columns.items()}
@@ -262,7 +262,7 @@ def test_pixels_are_observed_as_numpy_sees_them() -> None:
     assert all(np.asarray(values).shape == (0,) for values in features.of_pixels(films[:0]).values())
 
 
-def test_scores_are_observed_as_the_rule_gives_them() -> None:
+def test_score_features_follow_the_triage_rule() -> None:
     probabilities = np.random.default_rng(0).random((5, 14))
     columns = features.of_scores(probabilities, FINDINGS, RULE)
     np.testing.assert_array_equal(columns["probability.finding 3"], probabilities[:, 3])

@@ -1,4 +1,4 @@
-"""The input gate: it lets ordinary films in, of phantoms and of people, and little else."""
+"""The out-of-distribution detector: accepts ordinary films of phantoms and people, rejects almost all else."""
 
 from pathlib import Path
 
@@ -22,11 +22,11 @@ from chestai.monitoring.ood_detector import (
 )
 from chestai.phantom import draw, plan
 from tests.support.film_variations import ORDINARY, ordinary
-from tests.support.foreign_images import KINDS, strangers
+from tests.support.foreign_images import KINDS, make_foreign_images
 
 Films = NDArray[np.uint8]
 
-# What some hundred real films do not tell for sure; a drawing of a lateral view lies on the limit.
+# Kinds that a fit on some hundred real films does not reject reliably, with the share it must reject.
 HARD = {"detail": 0.5, "pair": 0.7, "vignette": 0.7, "turned": 0.8, "lateral": 0.0}
 
 
@@ -37,7 +37,7 @@ def phantoms(count: int, size: int, seed: int = 3) -> Films:
 
 @pytest.fixture(scope="module")
 def films() -> tuple[Films, Films]:
-    """Of different patients."""
+    """Training and other films, of different patients."""
     drawn = phantoms(156, 64)
     return drawn[:120], drawn[-36:]
 
@@ -64,68 +64,68 @@ def of_people(people: tuple[Films, Films]) -> OodDetector:
     return OodDetector.fit(people[0])
 
 
-def refused(ood_detector: OodDetector, images: Films) -> float:
-    """The share of them."""
+def rejected_share(ood_detector: OodDetector, images: Films) -> float:
+    """The share of rejected images."""
     return float((ood_detector.score(images) > ood_detector.limit).mean())
 
 
 def conditions(films: Films) -> dict[str, Films]:
-    """All that a reading room would take for a film."""
+    """Every variation that a reading room accepts as a film."""
     changed = {name: ordinary(name, films) for name in ORDINARY}
     seeds = range(len(films))
     return changed | {f"{kind} {one}": corrupt(films, kind, one, seeds) for kind in CORRUPTIONS for one in SEVERITIES}
 
 
-def test_ordinary_films_pass(ood_detector: OodDetector, films: tuple[Films, Films]) -> None:
-    shares = {name: refused(ood_detector, changed) for name, changed in conditions(films[1]).items()}
+def test_accepts_ordinary_phantoms(ood_detector: OodDetector, films: tuple[Films, Films]) -> None:
+    shares = {name: rejected_share(ood_detector, changed) for name, changed in conditions(films[1]).items()}
     assert shares.pop("as it is") <= 0.03
     assert shares.pop("mirrored") <= 0.5, "the word in a phantom's corner and its heart give some away"
     assert max(shares.values()) <= 0.1, shares
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_no_film_is_refused(kind: str, ood_detector: OodDetector, films: tuple[Films, Films]) -> None:
-    assert refused(ood_detector, strangers(kind, films[1])) >= 0.95
+def test_rejects_images_that_are_no_films(kind: str, ood_detector: OodDetector, films: tuple[Films, Films]) -> None:
+    assert rejected_share(ood_detector, make_foreign_images(kind, films[1])) >= 0.95
 
 
-def test_ordinary_films_of_people_pass(of_people: OodDetector, people: tuple[Films, Films]) -> None:
+def test_accepts_ordinary_nih_films(of_people: OodDetector, people: tuple[Films, Films]) -> None:
     """All but 3 %, of which one is refused rightly: black and white are exchanged in the sample's own file."""
-    shares = {name: refused(of_people, changed) for name, changed in conditions(people[1][:60]).items()}
-    assert refused(of_people, people[1]) <= 0.03
+    shares = {name: rejected_share(of_people, changed) for name, changed in conditions(people[1][:60]).items()}
+    assert rejected_share(of_people, people[1]) <= 0.03
     assert np.mean(list(shares.values())) <= 0.03 and max(shares.values()) <= 0.1, shares
 
 
-def test_what_is_no_film_of_people_is_refused(of_people: OodDetector, people: tuple[Films, Films]) -> None:
-    shares = {kind: refused(of_people, strangers(kind, people[1][:20])) for kind in KINDS}
+def test_rejects_images_unlike_nih_films(of_people: OodDetector, people: tuple[Films, Films]) -> None:
+    shares = {kind: rejected_share(of_people, make_foreign_images(kind, people[1][:20])) for kind in KINDS}
     assert not {kind: share for kind, share in shares.items() if share < HARD.get(kind, 0.95)}
 
 
-def test_a_training_set_may_hold_strangers(films: tuple[Films, Films]) -> None:
+def test_fit_leaves_out_foreign_training_images(films: tuple[Films, Films]) -> None:
     """Three of a hundred are inverted. They are left out of the fit, and such films stay refused."""
     train = films[0][:100].copy()
     train[:3] = 255 - train[:3]
     fitted = OodDetector.fit(train)
-    assert refused(fitted, strangers("inverted", films[1])) == 1
-    assert refused(fitted, films[1]) <= 0.06
+    assert rejected_share(fitted, make_foreign_images("inverted", films[1])) == 1
+    assert rejected_share(fitted, films[1]) <= 0.06
 
 
-def test_sixty_images_are_enough(films: tuple[Films, Films]) -> None:
+def test_fits_on_60_images(films: tuple[Films, Films]) -> None:
     fitted = OodDetector.fit(films[0][:60])
     assert fitted.images == 60
-    assert refused(fitted, films[1]) <= 0.06
-    assert all(refused(fitted, strangers(kind, films[1][:9])) > 0.85 for kind in KINDS)
+    assert rejected_share(fitted, films[1]) <= 0.06
+    assert all(rejected_share(fitted, make_foreign_images(kind, films[1][:9])) > 0.85 for kind in KINDS)
 
 
 @pytest.mark.parametrize("size", [32, 64, 97, 224])
-def test_any_size_will_do(size: int, films: tuple[Films, Films]) -> None:
+def test_works_at_any_image_size(size: int, films: tuple[Films, Films]) -> None:
     train, others = (np.stack([preprocess.resize(one, size) for one in part]) for part in films)
     fitted = OodDetector.fit(train[:80])
-    assert refused(fitted, others) <= 0.06
-    assert refused(fitted, 255 - others) == 1
+    assert rejected_share(fitted, others) <= 0.06
+    assert rejected_share(fitted, 255 - others) == 1
 
 
 @pytest.mark.parametrize("count", [2, 3, 7])
-def test_few_images_and_all_alike_give_finite_numbers(count: int) -> None:
+def test_is_finite_with_few_or_identical_images(count: int) -> None:
     for train in (np.full((count, 40, 40), 77, np.uint8), np.zeros((count, 40, 40), np.uint8)):
         fitted = OodDetector.fit(train, train)
         assert fitted.images == count and np.isfinite(fitted.score(train)).all()
@@ -135,32 +135,32 @@ def test_few_images_and_all_alike_give_finite_numbers(count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_a_fit_on_nothing_is_refused(count: int) -> None:
+def test_rejects_fit_on_fewer_than_two_images(count: int) -> None:
     with pytest.raises(ValueError, match=f"fitted on {count} images"):
         OodDetector.fit(np.zeros((count, 32, 32), np.uint8))
 
 
-def test_batches_are_one_array(films: tuple[Films, Films]) -> None:
-    """The batch of 64 is how an array is cut by itself."""
+def test_fit_on_batches_equals_fit_on_one_array(films: tuple[Films, Films]) -> None:
+    """Arrays are cut into batches of 64."""
     whole = OodDetector.fit(films[0], films[1])
     parts = OodDetector.fit((films[0][at : at + 64] for at in range(0, 120, 64)), iter([films[1]]))
     assert np.array_equal(whole.mean, parts.mean) and whole.limit == parts.limit and parts.images == 120
 
 
-def test_val_can_only_widen_the_limit(films: tuple[Films, Films], ood_detector: OodDetector) -> None:
+def test_val_images_only_widen_the_limit(films: tuple[Films, Films], ood_detector: OodDetector) -> None:
     assert OodDetector.fit(films[0], films[0][:30]).limit == ood_detector.limit
-    odd = np.concatenate([films[1], strangers("upside_down", films[1])])
+    odd = np.concatenate([films[1], make_foreign_images("upside_down", films[1])])
     assert OodDetector.fit(films[0], odd).limit > 1.2 * ood_detector.limit
     assert OodDetector.fit(films[0], odd[-19:]).limit == ood_detector.limit, "19 images say nothing"
 
 
-def test_the_score_is_the_mahalanobis_distance(ood_detector: OodDetector, films: tuple[Films, Films]) -> None:
+def test_score_is_the_mahalanobis_distance(ood_detector: OodDetector, films: tuple[Films, Films]) -> None:
     rows = image_features(films[1]) - ood_detector.mean
     expected = [np.sqrt(row @ ood_detector.precision @ row / WIDTH) for row in rows]
     np.testing.assert_allclose(ood_detector.score(films[1]), expected)
 
 
-def test_a_refusal_says_why(ood_detector: OodDetector, films: tuple[Films, Films]) -> None:
+def test_rejection_names_group_and_limit(ood_detector: OodDetector, films: tuple[Films, Films]) -> None:
     assert ood_detector.check(films[1][0]) is None
     flat = ood_detector.check(np.full((64, 64), 90, np.uint8))
     assert isinstance(flat, OodReason) and flat.reason == OUT_OF_DISTRIBUTION in REASONS
@@ -169,18 +169,18 @@ def test_a_refusal_says_why(ood_detector: OodDetector, films: tuple[Films, Films
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_the_group_that_is_changed_is_the_one_that_is_named(group: str, ood_detector: OodDetector) -> None:
+def test_names_the_changed_group(group: str, ood_detector: OodDetector) -> None:
     row = ood_detector.mean.copy()
     row[GROUPS[group]] += np.random.default_rng(1).normal(0, 1, WIDTH)[GROUPS[group]]
     assert ood_detector._most_unlike(row) == group
 
 
-def test_the_groups_are_all_numbers_once() -> None:
+def test_groups_partition_the_features() -> None:
     places = [place for group in GROUPS.values() for place in range(WIDTH)[group]]
     assert places == list(range(WIDTH))
 
 
-def test_black_bars_and_contrast_leave_the_layout(films: tuple[Films, Films]) -> None:
+def test_layout_ignores_black_bars_and_contrast(films: tuple[Films, Films]) -> None:
     film = films[1][:1]
     place = GROUPS["layout of light and dark"]
     barred, squashed, paler = ordinary("portrait 4:5", film), ordinary("landscape 5:4", film), film // 2 + 8
@@ -188,7 +188,7 @@ def test_black_bars_and_contrast_leave_the_layout(films: tuple[Films, Films]) ->
         assert np.corrcoef(image_features(film)[0, place], image_features(changed)[0, place])[0, 1] > alike
 
 
-def test_copies_are_of_the_same_film(films: tuple[Films, Films]) -> None:
+def test_augmented_views_resemble_their_film(films: tuple[Films, Films]) -> None:
     copies = augmented_views(films[1], np.random.default_rng(0))
     assert copies.shape == films[1].shape and copies.dtype == np.uint8
     alike = [np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] for ours, theirs in zip(films[1], copies, strict=True)]
@@ -199,19 +199,19 @@ def test_copies_are_of_the_same_film(films: tuple[Films, Films]) -> None:
 @pytest.mark.parametrize(
     "wrong", [np.zeros((2, 40, 40)), np.zeros((40, 40), np.uint8), np.zeros((1, 40, 32), np.uint8)]
 )
-def test_other_arrays_are_refused(wrong: NDArray[np.generic]) -> None:
+def test_rejects_other_arrays(wrong: NDArray[np.generic]) -> None:
     with pytest.raises(ValueError, match="must be uint8"):
         image_features(wrong)  # type: ignore[arg-type]
 
 
-def test_a_file_gives_it_back(ood_detector: OodDetector, films: tuple[Films, Films], tmp_path: Path) -> None:
+def test_round_trips_through_a_file(ood_detector: OodDetector, films: tuple[Films, Films], tmp_path: Path) -> None:
     ood_detector.save(tmp_path / "intake.safetensors")
     loaded = OodDetector.load(tmp_path / "intake.safetensors")
     assert (loaded.limit, loaded.images) == (ood_detector.limit, ood_detector.images)
     assert np.array_equal(loaded.score(films[1]), ood_detector.score(films[1]))
 
 
-def test_other_files_are_refused(ood_detector: OodDetector, tmp_path: Path) -> None:
+def test_rejects_damaged_file(ood_detector: OodDetector, tmp_path: Path) -> None:
     path = tmp_path / "intake.safetensors"
     ood_detector.save(path)
     arrays = load_file(path)
@@ -230,7 +230,7 @@ def test_other_files_are_refused(ood_detector: OodDetector, tmp_path: Path) -> N
         OodDetector.load(path)
 
 
-def test_a_lateral_view_is_refused_where_it_is_known() -> None:
-    told = check_view(LATERAL)
-    assert told is not None and told.reason == LATERAL_VIEW in REASONS
+def test_rejects_known_lateral_view() -> None:
+    reason = check_view(LATERAL)
+    assert reason is not None and reason.reason == LATERAL_VIEW in REASONS
     assert [check_view(view) for view in (PA, AP, None)] == [None] * 3

@@ -83,7 +83,7 @@ def test_round_trips_through_json() -> None:
         assert TriageRule.from_dict(json.loads(json.dumps(stored.to_dict()))) == stored
 
 
-def test_a_rule_stored_before_urgent_findings_were_named_has_the_default() -> None:
+def test_rule_stored_before_urgent_findings_were_named_has_the_default() -> None:
     rule = TriageRule.from_dict({"weights": {"Mass": 0.25, "Edema": 1.0}, "urgent": 0.7, "soon": 0.1})
     assert rule.urgent_findings == ()
     assert rule.emergencies == ("Edema",)

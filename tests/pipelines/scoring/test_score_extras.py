@@ -35,7 +35,7 @@ from tests.pipelines.scoring.folder import FILES, REFUSED, score_config, write_f
 from tests.serve.support.forgery import encode_image, make_films
 from tests.serve.support.local import make_gated_bundle
 from tests.support.chain import Chain, run_quietly
-from tests.support.foreign_images import strangers
+from tests.support.foreign_images import make_foreign_images
 from tests.support.models import image
 
 READABLE = [name for name in FILES if name not in REFUSED]
@@ -185,7 +185,9 @@ def test_rejects_images_that_are_no_radiographs(tmp_path: Path) -> None:
     registry.connect()
     with mlflow.start_run():
         registry.promote(register(make_gated_bundle(), registry))
-    strange = strangers("white_noise", np.stack([preprocess.resize(film, 96) for film in make_films()[:1]]))[0]
+    strange = make_foreign_images("white_noise", np.stack([preprocess.resize(film, 96) for film in make_films()[:1]]))[
+        0
+    ]
     write_files(root, {"film.png": encode_image(make_films()[0]), "noise.png": encode_image(strange)})
     config = score_config(conf.load([f"lake={lake.root}"]), corpus=str(root), out=str(tmp_path / "out"))
     assert run_quietly(score.run, config).facts["quarantined"] == {OUT_OF_DISTRIBUTION: 1}
