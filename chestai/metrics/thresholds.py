@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from chestai.metrics.masking import Floats, select_known
+from chestai.metrics.masking import Floats
 from chestai.metrics.ranking import Ranking
 
 
@@ -43,29 +43,6 @@ class Confusion:
         rates = {name: getattr(self, name) for name in ("sensitivity", "specificity", "ppv", "npv")}
         counts = {"tp": self.tp, "fp": self.fp, "tn": self.tn, "fn": self.fn}
         return counts | {name: None if np.isnan(rate) else rate for name, rate in rates.items()}
-
-
-def count_confusion(targets: ArrayLike, probabilities: ArrayLike, threshold: float) -> Confusion:
-    """Count the known images of one finding when `probability >= threshold` is called positive.
-
-    Args:
-        targets: (N,) 1, 0, or NaN for not known.
-        probabilities: (N,), compared in float64.
-        threshold: On the same scale as the probabilities.
-
-    Raises:
-        ValueError: The threshold or a probability is NaN, the shapes differ, or a target is neither 0 nor 1.
-    """
-    if np.isnan(threshold):
-        raise ValueError("threshold is NaN: the finding has no operating point")
-    _, positive, values = select_known(targets, probabilities)
-    called = values >= threshold
-    return Confusion(
-        tp=int((called & positive).sum()),
-        fp=int((called & ~positive).sum()),
-        tn=int((~called & ~positive).sum()),
-        fn=int((~called & positive).sum()),
-    )
 
 
 def youden_threshold(targets: ArrayLike, probabilities: ArrayLike) -> float:
