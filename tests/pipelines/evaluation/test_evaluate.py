@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,15 @@ def load_model(chain: Chain, version: str = "1") -> Bundle:
     return Registry(chain.config.tracking, chain.lake).load(version).bundle
 
 
+@pytest.fixture
+def keep_report(finished: Chain) -> Iterator[None]:
+    """Restore the chain's report of its candidate: a second evaluation of it finds that report and repeats nothing."""
+    report = Path(finished.lake.uri("reports", "evaluate.json"))
+    content = report.read_bytes()
+    yield
+    report.write_bytes(content)
+
+
 def test_candidate_report_is_logged_and_linked_from_its_version(finished: Chain) -> None:
     facts = finished.summaries["evaluate"].facts
     folder = Path(facts["model_card"]).parent
@@ -90,6 +100,7 @@ def test_ranking_table_matches_scikit_learn(finished: Chain) -> None:
     assert maps == {"model", "random map", "centre prior", "random weights"}
 
 
+@pytest.mark.usefixtures("keep_report")
 def test_predictions_file_gets_the_same_numbers_as_its_model(finished: Chain, tmp_path: Path) -> None:
     export = finished.lake.read("scores/1").to_pandas().dropna(subset="triage_score")
     columns = ["image_id", *(name for name in export.columns if name.startswith("prob_"))]
@@ -144,6 +155,7 @@ def test_candidate_is_only_judged_on_test(built: Chain, tmp_path: Path, split: s
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("keep_report")
 def test_other_splits_and_ensembles_change_nothing(finished: Chain) -> None:
     config = configure(
         finished, "evaluate.model=1", "evaluate.split=val", "evaluate.prevalence=measured", NO_CORRUPTION
@@ -161,6 +173,7 @@ def test_other_splits_and_ensembles_change_nothing(finished: Chain) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("keep_report")
 def test_derived_version_is_scored_and_gated_like_any_other(finished: Chain, tmp_path: Path) -> None:
     """With test-time augmentation, isotonic calibration, another prevalence and a tuned triage rule."""
     registry_uri = f"{tmp_path}/mlflow.db"
