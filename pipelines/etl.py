@@ -32,6 +32,7 @@ from chestai.lake.snapshot import Snapshot
 from pipelines import cluster
 from pipelines.data.files import hash_listing
 from pipelines.spark.build import ETL_VERSION, build_snapshot
+from pipelines.spark.file_inspection import INSPECTION_VERSION
 from pipelines.spark.history import show_history
 from pipelines.spark.inputs import SourceInput, open_inputs
 from pipelines.spark.report import write_report
@@ -74,7 +75,8 @@ def fingerprint_inputs(config: Config, inputs: Sequence[SourceInput]) -> str:
         [[source.folder.uri, source.vocabulary] for source in sources],
     ]
     listings = [hash_listing(source_input.listing) for source_input in inputs]
-    return hashlib.sha256(json.dumps([ETL_VERSION, settings, tables, listings]).encode()).hexdigest()
+    versions = [ETL_VERSION, INSPECTION_VERSION]
+    return hashlib.sha256(json.dumps([versions, settings, tables, listings]).encode()).hexdigest()
 
 
 def _summarize(config: Config, inputs: Sequence[SourceInput], snapshot: Snapshot, read: str, started: float) -> Summary:

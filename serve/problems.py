@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+from fastapi import HTTPException
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import JSONResponse, Response
 
@@ -39,13 +40,19 @@ class Problem(BaseModel):
         )
 
 
-class ApiError(Exception):
-    """An error that the endpoint returns as a problem document."""
+class ApiError(HTTPException):
+    """An error that the endpoint returns as a problem document.
+
+    A kind of HTTPException because FastAPI hides all others that are raised while it reads a body.
+    """
 
     def __init__(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail)
+        super().__init__(status, detail)
         self.problem = Problem.of(status, code, detail)
         self.headers = dict(headers or {})
+
+    def __str__(self) -> str:
+        return self.problem.detail
 
 
 def not_scored_error(error: Unreadable) -> ApiError:

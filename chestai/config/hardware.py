@@ -33,9 +33,13 @@ def detect_machine() -> Machine:
     Imports torch, which takes seconds, only if there is an NVIDIA device: only torch knows which devices the driver
     and CUDA_VISIBLE_DEVICES leave usable.
     """
-    cores = min([len(os.sched_getaffinity(0)), *_read_core_limits()])
     memory = min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_read_memory_limits()])
-    return Machine(cores, memory / 1e9, _count_gpus())
+    return Machine(count_cores(), memory / 1e9, _count_gpus())
+
+
+def count_cores() -> int:
+    """Counts the CPU cores of this machine, or those of its container where they are fewer."""
+    return min([len(os.sched_getaffinity(0)), *_read_core_limits()])
 
 
 def choose_placement(machine: Machine) -> str:

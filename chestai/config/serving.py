@@ -71,6 +71,7 @@ class Serve(Section):
     max_queued_requests: Positive = 64
     deadline_seconds: Rate = 30.0
     max_upload_mb: Positive
+    memory_mb: Positive = 1024
     max_files: Positive = 32
     alert: Alert = Alert()
     jobs: bool = True

@@ -21,6 +21,10 @@ REASONS = (
 )
 
 
+PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8")  # first bytes of a PNG and of a JPEG
+PADDING = b"\0\r\n "  # bytes that may follow the end of an image
+
+
 class Unreadable(Exception):
     """An input that is not a usable image; `reason` is one of `REASONS`, `detail` is for a person."""
 
@@ -36,3 +40,12 @@ def check_size(height: int, width: int) -> None:
         raise Unreadable("too_large", f"{width} x {height} pixels; the limit is {MAX_PIXELS}")
     if min(width, height) < MIN_SIDE:
         raise Unreadable("too_small", f"{width} x {height} pixels; at least {MIN_SIDE} a side are needed")
+
+
+def check_rest(data: bytes, end: int) -> None:
+    """Raises `Unreadable` for data after an image's end: a polyglot file, or a second picture."""
+    rest = data[end:].lstrip(PADDING)
+    if rest.startswith(PICTURES):
+        raise Unreadable("multi_frame", "a second picture follows the image's end")
+    if rest:
+        raise Unreadable("undecodable", f"{len(rest)} bytes of something else follow the image's end")

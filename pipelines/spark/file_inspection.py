@@ -22,8 +22,8 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
 from chestai.cli.console import Progress
-from chestai.imaging import preprocess
-from chestai.imaging.dicom import sandbox
+from chestai.imaging import preprocess, sandbox
+from chestai.imaging.dicom.header import is_dicom
 from chestai.imaging.errors import Unreadable
 from chestai.lake.files import read_bytes
 from chestai.lake.lake import Lake
@@ -31,7 +31,7 @@ from pipelines.spark.arrow_io import read_delta, write_delta
 from pipelines.spark.python_workers import without_zip_rescan
 
 INSPECTED = "etl/inspected"
-INSPECTION_VERSION = 1  # of this code: raise it when the same file gives other facts than before
+INSPECTION_VERSION = 2  # of this code: raise it when the same file gives other facts than before
 
 # Images per task. A task costs Spark some 50 ms besides the reading, and counts as progress only when it is done.
 MIN_TASK_IMAGES, MAX_TASK_IMAGES = 64, 256
@@ -109,7 +109,7 @@ def inspect_file(location: str, earlier: Mapping[str, Any] | None = None) -> dic
     facts: dict[str, Any] = {"bytes": len(data), "sha256": digest}
     try:
         header, grey = preprocess.read_header(data), preprocess.decode(data)
-        if sandbox.is_dicom(data):
+        if is_dicom(data):
             facts |= {f"dicom_{name}": value for name, value in asdict(sandbox.read_facts(data)).items()}
     except Unreadable as error:
         return {**facts, "file_reason": error.reason, "file_detail": error.detail}

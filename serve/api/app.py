@@ -10,8 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from chestai.notice import RESEARCH_USE
-from serve.api.body_limits import limit_bodies
 from serve.api.openapi import FORBIDDEN_ERRORS
+from serve.api.request_limits import RequestLimits
 from serve.api.routes import api_keys, heatmaps, infer, jobs, operations, studies
 from serve.api.security import authorise_request
 from serve.api.services import Services
@@ -20,7 +20,7 @@ from serve.problems import ApiError, Problem, error_responses
 
 log = logging.getLogger("ray.serve")
 
-HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "upload_too_large"}  # of errors that FastAPI raises
+HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}  # of errors that FastAPI raises
 
 
 def create_app(services: Services) -> FastAPI:
@@ -43,7 +43,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.add_middleware(RequestMetrics, reporter=services.reporter)
     app.state.services = services
-    app.add_middleware(limit_bodies)
+    app.add_middleware(RequestLimits, budget=services.memory)
     for routes in (infer, jobs, studies, heatmaps, operations, api_keys):
         app.include_router(routes.router)
     app.add_exception_handler(ApiError, _handle_api_error)
@@ -59,6 +59,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
     async with services.reporter.periodic_flush():
         yield
+    services.decoder.close()
 
 
 async def _handle_api_error(request: Request, error: Exception) -> Response:

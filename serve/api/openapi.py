@@ -40,12 +40,17 @@ STATE_ERRORS = {
 }
 MONITOR_ERRORS = {"watch_unavailable": "the monitor is being restarted"}
 
-UPLOAD_RESPONSES = error_responses(
-    400,
-    invalid_request="the form cannot be read, or has too many fields",
-    incomplete_upload="the connection ended before the upload did",
-)
+SLOW_RESPONSES = error_responses(408, upload_too_slow="the body did not arrive in time")
+UPLOAD_RESPONSES = {
+    **error_responses(
+        400,
+        invalid_request="the form cannot be read, or has too many fields",
+        incomplete_upload="the connection ended before the upload did",
+    ),
+    **SLOW_RESPONSES,
+}
 JSON_BODY_RESPONSES = {
+    **SLOW_RESPONSES,
     **error_responses(400, invalid_request="the body is not JSON in UTF-8"),
     **error_responses(413, upload_too_large="the body has more than 256 KiB"),
 }

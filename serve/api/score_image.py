@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 
 from chestai.config.schema import Modes
-from chestai.imaging import preprocess
 from chestai.imaging.errors import Unreadable
 from chestai.imaging.heatmap import heatmap, overlay
 from chestai.imaging.preprocess import Grey
 from serve.api.recorder import record_prediction, record_rejection, record_unread_uri
+from serve.api.request_limits import memory_account
 from serve.api.services import Services
 from serve.api.uploads import Upload, check_file_name, read_upload, read_uri_reference
 from serve.auth.permissions import Principal
+from serve.inference.memory_budget import MemoryAccount
 from serve.inference.predictor import ScoreResult
 from serve.problems import ApiError, not_scored_error
 from serve.schemas.inference import (
@@ -36,8 +37,9 @@ from serve.schemas.inference import (
 from serve.storage.uri_reader import read_uri
 
 TOP = "top"  # in `explain`: the finding with the largest share of the triage score, if it reaches its operating point
-MAX_OVERLAY_PIXELS = 2048 * 2048  # drawing takes 50 bytes a pixel, and the response 4
-DRAW_EXECUTOR = ThreadPoolExecutor(2, "draw")  # a request for all findings of a large image needs memory for two
+MAX_OVERLAY_PIXELS = 1024 * 1024  # as a reader's screen shows a film; a response may hold one for each finding
+OVERLAY_BYTES = 8  # a pixel: the PNG, and its text in the response; drawing takes 50
+DRAW_EXECUTOR = ThreadPoolExecutor(2, "draw")  # a request for all findings needs memory for two
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class ScoredImage:
         )
 
     async def _draw(self, finding: str) -> Overlay:
-        png = base64.b64encode(await draw_overlay(self.grey, self.result, finding)).decode()
+        png = base64.b64encode(await draw_overlay(self.grey, self.result, finding, self.upload.memory)).decode()
         has_point = self.result.thresholds.get(finding) is not None
         return Overlay(finding=finding, reached=finding in self.result.positives() if has_point else None, png=png)
 
@@ -104,8 +106,10 @@ async def receive_image(services: Services, principal: Principal, action: str, r
         return await read_upload(request, max_bytes)
     try:
         async with services.admission.deadline():
+            memory = memory_account(request)
+            memory.reserve(max_bytes)
             canonical_uri, data = await asyncio.to_thread(read_uri, uri, limits.prefixes, max_bytes)
-        return Upload(data, check_file_name(canonical_uri.rsplit("/", 1)[-1]), canonical_uri)
+        return Upload(data, check_file_name(canonical_uri.rsplit("/", 1)[-1]), memory, canonical_uri)
     except ApiError as error:
         await record_unread_uri(services.state, principal, action, uri, error.problem)
         raise
@@ -124,7 +128,7 @@ async def score_upload(services: Services, principal: Principal, action: str, up
     async with services.admission.slot():
         started = time.perf_counter()
         try:
-            grey = await decode_image(upload.data)
+            grey = await decode_image(services, upload.data, upload.memory)
             decode_ms = (time.perf_counter() - started) * 1000
             result = await services.model.score(upload.image_id, grey)
         except ApiError as error:
@@ -140,10 +144,10 @@ async def score_upload(services: Services, principal: Principal, action: str, up
         return ScoredImage(upload, grey, result, decode_ms)
 
 
-async def decode_image(data: bytes) -> Grey:
-    """Decodes an image. Raises ApiError (422) if that is impossible."""
+async def decode_image(services: Services, data: bytes, memory: MemoryAccount) -> Grey:
+    """Decodes an image. Raises ApiError: 422, that is impossible; 503, there is no memory for it."""
     try:
-        return await asyncio.to_thread(preprocess.decode, data)
+        return await services.decoder.decode(data, memory.reserve)
     except Unreadable as error:
         raise not_scored_error(error) from error
 
@@ -167,8 +171,13 @@ def select_findings(result: ScoreResult, requested: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(finding for name in requested for finding in (top if name == TOP else [name])))
 
 
-async def draw_overlay(grey: Grey, result: ScoreResult, finding: str) -> bytes:
-    """Draws a finding's Grad-CAM heatmap on the image, as a PNG of at most `MAX_OVERLAY_PIXELS` pixels."""
+async def draw_overlay(grey: Grey, result: ScoreResult, finding: str, memory: MemoryAccount) -> bytes:
+    """Draws a finding's Grad-CAM heatmap on the image, as a PNG of at most `MAX_OVERLAY_PIXELS` pixels.
+
+    Raises:
+        ApiError: 503, there is no memory for it.
+    """
+    memory.reserve(OVERLAY_BYTES * min(grey.size, MAX_OVERLAY_PIXELS))
     evidence = result.evidence[list(result.probabilities).index(finding)]
     return await asyncio.get_running_loop().run_in_executor(DRAW_EXECUTOR, _draw_png, grey, evidence)
 

@@ -16,6 +16,8 @@ from serve.auth.oidc import OidcVerifier
 from serve.auth.rate_limit import RateLimiter
 from serve.db.store import Store
 from serve.inference.batch_jobs import JobRunner
+from serve.inference.image_decoder import ImageDecoder
+from serve.inference.memory_budget import MemoryBudget
 from serve.inference.predictor import ScoreResult
 from serve.inference.rollout import Canary, Shadow
 from serve.inference.scorer import Scorer
@@ -64,6 +66,8 @@ class Services:
     admission: AdmissionControl
     monitor: MonitorClient
     reporter: EventReporter
+    decoder: ImageDecoder
+    memory: MemoryBudget
     jobs: JobRunner | None = None
 
 
@@ -101,6 +105,8 @@ def build_services(
         admission=AdmissionControl(limits.admission_slots, deadline_s),
         monitor=monitor,
         reporter=reporter,
+        decoder=ImageDecoder(),
+        memory=MemoryBudget(limits.memory_mb * 2**20),
         jobs=jobs,
     )
 

@@ -12,7 +12,8 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from serve.api.body_limits import limit_receive
+from serve.api.request_limits import limit_receive, memory_account
+from serve.inference.memory_budget import MemoryAccount
 from serve.problems import ApiError
 from serve.schemas.inference import ImageReference
 
@@ -26,10 +27,14 @@ MAX_NAME_LENGTH = 255  # characters of a file name, as in file systems
 
 @dataclass(frozen=True)
 class Upload:
-    """A file. name: None if the request has none. uri: where the file is, if the request named it by URI."""
+    """A file of a request. memory: the account of the request.
+
+    name: None if the request has none. uri: where the file is, if the request named it by URI.
+    """
 
     data: bytes
     name: str | None
+    memory: MemoryAccount
     uri: str | None = None
 
     @cached_property
@@ -67,13 +72,13 @@ async def read_upload(request: Request, max_bytes: int) -> Upload:
             file = form.get("file")
             if not isinstance(file, UploadFile):
                 raise ApiError(422, "missing_file", "the form has no file in its field `file`")
-            return await _to_upload(file)
+            return await _to_upload(request, file)
     if media_type and media_type not in IMAGE_TYPES:
         image_types = f"{', '.join(IMAGE_TYPES[:-1])} or {IMAGE_TYPES[-1]}"
         detail = f"send a form ({FORM_TYPE}), a URI as {JSON_TYPE}, or the image itself as {image_types}"
         raise ApiError(415, "unsupported_media_type", detail)
     try:
-        return Upload(await _limit_body(request, max_bytes).body(), None)
+        return Upload(await _limit_body(request, max_bytes).body(), None, memory_account(request))
     except ClientDisconnect as error:
         raise _incomplete_upload() from error
 
@@ -93,7 +98,7 @@ async def read_uploads(request: Request, max_bytes: int, max_files: int) -> list
         files = [value for value in form.getlist("files") if isinstance(value, UploadFile)]
         if not files:
             raise ApiError(422, "missing_file", "the form has no file in its field `files`")
-        return [await _to_upload(file) for file in files]
+        return [await _to_upload(request, file) for file in files]
 
 
 def check_file_name(name: str) -> str:
@@ -119,6 +124,8 @@ async def _open_form(request: Request, max_bytes: int, max_files: int) -> AsyncI
         form = await _limit_body(request, max_bytes).form(max_files=max_files, max_fields=MAX_FORM_FIELDS)
     except ClientDisconnect as error:
         raise _incomplete_upload() from error
+    except ApiError:
+        raise
     except HTTPException as error:  # Starlette cannot read the form
         if error.detail.startswith("Too many files"):
             detail = f"the form has more than {max_files} file{'s (serve.max_files)' if max_files > 1 else ''}"
@@ -132,8 +139,8 @@ async def _open_form(request: Request, max_bytes: int, max_files: int) -> AsyncI
         await form.close()
 
 
-async def _to_upload(file: UploadFile) -> Upload:
-    return Upload(await file.read(), check_file_name(file.filename or ""))
+async def _to_upload(request: Request, file: UploadFile) -> Upload:
+    return Upload(await file.read(), check_file_name(file.filename or ""), memory_account(request))
 
 
 def _limit_body(request: Request, max_bytes: int) -> Request:

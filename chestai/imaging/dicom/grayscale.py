@@ -4,6 +4,7 @@ Modality LUT (C.11.1), VOI LUT (C.11.2), polarity (C.7.6.3.1.2), padding (C.7.5.
 value that a pixel can have, at most 65,536, so it is exact in float64 and costs the image one look-up.
 """
 
+import math
 from collections.abc import MutableSequence
 from typing import Any
 
@@ -25,10 +26,10 @@ def to_grey(dataset: Dataset, stored: Stored) -> NDArray[np.uint8]:
         stored: values of shape (H, W), 8 or 16 bit, signed or not.
 
     Raises:
-        Unreadable: a window or look-up table that the standard does not allow.
+        Unreadable: a window or look-up table that the standard does not allow, or that shows nothing of the image.
     """
     codes = stored.view(f"u{stored.itemsize}")  # the bit patterns; row c of every table below is for pattern c
-    values = np.arange(256**stored.itemsize, dtype=codes.dtype).view(stored.dtype)
+    values = _stored_values(dataset, stored.dtype)
     padding = _padding(dataset, values)
     physical = _modality(dataset, values.astype(np.float64))
     shown = _of_interest(dataset, physical)
@@ -40,6 +41,9 @@ def to_grey(dataset: Dataset, stored: Stored) -> NDArray[np.uint8]:
     if _is_inverse(dataset):
         levels = 255 - levels
     levels[padding] = 0
+    used = _seen(codes) & ~padding
+    if len(np.unique(values[used])) > 1 and len(np.unique(levels[used])) == 1:
+        raise Unreadable("undecodable", "the header's grey scale leaves one grey level of the image")
     grey = np.empty(stored.shape, np.uint8)
     for row, patterns in zip(grey, codes, strict=True):  # by rows: NumPy makes 8 bytes of each index
         row[:] = levels[patterns]
@@ -52,6 +56,15 @@ def first(dataset: Dataset, keyword: str) -> Any:
     if isinstance(value, MutableSequence):
         value = value[0] if value else None
     return None if value == "" else value
+
+
+def _stored_values(dataset: Dataset, dtype: np.dtype[Any]) -> Stored:
+    """The value of each bit pattern. Bits above Bits Stored are not part of it: old files keep overlays there."""
+    size = 8 * dtype.itemsize
+    spare = max(0, size - int(first(dataset, "BitsStored") or size))
+    patterns = np.arange(2**size, dtype=f"u{dtype.itemsize}")
+    values: Stored = (patterns << spare).view(dtype) >> spare
+    return values
 
 
 def _padding(dataset: Dataset, values: Stored) -> NDArray[np.bool_]:
@@ -89,9 +102,9 @@ def _window(values: Values, center: float, width: float, function: str) -> Value
     """C.11.2.1.2.1 (LINEAR), C.11.2.1.3.1 (SIGMOID), C.11.2.1.3.2 (LINEAR_EXACT), as parts of full scale."""
     if function == "LINEAR":
         center, width = center - 0.5, width - 1
-        if width == 0:
+        if width == 0 and math.isfinite(center):
             return (values > center).astype(np.float64)
-    if not width > 0:
+    if not (math.isfinite(center) and 0 < width < math.inf):
         raise Unreadable("undecodable", f"a window width that VOI LUT Function {function} does not allow")
     match function:
         case "LINEAR" | "LINEAR_EXACT":
@@ -109,6 +122,8 @@ def _look_up(values: Values, dataset: Dataset, keyword: str) -> tuple[Values, in
     item = dataset[keyword].value[0]
     entries, lowest, bits = (int(number) for number in item.LUTDescriptor)
     entries = entries or 65536
+    if lowest > 32767 and values.min() < 0:  # of unsigned pixels, it is written unsigned for a signed number
+        lowest -= 65536
     if not 8 <= bits <= 16:
         raise Unreadable("undecodable", "a look-up table of neither 8 nor up to 16 bits")
     words = "<u2" if dataset.original_encoding[1] else ">u2"

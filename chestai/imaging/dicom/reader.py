@@ -1,37 +1,29 @@
 """Reads one DICOM file: its header, whether it is a single frontal chest radiograph, and its grey levels.
 
-Run as a module by `dicom.sandbox`, which says why, and by nothing else. Refusals are decided by the header, before any
-pixel is decoded, and so are the same for all that is asked of a file.
+Only a decoder process (`chestai.imaging.sandbox`) may import this. Refusals are decided by the header, before any pixel
+is decoded, and so are the same for all that is asked of a file. Damaged data may raise anything.
 """
 
-import dataclasses
 import datetime
 import io
-import json
-import logging
 import re
-import resource
-import sys
-import warnings
 import zlib  # before pydicom, which loads GDCM, whose own zlib would take its place
-from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, config
+from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import read_dataset
 from pydicom.pixels import get_decoder
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
+from chestai.imaging.dicom.frames import JPEG, RLE, check_frame, decode_frame
 from chestai.imaging.dicom.grayscale import Stored, first, to_grey
-from chestai.imaging.dicom.sandbox import DECODE, Facts
+from chestai.imaging.dicom.header import Facts
 from chestai.imaging.errors import MAX_PIXELS, Unreadable, check_size
 from chestai.labels.demographics import OLDEST_YEARS, parse_age_years, parse_sex, parse_view
-
-MEMORY_BYTES = 4 * 2**30  # of address space: four times what 100 megapixels of JPEG 2000 need
 
 RADIOGRAPHS = ("CR", "DX", "RG")  # PS3.3 C.7.3.1.1.1; RG is screen-film, digitised
 CHESTS = ("CHEST", "THORAX", "TORAX", "LUNG")  # parts of Body Part Examined (PS3.16 Annex L) and of its variants
@@ -44,9 +36,6 @@ DECUBITUS = ("LLD", "RLD", "DECUBITUS")
 # Transfer syntaxes (PS3.5 Section 10, PS3.6 Annex A)
 DEFLATED = "1.2.840.10008.1.2.1.99"
 NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", DEFLATED)
-EXTENDED = "1.2.840.10008.1.2.4.51"  # JPEG of 8 or 12 bit, of which GDCM through pydicom decodes 8
-JPEG = tuple(f"1.2.840.10008.1.2.4.{last}" for last in (50, 51, 57, 70, 80, 81, 90, 91))  # and JPEG-LS, JPEG 2000
-RLE = "1.2.840.10008.1.2.5"
 
 PATIENT = ("PatientID", "PatientSex", "PatientAge", "PatientBirthDate")
 IMAGE = ("SOPInstanceUID", "StudyInstanceUID", "StudyDate", "Modality", "BodyPartExamined", "ViewPosition")
@@ -59,8 +48,8 @@ KEYWORDS = (*PATIENT, *IMAGE, *SHAPE, *COUNTS, *PADDING, *SCALE, *WINDOW)
 
 
 def read_facts(data: bytes) -> Facts:
-    """See `chestai.imaging.dicom.sandbox.read_facts`. Damaged data may raise anything."""
-    dataset = _open(data)
+    """Reads the header of a file. Raises `Unreadable` as `open_dataset`."""
+    dataset = open_dataset(data)
     return Facts(
         image_id=_text(dataset, "SOPInstanceUID"),
         patient_id=_text(dataset, "PatientID"),
@@ -73,14 +62,17 @@ def read_facts(data: bytes) -> Facts:
     )
 
 
-def decode(data: bytes) -> NDArray[np.uint8]:
-    """See `chestai.imaging.dicom.sandbox.decode`. Damaged data may raise anything."""
-    dataset = _open(data)
+def decode(dataset: Dataset) -> NDArray[np.uint8]:
+    """The grey levels (H, W) of an open file. Raises `Unreadable` for damaged pixels and impossible grey scales."""
     return to_grey(dataset, _stored(dataset))
 
 
-def _open(data: bytes) -> Dataset:
-    """Parses the `KEYWORDS` of a file, and rejects what cannot be scored."""
+def open_dataset(data: bytes) -> Dataset:
+    """Parses the `KEYWORDS` of a file.
+
+    Raises:
+        Unreadable: Anything but a whole, single frontal chest radiograph of a known patient.
+    """
     file = io.BytesIO(data)
     file.seek(132)
     meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
@@ -145,24 +137,25 @@ def _check_shape(dataset: Dataset) -> None:
         raise Unreadable("unsupported_format", f"{stored} bits stored in {allocated}")
     if _number(dataset, "PixelRepresentation") not in (0, 1):
         raise Unreadable("undecodable", "an unknown pixel representation")
-    if dataset.file_meta.TransferSyntaxUID == EXTENDED and stored > 8:
-        raise Unreadable("unsupported_format", "no decoder for JPEG Extended of 12 bits")
 
 
 def _check_whole(dataset: Dataset) -> None:
-    """Rejects truncated pixel data, which a decoder might fill up, and run-length bombs."""
-    syntax, data = dataset.file_meta.TransferSyntaxUID, dataset.PixelData or b""
+    """Rejects pixel data of another length than the image's: a decoder might fill up or shear it."""
+    if dataset.file_meta.TransferSyntaxUID not in NATIVE:
+        check_frame(dataset)
+        return
+    data = dataset.PixelData or b""
     expected = dataset.Rows * dataset.Columns * dataset.BitsAllocated // 8
-    if syntax in NATIVE and len(data) < expected:
+    if len(data) < expected:
         raise Unreadable("truncated", f"{len(data)} bytes of pixel data, not {expected}")
-    if syntax in JPEG and b"\xff\xd9" not in data[-64:]:
-        raise Unreadable("truncated", "the compressed pixel data have no end marker")
-    if syntax == RLE and len(data) > 2 * expected + 1024:  # the worst coding is a run of one for each byte
-        raise Unreadable("undecodable", "more run-length data than the image can have")
+    if len(data) > expected + expected % 2:
+        raise Unreadable("undecodable", f"{len(data)} bytes of pixel data for an image of {expected}")
 
 
 def _stored(dataset: Dataset) -> Stored:
     """The pixel values as stored, (H, W), in the byte order of this machine."""
+    if (decoded := decode_frame(dataset)) is not None:
+        return decoded
     array, _ = get_decoder(dataset.file_meta.TransferSyntaxUID).as_array(dataset, index=0)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
@@ -198,38 +191,3 @@ def _number(dataset: Dataset, keyword: str) -> int:
 def _text(dataset: Dataset, keyword: str) -> str:
     """The first value of a text element without its padding; empty if there is none."""
     return str(first(dataset, keyword) or "").strip(" \0")
-
-
-def _answer(what: str, data: bytes) -> tuple[dict[str, Any], bytes]:
-    """The facts of a file, or its shape and grey levels if `what` is DECODE; or the reason of a rejection."""
-    try:
-        if what != DECODE:
-            return dataclasses.asdict(read_facts(data)), b""
-        grey = decode(data)
-        return {"shape": grey.shape}, grey.tobytes()
-    except Unreadable as error:
-        return {"reason": error.reason, "detail": error.detail}, b""
-    except Exception:  # pydicom raises many kinds, and quotes values in them
-        return {"reason": "undecodable", "detail": "the DICOM data are damaged"}, b""
-
-
-def serve(connection: Connection) -> None:
-    """Serves requests, each a word and a file, until the connection is closed."""
-    config.settings.reading_validation_mode = config.IGNORE
-    warnings.simplefilter("ignore")
-    logging.disable()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    while True:
-        try:
-            what, data = connection.recv_bytes().decode(), connection.recv_bytes()
-        except EOFError:
-            return
-        found, grey = _answer(what, data)
-        connection.send_bytes(json.dumps(found).encode())
-        connection.send_bytes(grey)
-
-
-if __name__ == "__main__":
-    serve(Connection(int(sys.argv[1])))

@@ -6,7 +6,7 @@ import re
 from typing import Annotated
 
 import pyarrow.compute as pc
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from chestai.lake.files import read_bytes
@@ -14,6 +14,7 @@ from chestai.lake.lake import Lake
 from chestai.lake.schemas import IMAGES
 from serve.api.display_modes import OVERLAYS_OFF_ERRORS, check_overlays
 from serve.api.openapi import FINDING_ERRORS, FORBIDDEN_ERRORS, NOT_SCORED_ERRORS, OVERLOADED_RESPONSES, PNG
+from serve.api.request_limits import memory_account
 from serve.api.score_image import decode_image, draw_overlay, select_findings
 from serve.api.services import Services, ServicesDep
 from serve.db.models import ImageRow
@@ -46,17 +47,20 @@ router = APIRouter(tags=["stored images"])
 async def draw_heatmap(
     image_id: Annotated[str, Path(description="From gold/images, or of a response.", examples=["00000088_000"])],
     services: ServicesDep,
+    request: Request,
     label: Annotated[str, Query(description="A finding of the model, or `top`.", examples=["Pneumothorax"])],
 ) -> Response:
     """Grad-CAM overlay of an image in the lake's newest snapshot, or of one that was stored or named by a URI."""
     check_overlays(services.config.serve.modes)
     async with services.admission.deadline():
-        grey = await decode_image(await _read_image(services, image_id))
+        data, memory = await _read_image(services, image_id), memory_account(request)
+        memory.reserve(len(data))
+        grey = await decode_image(services, data, memory)
         result = await services.model.scorer.score(grey)
         findings = select_findings(result, [label])
         if not findings:
             raise ApiError(404, "nothing_to_show", "no finding of the triage score reaches its operating point")
-        return Response(await draw_overlay(grey, result, findings[0]), media_type="image/png")
+        return Response(await draw_overlay(grey, result, findings[0], memory), media_type="image/png")
 
 
 async def _read_image(services: Services, image_id: str) -> bytes:

@@ -159,4 +159,6 @@ async def _draw_png(image: ScoredImage, requested: list[str]) -> Response:
     if len(findings) != 1:
         detail = f"a PNG holds one overlay, and {len(findings)} are requested: name one finding"
         raise ApiError(406, "not_one_overlay", detail)
-    return Response(await draw_overlay(image.grey, image.result, findings[0]), media_type="image/png")
+    return Response(
+        await draw_overlay(image.grey, image.result, findings[0], image.upload.memory), media_type="image/png"
+    )

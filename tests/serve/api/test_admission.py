@@ -85,9 +85,9 @@ def test_slot_is_taken_after_the_body_is_read(app: FastAPI, monkeypatch: pytest.
         free.append(has_free_slot(admission))
         return upload
 
-    async def check_and_decode(data: bytes) -> Grey:
+    async def check_and_decode(*arguments: Any) -> Grey:
         free.append(has_free_slot(admission))
-        return await decode_image(data)
+        return await decode_image(*arguments)
 
     monkeypatch.setattr(infer, "receive_image", receive_and_check)
     monkeypatch.setattr(score_image, "decode_image", check_and_decode)

@@ -3,7 +3,7 @@
 import pytest
 from fastapi import FastAPI
 
-from serve.api.body_limits import MAX_BODY_BYTES
+from serve.api.request_limits import MAX_BODY_BYTES
 from serve.api.services import Services
 from serve.auth.bootstrap import add_first_admin
 from tests.serve.support.local import local_app, send_request
