@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from multiprocessing.connection import Pipe
 from typing import IO, Any, TypeVar
@@ -73,11 +74,15 @@ class Sandbox:
         return self._ask(DECODE, data, receive)
 
     def close(self) -> None:
-        """Ends the processes that are idle."""
-        while not self._idle.empty():
-            decoder = self._idle.get_nowait()
+        """Ends the processes that are idle; a later call starts new ones."""
+        idle = []
+        with suppress(queue.Empty):
+            while True:
+                idle.append(self._idle.get_nowait())
+        for decoder in idle:
             if decoder is not None:
                 decoder.stop()
+            self._idle.put(None)
 
     @cached_property
     def _turn(self) -> IO[bytes]:

@@ -90,6 +90,15 @@ def large() -> bytes:
     return encode_image(np.random.default_rng(0).integers(0, 256, (6000, 6000), np.uint8))
 
 
+def test_closing_ends_idle_processes_and_a_later_call_starts_one(decoders: Sandbox) -> None:
+    before = find_decoders()
+    decoders.decode(encode_image(GREY))
+    assert len(find_new(before)) == 1
+    decoders.close()
+    assert find_new(before) == []
+    assert np.array_equal(decoders.decode(encode_image(GREY)), GREY)
+
+
 def test_rejects_file_that_breaks_its_decoder_twice_and_reads_the_next(decoders: Sandbox, large: bytes) -> None:
     broken = pytest.raises(Unreadable, match=r"^undecodable: the data are damaged: their decoder broke off$")
     with Killer(signal.SIGSEGV, most=2), broken:

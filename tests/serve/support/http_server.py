@@ -1,0 +1,27 @@
+"""An application behind real uvicorn, in a thread of this process."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+
+@contextmanager
+def run_server(app: FastAPI) -> Iterator[tuple[str, int]]:
+    """Serves the application on loopback while the block runs; yields host and port."""
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        try:
+            yield listener.getsockname()
+        finally:
+            server.should_exit = True
+            thread.join()
