@@ -1,10 +1,12 @@
 # Needs Python 3.11 or 3.12 with venv, and make. Everything else, Java included, comes from requirements.lock.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 SERVE ?= 1
+MINUTES ?= 20
+SEED ?= 0
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-ray test-rest test-fast test-all lint format docs lock clean distclean
+.PHONY: demo test test-ray test-rest test-fast test-all fuzz lint format docs lock clean distclean
 
 demo: $(READY)  ## phantom corpus -> ETL -> training -> evaluation -> scores -> endpoint (SERVE=0: no endpoint at the end)
 	$(BIN)/python -m pipelines.run +experiment=demo $(if $(filter 0,$(SERVE)),serve.stay=false)
@@ -23,6 +25,9 @@ test-fast: $(READY)  ## for the edit loop: no Ray, no Spark
 
 test-all: $(READY)  ## the slow tier too: faults, killed processes, clusters
 	$(BIN)/python -m pytest
+
+fuzz: $(READY)  ## broken images and requests, seeded: MINUTES=20 SEED=0
+	$(BIN)/python -m tests.fuzz $(MINUTES) $(SEED)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -118,7 +118,7 @@ def test_client_that_does_not_read_is_disconnected_and_its_memory_released(
 
 
 def test_overlays_are_at_most_a_megapixel(app: FastAPI, admin: dict[str, str]) -> None:
-    film = cv2.resize(make_films()[0], (3000, 2000))
+    film = np.asarray(cv2.resize(make_films()[0], (3000, 2000)), np.uint8)
     reply = send_request(app, "/infer?explain=Mass", [encode_image(film)], admin)
     assert reply.status == 200, reply.body
     png = base64.b64decode(reply.json()["overlays"][0]["png"])

@@ -1,0 +1,1 @@
+"""Seeded fuzzing of what strangers send: `make fuzz MINUTES=20`."""
