@@ -20,10 +20,11 @@ from sqlalchemy.orm import Session
 
 from chestai.clock import now
 from serve.auth.permissions import ROLES, SCOPES, Principal, Role, Scope
-from serve.db.database import Database, is_unavailable
+from serve.db.database import Database, is_unavailable, serialise_writes
 from serve.db.models import KeyRow, UserRow
 
 KEY_PREFIX = "chestai_"
+PREFIX_PATTERN = re.compile(r"[0-9a-f]{12}")
 KEY_PATTERN = re.compile(r"chestai_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 USER_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 GRACE_PERIOD = timedelta(hours=1)  # for which a valid key stays cached, to be used while the database is down
@@ -57,6 +58,28 @@ def add_user(session: Session, name: str, role: Role) -> None:
         raise ValueError(f"there is a user {name!r} already")
     session.add(UserRow(name=name, role=role, disabled=False, created_at=now()))
     session.flush()
+
+
+def ensure_user(session: Session, name: str, role: Role | None) -> None:
+    """Adds a user unless there is one; never changes a role, since that would change all keys of the user.
+
+    Raises:
+        ValueError: The user is unknown and has no role, is disabled, or has another role; or as `add_user`.
+    """
+    row = session.get(UserRow, name)
+    if row is None:
+        if role is None:
+            raise ValueError(f"there is no user {name!r}: name its role to add it")
+        add_user(session, name, role)
+    elif row.disabled:
+        raise ValueError(f"the user {name!r} is disabled: a key would not work")
+    elif role not in (None, row.role):
+        raise ValueError(f"the user {name!r} is {row.role}, not {role}: leave out role, or name another owner")
+
+
+def lock_users(session: Session) -> None:
+    """Makes other changes of users and keys wait until the end of the transaction."""
+    serialise_writes(session, "users")
 
 
 def disable_user(session: Session, name: str, disabled: bool = True) -> None:
@@ -101,7 +124,7 @@ def create_key(
 
 def revoke_key(session: Session, prefix: str) -> None:
     """Revokes a key. Raises ValueError if no key has this prefix."""
-    row = session.get(KeyRow, prefix)
+    row = session.get(KeyRow, prefix) if PREFIX_PATTERN.fullmatch(prefix) else None
     if row is None:
         raise ValueError(f"there is no key {prefix}")
     row.revoked_at = row.revoked_at or now()

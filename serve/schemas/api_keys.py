@@ -12,7 +12,10 @@ from serve.schemas.examples import with_examples
 
 
 class ApiKeyRequest(BaseModel):
-    """A key to create. owner: a user, who is added if unknown; then role is required. days: until the key expires."""
+    """A key to create. days: until the key expires.
+
+    owner: a user, who is added if unknown; then role is required. role: a known owner's own, or null.
+    """
 
     owner: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$")]
     role: Role | None = None

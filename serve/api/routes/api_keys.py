@@ -12,7 +12,6 @@ from serve.api.services import ServicesDep
 from serve.auth import api_keys
 from serve.db import audit
 from serve.db.audit import AuditEvent
-from serve.db.models import UserRow
 from serve.problems import ApiError, error_responses
 from serve.schemas.api_keys import ApiKeyInfo, ApiKeyList, ApiKeyRequest, NewApiKey
 
@@ -32,18 +31,16 @@ async def list_keys(services: ServicesDep) -> ApiKeyList:
     status_code=201,
     responses={
         **JSON_BODY_RESPONSES,
-        **error_responses(422, invalid_request="such as an unknown owner without a role"),
+        **error_responses(422, invalid_request="such as an unknown owner without a role, or another than its own"),
         **STATE_RESPONSES,
     },
 )
 async def create_key(key: ApiKeyRequest, services: ServicesDep, principal: CurrentPrincipal) -> NewApiKey:
-    """Creates a key for a user, and adds an unknown user."""
+    """Creates a key for a user, and adds an unknown user. A known user keeps its role."""
 
     def create(session: Session) -> str:
-        if session.get(UserRow, key.owner) is None:
-            if key.role is None:
-                raise ValueError(f"there is no user {key.owner!r}: name its role to add it")
-            api_keys.add_user(session, key.owner, key.role)
+        api_keys.lock_users(session)
+        api_keys.ensure_user(session, key.owner, key.role)
         lifetime = None if key.days is None else timedelta(days=key.days)
         created = api_keys.create_key(session, key.owner, key.scopes, lifetime)
         detail = {"prefix": created.split("_")[1], "scopes": key.scopes}
