@@ -10,6 +10,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from serve.db.audit import AuditEvent
+from serve.db.database import is_unavailable
 from serve.db.outbox import OutboxFull
 from serve.db.store import Store
 from serve.problems import ApiError
@@ -70,6 +71,8 @@ async def _in_thread(run: Callable[[], T]) -> T:
     try:
         return await asyncio.to_thread(run)
     except DATABASE_ERRORS as error:
+        if not is_unavailable(error):
+            raise
         raise database_unavailable() from error
 
 

@@ -23,9 +23,10 @@ JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 FINISHED_STATES: tuple[JobState, ...] = ("done", "failed", "cancelled")
 
 ImageId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # SHA-256 of the file's content
-Name = Annotated[str, Field(min_length=1, max_length=100)]
+WITHOUT_NUL = r"^[^\x00]*$"  # PostgreSQL stores none
+Name = Annotated[str, Field(min_length=1, max_length=100, pattern=WITHOUT_NUL)]
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
-Text = Annotated[str, Field(max_length=10_000, pattern=r"^[^\x00]*$")]  # PostgreSQL stores no NUL
+Text = Annotated[str, Field(max_length=10_000, pattern=WITHOUT_NUL)]
 
 
 def new_id() -> str:

@@ -12,10 +12,10 @@ scored again in between moves to the end, so it may be listed twice, but is neve
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import ColumnElement, and_, exists, or_, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
@@ -25,6 +25,7 @@ from serve.db.models import ImageRow, PositiveRow, PredictionRow, WorklistRow
 from serve.db.records import URGENCY, FiniteFloat, ImageId
 
 MAX_PAGE_SIZE = 500
+MAX_SECTIONS = 3
 
 SortKey = tuple[InstrumentedAttribute[Any], ...]
 BY_AGE: SortKey = (WorklistRow.received_at, WorklistRow.image_id)
@@ -69,23 +70,31 @@ class WorklistPage:
     cursor: str | None
 
 
+UtcMoment = Annotated[AwareDatetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
+
+
 class _Cursor(BaseModel):
-    """The time of the first page, the cap in minutes, and the section and sort key of the last row."""
+    """The time of the first page, the cap in minutes, and the section and sort key of the last row.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Clients can forge one, so each field takes only what both databases can compare.
+    """
 
-    at: AwareDatetime
-    minutes: Annotated[float, Field(ge=0, le=1e7)]
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    at: UtcMoment
+    minutes: Annotated[FiniteFloat, Field(ge=0, le=1e7)]
     order: Order = "score"
-    part: Annotated[int, Field(ge=0)] = 0
-    urgency: int = -1
-    falling: FiniteFloat = 0.0
-    received_at: AwareDatetime | None = None
+    part: Annotated[int, Field(ge=0, lt=MAX_SECTIONS)] = 0
+    urgency: Annotated[int, Field(ge=-1, le=max(URGENCY.values()))] = -1
+    falling: Annotated[FiniteFloat, Field(ge=-1, le=0)] = 0.0
+    received_at: UtcMoment | None = None
     image_id: ImageId | None = None
 
     @model_validator(mode="after")
     def _check_range(self) -> Self:
         _ = self.overdue_before
+        if (self.received_at is None) != (self.image_id is None):
+            raise ValueError("received_at and image_id are the place of one row")
         return self
 
     @property

@@ -11,7 +11,7 @@ from serve.api.security import CurrentPrincipal
 from serve.api.services import ServicesDep
 from serve.db import records, worklist
 from serve.db.audit import AuditEvent
-from serve.db.records import Review
+from serve.db.records import Name, Review
 from serve.db.worklist import MAX_PAGE_SIZE, WorklistFilter
 from serve.problems import ApiError, error_responses
 from serve.schemas.studies import FlaggedImageRecord, ImageRecord, ReviewRequest, ReviewsResponse, WorklistResponse
@@ -27,15 +27,15 @@ ImageId = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of 
     summary="The worklist",
     responses={
         **error_responses(403, **FORBIDDEN_ERRORS, **display_modes.FLAGS_ONLY_ERRORS),
-        **error_responses(422, invalid_request="such as an invalid cursor"),
+        **error_responses(422, invalid_request="such as an invalid cursor, or a name with a NUL"),
         **STATE_RESPONSES,
     },
 )
 async def list_studies(
     services: ServicesDep,
     bucket: Annotated[Bucket | None, Query(description="Of the newest prediction.")] = None,
-    finding: Annotated[str | None, Query(description="A positive finding of the newest prediction.")] = None,
-    split: Annotated[str | None, Query(description="Of the corpus, if the image is from one.")] = None,
+    finding: Annotated[Name | None, Query(description="A positive finding of the newest prediction.")] = None,
+    split: Annotated[Name | None, Query(description="Of the corpus, if the image is from one.")] = None,
     reviewed: Annotated[bool | None, Query(description="Whether there is a review.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE, description="Studies per page.")] = 50,
     cursor: Annotated[str | None, Query(description="Of the previous page; the filter must be the same.")] = None,
