@@ -55,9 +55,9 @@ def create_app(services: Services) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Sends events to the monitor while the application runs."""
+    """Sends events to the monitor, and records refused requests, while the application runs."""
     services: Services = app.state.services
-    async with services.reporter.periodic_flush():
+    async with services.reporter.periodic_flush(), services.state.refusals.periodic_flush():
         yield
     services.decoder.close()
 

@@ -14,6 +14,7 @@ from serve.auth.api_keys import ApiKeyAuthenticator
 from serve.auth.authenticator import Authenticator
 from serve.auth.oidc import OidcVerifier
 from serve.auth.rate_limit import RateLimiter
+from serve.db.refusals import RefusalLog
 from serve.db.store import Store
 from serve.inference.batch_jobs import JobRunner
 from serve.inference.image_decoder import ImageDecoder
@@ -96,7 +97,7 @@ def build_services(
             Canary(canary, limits.canary.share, deadline_s, reporter.record_canary) if canary else None,
             Shadow(shadow, deadline_s, store.save_shadow, reporter.record_shadow) if shadow else None,
         ),
-        state=StateAccess(store, ImageStore(Lake(config.lake))),
+        state=StateAccess(store, ImageStore(Lake(config.lake)), RefusalLog(store.save_events)),
         access=AccessControl(
             Authenticator(ApiKeyAuthenticator(store.database), tokens, auth.required),
             RateLimiter(auth.requests_per_minute, auth.burst),

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy.exc import DBAPIError
@@ -12,6 +14,7 @@ from sqlalchemy.orm import Session
 from serve.db.audit import AuditEvent
 from serve.db.database import is_unavailable
 from serve.db.outbox import OutboxFull
+from serve.db.refusals import RefusalLog
 from serve.db.store import Store
 from serve.problems import ApiError
 from serve.storage.image_store import ImageStore
@@ -22,12 +25,17 @@ T = TypeVar("T")
 DATABASE_ERRORS = (DBAPIError, PoolTimeout)
 
 
+# Of its own: neither decoding nor a file store that hangs delays the state. Fewer threads than connections in the pool.
+STATE_EXECUTOR = ThreadPoolExecutor(8, "state")
+
+
 @dataclass(frozen=True)
 class StateAccess:
-    """The store of predictions, reviews, jobs and audit events, and the received images."""
+    """The store of predictions, reviews, jobs and audit events, the received images, and the refused requests."""
 
     store: Store
     images: ImageStore
+    refusals: RefusalLog
 
     async def save(self, write: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Calls a `save_` method of the store; the write is on disk when this returns, even if the database is down.
@@ -36,7 +44,7 @@ class StateAccess:
             ApiError: 503, the database is down, and the outbox is full.
         """
         try:
-            await asyncio.to_thread(write, *args, **kwargs)
+            await _run_in_state_thread(partial(write, *args, **kwargs))
         except (OutboxFull, OSError) as error:
             raise ApiError(503, "state_full", "nothing more can be recorded now: try again later") from error
 
@@ -67,9 +75,13 @@ class StateAccess:
         return await _in_thread(run)
 
 
+async def _run_in_state_thread(run: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(STATE_EXECUTOR, run)
+
+
 async def _in_thread(run: Callable[[], T]) -> T:
     try:
-        return await asyncio.to_thread(run)
+        return await _run_in_state_thread(run)
     except DATABASE_ERRORS as error:
         if not is_unavailable(error):
             raise

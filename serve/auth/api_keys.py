@@ -6,11 +6,9 @@ hashes are for passwords, which can be guessed; 256 random bits cannot, and keys
 
 import hashlib
 import hmac
-import math
 import re
 import secrets
 import threading
-import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,7 +26,6 @@ PREFIX_PATTERN = re.compile(r"[0-9a-f]{12}")
 KEY_PATTERN = re.compile(r"chestai_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 USER_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 GRACE_PERIOD = timedelta(hours=1)  # for which a valid key stays cached, to be used while the database is down
-RETRY_S = 2.0  # between lookups while the database is down, since each may take seconds
 MAX_CACHED_KEYS = 10_000
 
 
@@ -156,30 +153,29 @@ class ApiKeyAuthenticator:
         self._database, self._clock = database, clock
         self._lock = threading.Lock()
         self._cache: dict[str, _CachedKey] = {}  # by prefix, least recently used first
-        self._retry_at = -math.inf
 
     def authenticate(self, key: str) -> Principal | None:
         """Returns the principal of a key; None if it is unknown, revoked or expired, or its owner is disabled.
 
         Raises:
-            DBAPIError: The database is down, and the key is not cached.
+            DBAPIError, TimeoutError: The database is down, and the key is not cached.
         """
         match = KEY_PATTERN.fullmatch(key)
         if match is None:
             return None
         prefix, present = match[1], self._clock()
-        found = self._find_cached(prefix, present) if time.monotonic() < self._retry_at else None
         try:
-            found = found or self._load(prefix, present)
+            found = self._load(prefix, present)
         except Exception as error:
-            self._retry_at = time.monotonic() + RETRY_S
             found = self._find_cached(prefix, present)
             if found is None or not is_unavailable(error):
                 raise
-        matches = hmac.compare_digest(_hash(key), found.hash if found is not None else "")
-        if found is None or not matches or (found.expires_at is not None and found.expires_at <= present):
-            return None
-        return found.principal
+        return _check_key(key, found, present)
+
+    def recall(self, key: str) -> Principal | None:
+        """Returns the principal of a key that was valid within the last hour, without asking the database."""
+        match, present = KEY_PATTERN.fullmatch(key), self._clock()
+        return None if match is None else _check_key(key, self._find_cached(match[1], present), present)
 
     def _load(self, prefix: str, present: datetime) -> _CachedKey | None:
         with self._database.read_session() as session:
@@ -199,6 +195,14 @@ class ApiKeyAuthenticator:
         with self._lock:
             key = self._cache.get(prefix)
         return key if key is not None and present - key.loaded_at <= GRACE_PERIOD else None
+
+
+def _check_key(key: str, found: _CachedKey | None, present: datetime) -> Principal | None:
+    """Returns the principal if the whole key is right and has not expired."""
+    matches = hmac.compare_digest(_hash(key), found.hash if found is not None else "")
+    if found is None or not matches or (found.expires_at is not None and found.expires_at <= present):
+        return None
+    return found.principal
 
 
 def _check_rows(key: KeyRow, user: UserRow, present: datetime) -> _CachedKey | None:

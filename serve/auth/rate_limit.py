@@ -39,6 +39,12 @@ class RateLimiter:
             self._full_at[name] = full_at if limited else full_at + 1 / self._per_second
             return max(1, math.ceil((missing + 1 - self._burst) / self._per_second)) if limited else 0
 
+    def refund(self, name: str) -> None:
+        """Gives back a token."""
+        with self._lock:
+            if self._per_second is not None and name in self._full_at:
+                self._full_at[name] -= 1 / self._per_second
+
     def __len__(self) -> int:
         """Returns the number of buckets in memory."""
         return len(self._full_at)

@@ -76,11 +76,14 @@ class Outbox:
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self._thread.start()
 
-    def submit(self, writes: Sequence[Write]) -> None:
+    def submit(self, writes: Sequence[Write], share: float = 1.0) -> None:
         """Performs all writes or none; they are on disk when this returns.
 
+        Args:
+            share: Of the size limit, which these writes may use; the rest is kept for others.
+
         Raises:
-            OutboxFull: The database is down and the file is full.
+            OutboxFull: The database is down and the file, or the share, is full.
             OSError: The database is down and the file cannot be written.
             Exception: Whatever `apply` raises for a wrong write.
         """
@@ -99,7 +102,7 @@ class Outbox:
         with self._lock:
             if self._closing:
                 raise RuntimeError("the outbox is closed")
-            if self._own.size + len(line) >= self._limit:
+            if self._own.size + len(line) >= self._limit * share:
                 limit = f"state.backlog_mb={self._limit // 2**20}"
                 raise OutboxFull(f"the database is down, and {self._own.path} has reached its limit ({limit})")
             self._own.append(line)

@@ -24,6 +24,8 @@ from serve.db.records import (
     record_shadow,
 )
 
+AUDIT_SHARE = 0.75  # of the outbox, for audit events alone; the rest is kept for predictions, reviews and jobs
+
 
 def state_folder(config: Config) -> Path:
     """Returns where this machine stores state: in a local lake, else in the user's state folder (XDG)."""
@@ -73,8 +75,8 @@ class Store:
         self._submit(("job", [_to_json(job)]), events=events)
 
     def save_events(self, *events: AuditEvent) -> None:
-        """Saves audit events."""
-        self._submit(events=events)
+        """Saves audit events. While the database is down, they leave room for what the other methods save."""
+        self._submit(events=events, share=AUDIT_SHARE)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Replays pending writes now; returns whether none is left."""
@@ -89,9 +91,9 @@ class Store:
         self._outbox.close()
         self.database.close()
 
-    def _submit(self, *writes: Write, events: Sequence[AuditEvent] = ()) -> None:
+    def _submit(self, *writes: Write, events: Sequence[AuditEvent] = (), share: float = 1.0) -> None:
         # Audit events come last: from the first append on, all other writers wait for this transaction.
-        self._outbox.submit([*writes, *(("audit", [_to_json(event)]) for event in events)])
+        self._outbox.submit([*writes, *(("audit", [_to_json(event)]) for event in events)], share)
 
     def _apply(self, writes: Sequence[Write]) -> None:
         self._migrate_once()

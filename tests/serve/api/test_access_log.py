@@ -1,10 +1,12 @@
 """The audit records every access to data of the endpoint once, without anything that identifies a patient."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from serve.api.services import Services
@@ -101,11 +103,40 @@ def fill_placeholders(text: str, names: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("route", ACCESSES, ids=" ".join)
-def test_rejected_access_is_recorded(route: tuple[str, str], app: FastAPI, admin: dict[str, str]) -> None:
+def test_rejected_accesses_are_recorded_together(route: tuple[str, str], app: FastAPI, admin: dict[str, str]) -> None:
     before = len(load_rows(app))
-    assert send_request(app, route[1].replace("{image_id}", IMAGE), method=route[0]).status == 401
+    for _ in range(3):
+        assert send_request(app, route[1].replace("{image_id}", IMAGE), method=route[0]).status == 401
+    assert len(load_rows(app)) == before, "strangers write nothing"
+    services: Services = app.state.services
+    services.state.refusals.flush()
     new = load_rows(app)[before:]
     assert [(row.actor, row.action, row.object) for row in new] == [("nobody", "refused", " ".join(route))]
+    detail = json.loads(new[0].detail)
+    assert (detail["reason"], detail["count"]) == ("unauthorised", 3)
+
+
+def test_refusals_of_a_user_name_the_user(app: FastAPI, admin: dict[str, str]) -> None:
+    services: Services = app.state.services
+    with services.state.store.database.write_session() as session:
+        api_keys.add_user(session, "curious", "reader")
+        key = api_keys.create_key(session, "curious")
+    before = len(load_rows(app))
+    for _ in range(2):
+        assert send_request(app, "/keys", headers={"x-api-key": key}, method="GET").status == 403
+    services.state.refusals.flush()
+    (row,) = load_rows(app)[before:]
+    assert (row.actor, row.object) == ("curious", "GET /keys")
+    assert json.loads(row.detail)["reason"] == "forbidden" and json.loads(row.detail)["count"] == 2
+
+
+def test_refusals_are_recorded_at_shutdown(tmp_path: Path) -> None:
+    app = local_app(tmp_path, False, "auth.required=true")
+    with TestClient(app) as client:
+        assert [client.get("/studies").status_code for _ in range(50)] == [401] * 50
+        assert load_rows(app) == []
+    (row,) = load_rows(app)
+    assert json.loads(row.detail)["count"] == 50
 
 
 def test_public_routes_are_not_recorded(app: FastAPI, admin: dict[str, str]) -> None:

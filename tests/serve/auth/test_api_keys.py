@@ -193,23 +193,40 @@ def test_accepts_cached_keys_while_the_database_is_down(users: Database, monkeyp
         authenticator.authenticate(cached)
 
 
+def authenticate(authenticator: Authenticator, *headers: str | None) -> Principal | None:
+    """Returns the principal of the headers Authorization and X-API-Key."""
+    known, key = authenticator.recall(*headers)
+    return known if key is None else authenticator.look_up(key)
+
+
 def test_reads_keys_from_both_headers(users: Database) -> None:
     key = create(users, "rita")
     authenticator = Authenticator(ApiKeyAuthenticator(users), None)
     rita = Principal("rita", "reviewer")
-    assert [
-        authenticator.authenticate(f"Bearer {key}"),
-        authenticator.authenticate(f"bearer  {key}"),
-        authenticator.authenticate(None, key),
-    ] == [rita] * 3
+    for headers in ((f"Bearer {key}",), (f"bearer  {key}",), (None, key)):
+        assert authenticate(authenticator, *headers) == rita
     refused = [None, "", "Bearer", "Bearer ", key, f"Basic {key}", "Bearer " + "x" * 10_000, "Bearer a.b.c"]
-    assert [header for header in refused if authenticator.authenticate(header) is not None] == []
-    assert authenticator.authenticate(f"Bearer {key}", "chestai_wrong") is None, (
+    assert [header for header in refused if authenticate(authenticator, header) is not None] == []
+    assert authenticate(authenticator, f"Bearer {key}", "chestai_wrong") is None, (
         "a valid key in the other header does not help"
     )
     optional = Authenticator(ApiKeyAuthenticator(users), None, required=False)
-    assert optional.authenticate(None) == ANONYMOUS and optional.authenticate(f"Bearer {key}") == rita
-    assert optional.authenticate("Bearer wrong") is None
+    assert authenticate(optional, None) == ANONYMOUS and authenticate(optional, f"Bearer {key}") == rita
+    assert authenticate(optional, "Bearer wrong") is None
+
+
+def test_recalls_only_keys_that_were_valid_lately(users: Database) -> None:
+    clock = [now()]
+    authenticator = ApiKeyAuthenticator(users, lambda: clock[0])
+    key, brief = create(users, "rita"), create(users, "rita", hours=0.5)
+    assert authenticator.recall(key) is None, "never seen"
+    for one in (key, brief):
+        assert authenticator.authenticate(one) == authenticator.recall(one) == Principal("rita", "reviewer")
+    assert authenticator.recall(key[:-1] + ("A" if key[-1] != "A" else "B")) is None, "the right prefix is not enough"
+    clock[0] += timedelta(minutes=31)
+    assert authenticator.recall(brief) is None and authenticator.recall(key) is not None
+    clock[0] += GRACE_PERIOD
+    assert authenticator.recall(key) is None
 
 
 FIRST = """

@@ -1,5 +1,6 @@
 """Rate limits: a client over its limit gets 429 with Retry-After; others are unaffected."""
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, select
+from sqlalchemy import event, select
 
 from serve.api.services import Services
 from serve.auth import api_keys, rate_limit
@@ -120,10 +121,11 @@ def test_limits_a_user_across_keys_and_addresses(app: FastAPI) -> None:
 def test_limits_failed_authentication_by_address(app: FastAPI) -> None:
     services: Services = app.state.services
     admin = add_first_admin(services.state.store.database)
+    assert get(app, "/studies", admin).status == 200
     guesses = [None, "chestai_0123456789ab_" + "x" * 43, "token", None, None]
     assert [get(app, "/studies", guess).status for guess in guesses] == [401, 401, 401, 429, 429]
     assert get(app, "/studies", None, "192.0.2.2").status == 401
-    assert get(app, "/studies", admin).status == 200, "a valid key is not limited by others at the same address"
+    assert get(app, "/studies", admin).status == 200, "a known key is not limited by others at the same address"
     assert {get(app, "/health/ready", None).status for _ in range(10)} == {200}
 
 
@@ -133,9 +135,30 @@ def test_limits_by_address_when_no_key_is_required(tmp_path: Path) -> None:
     assert get(app, "/studies", None, "192.0.2.2").status == 200
 
 
-def test_requests_over_the_limit_are_not_audited(app: FastAPI) -> None:
+def test_new_key_at_a_flooded_address_waits_for_its_turn(app: FastAPI) -> None:
+    """Otherwise guessed keys would be looked up without a limit."""
     services: Services = app.state.services
-    for _ in range(20):
+    admin = add_first_admin(services.state.store.database)
+    for _ in range(3):
         get(app, "/studies", None)
+    assert get(app, "/studies", admin).status == 429
+    replies = [get(app, "/studies", admin, "192.0.2.2").status for _ in range(3)]
+    assert replies == [200] * 3, "its first request counts for the user, not for the address, too"
+    assert [get(app, "/studies", None, "192.0.2.2").status for _ in range(4)] == [401, 401, 401, 429]
+
+
+def test_requests_over_the_limit_do_not_reach_the_database(app: FastAPI) -> None:
+    services: Services = app.state.services
+    statements: list[str] = []
+
+    @event.listens_for(services.state.store.database.engine, "before_cursor_execute")
+    def count(connection: object, cursor: object, statement: str, *more: object) -> None:
+        statements.append(statement)
+
+    for number in range(20):
+        get(app, "/studies", f"chestai_{number:012x}_" + "x" * 43)
+    assert len([statement for statement in statements if "api_keys" in statement]) == 3
+    assert services.state.refusals.flush() is None
     with services.state.store.database.read_session() as session:
-        assert session.scalar(select(func.count()).select_from(AuditRow)) == 3
+        (row,) = session.scalars(select(AuditRow))
+    assert json.loads(row.detail)["count"] == 3, "requests over the limit are not recorded"

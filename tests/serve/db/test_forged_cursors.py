@@ -22,7 +22,7 @@ TIMES = [
     "9999-12-31T23:59:59.999999Z",
 ]
 TIMES += ["-0044-03-15T00:00:00Z", "12026-01-01T00:00:00Z", "2026-03-01T12:00:00", "2026-03-01T12:00:00Z"]
-FIELDS = {
+FIELDS: dict[str, list[Any]] = {
     "at": TIMES,
     "minutes": [0, 60, 1e7, 1e308, -1, *WIDE],
     "order": ["score", "bucket", "arrival", "falling"],
@@ -78,7 +78,8 @@ def test_text_that_is_no_cursor_is_refused(filled: Database, text: str) -> None:
 
 def test_accepts_its_own_cursors(filled: Database) -> None:
     for order in ("score", "bucket", "arrival"):
-        found, cursor = [], None
+        found: list[str] = []
+        cursor = None
         while len(found) < 3:
             with filled.read_session() as session:
                 page = load_page(session, WorklistFilter(), 60.0, 1, cursor, NOON, order)

@@ -13,6 +13,7 @@ from chestai.config import load as conf
 from serve.db.audit import AuditEvent, verify_chain
 from serve.db.database import Database
 from serve.db.models import AuditRow, PredictionRow
+from serve.db.outbox import OutboxFull
 from serve.db.records import load_study
 from serve.db.store import Store
 from tests.serve.support.postgres import Postgres, postgres_server
@@ -111,4 +112,17 @@ def test_wrong_write_leaves_nothing_behind(database: Database, tmp_path: Path) -
         store.save_prediction(make_image("a"), make_prediction("b"), AuditEvent(actor="rita", action="infer"))
     with database.read_session() as session:
         assert load_study(session, sha("a")) is None and verify_chain(database).rows == 0
+    store.close()
+
+
+def test_audit_events_leave_room_for_predictions_and_reviews(tmp_path: Path) -> None:
+    """While the database is down, reads and refusals cannot fill the outbox."""
+    store = Store(conf.load([f"lake={tmp_path}/lake", "state.url=postgresql://u@127.0.0.1:1/d", "state.backlog_mb=1"]))
+    events = [AuditEvent(actor="rita", action="studies", detail={"text": "x" * 10_000})]
+    with pytest.raises(OutboxFull):
+        for _ in range(100):
+            store.save_events(*events)
+    for number in range(60):
+        store.save_prediction(make_image(number), make_prediction(number), AuditEvent(actor="rita", action="infer"))
+        store.save_reviews([make_review(number)], AuditEvent(actor="rita", action="review"))
     store.close()
