@@ -81,7 +81,7 @@ def verify_chain(database: Database, anchor: tuple[int, str] | None = None) -> C
     Args:
         anchor: A sequence number and its hash, stored elsewhere at an earlier time.
     """
-    with database.read_session() as session:
+    with database.read_session(deadline_s=None) as session:
         if database.url.get_backend_name() == "postgresql":  # one snapshot for head and rows; SQLite has it anyway
             session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         return _verify(session, anchor)

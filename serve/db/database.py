@@ -4,7 +4,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,16 @@ from sqlalchemy.orm import Session
 from chestai.config.schema import Config
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
+from serve.db.deadline import DeadlineConnection, DeadlineGuard, check_deadline
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-TIMEOUT_S = 5  # for a lock, for a connection from the pool, and for SQLite's single writer
+DEADLINE_S = 4.0  # of a transaction on PostgreSQL
+TIMEOUT_S = 3  # for a lock, for a connection, and for one from the pool: the server's reasons come before the deadline
+SQLITE_TIMEOUT_S = 5  # for SQLite's single writer
 
 # A peer that vanished is dropped within seconds, and a client that hangs in a transaction does not block the others.
 POSTGRESQL_OPTIONS: dict[str, Any] = {
-    "connect_timeout": 3,
+    "connect_timeout": TIMEOUT_S,
     "keepalives_idle": 10,
     "keepalives_interval": 3,
     "keepalives_count": 3,
@@ -74,6 +77,7 @@ class Database:
         self.url = _parse_url(url)
         self.engine = _sqlite(self.url) if self.url.get_backend_name() == "sqlite" else _postgresql(self.url)
         self._write_engine = self.engine.execution_options(begin="BEGIN IMMEDIATE")
+        self._guard = DeadlineGuard() if self.url.get_backend_name() == "postgresql" else None
 
     @property
     def name(self) -> str:
@@ -81,19 +85,33 @@ class Database:
         return self.url.render_as_string(hide_password=True)
 
     @contextmanager
-    def read_session(self) -> Iterator[Session]:
-        """Opens a transaction that only reads."""
-        with Session(self.engine, expire_on_commit=False) as session:
+    def read_session(self, deadline_s: float | None = DEADLINE_S) -> Iterator[Session]:
+        """Opens a transaction that only reads.
+
+        Args:
+            deadline_s: Seconds after which a server that does not answer counts as down; None to wait for ever.
+        """
+        with self._limit(deadline_s), Session(self.engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
-    def write_session(self) -> Iterator[Session]:
+    def write_session(self, deadline_s: float | None = DEADLINE_S) -> Iterator[Session]:
         """Opens a transaction that is committed at the end of the block and rolled back on an error.
 
         It waits for SQLite's single writer at the start, since SQLite may refuse to turn a reader into a writer later.
+
+        Args:
+            deadline_s: As for `read_session`. The transaction may have been committed when it passes.
         """
-        with Session(self._write_engine, expire_on_commit=False) as session, session.begin():
+        with (
+            self._limit(deadline_s),
+            Session(self._write_engine, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield session
+
+    def _limit(self, deadline_s: float | None) -> AbstractContextManager[None]:
+        return nullcontext() if self._guard is None or deadline_s is None else self._guard.limit(deadline_s)
 
     def migrate(self) -> None:
         """Brings the tables up to date. Replicas that start at the same time take turns.
@@ -159,14 +177,23 @@ def _parse_url(text: str) -> URL:
 
 def _postgresql(url: URL) -> Engine:
     options = {name: value for name, value in POSTGRESQL_OPTIONS.items() if name not in url.query}
-    return create_engine(
+    engine = create_engine(
         url, connect_args=options, pool_pre_ping=True, pool_timeout=TIMEOUT_S, pool_recycle=1800, hide_parameters=True
     )
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, record: Any, arguments: Any, options: Any) -> DeadlineConnection:
+        check_deadline()
+        return DeadlineConnection.connect(*arguments, **options)
+
+    return engine
 
 
 def _sqlite(url: URL) -> Engine:
     # Parameters are notes and file names, so no error may show them.
-    engine = create_engine(url, connect_args={"timeout": TIMEOUT_S}, pool_timeout=TIMEOUT_S, hide_parameters=True)
+    engine = create_engine(
+        url, connect_args={"timeout": SQLITE_TIMEOUT_S}, pool_timeout=TIMEOUT_S, hide_parameters=True
+    )
     file = Path(str(url.database))
 
     @event.listens_for(engine, "do_connect")
@@ -190,7 +217,7 @@ def _sqlite(url: URL) -> Engine:
 
 def _enable_wal(connection: sqlite3.Connection) -> None:
     """Turns on the write-ahead log; retries, since SQLite does not wait for others that do the same to a new file."""
-    deadline = time.monotonic() + TIMEOUT_S
+    deadline = time.monotonic() + SQLITE_TIMEOUT_S
     while True:
         try:
             if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":

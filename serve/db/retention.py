@@ -71,7 +71,7 @@ def purge(database: Database, before: datetime, actor: str, remove: Callable[[st
 
 
 def _purge_batch(database: Database, before: datetime, actor: str, remove: Callable[[str], None]) -> PurgeCounts:
-    with database.write_session() as session:
+    with database.write_session(deadline_s=None) as session:
         image_ids = _lock_old_images(session, before)
         for image_id in image_ids:
             remove(image_id)
