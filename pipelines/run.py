@@ -26,6 +26,7 @@ from pipelines.cluster import ray_cluster
 from pipelines.ray_internals import get_log_folder
 from pipelines.scoring.corpus import find_corpus
 from pipelines.scoring.ledger import read_scores
+from serve.auth.bootstrap import create_first_admin
 
 MOST_URGENT = 10
 
@@ -51,10 +52,12 @@ def run(config: Config, screen: Screen) -> None:
                 command = f"`python -m pipelines.promote lake={config.lake} model={facts['version']} force=true`"
                 raise UserError(f"no champion to score with: {facts['verdict']}; by hand: {command}")
         started = time.monotonic()
-        url, _, key = endpoint.deploy(config)
+        url, _ = endpoint.deploy(config)
         try:
             summaries.append(Summary("serve", 1, "endpoint", time.monotonic() - started, {"headline": url}))
-            _print_summary(config, screen, summaries, url, key)
+            if config.auth.required:
+                create_first_admin(config, screen.say)
+            _print_summary(config, screen, summaries, url)
             if config.serve.stay:
                 screen.say("The endpoint stays up: Ctrl-C ends it.")
                 while True:
@@ -63,7 +66,7 @@ def run(config: Config, screen: Screen) -> None:
             endpoint.stop()
 
 
-def _print_summary(config: Config, screen: Screen, summaries: Sequence[Summary], url: str, key: str | None) -> None:
+def _print_summary(config: Config, screen: Screen, summaries: Sequence[Summary], url: str) -> None:
     """Print the stages, the model, the most urgent images, and commands to try."""
     lake = Lake(config.lake)
     evaluation = next(summary for summary in summaries if summary.stage == "evaluate").facts
@@ -84,8 +87,6 @@ def _print_summary(config: Config, screen: Screen, summaries: Sequence[Summary],
     first, drivers = queue[0]
     image_id, label = first["image_id"], drivers[0][0]
     path = corpus.rows.filter(pc.field("image_id") == image_id)["path"][0].as_py()
-    if key is not None:
-        screen.say(f"the first admin's key, shown this once: {key}")
     curl = 'curl -s -H "X-API-Key: $KEY"' if config.auth.required else "curl -s"
     screen.say("Try:")
     screen.say(f"  {curl} -F file=@{path} {url}/infer")

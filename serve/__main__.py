@@ -9,6 +9,7 @@ from chestai.cli.console import Screen
 from chestai.cli.main import main
 from chestai.config.schema import Config
 from chestai.notice import RESEARCH_USE
+from serve.auth.bootstrap import create_first_admin
 from serve.deployments import single_node
 from serve.deployments.app import deploy, stop
 from serve.deployments.preflight import Endpoint
@@ -31,13 +32,13 @@ def run(config: Config, screen: Screen) -> None:
 
 
 def _print_usage(config: Config, screen: Screen, endpoint: Endpoint) -> None:
-    url, model, key = endpoint
+    url, model = endpoint
     curl = "curl" if not config.auth.required else 'curl -H "X-API-Key: $KEY"'
     finding = model.bundle.card.findings[0]
     if (warning := network_warning(config)) is not None:
         screen.say(warning)
-    if key is not None:
-        screen.say(f"the first admin's key, shown this once: {key}")
+    if config.auth.required:
+        create_first_admin(config, screen.say)
     screen.say(
         f"serve: {config.tracking.model} version {model.version} at {url} (docs at {url}/docs)\n\n"
         f"  {curl} -F file=@image.png {url}/infer\n"

@@ -3,7 +3,8 @@
 verify-audit [SEQUENCE:HASH]: checks the audit chain, also against an anchor stored elsewhere. Prints the number of
     rows and the anchor of the last one; exit status 1 and the first faulty sequence number if the chain is broken.
 purge: deletes once what is older than `state.retention_days`; the endpoint does the same every hour.
-first-key: creates the first admin and prints its API key, where nobody sees what the endpoint prints when it starts.
+first-key: creates an admin and prints its API key, if no key of an admin works: for the first start where nobody sees
+    what the endpoint prints, and for when the last key has expired.
 """
 
 import re
@@ -68,11 +69,8 @@ def purge_once(config: Config, screen: Screen) -> None:
 
 def first_key(config: Config, screen: Screen) -> None:
     """Creates the first admin and prints its key. Raises as `create_first_admin`."""
-    key = create_first_admin(config)
-    if key is None:
-        screen.say("there are users already: an admin makes keys by POST /keys")
-    else:
-        screen.say(f"the first admin's key, shown this once: {key}")
+    if not create_first_admin(config, screen.say):
+        screen.say("there is an admin with a key that works: such admins make keys by POST /keys")
 
 
 def _run(words: list[str]) -> None:

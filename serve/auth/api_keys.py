@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
 from chestai.clock import now
@@ -63,6 +63,7 @@ def ensure_user(session: Session, name: str, role: Role | None) -> None:
     Raises:
         ValueError: The user is unknown and has no role, is disabled, or has another role; or as `add_user`.
     """
+    lock_users(session)
     row = session.get(UserRow, name)
     if row is None:
         if role is None:
@@ -119,18 +120,38 @@ def create_key(
     return key
 
 
+class LastAdminKey(RuntimeError):
+    """Without this key, nobody could manage keys."""
+
+
 def revoke_key(session: Session, prefix: str) -> None:
-    """Revokes a key. Raises ValueError if no key has this prefix."""
+    """Revokes a key.
+
+    Raises:
+        ValueError: No key has this prefix.
+        LastAdminKey: It is the last key in `list_admin_keys`.
+    """
+    lock_users(session)  # two admins must not revoke each other's keys at the same time
     row = session.get(KeyRow, prefix) if PREFIX_PATTERN.fullmatch(prefix) else None
     if row is None:
         raise ValueError(f"there is no key {prefix}")
+    if [key.prefix for key in list_admin_keys(session)] == [prefix]:
+        raise LastAdminKey(f"{prefix} is the last key of an admin: make another first")
     row.revoked_at = row.revoked_at or now()
 
 
 def list_keys(session: Session) -> list[ApiKey]:
     """Returns all keys, oldest first."""
     rows = session.scalars(select(KeyRow).order_by(KeyRow.created_at, KeyRow.prefix))
-    return [ApiKey(row.prefix, row.owner, _scopes(row), row.created_at, row.expires_at, row.revoked_at) for row in rows]
+    return [_to_api_key(row) for row in rows]
+
+
+def list_admin_keys(session: Session) -> list[ApiKey]:
+    """Returns the keys that can manage keys now: of enabled admins, not revoked, not expired, with that scope."""
+    is_valid = and_(KeyRow.revoked_at.is_(None), or_(KeyRow.expires_at.is_(None), KeyRow.expires_at > now()))
+    is_admin = and_(UserRow.role == "admin", UserRow.disabled.is_(False))
+    rows = session.scalars(select(KeyRow).join(UserRow, UserRow.name == KeyRow.owner).where(is_valid, is_admin))
+    return [key for key in map(_to_api_key, rows) if key.scopes is None or "keys" in key.scopes]
 
 
 @dataclass(frozen=True)
@@ -212,6 +233,10 @@ def _check_rows(key: KeyRow, user: UserRow, present: datetime) -> _CachedKey | N
     scopes = _scopes(key)
     principal = Principal(user.name, role, None if scopes is None else frozenset(scopes))
     return _CachedKey(key.hash, principal, key.expires_at, present)
+
+
+def _to_api_key(row: KeyRow) -> ApiKey:
+    return ApiKey(row.prefix, row.owner, _scopes(row), row.created_at, row.expires_at, row.revoked_at)
 
 
 def _scopes(key: KeyRow) -> tuple[Scope, ...] | None:

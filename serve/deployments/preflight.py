@@ -13,7 +13,7 @@ from chestai.config.schema import Cluster, Config
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
 from chestai.model.registry import RegisteredModel, Registry
-from serve.auth.bootstrap import create_first_admin
+from serve.auth.bootstrap import check_database
 from serve.deployments.ray_internals import get_dashboard_address, use_any_agent_port
 from serve.deployments.ray_jobs import check_no_password
 from serve.deployments.tls import check_exposure, https_options
@@ -21,11 +21,10 @@ from serve.monitoring.alerts import check_webhook
 
 
 class Endpoint(NamedTuple):
-    """A running endpoint. url: of its root. model: the version at its start. key: of the first admin, if just made."""
+    """A running endpoint. url: of its root. model: the version at its start."""
 
     url: str
     model: RegisteredModel
-    key: str | None
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,6 @@ class StartPlan:
 
     config: Config
     model: RegisteredModel
-    key: str | None
     host: str
     port: int
     tls: dict[str, Any]
@@ -42,7 +40,7 @@ class StartPlan:
     def endpoint(self) -> Endpoint:
         """Returns the endpoint that runs after the start."""
         scheme = "https" if self.tls else "http"
-        return Endpoint(f"{scheme}://{_url_host(self.host)}:{self.port}", self.model, self.key)
+        return Endpoint(f"{scheme}://{_url_host(self.host)}:{self.port}", self.model)
 
 
 def check_start(config: Config) -> StartPlan:
@@ -63,9 +61,10 @@ def check_start(config: Config) -> StartPlan:
     for version in (config.serve.canary.model, config.serve.shadow):
         if version is not None:
             registry.load(str(version))
-    key = create_first_admin(config) if config.auth.required else None
+    if config.auth.required:
+        check_database(config)
     host = config.serve.host
-    return StartPlan(config, model, key, host, find_port(host, config.serve.port), tls)
+    return StartPlan(config, model, host, find_port(host, config.serve.port), tls)
 
 
 def connect_ray(config: Config) -> Config:

@@ -30,7 +30,9 @@ def test_prints_the_usage_without_a_known_command() -> None:
     for result in (run(), run("verify", "cluster=laptop")):
         assert result.returncode == 1 and result.stderr.startswith("usage: python -m serve.admin (verify-audit")
     shown = run("--help")
-    assert shown.returncode == 0 and shown.stdout.startswith("usage: ") and "first-key: creates" in shown.stdout
+    assert (
+        shown.returncode == 0 and shown.stdout.startswith("usage: ") and "first-key: creates an admin" in shown.stdout
+    )
 
 
 def test_verify_audit_prints_the_anchor_and_fails_on_another(database: Database, tmp_path: Path) -> None:
@@ -78,7 +80,7 @@ def test_first_key_creates_one_admin_and_prints_its_key_once(tmp_path: Path) -> 
         results = list(pool.map(lambda _: run("first-key", f"lake={lake}", "cluster=laptop"), range(2)))
     assert [one.returncode for one in results] == [0, 0], results
     keys = [key for one in results for key in KEY.findall(one.stdout)]
-    assert len(keys) == 1 and sum("there are users already" in one.stdout for one in results) == 1
+    assert len(keys) == 1 and sum("there is an admin with a key that works" in one.stdout for one in results) == 1
     database = Database(f"sqlite:///{lake}/state/chestai.db")
     assert ApiKeyAuthenticator(database).authenticate(keys[0]) == Principal("admin", "admin")
     assert verify_chain(database).rows == 1

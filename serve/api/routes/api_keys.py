@@ -10,6 +10,7 @@ from serve.api.openapi import JSON_BODY_RESPONSES, STATE_RESPONSES
 from serve.api.security import CurrentPrincipal
 from serve.api.services import ServicesDep
 from serve.auth import api_keys
+from serve.auth.api_keys import LastAdminKey
 from serve.db import audit
 from serve.db.audit import AuditEvent
 from serve.problems import ApiError, error_responses
@@ -39,7 +40,6 @@ async def create_key(key: ApiKeyRequest, services: ServicesDep, principal: Curre
     """Creates a key for a user, and adds an unknown user. A known user keeps its role."""
 
     def create(session: Session) -> str:
-        api_keys.lock_users(session)
         api_keys.ensure_user(session, key.owner, key.role)
         lifetime = None if key.days is None else timedelta(days=key.days)
         created = api_keys.create_key(session, key.owner, key.scopes, lifetime)
@@ -58,14 +58,18 @@ async def create_key(key: ApiKeyRequest, services: ServicesDep, principal: Curre
     "/keys/{prefix}",
     summary="Revoke an API key",
     status_code=204,
-    responses={**error_responses(404, unknown_key="no key has this prefix"), **STATE_RESPONSES},
+    responses={
+        **error_responses(404, unknown_key="no key has this prefix"),
+        **error_responses(409, last_admin_key="no other key of an admin is valid: make another first"),
+        **STATE_RESPONSES,
+    },
 )
 async def revoke_key(
-    prefix: Annotated[str, Path(description="From `GET /keys`.", examples=["k3Jq9XbT"])],
+    prefix: Annotated[str, Path(description="From `GET /keys`.", examples=["0123456789ab"])],
     services: ServicesDep,
     principal: CurrentPrincipal,
 ) -> None:
-    """Revokes a key at once."""
+    """Revokes a key at once; the last one of an admin stays."""
 
     def revoke(session: Session) -> None:
         api_keys.revoke_key(session, prefix)
@@ -75,3 +79,5 @@ async def revoke_key(
         await services.state.change(revoke)
     except ValueError as error:
         raise ApiError(404, "unknown_key", str(error)) from error
+    except LastAdminKey as error:
+        raise ApiError(409, "last_admin_key", str(error)) from error

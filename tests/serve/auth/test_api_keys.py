@@ -145,7 +145,7 @@ def test_rejects_revoked_and_expired_keys_and_those_of_disabled_users(users: Dat
 
 
 def test_revoking_again_keeps_the_first_time(users: Database) -> None:
-    prefix = create(users, "ada").split("_")[1]
+    prefix = create(users, "rita").split("_")[1]
     times: list[datetime | None] = []
     for _ in range(2):
         with users.write_session() as session:

@@ -73,3 +73,38 @@ def test_creates_keys_of_one_new_owner_at_once(admin: Admin) -> None:
     with ThreadPoolExecutor(6) as pool:
         replies = list(pool.map(lambda _: admin.create(owner="new", role="reader"), range(6)))
     assert [reply.status for reply in replies] == [201] * 6
+
+
+def prefix_of(key: str) -> str:
+    return key.split("_")[1]
+
+
+def test_keeps_the_last_key_of_an_admin(admin: Admin) -> None:
+    others = [
+        admin.create(owner="rae", role="reader"),
+        admin.create(owner="admin", scopes=["read", "infer"]),
+        admin.create(owner="brief", role="admin", days=1e-9),
+        admin.create(owner="gone", role="admin"),
+        admin.create(owner="leaver", role="admin"),
+    ]
+    assert [reply.status for reply in others] == [201] * 5
+    assert admin.revoke(prefix_of(others[4].json()["key"])).status == 204
+    with admin.database.write_session() as session:
+        api_keys.disable_user(session, "gone")
+    detail = assert_refused(admin.revoke(prefix_of(admin.key)), 409, "last_admin_key")
+    assert "make another first" in detail
+    assert admin.revoke("0" * 12).status == 404
+    second = admin.create(owner="admin", days=1).json()["key"]
+    assert admin.revoke(prefix_of(admin.key)).status == 204
+    assert admin.revoke(prefix_of(second)).status == 401, "the first key is revoked"
+    successor = Admin(admin.app, admin.database, second)
+    assert_refused(successor.revoke(prefix_of(second)), 409, "last_admin_key")
+
+
+def test_two_admins_cannot_revoke_each_other_at_once(admin: Admin) -> None:
+    second = Admin(admin.app, admin.database, admin.create(owner="admin").json()["key"])
+    with ThreadPoolExecutor(2) as pool:
+        replies = [pool.submit(one.revoke, prefix_of(other.key)) for one, other in ((admin, second), (second, admin))]
+    assert 204 in [reply.result().status for reply in replies]
+    with admin.database.read_session() as session:
+        assert len(api_keys.list_admin_keys(session)) == 1

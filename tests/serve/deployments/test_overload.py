@@ -18,6 +18,7 @@ from chestai.config import load as conf
 from chestai.lake.lake import Lake
 from chestai.model.registry import Registry
 from pipelines.training.register import register
+from serve.auth.bootstrap import add_first_admin
 from serve.db.audit import verify_chain
 from serve.db.database import Database, database_url
 from serve.db.models import PredictionRow
@@ -82,9 +83,10 @@ def endpoint(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
         registry.connect()
         with mlflow.start_run():
             registry.promote(register(make_bundle(size=224), registry))
-        endpoint = deploy(config)
-        assert endpoint.key is not None
-        yield SmallEndpoint(endpoint.url, endpoint.key, Database(database_url(config)), server)
+        endpoint, database = deploy(config), Database(database_url(config))
+        key = add_first_admin(database)
+        assert key is not None
+        yield SmallEndpoint(endpoint.url, key, database, server)
         stop()
 
 

@@ -13,6 +13,7 @@ from chestai.config.schema import Config, Tls
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
+from serve.auth.bootstrap import add_first_admin
 from serve.db.database import Database, database_url
 from serve.db.records import load_study, record_prediction
 from serve.deployments.app import deploy, stop
@@ -44,7 +45,8 @@ def secured(ray_cluster: None, champion: tuple[Config, Bundle], tls: Tls) -> Ite
         record_prediction(session, old_image("old", uri=kept.save(sha("old"), b"old")), make_prediction("old"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(PASSWORD_VARIABLE, "open sesame")
-        url, _, key = deploy(config)
+        url, _ = deploy(config)
+    key = add_first_admin(database)
     assert key is not None
     yield url, key, config
     stop()

@@ -13,6 +13,8 @@ from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
 from chestai.model.registry import Registry
 from pipelines.training.register import register
+from serve.auth.bootstrap import add_first_admin
+from serve.db.database import Database, database_url
 from serve.deployments.app import deploy, stop
 from tests.serve.support.service import Service, fill_lake
 from tests.support.models import make_bundle
@@ -40,8 +42,9 @@ def make_champion(folder: Path) -> tuple[Config, Bundle]:
 @contextmanager
 def deployed(config: Config) -> Iterator[Service]:
     """Deploys the endpoint for the block."""
-    url, model, key = deploy(config)
+    url, model = deploy(config)
     try:
+        key = add_first_admin(Database(database_url(config)))
         assert key is not None
         yield Service(url, key, model.bundle, config)
     finally:
