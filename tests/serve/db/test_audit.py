@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from alembic import command
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import DBAPIError
 
@@ -14,7 +15,7 @@ from tests.serve.support.processes import run_forked
 from tests.serve.support.samples import NOON, sha
 
 TRIGGERS = {
-    "sqlite": [f"DROP TRIGGER {name}" for name in ("audit_update", "audit_delete", "audit_head_update")],
+    "sqlite": [f"DROP TRIGGER audit_{name}" for name in ("insert", "update", "delete", "head_update")],
     "postgresql": ["ALTER TABLE audit DISABLE TRIGGER USER", "ALTER TABLE audit_head DISABLE TRIGGER USER"],
 }
 
@@ -76,15 +77,48 @@ FORBIDDEN = (
     "UPDATE audit_head SET hash = 'x'",
     "TRUNCATE audit",
     "TRUNCATE audit_head",
+    "INSERT INTO audit_head (one, sequence, hash) VALUES (2, 0, '')",
 )
+COLUMNS = "sequence, event_id, at, actor, action, object, detail, previous, hash"
+FORGED = "{sequence}, {event_id}, at, 'nobody', action, object, detail, previous, hash"
+REPLACED = [  # in SQLite, whose delete triggers do not fire for what an insert replaces
+    f"{insert} INTO audit ({COLUMNS}) SELECT {FORGED.format(**names)} FROM audit WHERE sequence = 2"
+    for insert in ("INSERT OR REPLACE", "REPLACE", "INSERT OR IGNORE", "INSERT")
+    for names in (
+        {"sequence": "sequence", "event_id": "event_id"},
+        {"sequence": "sequence", "event_id": "'forged'"},
+        {"sequence": "99", "event_id": "event_id"},
+    )
+]
+REPLACED += [
+    f"INSERT OR REPLACE INTO audit (rowid, {COLUMNS}) "
+    f"SELECT rowid, {FORGED.format(sequence='99', event_id=repr('forged'))} FROM audit WHERE sequence = 2",
+    "INSERT OR REPLACE INTO audit_head (one, sequence, hash) VALUES (1, 0, '')",
+    "REPLACE INTO audit_head (one, sequence, hash) VALUES (1, 99, '')",
+    "UPDATE OR REPLACE audit SET sequence = 2 WHERE sequence = 3",
+    "UPDATE OR REPLACE audit_head SET sequence = 0",
+]
 
 
 def test_triggers_reject_changes(database: Database) -> None:
     fill(database, 3)
-    for statement in FORBIDDEN:
+    for statement in (*FORBIDDEN, *REPLACED):
         with pytest.raises(DBAPIError), database.write_session() as session:
             session.execute(text(statement))
-        assert verify_chain(database).rows == 3
+        check = verify_chain(database)
+        assert (check.rows, check.broken_at) == (3, None), statement
+    fill(database, 1)
+    assert verify_chain(database).rows == 4, "the chain still grows"
+
+
+def test_triggers_protect_a_database_of_an_earlier_version(database: Database) -> None:
+    with database.locked_alembic() as alembic:
+        command.downgrade(alembic, "0002")
+    fill(database, 3)
+    database.migrate()
+    with pytest.raises(DBAPIError), database.write_session() as session:
+        session.execute(text(REPLACED[0]))
+    assert verify_chain(database).rows == 3
 
 
 def swap_rows(connection: Connection) -> None:
