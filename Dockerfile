@@ -12,13 +12,15 @@ WORKDIR /app
 COPY requirements.lock ./
 RUN pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 
-# User 1000, like `ubuntu` on cloud images, whose token file is mounted. The launcher reads HOME from the image.
+# User 1000, like `ubuntu` on cloud images, whose token file is mounted. The launcher reads HOME from the image. Ray
+# Serve's proxies trust no X-Forwarded-For: the endpoint itself trusts serve.trusted_proxies.
 RUN useradd --uid 1000 --create-home --shell /bin/bash chestai \
     && install -d -o chestai -g chestai /home/chestai/.ray /app/logs
 ENV HOME=/home/chestai \
     PYTHONPATH=/app \
     PYTHONUNBUFFERED=1 \
     RAY_AUTH_MODE=token \
+    FORWARDED_ALLOW_IPS="" \
     RAY_USAGE_STATS_ENABLED=0
 USER 1000:1000
 

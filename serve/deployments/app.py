@@ -1,6 +1,7 @@
 """The endpoint on Ray Serve: its proxies take HTTP requests on every node of the cluster."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 from ray import serve
@@ -27,6 +28,7 @@ def deploy(config: Config) -> Endpoint:
         RuntimeError: A replica does not start; the message says why.
     """
     plan = check_start(config)
+    os.environ["FORWARDED_ALLOW_IPS"] = ""  # of Serve's proxies: the application trusts serve.trusted_proxies alone
     config = connect_ray(plan.config)
     serve.start(http_options={"host": plan.host, "port": plan.port, **plan.tls})
     with explain_start_failure():

@@ -3,21 +3,18 @@
 There is nothing to balance, so Serve's proxy and an ingress replica would only pass each body on twice.
 """
 
-import math
 import os
 from collections.abc import Callable
 
 import ray
-import uvicorn
 from ray import serve
 
 from chestai.config.schema import Config
 from serve.api.app import create_app
 from serve.deployments.app import bind_models, explain_start_failure
+from serve.deployments.http_server import build_server
 from serve.deployments.ingress import connect_services
 from serve.deployments.preflight import Endpoint, bind_socket, check_start, connect_ray
-
-KEEP_ALIVE_S = 90  # as in Ray Serve: longer than load balancers keep idle connections
 
 
 def needs_one_replica(config: Config) -> bool:
@@ -44,16 +41,8 @@ def run(config: Config, report: Callable[[Endpoint], None]) -> None:
     with explain_start_failure():
         targets = [serve.RunTarget(app, name, route_prefix=None) for name, app in apps.items()]
         handles = dict(zip(apps, serve.run_many(targets), strict=True))
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(connect_services(config, **handles)),
-            access_log=False,
-            log_config=None,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=math.ceil(config.serve.deadline_seconds),
-            **plan.tls,
-        )
-    )
+    app = create_app(connect_services(config, **handles))
+    server = build_server(app, config.serve.deadline_seconds, plan.tls)
     with bind_socket(plan.host, plan.port) as listener:
         listener.listen()
         report(plan.endpoint())

@@ -58,11 +58,15 @@ def test_missing_champion_is_one_line_and_starts_no_ray(tmp_path: Path) -> None:
 def test_ctrl_c_stops_the_endpoint_and_leaves_no_process(champion: tuple[Config, Bundle]) -> None:
     config, _ = champion
     port = find_port("127.0.0.1", 0)
-    process = start_serve("cluster=laptop", f"lake={config.lake}", f"serve.port={port}")
+    limits = ("auth.requests_per_minute=1", "auth.burst=2")
+    process = start_serve("cluster=laptop", f"lake={config.lake}", f"serve.port={port}", *limits)
     try:
         line = wait_for_line(process, f"http://127.0.0.1:{port}")
         assert "version 1" in line
         assert httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=60).json()["status"] == "ok"
+        forged = [{"X-Forwarded-For": f"192.0.2.{number}"} for number in range(3)]
+        replies = [httpx.get(f"http://127.0.0.1:{port}/studies", headers=headers) for headers in forged]
+        assert [reply.status_code for reply in replies] == [401, 401, 429], "Serve's proxies trust nobody, either"
         assert RAY_STARTED in Path(config.lake, "logs", "serve.log").read_text()
         children = psutil.Process(process.pid).children(recursive=True)
         assert children

@@ -124,13 +124,14 @@ def test_health_model_and_docs(service: Service) -> None:
     assert card.pop("version") == 1
     assert card.pop("modes") == {"overlays": True, "reordering": True, "flag_only": False}
     assert card == service.bundle.card.model_dump(mode="json")
+    assert service.get("/health").json()["status"] == "ok"
     assert service.get("/docs").status_code == 200
     document = service.get("/openapi.json").json()
     assert RESEARCH_USE in document["info"]["description"]
     routes = {"/infer", "/predict", "/batch_predict", "/images/{image_id}/heatmap", "/model"}
     routes |= {"/metrics", "/drift_report", "/batch_infer", "/jobs/{job_id}"}
     routes |= {"/studies", "/reviews", "/images/{image_id}", "/keys", "/keys/{prefix}"}
-    assert routes | {"/health/live", "/health/ready"} == set(document["paths"])
+    assert routes | {"/", "/health", "/health/live", "/health/ready"} == set(document["paths"])
     infer = document["paths"]["/infer"]["post"]
     assert "multipart/form-data" in infer["requestBody"]["content"]
     assert set(infer["responses"]["200"]["content"]) == {"application/json", "image/png"}
