@@ -111,6 +111,7 @@ def test_image_installs_from_lock_with_hashes_and_runs_unprivileged() -> None:
         assert installs[0][-2:] == ["-r", "requirements.lock"]
         assert all({"--require-hashes", "--no-deps", "--no-cache-dir"} <= set(words) for words in installs)
         assert not [key for key in read_environment(stage) if SECRET.search(key)]
+        assert read_environment(stage)["FORWARDED_ALLOW_IPS"] == "", "Serve's proxies must not trust loopback"
         assert read_environment(stage)["RAY_AUTH_MODE"] == "token" and read_environment(stage)["PYTHONPATH"] == "/app"
     text = (ROOT / "Dockerfile").read_text()
     assert not re.search(r"https?://|--(extra-)?index-url|--trusted-host|-i http", text)
@@ -171,6 +172,7 @@ def test_serve_config_deploys_known_application_with_known_keys() -> None:
         config = conf.load(to_overrides(application.args), "serve")
         assert (deployment.http_options.request_timeout_s or 0) > config.serve.deadline_seconds
         assert config.lake.startswith("s3://") and config.tracking.uri is not None and config.state.url is not None
+        assert config.serve.hosts, "the gateway's clients name a host that the endpoint cannot know"
     policies = [document["spec"] for source, document in iter_documents() if source.endswith("NetworkPolicy")]
     ports = {port["port"] for policy in policies for rule in policy["ingress"] for port in rule.get("ports", ())}
     assert kube.http_options.port in ports

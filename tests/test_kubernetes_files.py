@@ -101,15 +101,15 @@ def test_jobs_run_known_stages_with_known_keys() -> None:
 
 
 def test_endpoint_is_reached_only_through_its_service() -> None:
-    found = {
-        document["kind"]: document["spec"] for source, document in iter_documents() if source.startswith("endpoint")
-    }
-    deployment, service, policy = found["Deployment"], found["Service"], found["NetworkPolicy"]
+    found = {document["kind"]: document for source, document in iter_documents() if source.startswith("endpoint")}
+    name = found["Service"]["metadata"]["name"]
+    deployment, service, policy = (found[kind]["spec"] for kind in ("Deployment", "Service", "NetworkPolicy"))
     pod = deployment["template"]
     (container,) = pod["spec"]["containers"]
     config = load_command_config([*container["command"], *container["args"]])
     (port,) = container["ports"]
     assert config.cluster.address is None and config.serve.host == "0.0.0.0"
+    assert name in config.serve.hosts, "pods that name the Service get in; probes name the pod"
     assert config.serve.port == port["containerPort"] == policy["ingress"][0]["ports"][0]["port"]
     probes = [container[probe]["httpGet"] for probe in FIELDS["container"][-3:]]
     assert all(probe["port"] == port["name"] and ("GET", probe["path"]) in PERMISSIONS for probe in probes)

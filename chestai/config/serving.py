@@ -1,11 +1,30 @@
 """Settings of scoring and of the endpoint."""
 
+import ipaddress
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from chestai.config.types import Fraction, ModelName, NonNegative, Positive, Probability, Rate, Section
 from chestai.triage.rule import TriageRule
+
+
+def _check_host(name: str) -> str:
+    if name != "*" and not re.fullmatch(r"[0-9A-Za-z._-]+", name):
+        raise ValueError("write a host name alone, without scheme and port, or '*' for any")
+    return name.lower()
+
+
+def _check_network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise ValueError("write an IP address, or a network such as 10.0.0.0/8") from error
+
+
+HostName = Annotated[str, AfterValidator(_check_host)]
+Network = Annotated[str, AfterValidator(_check_network)]
 
 
 class Score(Section):
@@ -77,6 +96,8 @@ class Serve(Section):
     jobs: bool = True
     job_server: str | None = None
     prefixes: tuple[str, ...] = ()
+    hosts: tuple[HostName, ...] = ()
+    trusted_proxies: tuple[Network, ...] = ()
     modes: Modes = Modes()
     tls: Tls = Tls()
     canary: Canary = Canary()

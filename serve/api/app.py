@@ -10,9 +10,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from chestai.notice import RESEARCH_USE
+from serve.api.http_security import SecuredApp
 from serve.api.openapi import FORBIDDEN_ERRORS
 from serve.api.request_limits import RequestLimits
-from serve.api.routes import api_keys, heatmaps, infer, jobs, operations, studies
+from serve.api.routes import api_keys, heatmaps, infer, jobs, operations, pages, studies
 from serve.api.security import authorise_request
 from serve.api.services import Services
 from serve.monitoring.middleware import RequestMetrics
@@ -25,8 +26,10 @@ HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}  # of errors that Fas
 
 def create_app(services: Services) -> FastAPI:
     """Creates the application. It needs no Ray: any ASGI server runs it."""
-    app = FastAPI(
+    app = SecuredApp(
         title="ChestAI",
+        docs_url=None,  # `routes.pages` has it
+        redoc_url=None,
         description=f"Chest X-ray findings, triage and Grad-CAM. **{RESEARCH_USE}**",
         responses={
             "default": {
@@ -36,15 +39,16 @@ def create_app(services: Services) -> FastAPI:
             },
             **error_responses(401, unauthorised="no valid key or token"),
             **error_responses(403, **FORBIDDEN_ERRORS),
+            **error_responses(421, unknown_host="the `Host` is neither localhost, nor the address, nor in serve.hosts"),
             **error_responses(429, too_many_requests="more requests than auth.requests_per_minute allows"),
         },
         dependencies=[Depends(authorise_request)],
         lifespan=_lifespan,
     )
-    app.add_middleware(RequestMetrics, reporter=services.reporter)
     app.state.services = services
+    app.add_middleware(RequestMetrics, reporter=services.reporter)
     app.add_middleware(RequestLimits, budget=services.memory)
-    for routes in (infer, jobs, studies, heatmaps, operations, api_keys):
+    for routes in (pages, infer, jobs, studies, heatmaps, operations, api_keys):
         app.include_router(routes.router)
     app.add_exception_handler(ApiError, _handle_api_error)
     app.add_exception_handler(RequestValidationError, _handle_validation_error)

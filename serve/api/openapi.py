@@ -26,7 +26,10 @@ NOT_SCORED_ERRORS = {
     OUT_OF_DISTRIBUTION: "unlike the chest radiographs that the model was trained on",
     LATERAL_VIEW: "a lateral view",
 }
-FORBIDDEN_ERRORS = {"forbidden": "the role or the scopes do not allow it"}
+FORBIDDEN_ERRORS = {
+    "forbidden": "the role or the scopes do not allow it",
+    "cross_origin": "a page of another origin sent it, and the endpoint asks for no credential",
+}
 UPLOAD_SIZE_ERRORS = {"upload_too_large": "more bytes than serve.max_upload_mb"}
 FORM_ERRORS = {
     "missing_file": "the form has no file in its field",

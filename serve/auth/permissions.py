@@ -54,6 +54,8 @@ PERMISSIONS: Mapping[tuple[str, str], Permission | None] = {
     ("GET", "/keys"): Permission("admin", "keys", "keys"),
     ("POST", "/keys"): Permission("admin", "keys"),
     ("DELETE", "/keys/{prefix}"): Permission("admin", "keys"),
+    ("GET", "/"): PUBLIC,
+    ("GET", "/health"): PUBLIC,
     ("GET", "/health/live"): PUBLIC,
     ("GET", "/health/ready"): PUBLIC,
     ("GET", "/docs"): PUBLIC,

@@ -1,6 +1,7 @@
 """The JSON of health checks, the model card and the drift report."""
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel
 
@@ -70,6 +71,45 @@ class Health(BaseModel):
 
     status: str = "ok"
     model: ModelInfo | None = None
+    notice: str = RESEARCH_USE
+
+
+class HealthSummary(BaseModel):
+    """The health of the endpoint and of what it needs.
+
+    status: `degraded` if the model or the database does not respond. model: null if it does not respond. database:
+    whether it responds; without it, images are scored and their records wait on disk.
+    """
+
+    model_config = with_examples(
+        {"status": "ok", "model": examples.MODEL, "database": True},
+        {"status": "degraded", "model": None, "database": True},
+    )
+
+    status: Literal["ok", "degraded"]
+    model: ModelInfo | None = None
+    database: bool
+    notice: str = RESEARCH_USE
+
+
+class ServiceDescription(BaseModel):
+    """What the endpoint is, and the paths of its documentation and health."""
+
+    model_config = with_examples(
+        {
+            "name": "ChestAI",
+            "description": "Chest X-ray findings, triage and Grad-CAM.",
+            "docs": "/docs",
+            "openapi": "/openapi.json",
+            "health": "/health",
+        }
+    )
+
+    name: str = "ChestAI"
+    description: str = "Chest X-ray findings, triage and Grad-CAM."
+    docs: str = "/docs"
+    openapi: str = "/openapi.json"
+    health: str = "/health"
     notice: str = RESEARCH_USE
 
 

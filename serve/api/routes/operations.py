@@ -1,17 +1,33 @@
 """For operators: health checks, the served model, metrics and drift."""
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fastapi import APIRouter
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from sqlalchemy import select
 from starlette.responses import Response
 
 from serve.api.openapi import MONITOR_ERRORS, OVERLOADED_RESPONSES, STATE_ERRORS
-from serve.api.services import ServicesDep
-from serve.problems import error_responses
-from serve.schemas.operations import DescribedModel, DriftReport, DriftWindow, FeatureDrift, Health
+from serve.api.services import Services, ServicesDep
+from serve.api.state import DATABASE_ERRORS
+from serve.db.database import Database
+from serve.problems import ApiError, error_responses
+from serve.schemas.inference import ModelInfo
+from serve.schemas.operations import (
+    DescribedModel,
+    DriftReport,
+    DriftWindow,
+    FeatureDrift,
+    Health,
+    HealthSummary,
+)
 
 router = APIRouter(tags=["operations"])
+
+HEALTH_TIMEOUT_S = 3.0
+HEALTH_EXECUTOR = ThreadPoolExecutor(1, "health")  # a database that hangs must not take the threads of other requests
 
 METRICS_EXAMPLE = """# HELP chestai_images_total Images in requests.
 # TYPE chestai_images_total counter
@@ -19,6 +35,13 @@ chestai_images_total{outcome="scored",reason=""} 990.0
 chestai_images_total{outcome="not_scored",reason="truncated"} 10.0
 """
 METRICS: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}, "example": METRICS_EXAMPLE}}
+
+
+@router.get("/health", summary="Summary of the health")
+async def summarise_health(services: ServicesDep) -> HealthSummary:
+    """Whether the model and the database respond, in one answer; always 200."""
+    model, database = await asyncio.gather(_ask_model(services), _ask_database(services.state.store.database))
+    return HealthSummary(status="ok" if model and database else "degraded", model=model, database=database)
 
 
 @router.get("/health/live", summary="Check that the process responds")
@@ -76,3 +99,24 @@ async def read_metrics(services: ServicesDep) -> Response:
     """Requests, images, predictions, durations, drift and the state of the database, of the whole endpoint."""
     await services.reporter.flush()
     return Response(await services.monitor.metrics(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+async def _ask_model(services: Services) -> ModelInfo | None:
+    try:
+        async with asyncio.timeout(HEALTH_TIMEOUT_S):
+            return await services.model.scorer.model_info()
+    except (TimeoutError, ApiError):
+        return None
+
+
+async def _ask_database(database: Database) -> bool:
+    def ask() -> None:
+        with database.read_session() as session:
+            session.execute(select(1))
+
+    try:
+        async with asyncio.timeout(HEALTH_TIMEOUT_S):
+            await asyncio.get_running_loop().run_in_executor(HEALTH_EXECUTOR, ask)
+    except (TimeoutError, *DATABASE_ERRORS):
+        return False
+    return True

@@ -45,6 +45,8 @@ EXPECTED = {
     "GET /keys": "admin",
     "POST /keys": "admin",
     "DELETE /keys/{prefix}": "admin",
+    "GET /": None,
+    "GET /health": None,
     "GET /health/live": None,
     "GET /health/ready": None,
     "GET /docs": None,
