@@ -52,7 +52,7 @@ async def draw_heatmap(
 ) -> Response:
     """Grad-CAM overlay of an image in the lake's newest snapshot, or of one that was stored or named by a URI."""
     check_overlays(services.config.serve.modes)
-    async with services.admission.deadline():
+    async with services.admission.deadline(), services.admission.slot():
         data, memory = await _read_image(services, image_id), memory_account(request)
         memory.reserve(len(data))
         grey = await decode_image(services, data, memory)

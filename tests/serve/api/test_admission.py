@@ -13,11 +13,11 @@ from chestai.imaging.preprocess import Grey
 from serve.api import score_image
 from serve.api.admission import AdmissionControl
 from serve.api.app import create_app
-from serve.api.routes import infer
+from serve.api.routes import heatmaps, infer
 from serve.api.uploads import Upload
 from serve.problems import ApiError
 from tests.serve.support.local import Reply, local_app, send_request
-from tests.support.models import image
+from tests.support.models import FINDINGS, image
 
 PNG = {"content-type": "image/png"}
 
@@ -73,6 +73,33 @@ def test_rejects_images_without_a_free_slot(app: FastAPI, route: str) -> None:
     full = with_slots(app, 0)
     assert is_overloaded(send_request(full, route, [b"no image at all"], PNG))
     assert send_request(full, "/studies", method="GET").status == 200
+
+
+def test_heatmap_of_a_stored_image_takes_a_slot(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    single, free = with_slots(app, 1), []
+    draw_overlay = heatmaps.draw_overlay
+
+    async def check_and_draw(*arguments: Any) -> bytes:
+        free.append(has_free_slot(single.state.services.admission))
+        return await draw_overlay(*arguments)
+
+    monkeypatch.setattr(heatmaps, "draw_overlay", check_and_draw)
+    target = f"/images/stored/heatmap?label={FINDINGS[0]}"
+    assert is_overloaded(send_request(with_slots(app, 0), target, method="GET")) and not free
+    for _ in range(2):
+        assert send_request(single, target, method="GET").status == 200
+    assert free == [False, False]
+
+
+def test_heatmap_ends_at_the_deadline(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def sleep(*_: object) -> bytes:
+        await asyncio.sleep(30)
+        return b""
+
+    monkeypatch.setattr(heatmaps, "_read_image", sleep)
+    late = create_app(replace(app.state.services, admission=AdmissionControl(1, deadline_s=0.05)))
+    assert is_overloaded(send_request(late, f"/images/stored/heatmap?label={FINDINGS[0]}", method="GET"))
+    assert has_free_slot(late.state.services.admission)
 
 
 def test_slot_is_taken_after_the_body_is_read(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
