@@ -23,6 +23,13 @@ def _check_network(text: str) -> str:
         raise ValueError("write an IP address, or a network such as 10.0.0.0/8") from error
 
 
+def _check_glob(text: str) -> str:
+    if text == "???":
+        raise ValueError("'???' alone means a missing value in a configuration: write another glob, such as '[!.]??'")
+    return text
+
+
+Glob = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f]*$"), AfterValidator(_check_glob)]
 HostName = Annotated[str, AfterValidator(_check_host)]
 Network = Annotated[str, AfterValidator(_check_network)]
 
@@ -30,7 +37,7 @@ Network = Annotated[str, AfterValidator(_check_network)]
 class Score(Section):
     model: ModelName
     corpus: str = "lake"  # keys with defaults are missing from the runs of earlier versions
-    match: str | None = None
+    match: Glob | None = None
     split: str | None = None
     out: str | None = None
     batch_size: Positive

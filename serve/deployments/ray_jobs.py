@@ -67,7 +67,11 @@ class RayJobs:
 
     def cancel(self, job_id: str) -> None:
         with _job_server_errors():
-            self._connect().stop_job(job_id)
+            try:
+                self._connect().stop_job(job_id)
+            except JobServerError as error:
+                if error.status != 404:
+                    raise
 
     def command(self, job_id: str, request: JobRequest) -> list[str]:
         """Returns the command line of the run, with all settings of this endpoint that matter to it."""
@@ -148,7 +152,7 @@ def combine_status(
         case JobStatus.STOPPED:
             return JobProgress("cancelled", done, total)
         case None:
-            return JobProgress("failed", done, total, error=LOST_JOB)
+            return JobProgress("failed", done, total, error=LOST_JOB, known=False)
     detail = run["detail"] if run and run["state"] == "failed" else None
     crash = f"it crashed (exit status {exit_code}); `ray job logs {job_id}` may show why"
     return JobProgress("failed", done, total, error=detail or crash)

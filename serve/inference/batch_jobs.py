@@ -23,7 +23,8 @@ class JobRequest:
 class JobProgress:
     """The state of a job: `done` of `total` images (None while unknown).
 
-    result: location of each kind of output, once the job is done. error: why the job failed, in one line.
+    result: location of each kind of output, once the job is done. error: why the job failed, in one line. known:
+    whether the job server knows the job.
     """
 
     state: JobState
@@ -31,6 +32,7 @@ class JobProgress:
     total: int | None = None
     result: Mapping[str, str] | None = None
     error: str | None = None
+    known: bool = True
 
 
 class JobServerUnavailable(Exception):
@@ -50,4 +52,4 @@ class JobRunner(Protocol):
         """Returns the state of a job; an unknown one has failed."""
 
     def cancel(self, job_id: str) -> None:
-        """Stops a job, unless it is finished."""
+        """Stops a job, unless it is finished or unknown."""

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from chestai.config.serving import Glob
 from chestai.notice import RESEARCH_USE
 from serve.db.records import JobState
 from serve.schemas import examples
@@ -39,7 +40,7 @@ class BatchJobRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     prefix: Annotated[str, Field(min_length=1, max_length=1024, examples=[LAKE])]
-    match: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f]*$")] | None = None
+    match: Glob | None = None
     split: Literal["train", "val", "test"] | None = None
     model: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     heatmaps: bool = False

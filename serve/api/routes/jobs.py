@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated, TypeVar
 from uuid import NAMESPACE_URL, uuid5
 
@@ -12,7 +13,7 @@ from fastapi import APIRouter, Header, Path
 from starlette.responses import Response
 
 from chestai.clock import now
-from serve.api.openapi import JSON_BODY_RESPONSES
+from serve.api.openapi import FORBIDDEN_ERRORS, JSON_BODY_RESPONSES
 from serve.api.security import CurrentPrincipal
 from serve.api.services import Services, ServicesDep
 from serve.auth.permissions import Principal, owns
@@ -20,6 +21,8 @@ from serve.db import records
 from serve.db.audit import AuditEvent
 from serve.db.records import FINISHED_STATES, Job, new_id
 from serve.inference.batch_jobs import JobRequest, JobRunner, JobServerUnavailable
+from serve.inference.job_submission import MAX_JOBS, admit_job, is_unconfirmed, is_under_way
+from serve.inference.job_submission import submit_job as submit_recorded_job
 from serve.problems import ApiError, error_responses
 from serve.schemas.jobs import JOB_ID_EXAMPLE, LAKE, BatchJobRequest, JobResponse
 from serve.storage.allowed_prefixes import resolve_allowed
@@ -30,7 +33,6 @@ router = APIRouter(tags=["jobs"])
 
 T = TypeVar("T")
 
-MAX_JOBS = 4  # at a time: each is a process of half a gigabyte, and more of them are no faster
 JOB_EXECUTOR = ThreadPoolExecutor(4, "jobs")  # a job server that hangs must not take the threads of images
 JOBS_DISABLED_ERRORS = {"jobs_disabled": "serve.jobs=false, or the Ray of the endpoint has no job server"}
 UNKNOWN_JOB_RESPONSES = error_responses(
@@ -63,7 +65,7 @@ JobId = Annotated[
         **JSON_BODY_RESPONSES,
         **error_responses(
             403,
-            forbidden="the role or the scopes do not allow it",
+            **FORBIDDEN_ERRORS,
             prefix_not_allowed="the prefix is below none of serve.prefixes",
         ),
         **error_responses(404, **JOBS_DISABLED_ERRORS),
@@ -91,16 +93,15 @@ async def submit_job(
     async with services.admission.deadline():
         if idempotency_key is not None:
             existing = await services.state.read(records.load_job, job_id)
-            if existing is not None:
+            if existing is not None and not is_unconfirmed(existing):
                 return _to_response(existing)
         job_request = await _to_job_request(services, request)
-        await _check_job_limit(services, runner)
-        await _call(lambda: runner.submit(job_id, job_request))
-    job = Job(kind="score", owner=principal.name, job_id=job_id)
-    corpus = LAKE if job_request.corpus == LAKE else "prefix"
-    detail = {"model_version": job_request.model, "corpus": corpus, "split": job_request.split}
-    event = AuditEvent(actor=principal.name, action="job.submit", object=job_id, detail=detail)
-    await services.state.save(services.state.store.save_job, job, event)
+        job, is_new = await _admit(
+            services, runner, Job(kind="score", owner=principal.name, job_id=job_id), job_request
+        )
+        if is_new:  # goes on after the deadline, because the record exists
+            submission = partial(submit_recorded_job, services.state.store, runner, job, job_request)
+            await asyncio.shield(_call(submission, f"GET /jobs/{job_id} says later whether the job runs"))
     return _to_response(job)
 
 
@@ -167,17 +168,32 @@ async def _to_job_request(services: Services, request: BatchJobRequest) -> JobRe
     return JobRequest(corpus, version, request.match, request.split, request.heatmaps, request.embeddings)
 
 
-async def _check_job_limit(services: Services, runner: JobRunner) -> None:
-    """Raises ApiError (429) if `MAX_JOBS` are running. First updates jobs whose recorded state may be out of date."""
-    recorded = await services.state.read(records.load_unfinished_jobs)
-    if len(recorded) < MAX_JOBS:
-        return
-    jobs = await asyncio.gather(*(_refresh(runner, job) for job in recorded))
-    finished = [job for job in jobs if job.state in FINISHED_STATES]
-    for job in finished:
-        await services.state.save(services.state.store.save_job, job)
-    if len(jobs) - len(finished) >= MAX_JOBS:
+async def _admit(services: Services, runner: JobRunner, job: Job, request: JobRequest) -> tuple[Job, bool]:
+    """Records a job; returns the recorded one, and whether it has to be submitted.
+
+    Raises:
+        ApiError: 429, `MAX_JOBS` are running, even after all records were brought up to date.
+    """
+    corpus = LAKE if request.corpus == LAKE else "prefix"
+    detail = {"model_version": request.model, "corpus": corpus, "split": request.split}
+    event = AuditEvent(actor=job.owner, action="job.submit", object=job.job_id, detail=detail)
+    admit = partial(admit_job, job=job, event=event)
+    admitted = await services.state.change(admit)
+    if admitted is None:
+        await _refresh_all(services, runner)
+        admitted = await services.state.change(admit)
+    if admitted is None:
         raise ApiError(429, "too_many_jobs", f"{MAX_JOBS} jobs are running: try again later")
+    return admitted
+
+
+async def _refresh_all(services: Services, runner: JobRunner) -> None:
+    """Records the current states of all jobs whose recorded state may be out of date."""
+    recorded = await services.state.read(records.load_unfinished_jobs)
+    current = await asyncio.gather(*(_refresh(runner, job) for job in recorded))
+    for before, after in zip(recorded, current, strict=True):
+        if after != before:
+            await services.state.save(services.state.store.save_job, after)
 
 
 async def _load_own_job(services: Services, principal: Principal, job_id: str) -> Job:
@@ -189,10 +205,12 @@ async def _load_own_job(services: Services, principal: Principal, job_id: str) -
 
 
 async def _refresh(runner: JobRunner, job: Job) -> Job:
-    """Returns the job in its current state; a finished job does not change."""
+    """Returns the job in its current state, which no longer changes once it is finished."""
     if job.state in FINISHED_STATES:
         return job
     progress = await _call(lambda: runner.progress(job.job_id))
+    if not progress.known and is_under_way(job):
+        return job
     current = job.model_copy(
         update={
             "state": progress.state,
@@ -205,13 +223,13 @@ async def _refresh(runner: JobRunner, job: Job) -> Job:
     return job if current == job else current.model_copy(update={"updated_at": now()})
 
 
-async def _call(call: Callable[[], T]) -> T:
-    """Calls the job runner in a thread. Raises ApiError (503) if the job server does not respond."""
+async def _call(call: Callable[[], T], advice: str = "try again later") -> T:
+    """Calls the job runner in a thread. Raises ApiError (503) with the advice if the job server does not respond."""
     try:
         return await asyncio.get_running_loop().run_in_executor(JOB_EXECUTOR, call)
     except JobServerUnavailable as error:
         log.warning("the job server does not respond: %s", error)
-        raise ApiError(503, "jobs_unavailable", "the job server does not respond: try again later") from error
+        raise ApiError(503, "jobs_unavailable", f"the job server does not respond: {advice}") from error
 
 
 def _to_response(job: Job) -> JobResponse:

@@ -4,10 +4,12 @@ import shlex
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from ray.job_submission import JobStatus
 
 from chestai.config import load as conf
@@ -16,6 +18,7 @@ from serve.deployments import ray_internals, ray_jobs
 from serve.deployments.ray_internals import JobServerError
 from serve.deployments.ray_jobs import LOST_JOB, RayJobs, check_no_password, combine_status
 from serve.inference.batch_jobs import JobRequest, JobServerUnavailable
+from serve.schemas.jobs import BatchJobRequest
 
 RUNNING = {"state": "running", "done": 3, "total": 8, "detail": None, "result": None}
 DONE = {"state": "done", "done": 8, "total": 8, "detail": None, "result": {"csv": "c", "table": "t"}}
@@ -65,6 +68,19 @@ def test_command_line_passes_client_text_unchanged(text: str, monkeypatch: pytes
     assert loaded.score.csv == "/data/the lake/jobs/j-1/scores.csv" and loaded.cluster.address == "10.0.0.1:6379"
 
 
+@pytest.mark.parametrize("text", ["???", "", "a\nb", "x" * 1025, "????", "[!.]??", "null", "\x7f", "[a", "***"])
+def test_endpoint_and_job_accept_the_same_globs(text: str) -> None:
+    """What the endpoint accepts must not be refused by the job, which nobody watches."""
+    with suppress(ValidationError):
+        request = BatchJobRequest(prefix="lake", match=text)
+        words = RayJobs(conf.load(["cluster=laptop"])).command("j", JobRequest("lake", 1, request.match))
+        assert conf.load(words[3:]).score.match == text
+        return
+    with pytest.raises(UserError, match=r"^score\.match=.* is wrong: ") as caught:
+        conf.apply_changes(conf.load(["cluster=laptop"]), {"score.match": text})
+    assert "\n" not in str(caught.value)
+
+
 def test_rejects_a_password_on_the_command_line() -> None:
     check_no_password(conf.load(["tracking.uri=https://mlflow.example:5000"]))
     with pytest.raises(UserError, match="MLFLOW_TRACKING_PASSWORD") as caught:
@@ -80,6 +96,10 @@ class FakeClient:
 
     def submit_job(self, **_: Any) -> str:
         raise JobServerError(500, "the reason is only in this text")
+
+    def stop_job(self, job_id: str) -> bool:
+        self.get_job_info(job_id)
+        return True
 
     def get_job_info(self, job_id: str) -> Any:
         if job_id not in self.known:
@@ -109,6 +129,13 @@ def test_unknown_job_is_lost_but_a_failing_job_server_is_unavailable(monkeypatch
 
 def calls(runner: RayJobs) -> tuple[Callable[[], object], ...]:
     return (lambda: runner.submit("j", JobRequest("lake", 1)), lambda: runner.progress("j"), lambda: runner.cancel("j"))
+
+
+def test_cancelling_an_unknown_job_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be recorded, but not with the job server yet."""
+    make_runner(monkeypatch, FakeClient()).cancel("j")
+    with pytest.raises(JobServerUnavailable, match="status 500"):
+        make_runner(monkeypatch, FakeClient(status=500)).cancel("j")
 
 
 def test_unreachable_and_silent_job_servers_are_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:

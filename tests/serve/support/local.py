@@ -94,7 +94,7 @@ class FakeJobRunner:
         if job_id in self.cancelled:
             return JobProgress("cancelled", 3, 8)
         if job_id not in self.requests:
-            return JobProgress("failed", error="lost")
+            return JobProgress("failed", error="lost", known=False)
         self.progress_calls[job_id] += 1
         if job_id in self.held or self.progress_calls[job_id] == 1:
             return JobProgress("running", 3, 8)
