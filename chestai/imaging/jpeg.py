@@ -4,7 +4,7 @@ libjpeg fills up what a damaged file lacks and says so in a warning that most pr
 third would be scored. A decoder also passes over all pixels once for each scan, so a few bytes can cost minutes.
 """
 
-import re
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +17,7 @@ SIGNATURE = b"\xff\xd8"
 MAX_SEGMENTS = 65_536
 MAX_SCANS = 50  # of a progressive file; encoders make ten or so, and each costs a pass over all pixels
 
-MARKER = re.compile(rb"\xff+([\x02-\xcf\xd8-\xfe])")  # of a segment: neither a stuffed zero nor a restart
-START, END, SCAN = b"\xd8", b"\xd9", b"\xda"
+START, END, SCAN = 0xD8, 0xD9, 0xDA  # markers
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15, without DHT, JPG and DAC
 
 
@@ -47,14 +46,16 @@ def walk_jpeg(data: bytes) -> Frame:
             other data behind its end.
     """
     at, scans, frame = len(SIGNATURE), 0, None
+    places = _find_markers(data)
     for _ in range(MAX_SEGMENTS):
-        match = MARKER.search(data, at)
-        if match is None:
+        index = bisect_left(places, at)
+        if index == len(places):
             raise Unreadable("truncated" if scans else "not_an_image", "the JPEG has no end marker")
-        at, marker = match.end(), match[1]
+        at = places[index] + 2
+        marker = data[at - 1]
         if marker == END:
             break
-        if marker[0] in FRAMES:
+        if marker in FRAMES:
             if frame is not None or scans:
                 raise Unreadable("undecodable", "the JPEG has a second frame header")
             frame = Frame.parse(data[at : at + 8])
@@ -69,6 +70,15 @@ def walk_jpeg(data: bytes) -> Frame:
     if frame is None or not frame.height or not frame.width:
         raise Unreadable("not_an_image", "the JPEG has no frame header, or one without a size")
     return frame
+
+
+def _find_markers(data: bytes) -> list[int]:
+    """The places of all that could be a segment's marker: 0xFF and neither a stuffed zero nor a restart after it."""
+    values = np.frombuffer(data, np.uint8)
+    places = np.flatnonzero(values[:-1] == 0xFF)
+    after = values[places + 1]
+    found: list[int] = places[(after > 1) & (after < 0xFF) & ((after < 0xD0) | (after > 0xD7))].tolist()
+    return found
 
 
 def check_jpeg(data: bytes) -> Frame:

@@ -48,7 +48,7 @@ def make_floods(images: Path) -> dict[str, tuple[str, list[bytes]]]:
     return {
         "films": ("/infer", films),
         "bombs": ("/infer", [UPLOADS[name].data() for name in BOMBS]),
-        "50 scans of 4 megapixels": ("/infer", [forgery.make_scan_bomb(2_000, 40)]),
+        "40 scans of 4 megapixels": ("/infer", [forgery.make_scan_bomb(2_000, 30)]),
         "98 megapixels, PNG": ("/infer", [black]),
         "98 megapixels, JPEG": ("/infer", [photo]),
         "overlays": (f"/infer?{ALL}", films),
