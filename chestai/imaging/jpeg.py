@@ -18,6 +18,7 @@ MAX_SEGMENTS = 65_536
 MAX_SCANS = 50  # of a progressive file; encoders make ten or so, and each costs a pass over all pixels
 
 START, END, SCAN = 0xD8, 0xD9, 0xDA  # markers
+ARITHMETIC = 0xC9  # and above; a decoder takes missing data for zeros, as the standard says, without a warning
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15, without DHT, JPG and DAC
 
 
@@ -42,8 +43,8 @@ def walk_jpeg(data: bytes) -> Frame:
     """Walks every segment as decoders do, which skip other bytes (ITU-T T.81, B.1.1), and returns the frame header.
 
     Raises:
-        Unreadable: The file is cut off, has not exactly one frame before its scans, has too many scans or segments, or
-            other data behind its end.
+        Unreadable: The file is cut off or arithmetic-coded, has not exactly one frame before its scans, has too many
+            scans or segments, or other data behind its end.
     """
     at, scans, frame = len(SIGNATURE), 0, None
     places = _find_markers(data)
@@ -56,6 +57,8 @@ def walk_jpeg(data: bytes) -> Frame:
         if marker == END:
             break
         if marker in FRAMES:
+            if marker >= ARITHMETIC:
+                raise Unreadable("unsupported_format", "arithmetic coding, which hides that data are missing")
             if frame is not None or scans:
                 raise Unreadable("undecodable", "the JPEG has a second frame header")
             frame = Frame.parse(data[at : at + 8])

@@ -166,6 +166,14 @@ def test_rejects_components_and_bits_that_no_decoder_reads() -> None:
     assert reason(bytes(twelve)) == "unsupported_format"
 
 
+def test_rejects_arithmetic_coding() -> None:
+    """Its decoder takes missing data for zeros, as the standard says."""
+    for marker in (0xC9, 0xCA):
+        whole = bytearray(make_jpeg(GREY))
+        whole[whole.index(b"\xff\xc0") + 1] = marker
+        assert reason(bytes(whole)) == "unsupported_format"
+
+
 def test_rejects_too_many_scans() -> None:
     few = made.make_scan_bomb(64, MAX_SCANS - 10)
     assert check_jpeg(few).height == 64
