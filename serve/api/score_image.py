@@ -38,8 +38,8 @@ from serve.storage.uri_reader import read_uri
 
 TOP = "top"  # in `explain`: the finding with the largest share of the triage score, if it reaches its operating point
 MAX_OVERLAY_PIXELS = 1024 * 1024  # as a reader's screen shows a film; a response may hold one for each finding
-OVERLAY_BYTES = 8  # a pixel: the PNG, and its text in the response; drawing takes 50
-DRAW_EXECUTOR = ThreadPoolExecutor(2, "draw")  # a request for all findings needs memory for two
+OVERLAY_COPIES = 4  # of its bytes: the PNG, its text in base64, and the response
+DRAW_EXECUTOR = ThreadPoolExecutor(2, "draw")  # drawing takes 50 bytes a pixel, twice at a time at most
 
 
 @dataclass(frozen=True)
@@ -177,9 +177,10 @@ async def draw_overlay(grey: Grey, result: ScoreResult, finding: str, memory: Me
     Raises:
         ApiError: 503, there is no memory for it.
     """
-    memory.reserve(OVERLAY_BYTES * min(grey.size, MAX_OVERLAY_PIXELS))
     evidence = result.evidence[list(result.probabilities).index(finding)]
-    return await asyncio.get_running_loop().run_in_executor(DRAW_EXECUTOR, _draw_png, grey, evidence)
+    png = await asyncio.get_running_loop().run_in_executor(DRAW_EXECUTOR, _draw_png, grey, evidence)
+    memory.reserve(OVERLAY_COPIES * len(png))
+    return png
 
 
 def _draw_png(grey: Grey, evidence: NDArray[np.float32]) -> bytes:

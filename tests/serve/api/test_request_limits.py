@@ -109,7 +109,7 @@ def test_client_that_does_not_read_is_disconnected_and_its_memory_released(
         client.settimeout(30)
         client.connect(address)
         client.sendall("\r\n".join(head).encode() + body)
-        wait_until(lambda: memory.used > 2**24, 30, "the response")
+        wait_until(lambda: memory.used > 2**22, 30, "the response")
         wait_until(lambda: memory.used == 0, 30, "giving up the response")
         reply = client.makefile("rb").read()
     assert reply.startswith(b"HTTP/1.1 200 ")
