@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 
+from chestai.csv_cells import write_csv
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
@@ -28,7 +28,7 @@ def check_leakage(bundle: Bundle, title: str, lake: Lake, snapshot: Snapshot, sp
     if leaked.num_rows == 0:
         return
     sink = pa.BufferOutputStream()
-    pacsv.write_csv(leaked, sink)
+    write_csv(leaked, sink)
     location = lake.write_bytes(sink.getvalue().to_pybytes(), "reports", LEAKAGE_REPORT)
     counts = " and ".join(f"{pc.sum(pc.equal(leaked['split'], split)).as_py()} {split} patients" for split in splits)
     raise UserError(f"{title} was trained on patients of this corpus: {counts}, listed in {location}")

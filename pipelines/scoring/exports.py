@@ -5,11 +5,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from chestai.clock import now
 from chestai.config.schema import Score
+from chestai.csv_cells import write_csv
 from chestai.imaging import preprocess
 from chestai.imaging.errors import Unreadable
 from chestai.imaging.heatmap import heatmap, is_shown
@@ -40,11 +40,11 @@ def write_exports(settings: Score, out: Lake, model: RegisteredModel, corpus: Co
     for name, path in named.items():
         with atomic_write(path) as part:
             if name == "csv":
-                pacsv.write_csv(scores, part)
+                write_csv(scores, part)
             elif name == "parquet":
                 pq.write_table(scores, part)
             elif name == "worklist":
-                pacsv.write_csv(build_worklist(scores, model.bundle), part)
+                write_csv(build_worklist(scores, model.bundle), part)
             else:
                 part.write_text(render_gallery_page(scores, settings.gallery_images, model, corpus))
     return named

@@ -33,7 +33,7 @@ FORBIDDEN_ERRORS = {
 UPLOAD_SIZE_ERRORS = {"upload_too_large": "more bytes than serve.max_upload_mb"}
 FORM_ERRORS = {
     "missing_file": "the form has no file in its field",
-    "unsafe_file_name": "a path, control characters or more than 255 characters",
+    "unsafe_file_name": "a path, invisible characters or more than 255 characters",
 }
 PARAMETER_ERRORS = {"invalid_request": "a parameter is missing or wrong, or the JSON names no URI"}
 FINDING_ERRORS = {"unknown_finding": "the model has no such finding", **PARAMETER_ERRORS}

@@ -1,7 +1,6 @@
 """Reads the files of a request, within the size limits."""
 
 import hashlib
-import unicodedata
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from serve.api.request_limits import limit_receive, memory_account
 from serve.inference.memory_budget import MemoryAccount
 from serve.problems import ApiError
 from serve.schemas.inference import ImageReference
+from serve.storage.names import has_hidden_characters
 
 FORM_TYPE = "multipart/form-data"
 JSON_TYPE = "application/json"
@@ -105,10 +105,10 @@ def check_file_name(name: str) -> str:
     """Returns a file name if it is safe, since it goes into responses and from there into other systems.
 
     Raises:
-        ApiError: 422, it has a path, control characters, or too many characters.
+        ApiError: 422, it has a path, invisible characters, or too many characters.
     """
-    if len(name) > MAX_NAME_LENGTH or any(c in "/\\" or unicodedata.category(c) in ("Cc", "Cs") for c in name):
-        detail = f"a file name has at most {MAX_NAME_LENGTH} characters, and neither a path nor control characters"
+    if len(name) > MAX_NAME_LENGTH or "/" in name or "\\" in name or has_hidden_characters(name):
+        detail = f"a file name has at most {MAX_NAME_LENGTH} characters, no path and no invisible characters"
         raise ApiError(422, "unsafe_file_name", detail)
     return name
 

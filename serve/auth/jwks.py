@@ -21,6 +21,7 @@ MIN_REFRESH_S = 30.0  # between two requests, whatever keys the tokens name
 TIMEOUT_S = 5.0
 MAX_BYTES = 1 << 20
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+MIN_RSA_BITS = 2048  # RFC 7518, 3.3
 
 KeyIndex = dict[str | None, list[tuple[str, Any]]]  # key ID -> (algorithm, key)
 
@@ -79,7 +80,7 @@ class KeySet:
             if (key := _parse_key(entry)) is not None:
                 index.setdefault(entry.get("kid"), []).append(key)
         if not index:
-            raise ValueError("it holds no key for RS256 or ES256")
+            raise ValueError(f"it holds no key for RS256 ({MIN_RSA_BITS} bits or more) or ES256")
         return index
 
 
@@ -90,7 +91,7 @@ def _is_secure(url: str) -> bool:
 
 
 def _parse_key(entry: object) -> tuple[str, Any] | None:
-    """Returns the algorithm and key of an entry; None if it is for another use, such as a shared secret."""
+    """Returns the algorithm and key of an entry; None if it is for another use, or an RSA key that is too short."""
     if not isinstance(entry, Mapping) or entry.get("use", "sig") != "sig":
         return None
     kind = (entry.get("kty"), entry.get("crv"))
@@ -98,6 +99,7 @@ def _parse_key(entry: object) -> tuple[str, Any] | None:
     if algorithm is None or entry.get("alg", algorithm) != algorithm:
         return None
     try:
-        return algorithm, jwt.PyJWK(dict(entry), algorithm).key
+        key = jwt.PyJWK(dict(entry), algorithm).key
     except jwt.PyJWTError:
         return None
+    return None if algorithm == "RS256" and key.key_size < MIN_RSA_BITS else (algorithm, key)

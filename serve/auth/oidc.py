@@ -19,6 +19,7 @@ from serve.auth.permissions import ROLES, Principal, Role
 LEEWAY_S = 30  # between the provider's clock and ours
 SECRET_BYTES = 32  # of HS256, RFC 7518
 MAX_NAME_LENGTH = 190
+TOKEN_TYPES = (None, "jwt", "at+jwt")  # header `typ`: access tokens (RFC 9068), not those for logout and the like
 
 
 class OidcVerifier:
@@ -60,7 +61,10 @@ class OidcVerifier:
         return Principal(f"oidc:{name}", role)
 
     def _find_key(self, header: Mapping[str, Any]) -> tuple[str, Any] | None:
-        """Returns the algorithm and key that the token must have been signed with."""
+        """Returns the algorithm and key that the token must have been signed with; None for a token of another type."""
+        kind = header.get("typ")
+        if (kind.lower() if isinstance(kind, str) else kind) not in TOKEN_TYPES:
+            return None
         if header.get("alg") == "HS256":
             return None if self._secret is None else ("HS256", self._secret)
         if self._keys is None:

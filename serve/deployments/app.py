@@ -13,6 +13,7 @@ from serve.deployments.ingress import Ingress
 from serve.deployments.model import ModelDeployment
 from serve.deployments.monitor import MonitorDeployment
 from serve.deployments.preflight import Endpoint, check_start, connect_ray
+from serve.deployments.tls import check_proxy_certificate
 
 APPLICATION = "chestai"
 ROUTER_BACKOFF_S = 0.05  # until the router looks again for a free replica; Serve's own 0.5 leaves replicas idle
@@ -24,10 +25,11 @@ def deploy(config: Config) -> Endpoint:
     """Serves the model over HTTP. Starts an embedded Ray unless one is connected.
 
     Raises:
-        UserError: As `serve.deployments.preflight.check_start`; Ray is not started then.
+        UserError: As `serve.deployments.preflight.check_start` and `check_proxy_certificate`; Ray is not started then.
         RuntimeError: A replica does not start; the message says why.
     """
     plan = check_start(config)
+    check_proxy_certificate(config.serve.tls)
     os.environ["FORWARDED_ALLOW_IPS"] = ""  # of Serve's proxies: the application trusts serve.trusted_proxies alone
     config = connect_ray(plan.config)
     serve.start(http_options={"host": plan.host, "port": plan.port, **plan.tls})

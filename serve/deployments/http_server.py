@@ -13,6 +13,8 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from serve.deployments.tls import CIPHERS
+
 KEEP_ALIVE_S = 90  # as in Ray Serve: longer than load balancers keep idle connections
 HEAD_TIMEOUT_S = 10.0  # from the connection, or the first byte of a further request, to the end of its head
 REST_TIMEOUT_S = 30.0  # for the rest of a body whose response is sent; closing earlier could lose the response
@@ -96,6 +98,7 @@ def build_server(app: FastAPI, deadline_seconds: float, tls: Mapping[str, Any]) 
             proxy_headers=False,  # the application trusts serve.trusted_proxies alone
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=math.ceil(deadline_seconds),
+            ssl_ciphers=CIPHERS,
             **tls,
         )
     )

@@ -10,9 +10,13 @@ import socket
 import ssl
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+
 from chestai.config.schema import Config, Tls
 from chestai.errors import UserError
 
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2: forward secrecy, and no CBC; TLS 1.3 has nothing else
 PASSWORD_VARIABLE = "CHESTAI_TLS_PASSWORD"  # environment variable with the password of the key file
 
 
@@ -45,6 +49,22 @@ def https_options(tls: Tls) -> dict[str, str]:
         ) from error
     files = {"ssl_certfile": certificate, "ssl_keyfile": key}
     return {**files, "ssl_keyfile_password": password} if password else files
+
+
+def check_proxy_certificate(tls: Tls) -> None:
+    """Refuses a certificate with which Ray Serve's proxies would agree to static RSA; they take no list of ciphers.
+
+    Raises:
+        UserError: The certificate is for an RSA key.
+    """
+    if tls.certificate is None:
+        return
+    certificate = Path(tls.certificate).expanduser()
+    if isinstance(x509.load_pem_x509_certificate(certificate.read_bytes()).public_key(), rsa.RSAPublicKey):
+        raise UserError(
+            f"serve.tls.certificate={certificate} is for an RSA key, with which Ray Serve's proxies also offer ciphers "
+            "without forward secrecy: use an ECDSA certificate, serve.max_replicas=1, or a TLS proxy"
+        )
 
 
 def check_exposure(config: Config) -> None:

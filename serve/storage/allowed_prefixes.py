@@ -7,11 +7,12 @@ from pathlib import Path
 
 from chestai.errors import UserError
 from serve.problems import ApiError
+from serve.storage.names import has_hidden_characters
 
 S3 = "s3://"
 MAX_URI_LENGTH = 1024  # characters, as for S3 keys
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-FORBIDDEN_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\%]")  # readers may decode them
+DECODED_CHARACTERS = re.compile(r"[\\%]")  # readers may decode them
 
 
 def resolve_allowed(uri: str, prefixes: Sequence[str]) -> str:
@@ -21,8 +22,8 @@ def resolve_allowed(uri: str, prefixes: Sequence[str]) -> str:
 
     Args:
         uri: An absolute path, whose symbolic links and `..` are resolved, or `s3://bucket/key`. Anything else is
-            rejected, and so are `%` and backslashes (which readers may decode), control characters, and in a key `..`,
-            `.` and empty parts.
+            rejected, and so are `%` and backslashes (which readers may decode), invisible characters, and in a key
+            `..`, `.` and empty parts.
         prefixes: Folders and S3 prefixes of the config. They are compared part by part: `/data/a` does not include
             `/data/ab`.
 
@@ -57,7 +58,7 @@ def _contains(prefix: list[str] | None, parts: list[str]) -> bool:
 
 def _split(uri: str) -> list[str] | None:
     """Returns the root (`/` or `s3://`) and the parts of the name; None if it is malformed."""
-    if len(uri) > MAX_URI_LENGTH or FORBIDDEN_CHARACTERS.search(uri):
+    if len(uri) > MAX_URI_LENGTH or DECODED_CHARACTERS.search(uri) or has_hidden_characters(uri):
         return None
     if uri.startswith(S3):
         bucket, *key = uri.removeprefix(S3).removesuffix("/").split("/")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from chestai.csv_cells import quote_formula
 from chestai.evaluation.evidence import Evidence, RobustnessReport
 from chestai.metrics.bootstrap import Estimate
 from chestai.metrics.localisation import OVERLAPS, LocalisationReport, MapReport
@@ -46,7 +47,7 @@ def render_csv_tables(evidence: Evidence) -> dict[str, str]:
     if evidence.robustness:
         tables["robustness.csv"] = _list_robustness(evidence.robustness)
     # As objects: in a column with an empty cell, pandas would turn integers into floats.
-    frames = {name: pd.DataFrame(list(rows), dtype=object) for name, rows in tables.items()}
+    frames = {name: pd.DataFrame(list(rows), dtype=object).map(quote_formula) for name, rows in tables.items()}
     return {name: frame.to_csv(index=False, lineterminator="\n") for name, frame in frames.items() if len(frame)}
 
 

@@ -156,6 +156,39 @@ def test_ignores_keys_in_the_token(by_jwks: OidcVerifier) -> None:
             assert by_jwks.authenticate(jwt.encode(claims(), mine, "RS256", headers={**extra, **key_id})) is None
 
 
+def test_rejects_tokens_of_other_types(by_secret: OidcVerifier, by_jwks: OidcVerifier) -> None:
+    """Such as a logout token, which an identity provider signs with the same key."""
+
+    def accepts(kind: object) -> bool:
+        headers = {"typ": kind, "kid": "r"}
+        found = [
+            by_secret.authenticate(sign_hs256({"alg": "HS256", "typ": kind}, SECRET.encode())),
+            by_jwks.authenticate(jwt.encode(claims(), RSA, "RS256", headers=headers)),
+        ]
+        assert found in ([RITA, RITA], [None, None])
+        return found[0] is not None
+
+    assert all(accepts(kind) for kind in ("JWT", "jwt", "at+jwt", "AT+JWT"))
+    others = ("logout+jwt", "dpop+jwt", "secevent+jwt", "JOSE", "JWE", "jwt ")
+    assert [kind for kind in others if accepts(kind)] == []
+    for kind in ("", 7, ["JWT"], {"a": 1}, True):
+        assert by_secret.authenticate(sign_hs256({"alg": "HS256", "typ": kind}, SECRET.encode())) is None
+    assert by_secret.authenticate(sign_hs256({"alg": "HS256"}, SECRET.encode())) == RITA
+
+
+@pytest.mark.parametrize("bits", [1024, 2040])
+def test_rejects_short_rsa_keys(tmp_path: Path, bits: int) -> None:
+    short = rsa.generate_private_key(65537, bits)
+    file = tmp_path / "jwks.json"
+    file.write_text(json.dumps({"keys": [public_jwk(short, "s")]}))
+    with pytest.raises(UserError, match="no key for RS256 \\(2048 bits or more\\)"):
+        OidcVerifier(Jwt(issuer=ISSUER, jwks=str(file)))
+    file.write_text(json.dumps({"keys": [public_jwk(short, "s"), public_jwk(EC, "e")]}))
+    verifier = OidcVerifier(Jwt(issuer=ISSUER, jwks=str(file)))
+    assert verifier.authenticate(jwt.encode(claims(), short, "RS256", headers={"kid": "s"})) is None
+    assert verifier.authenticate(jwt.encode(claims(), EC, "ES256", headers={"kid": "e"})) == RITA
+
+
 def test_rejects_altered_tokens(by_secret: OidcVerifier) -> None:
     head, body, signature = jwt.encode(claims(), SECRET, "HS256").split(".")
     other = jwt.encode(claims(role="admin"), SECRET, "HS256").split(".")[1]
@@ -251,7 +284,7 @@ def test_reads_keys_again_when_they_change(jwks_url: str, monkeypatch: pytest.Mo
         ({"jwks": "/nowhere"}, "auth.jwt.jwks=/nowhere cannot be read"),
         ({"jwks": "http://id.example.org/jwks"}, "name a file or an https URL"),
         ({"jwks": "ftp://127.0.0.1/jwks"}, "name a file or an https URL"),
-        ({"jwks": "empty"}, "it holds no key for RS256 or ES256"),
+        ({"jwks": "empty"}, "it holds no key for RS256 (2048 bits or more) or ES256"),
         ({"jwks": "short"}, "cannot be read"),
     ],
 )

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -58,7 +59,7 @@ class Command:
 def served(champion: tuple[Config, Bundle], tmp_path: Path) -> Iterator[Command]:
     """The command with HTTPS and an encrypted key file."""
     tls, port, said = (
-        create_certificate(tmp_path, "alone", "open sesame"),
+        create_certificate(tmp_path, "alone", "open sesame", is_rsa=True),
         find_port("127.0.0.1", 0),
         tmp_path / "said",
     )
@@ -95,6 +96,30 @@ def test_one_replica_without_a_running_ray_needs_no_proxy(monkeypatch: pytest.Mo
     assert not needs_one_replica(copy_with(single, cluster=copy_with(single.cluster, address="auto")))
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert not needs_one_replica(single)
+
+
+def agrees(served: Command, version: ssl.TLSVersion, ciphers: str = "DEFAULT") -> bool:
+    """Returns whether the server accepts a client with this version of TLS and these ciphers."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version = context.maximum_version = version
+    context.set_ciphers(ciphers)
+    address = ("127.0.0.1", int(served.url.rsplit(":", 1)[1]))
+    with socket.create_connection(address, timeout=60) as plain:
+        try:
+            with context.wrap_socket(plain):
+                return True
+        except ssl.SSLError:
+            return False
+
+
+@pytest.mark.slow
+def test_agrees_only_to_ciphers_with_forward_secrecy(served: Command) -> None:
+    assert agrees(served, ssl.TLSVersion.TLSv1_3)
+    for good in ("ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-CHACHA20-POLY1305"):
+        assert agrees(served, ssl.TLSVersion.TLSv1_2, good), good
+    for weak in ("AES128-GCM-SHA256", "AES256-SHA256", "AES128-SHA", "ECDHE-RSA-AES128-SHA", "DHE-RSA-AES128-SHA"):
+        assert not agrees(served, ssl.TLSVersion.TLSv1_2, weak), weak
 
 
 @pytest.mark.slow

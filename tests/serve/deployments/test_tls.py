@@ -17,7 +17,13 @@ from serve.auth.bootstrap import add_first_admin
 from serve.db.database import Database, database_url
 from serve.db.records import load_study, record_prediction
 from serve.deployments.app import deploy, stop
-from serve.deployments.tls import PASSWORD_VARIABLE, check_exposure, https_options, network_warning
+from serve.deployments.tls import (
+    PASSWORD_VARIABLE,
+    check_exposure,
+    check_proxy_certificate,
+    https_options,
+    network_warning,
+)
 from serve.storage.image_store import ImageStore
 from tests.serve.support.certificates import copy_with, create_certificate
 from tests.serve.support.samples import make_image as old_image
@@ -136,6 +142,17 @@ def test_password_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv(PASSWORD_VARIABLE, "secret")
     assert https_options(locked)["ssl_keyfile_password"] == "secret"
     assert https_options(Tls()) == {}
+
+
+def test_proxies_of_ray_serve_need_an_ecdsa_certificate(champion: tuple[Config, Bundle], tmp_path: Path) -> None:
+    """They take no list of ciphers, so with an RSA key they would agree to ciphers without forward secrecy."""
+    started, config = ray.is_initialized(), champion[0]
+    tls = create_certificate(tmp_path, "rsa", is_rsa=True)
+    with pytest.raises(UserError, match="use an ECDSA certificate") as raised:
+        deploy(copy_with(config, serve=copy_with(config.serve, tls=tls)))
+    assert str(tls.certificate) in str(raised.value) and "\n" not in str(raised.value)
+    assert ray.is_initialized() == started, "nothing was started"
+    check_proxy_certificate(create_certificate(tmp_path, "ec"))
 
 
 @pytest.mark.parametrize(

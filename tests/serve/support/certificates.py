@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from chestai.config.schema import Tls
@@ -17,10 +17,10 @@ S = TypeVar("S", bound=Section)
 PEM = serialization.Encoding.PEM
 
 
-def create_certificate(folder: Path, name: str, password: str = "") -> Tls:
-    """Creates a self-signed certificate for 127.0.0.1 and its key; a password encrypts the key."""
+def create_certificate(folder: Path, name: str, password: str = "", is_rsa: bool = False) -> Tls:
+    """Creates a self-signed certificate for 127.0.0.1 and its key, ECDSA or RSA; a password encrypts the key."""
     folder.mkdir(exist_ok=True)
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = rsa.generate_private_key(65537, 2048) if is_rsa else ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
     certificate = (
