@@ -47,8 +47,12 @@ def render_csv_tables(evidence: Evidence) -> dict[str, str]:
     if evidence.robustness:
         tables["robustness.csv"] = _list_robustness(evidence.robustness)
     # As objects: in a column with an empty cell, pandas would turn integers into floats.
-    frames = {name: pd.DataFrame(list(rows), dtype=object).map(quote_formula) for name, rows in tables.items()}
+    frames = {name: pd.DataFrame(_quote_formulas(rows), dtype=object) for name, rows in tables.items()}
     return {name: frame.to_csv(index=False, lineterminator="\n") for name, frame in frames.items() if len(frame)}
+
+
+def _quote_formulas(rows: Rows) -> list[dict[str, Any]]:
+    return [{name: quote_formula(value) for name, value in row.items()} for row in rows]
 
 
 def _flatten_estimates(**values: Estimate) -> dict[str, float]:

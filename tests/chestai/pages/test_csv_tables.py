@@ -1,6 +1,7 @@
 """The CSV tables of the evidence, read back."""
 
 import csv
+import dataclasses
 import io
 import math
 
@@ -69,3 +70,13 @@ def test_tables_exist_only_for_measured_sections() -> None:
     assert set(render_csv_tables(made.make_bare_evidence())) == {"ranking.csv"}
     names = "ranking operating_points calibration reliability_curve triage queue subgroups subgroup_gaps localisation "
     assert list(render_csv_tables(made.make_evidence())) == [f"{name}.csv" for name in f"{names}robustness".split()]
+
+
+def test_texts_that_are_formulas_get_an_apostrophe() -> None:
+    evidence = made.make_evidence()
+    first, *others = evidence.performance.findings
+    performance = dataclasses.replace(
+        evidence.performance, findings=(dataclasses.replace(first, finding="=1+1"), *others)
+    )
+    rows = read_rows(dataclasses.replace(evidence, performance=performance), "ranking.csv")
+    assert rows[0]["finding"] == "'=1+1" and rows[1]["finding"] == others[0].finding
