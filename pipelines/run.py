@@ -76,7 +76,8 @@ def _print_summary(config: Config, screen: Screen, summaries: Sequence[Summary],
     screen.say(f"registry: {evaluation['model']}; {evaluation['verdict']}")
     screen.say(f"model card: {evaluation['model_card']}")
     model = Registry(config.tracking, lake).load(config.score.model)
-    corpus = find_corpus(config.score.corpus, lake, config.score.match, config.score.split)
+    part = config.score
+    corpus = find_corpus(part.corpus, lake, part.match, part.split, part.prefixes)
     scores = read_scores(Lake(config.score.out or config.lake), model.version, corpus.rows)
     rows = scores.filter(pc.field("not_scored").is_null()).slice(0, MOST_URGENT).to_pylist()
     queue = [(row, _find_drivers(model.bundle, row)) for row in rows]

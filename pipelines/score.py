@@ -54,7 +54,7 @@ def run(config: Config, screen: Screen) -> Summary:
 
 def _run(config: Config, screen: Screen, status: StatusFile) -> Summary:
     started, settings, lake = time.monotonic(), config.score, Lake(config.lake)
-    corpus = find_corpus(settings.corpus, lake, settings.match, settings.split)
+    corpus = find_corpus(settings.corpus, lake, settings.match, settings.split, settings.prefixes)
     registry = Registry(config.tracking, lake)
     model = registry.load(settings.model)
     out = lake if settings.out is None else Lake(settings.out)

@@ -39,6 +39,7 @@ class Score(Section):
     corpus: str = "lake"  # keys with defaults are missing from the runs of earlier versions
     match: Glob | None = None
     split: str | None = None
+    prefixes: tuple[str, ...] = ()
     out: str | None = None
     batch_size: Positive
     commit_seconds: Rate = 30.0

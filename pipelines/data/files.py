@@ -2,9 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 from pyarrow import fs
@@ -69,20 +70,77 @@ class InputFolder:
         """Read a file at a `location`. Raises `OSError`."""
         return read_bytes(self.location(path))
 
-    def list_images(self, is_image: Callable[[str], bool] = has_image_suffix) -> pa.Table:
+    def lies_in(self, prefixes: Sequence[str]) -> bool:
+        """Return whether this folder, if it is local, lies in one of the absolute paths, its links resolved."""
+        return not isinstance(self.filesystem()[0], fs.LocalFileSystem) or _leads_into(self.uri, _resolve(prefixes))
+
+    def list_images(
+        self, is_image: Callable[[str], bool] = has_image_suffix, prefixes: Sequence[str] = ("/",)
+    ) -> pa.Table:
         """Return all image files at any depth except hidden ones, as `LISTING` in order of path.
+
+        Links are followed, and each folder is listed once.
 
         Args:
             is_image: Whether the file of a name is an image. The name becomes its key.
+            prefixes: Absolute paths; a link of a local folder that leads into none of them is left out.
+
+        Raises:
+            UserError: A folder cannot be listed, or a name is not text.
         """
         filesystem, root = self.filesystem()
-        rows = [
-            (info.path[len(root) :].lstrip("/"), info.base_name, info.size, info.mtime_ns)
-            for info in filesystem.get_file_info(fs.FileSelector(root, recursive=True))
-            if info.type == fs.FileType.File and is_image(info.base_name) and not info.base_name.startswith(".")
-        ]
-        columns = zip(*sorted(rows), strict=True) if rows else [()] * len(LISTING)
+        if isinstance(filesystem, fs.LocalFileSystem):
+            found = _list_local(Path(root), _resolve(prefixes))
+        else:
+            infos = filesystem.get_file_info(fs.FileSelector(root, recursive=True))
+            files = (info for info in infos if info.type == fs.FileType.File)
+            found = ((info.path[len(root) :].lstrip("/"), info.size, info.mtime_ns) for info in files)
+        names = ((path, path.rpartition("/")[2], size, changed_ns) for path, size, changed_ns in found)
+        rows = sorted(row for row in names if is_image(row[1]) and not row[1].startswith("."))
+        columns = zip(*rows, strict=True) if rows else [()] * len(LISTING)
         return pa.table([list(column) for column in columns], schema=LISTING)
+
+
+def _list_local(root: Path, prefixes: Sequence[Path]) -> Iterator[tuple[str, int, int]]:
+    """Yield path below a local folder, size and time of change of each file; see `InputFolder.list_images`."""
+    folders, links, seen = deque([""]), deque[str](), set[tuple[int, int]]()
+    while folders or links:
+        name = folders.popleft() if folders else links.popleft()  # links last: a folder keeps its own name
+        try:
+            state = os.stat(root / name)
+            if (state.st_dev, state.st_ino) in seen:
+                continue
+            seen.add((state.st_dev, state.st_ino))
+            entries = sorted(os.scandir(root / name), key=lambda entry: entry.name)
+            for entry in entries:
+                path = f"{name}/{entry.name}" if name else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(path)
+                elif entry.is_symlink() and not _leads_into(entry.path, prefixes):
+                    continue
+                elif entry.is_dir():
+                    links.append(path)
+                elif entry.is_file():
+                    path.encode()
+                    state = entry.stat()
+                    yield path, state.st_size, state.st_mtime_ns
+        except OSError as error:
+            raise UserError(f"{root / name} cannot be listed: {error.strerror}") from error
+        except UnicodeEncodeError as error:
+            raise UserError(f"{str(root / path)!r}: the name is not UTF-8: rename the file") from error
+
+
+def _resolve(prefixes: Sequence[str]) -> list[Path]:
+    return [Path(prefix).resolve() for prefix in prefixes]
+
+
+def _leads_into(path: str, prefixes: Sequence[Path]) -> bool:
+    """Return whether a path, its links resolved, is that of something below one of the prefixes."""
+    try:
+        target = Path(path).resolve(strict=True)
+    except (OSError, RuntimeError):  # to nothing, or in a circle
+        return False
+    return any(target.is_relative_to(prefix) for prefix in prefixes)
 
 
 def hash_listing(listing: pa.Table) -> str:

@@ -2,6 +2,7 @@
 
 import fnmatch
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -46,19 +47,23 @@ class Corpus:
     snapshot: Snapshot | None
 
 
-def find_corpus(name: str, lake: Lake, match: str | None = None, split: str | None = None) -> Corpus:
+def find_corpus(
+    name: str, lake: Lake, match: str | None = None, split: str | None = None, prefixes: Sequence[str] = ()
+) -> Corpus:
     """Finds the corpus `lake`, or the folder at a path or URI, or a part of it.
 
     Args:
         match: A glob that image_ids must match; `*` also crosses folders, and case counts.
         split: Of the images of the lake.
+        prefixes: As for `list_folder_corpus`.
 
     Raises:
-        UserError: The lake holds no build; there is no such folder, or no image file in it; nothing matches.
+        UserError: The lake holds no build; there is no such folder, or no image file in it; nothing matches; the folder
+            lies in none of the prefixes.
     """
     if split is not None and name != LAKE:
         raise UserError(f"score.split={split} is for images of the lake: leave it out with corpus={name}")
-    corpus = read_lake_corpus(lake, split) if name == LAKE else list_folder_corpus(name)
+    corpus = read_lake_corpus(lake, split) if name == LAKE else list_folder_corpus(name, prefixes)
     return corpus if match is None else _matching(corpus, match)
 
 
@@ -100,14 +105,21 @@ def read_lake_corpus(lake: Lake, split: str | None = None) -> Corpus:
     return Corpus(name, pa.table(columns, schema=CORPUS), 0, snapshot)
 
 
-def list_folder_corpus(root: str) -> Corpus:
+def list_folder_corpus(root: str, prefixes: Sequence[str] = ()) -> Corpus:
     """Every PNG, JPEG and DICOM file at any depth, without hidden ones; its image_id is its path below the folder.
 
+    Args:
+        prefixes: Folders, and URIs of object stores. A local folder must lie in one of them, and what links lead out of
+            them to is left out. Empty: anything may be listed.
+
     Raises:
-        UserError: There is no such folder, or no such file in it.
+        UserError: There is no such folder, or no such file in it; or it lies in none of the prefixes.
     """
     folder = InputFolder.open(root, ": name a folder, or corpus=lake", "corpus")
-    files = folder.list_images(lambda name: True)
+    local = [prefix for prefix in prefixes if "://" not in prefix] if prefixes else ["/"]
+    if not folder.lies_in(local):
+        raise UserError(f"corpus={root} lies in none of score.prefixes")
+    files = folder.list_images(lambda name: True, local)
     is_image = pa.array([may_be_image(name) for name in files["key"].to_pylist()], pa.bool_())
     images = files.filter(is_image)
     if not images.num_rows:

@@ -81,6 +81,7 @@ class RayJobs:
             "corpus": request.corpus,
             "match": request.match,
             "split": request.split,
+            "prefixes": config.serve.prefixes,
             "heatmaps": request.heatmaps,
             "embeddings": request.embeddings,
             "gate": config.serve.gate,
@@ -195,4 +196,6 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 def _to_override(value: object) -> str:
     """Formats a value so that `chestai.config.load` reads it back unchanged, whatever characters a text has."""
+    if isinstance(value, tuple):
+        return f"[{','.join(_to_override(part) for part in value)}]"
     return quote(value) if isinstance(value, str) else json.dumps(value)
