@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from chestai.csv_cells import write_csv
 from chestai.errors import UserError
+from chestai.lake.csv_cells import write_csv
 from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
 from chestai.model.bundle import Bundle

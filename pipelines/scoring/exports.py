@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 
 from chestai.clock import now
 from chestai.config.schema import Score
-from chestai.csv_cells import write_csv
 from chestai.imaging import preprocess
 from chestai.imaging.errors import Unreadable
 from chestai.imaging.heatmap import heatmap, is_shown
 from chestai.lake.atomic_write import atomic_write
+from chestai.lake.csv_cells import write_csv
 from chestai.lake.files import read_bytes
 from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle

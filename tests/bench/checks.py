@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import gdcm
 import numpy as np
+from pydicom import Dataset
 
 from chestai.imaging import preprocess
 from chestai.imaging.dicom import frames, reader
@@ -43,7 +44,7 @@ def check_dicom(data: bytes) -> None:
     frames.check_frame(_datasets[data])
 
 
-_datasets = {}
+_datasets: dict[bytes, Dataset] = {}
 
 
 def main(images: Path) -> None:

@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,8 +17,8 @@ from serve.db.worklist import WorklistFilter, load_page
 from tests.fuzz.images import change_bytes
 from tests.serve.support.forgery import encode_image, make_films
 from tests.serve.support.local import Reply, encode_form, local_app, send_request
+from tests.serve.support.tokens import ISSUER, SECRET, claims
 
-ISSUER, SECRET = "https://id.example.org", "0123456789abcdef0123456789abcdef"
 LONE_SURROGATE = "\ud800"
 ODD_TEXTS = (
     *("", "\0", "%00", "..", "/", "\\", "‮", "'; DROP TABLE images; --", LONE_SURROGATE, "a" * 5000, "é", "null", "[]"),
@@ -121,16 +120,15 @@ class RequestTargets:
 
     def fuzz_token(self, random: Random) -> None:
         """No changed token, and none of another issuer, audience, algorithm or time, is accepted."""
-        claims: dict[str, Any] = {"iss": ISSUER, "aud": "chestai", "sub": "rita", "role": "reader"}
-        claims["exp"] = now() + timedelta(minutes=5)
-        valid = jwt.encode(claims, SECRET, "HS256")
+        content = claims()
+        valid = jwt.encode(content, SECRET, "HS256")
         token = valid
         if random.random() < 0.5:
             token = change_bytes(random, valid.encode()).decode("latin-1")
         else:
-            claims |= {random.choice(("iss", "aud", "exp", "nbf")): random.choice((0, "x", 2**40, None, [], {}))}
+            content |= {random.choice(("iss", "aud", "exp", "nbf")): random.choice((0, "x", 2**40, None, [], {}))}
             try:
-                token = jwt.encode(claims, random.choice((SECRET, "y" * 32)), random.choice(("HS256", "HS512")))
+                token = jwt.encode(content, random.choice((SECRET, "y" * 32)), random.choice(("HS256", "HS512")))
             except TypeError:  # PyJWT refuses to write it
                 return
         self.headers, whole = {"authorization": f"Bearer {token}"}, self.headers
@@ -139,8 +137,8 @@ class RequestTargets:
         finally:
             self.headers = whole
         if reply.status == 200:
-            content = jwt.decode(token, SECRET, ["HS256"], audience="chestai", issuer=ISSUER)
-            assert content["sub"] == "rita" and content["exp"]
+            accepted = jwt.decode(token, SECRET, ["HS256"], audience="chestai", issuer=ISSUER)
+            assert accepted["sub"] == "rita" and accepted["exp"]
 
     def send(
         self, target: str, body: bytes = b"", headers: dict[str, str] | None = None, method: str = "POST"

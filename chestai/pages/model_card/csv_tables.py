@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from chestai.csv_cells import quote_formula
 from chestai.evaluation.evidence import Evidence, RobustnessReport
+from chestai.lake.csv_cells import quote_formula
 from chestai.metrics.bootstrap import Estimate
 from chestai.metrics.localisation import OVERLAPS, LocalisationReport, MapReport
 from chestai.metrics.operating_points import PointReport

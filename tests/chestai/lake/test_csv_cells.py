@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from chestai.csv_cells import quote_formula, write_csv
+from chestai.lake.csv_cells import quote_formula, write_csv
 from tests.support.paths import ROOT
 
 FORMULAS = ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "=1\n=2", "="]
@@ -37,4 +37,4 @@ def test_no_other_module_writes_csv() -> None:
     writers = re.compile(r"pacsv\.write_csv|csv\.writer|DictWriter|\.to_csv")
     files = {path for package in ("chestai", "pipelines", "serve", "tune") for path in (ROOT / package).rglob("*.py")}
     found = {str(path.relative_to(ROOT)) for path in files if writers.search(path.read_text())}
-    assert found == {"chestai/csv_cells.py", "chestai/pages/model_card/csv_tables.py"}
+    assert found == {"chestai/lake/csv_cells.py", "chestai/pages/model_card/csv_tables.py"}
