@@ -14,6 +14,7 @@ from chestai.cli.signals import preserve_sigterm_handler
 from chestai.config.ray_options import find_ray_address, make_runtime_env, plan_embedded_ray
 from chestai.config.schema import Cluster
 from chestai.errors import UserError
+from pipelines.ray_internals import listen_on_loopback
 
 T = TypeVar("T")
 
@@ -41,7 +42,7 @@ def ray_cluster(cluster: Cluster, dashboard: bool = False) -> Iterator[None]:
             ray.init(address=address, log_to_driver=False, runtime_env=runtime_env)
         else:
             options = plan_embedded_ray(cluster, dashboard, gcs_port=_find_free_port() if dashboard else None)
-            with _set_environment(options.environment):
+            with _set_environment(options.environment), listen_on_loopback():
                 ray.init(**options.arguments)
     DataContext.get_current().enable_progress_bars = False  # the screen shows our progress display only
     try:

@@ -14,7 +14,7 @@ from chestai.errors import UserError
 from chestai.lake.lake import Lake
 from chestai.model.registry import RegisteredModel, Registry
 from serve.auth.bootstrap import check_database
-from serve.deployments.ray_internals import get_dashboard_address, use_any_agent_port
+from serve.deployments.ray_internals import get_dashboard_address, listen_on_loopback, use_any_agent_port
 from serve.deployments.ray_jobs import check_no_password
 from serve.deployments.tls import check_exposure, https_options
 from serve.monitoring.alerts import check_webhook
@@ -92,7 +92,7 @@ def _init_ray(cluster: Cluster, needs_job_server: bool) -> None:
             return
         # A free port, because two endpoints on a machine must not share a job server.
         port = find_port("127.0.0.1", 0) if needs_job_server else None
-        with use_any_agent_port():
+        with use_any_agent_port(), listen_on_loopback():
             ray.init(**plan_embedded_ray(cluster, dashboard=needs_job_server, dashboard_port=port).arguments)
 
 

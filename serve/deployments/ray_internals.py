@@ -5,11 +5,12 @@
 
 import contextlib
 import functools
+import os
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import requests
-from ray._private import parameter
+from ray._private import parameter, ray_constants
 from ray._private.worker import get_dashboard_url
 from ray.job_submission import JobSubmissionClient
 
@@ -59,3 +60,21 @@ def use_any_agent_port() -> Iterator[None]:
         yield
     finally:
         vars(parameter)["RayParams"] = original
+
+
+@contextlib.contextmanager
+def listen_on_loopback() -> Iterator[None]:
+    """Lets all processes of a Ray that `ray.init` starts within the block listen on loopback alone.
+
+    Otherwise other machines reach its ports, of which those with metrics ask for no token. Private because Ray means
+    the setting for other operating systems, and reads the variable when it is imported.
+    """
+    name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    former, former_variable = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(name)
+    vars(ray_constants)["ENABLE_RAY_CLUSTER"], os.environ[name] = False, "0"  # here, and in the processes it starts
+    try:
+        yield
+    finally:
+        vars(ray_constants)["ENABLE_RAY_CLUSTER"] = former
+        del os.environ[name]
+        os.environ.update({} if former_variable is None else {name: former_variable})

@@ -1,11 +1,12 @@
 """Ray's private interfaces are where `serve.deployments.ray_internals` expects them."""
 
 import inspect
+import os
 
-from ray._private import parameter, worker
+from ray._private import parameter, ray_constants, services, worker
 from ray.job_submission import JobSubmissionClient
 
-from serve.deployments.ray_internals import JobServerError, use_any_agent_port
+from serve.deployments.ray_internals import JobServerError, listen_on_loopback, use_any_agent_port
 
 MOVED = "Ray has changed a private interface: adapt serve/deployments/ray_internals.py"
 
@@ -21,6 +22,15 @@ def test_agent_port_is_replaced_only_within_the_block() -> None:
     with use_any_agent_port():
         assert parameter.RayParams().dashboard_agent_listen_port == 0
     assert parameter.RayParams is original
+
+
+def test_loopback_is_for_rays_that_start_within_the_block() -> None:
+    name = getattr(ray_constants, "ENABLE_RAY_CLUSTERS_ENV_VAR", None)
+    assert name and "ray_constants.ENABLE_RAY_CLUSTER" in inspect.getsource(services.get_node_ip_address), MOVED
+    before = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(name)
+    with listen_on_loopback():
+        assert not ray_constants.ENABLE_RAY_CLUSTER and os.environ[name] == "0"
+    assert (ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(name)) == before
 
 
 def test_dashboard_url_is_in_the_worker_module() -> None:
