@@ -13,10 +13,12 @@ COPY requirements.lock ./
 RUN pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 
 # User 1000, like `ubuntu` on cloud images, whose token file is mounted. The launcher reads HOME from the image. Ray
-# Serve's proxies trust no X-Forwarded-For: the endpoint itself trusts serve.trusted_proxies.
+# Serve's proxies trust no X-Forwarded-For: the endpoint itself trusts serve.trusted_proxies. Its outbox is in /state,
+# where a volume belongs.
 RUN useradd --uid 1000 --create-home --shell /bin/bash chestai \
-    && install -d -o chestai -g chestai /home/chestai/.ray /app/logs
+    && install -d -o chestai -g chestai /home/chestai/.ray /app/logs /state
 ENV HOME=/home/chestai \
+    XDG_STATE_HOME=/state \
     PYTHONPATH=/app \
     PYTHONUNBUFFERED=1 \
     RAY_AUTH_MODE=token \

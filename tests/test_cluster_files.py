@@ -119,6 +119,14 @@ def test_image_installs_from_lock_with_hashes_and_runs_unprivileged() -> None:
     assert all("==" in line and "--hash=sha256:" in line and "://" not in line for line in pinned)
 
 
+def test_state_of_the_image_is_a_volume_wherever_it_runs() -> None:
+    stage = parse_stages()["node"]
+    assert read_environment(stage)["XDG_STATE_HOME"] == "/state"
+    assert any("-o chestai" in rest and rest.split().count("/state") for step, rest in stage if step == "RUN")
+    volumes = read_yaml("compose.yaml")["services"]["ray"]["volumes"]
+    assert "state:/state" in volumes and "-v chestai-state:/state" in read_yaml("cluster.yaml")["docker"]["run_options"]
+
+
 def test_image_holds_only_the_code() -> None:
     sources = {rest.split()[0] for instruction, rest in parse_stages()["node"] if instruction == "COPY"}
     code = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}

@@ -24,7 +24,8 @@ from tests.support.manifests import (
 def test_manifests_have_known_kinds() -> None:
     kinds = {source: (document["apiVersion"], document["kind"]) for source, document in iter_documents()}
     allowed = {("ray.io/v1", kind) for kind in ("RayCluster", "RayJob", "RayService")}
-    allowed |= {("apps/v1", "Deployment"), ("v1", "Service"), ("networking.k8s.io/v1", "NetworkPolicy")}
+    allowed |= {("apps/v1", "StatefulSet"), ("v1", "Service"), ("networking.k8s.io/v1", "NetworkPolicy")}
+    allowed |= {("v1", "PersistentVolumeClaim")}
     assert set(kinds.values()) == allowed, "no Secret is among them"
     assert len(find_ray_clusters()) == 4 and len(list(iter_pods())) == 4 * 3 + 2 + 1
     for source, document in iter_documents():
@@ -100,11 +101,30 @@ def test_jobs_run_known_stages_with_known_keys() -> None:
     assert score["minReplicas"] == score["maxReplicas"], "scoring uses the GPUs that are up when it starts"
 
 
+def test_pods_that_answer_requests_keep_the_outbox_on_a_volume() -> None:
+    """The image keeps it in /state; the replicas of a RayService run on its workers."""
+    documents = dict(iter_documents())
+    claims = {
+        claim["metadata"]["name"] for claim in documents["endpoint.yaml: StatefulSet"]["spec"]["volumeClaimTemplates"]
+    }
+    shared = documents["rayservice.yaml: PersistentVolumeClaim"]
+    assert shared["spec"]["accessModes"] == ["ReadWriteMany"], "several nodes use it"
+    serving = {source: pod for source, pod in iter_pods() if source.startswith(("endpoint", "rayservice"))}
+    serving = {source: pod["spec"] for source, pod in serving.items() if not source.endswith(" head")}
+    assert len(serving) == 3
+    for source, pod in serving.items():
+        mounted = {mount["mountPath"]: mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+        volumes = {volume["name"]: volume.get("persistentVolumeClaim") for volume in pod["volumes"]}
+        claim = volumes.get(mounted["/state"])
+        assert claim == {"claimName": shared["metadata"]["name"]} if claim else mounted["/state"] in claims, source
+        assert pod["securityContext"] == {"fsGroup": CONFINED["runAsUser"]}, "the user may write to it"
+
+
 def test_endpoint_is_reached_only_through_its_service() -> None:
     found = {document["kind"]: document for source, document in iter_documents() if source.startswith("endpoint")}
     name = found["Service"]["metadata"]["name"]
-    deployment, service, policy = (found[kind]["spec"] for kind in ("Deployment", "Service", "NetworkPolicy"))
-    pod = deployment["template"]
+    pods, service, policy = (found[kind]["spec"] for kind in ("StatefulSet", "Service", "NetworkPolicy"))
+    pod = pods["template"]
     (container,) = pod["spec"]["containers"]
     config = load_command_config([*container["command"], *container["args"]])
     (port,) = container["ports"]
@@ -115,6 +135,6 @@ def test_endpoint_is_reached_only_through_its_service() -> None:
     assert all(probe["port"] == port["name"] and ("GET", probe["path"]) in PERMISSIONS for probe in probes)
     assert service["type"] == "ClusterIP" and service["ports"][0]["targetPort"] == port["name"]
     label = {"matchLabels": pod["metadata"]["labels"]}
-    assert label == {"matchLabels": service["selector"]} == policy["podSelector"] == deployment["selector"]
+    assert label == {"matchLabels": service["selector"]} == policy["podSelector"] == pods["selector"]
     gateway = {"matchLabels": {"chestai/gateway": "true"}}
     assert policy["ingress"][0]["from"] == [{"namespaceSelector": {}, "podSelector": gateway}]

@@ -121,6 +121,7 @@ class Serve(Section):
 class State(Section):
     url: str | None = None
     backlog_mb: Positive = 256
+    ephemeral: bool = False
     keep_images: bool = False
     retention_days: Rate | None = None
 

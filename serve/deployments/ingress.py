@@ -11,6 +11,7 @@ from chestai.config.schema import Config
 from serve.api.app import create_app
 from serve.api.services import Services, build_services
 from serve.db.retention import purge_hourly
+from serve.deployments.durable_state import check_durable
 from serve.deployments.handles import RemoteMonitor, RemoteScorer
 from serve.deployments.ray_jobs import RayJobs
 
@@ -23,7 +24,12 @@ def connect_services(
     canary: DeploymentHandle | None = None,
     shadow: DeploymentHandle | None = None,
 ) -> Services:
-    """Builds the services of the HTTP side over deployments of Ray Serve, and starts the hourly purge."""
+    """Builds the services of the HTTP side over deployments of Ray Serve, and starts the hourly purge.
+
+    Raises:
+        UserError: As `build_services` and `check_durable`.
+    """
+    check_durable(config)
     cluster = ray.get_runtime_context().gcs_address
     services = build_services(
         config,

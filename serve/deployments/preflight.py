@@ -14,6 +14,7 @@ from chestai.errors import UserError
 from chestai.lake.lake import Lake
 from chestai.model.registry import RegisteredModel, Registry
 from serve.auth.bootstrap import check_database
+from serve.deployments.durable_state import check_durable
 from serve.deployments.ray_internals import get_dashboard_address, listen_on_loopback, use_any_agent_port
 from serve.deployments.ray_jobs import check_no_password
 from serve.deployments.tls import check_exposure, https_options
@@ -47,12 +48,15 @@ def check_start(config: Config) -> StartPlan:
     """Checks everything that a start needs. Does not start Ray.
 
     Raises:
-        UserError: There is no such model; its database, its certificate or the webhook cannot be used; the address
-            cannot be listened on; or others could use the endpoint without authentication.
+        UserError: There is no such model; its database, its certificate or the webhook cannot be used; its state would
+            be lost with its container; the address cannot be listened on; or others could use the endpoint without
+            authentication.
     """
     check_exposure(config)
     tls = https_options(config.serve.tls)
     config = config.model_copy(update={"lake": Lake(config.lake).uri()})  # workers may have another folder
+    if find_ray_address(config.cluster) is None:  # otherwise the replicas check their own machines
+        check_durable(config)
     check_webhook(config.serve.alert.webhook)
     if config.serve.jobs:
         check_no_password(config)

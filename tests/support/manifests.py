@@ -27,7 +27,7 @@ autoscaler: [idleTimeoutSeconds, resources, securityContext]
 head: [serviceType, rayStartParams, template]
 workers: [groupName, replicas, minReplicas, maxReplicas, rayStartParams, template]
 pod: [containers, volumes, tolerations, restartPolicy, automountServiceAccountToken, enableServiceLinks,
-  terminationGracePeriodSeconds]
+  terminationGracePeriodSeconds, securityContext]
 container: [name, image, command, args, env, ports, resources, securityContext, volumeMounts, startupProbe,
   readinessProbe, livenessProbe]
 """)

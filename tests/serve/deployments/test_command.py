@@ -35,7 +35,7 @@ def start_serve(*overrides: str) -> subprocess.Popen[str]:
     """Starts `python -m serve` like a shell: in a process group of its own, to which Ctrl-C goes."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return subprocess.Popen(
-        [sys.executable, "-m", "serve", *overrides],
+        [sys.executable, "-m", "serve", "state.ephemeral=true", *overrides],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,

@@ -109,7 +109,7 @@ def endpoint(env: dict[str, str], module: str, folder: Path, *more: str) -> Iter
     config, bundle = prepare(folder)
     port, log = free_port(), folder / "endpoint.log"
     words = [f"lake='{config.lake}'", "cluster=laptop", "auth.required=false", "score.commit_seconds=1", *more]
-    words += [f"serve.port={port}", f"serve.prefixes=[{folder / 'in'}]"]
+    words += ["state.ephemeral=true", f"serve.port={port}", f"serve.prefixes=[{folder / 'in'}]"]
     with log.open("w") as out:
         process = start_process(env, sys.executable, "-m", module, *words, out=out)
     site = Site(f"http://127.0.0.1:{port}", env, process, config, bundle, folder)

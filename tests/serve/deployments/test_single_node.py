@@ -65,7 +65,7 @@ def served(champion: tuple[Config, Bundle], tmp_path: Path) -> Iterator[Command]
     )
     words = ["cluster=laptop", f"lake={champion[0].lake}", f"serve.port={port}"]
     words += [f"serve.tls.certificate={tls.certificate}", f"serve.tls.key={tls.key}", "auth.requests_per_minute=null"]
-    words += [f"state.url=sqlite:///{tmp_path / 'state.db'}"]
+    words += [f"state.url=sqlite:///{tmp_path / 'state.db'}", "state.ephemeral=true"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     with said.open("wb") as out:
         process = subprocess.Popen(

@@ -33,6 +33,7 @@ def register_bundles(config: Config, *bundles: Bundle) -> Registry:
 def make_champion(folder: Path) -> tuple[Config, Bundle]:
     """Creates a lake with a snapshot and a champion; returns its config and the bundle."""
     limits = ["serve.port=0", "serve.max_upload_mb=1", "serve.follow_seconds=0.5", "auth.requests_per_minute=null"]
+    limits.append("state.ephemeral=true")  # tests may run in a container
     config = conf.load(["cluster=laptop", f"lake={folder / 'lake'}", *limits])
     fill_lake(Lake(config.lake), folder)
     registry = register_bundles(config, make_bundle())
