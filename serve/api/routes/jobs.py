@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Annotated, TypeVar
 from uuid import NAMESPACE_URL, uuid5
@@ -34,6 +35,7 @@ router = APIRouter(tags=["jobs"])
 T = TypeVar("T")
 
 JOB_EXECUTOR = ThreadPoolExecutor(4, "jobs")  # a job server that hangs must not take the threads of images
+SUBMISSION_WAIT_S = 10.0  # that a response waits for the job server to take a recorded job
 JOBS_DISABLED_ERRORS = {"jobs_disabled": "serve.jobs=false, or the Ray of the endpoint has no job server"}
 UNKNOWN_JOB_RESPONSES = error_responses(
     404,
@@ -99,9 +101,11 @@ async def submit_job(
         job, is_new = await _admit(
             services, runner, Job(kind="score", owner=principal.name, job_id=job_id), job_request
         )
-        if is_new:  # goes on after the deadline, because the record exists
+        if is_new:
             submission = partial(submit_recorded_job, services.state.store, runner, job, job_request)
-            await asyncio.shield(_call(submission, f"GET /jobs/{job_id} says later whether the job runs"))
+            task = asyncio.shield(_call(submission, f"GET /jobs/{job_id} says later whether the job runs"))
+            with suppress(TimeoutError):  # it goes on, and the job is queued
+                await asyncio.wait_for(task, SUBMISSION_WAIT_S)
     return _to_response(job)
 
 
