@@ -23,6 +23,7 @@ from chestai.lake.lake import Lake
 from serve.auth.bootstrap import create_first_admin
 from serve.db.audit import verify_chain
 from serve.db.database import error_summary, open_existing
+from serve.db.leftovers import Leftovers
 from serve.db.retention import describe_counts, purge
 from serve.storage.image_store import ImageStore
 
@@ -60,11 +61,13 @@ def purge_once(config: Config, screen: Screen) -> None:
     database, before = open_existing(config), now() - timedelta(days=days)
     try:
         counts = purge(database, before, "system", ImageStore(Lake(config.lake)).remove)
+        files = Leftovers(config).purge(database, before, "system")
     except DBAPIError as error:
         raise UserError(f"state.url={database.name} cannot be used: {error_summary(error)}") from error
     finally:
         database.close()
-    screen.say(f"retention: {describe_counts(counts)}: all from before {before:%Y-%m-%d %H:%M} UTC")
+    deleted = f"{describe_counts(counts)}, {describe_counts(files)}"
+    screen.say(f"retention: {deleted}: all from before {before:%Y-%m-%d %H:%M} UTC")
 
 
 def first_key(config: Config, screen: Screen) -> None:

@@ -19,10 +19,10 @@ from sqlalchemy.orm import Session
 from chestai.config.schema import Config
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
-from serve.db.deadline import DeadlineConnection, DeadlineGuard, check_deadline
+from serve.db.deadline import DeadlineConnection, DeadlineGuard, check_patience
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-DEADLINE_S = 4.0  # of a transaction on PostgreSQL
+DEADLINE_S = 4.0  # of a statement on PostgreSQL
 TIMEOUT_S = 3  # for a lock, for a connection, and for one from the pool: the server's reasons come before the deadline
 SQLITE_TIMEOUT_S = 5  # for SQLite's single writer
 
@@ -89,7 +89,7 @@ class Database:
         """Opens a transaction that only reads.
 
         Args:
-            deadline_s: Seconds after which a server that does not answer counts as down; None to wait for ever.
+            deadline_s: Seconds after which a server that does not answer a statement counts as down; None for no limit.
         """
         with self._limit(deadline_s), Session(self.engine, expire_on_commit=False) as session:
             yield session
@@ -101,7 +101,7 @@ class Database:
         It waits for SQLite's single writer at the start, since SQLite may refuse to turn a reader into a writer later.
 
         Args:
-            deadline_s: As for `read_session`. The transaction may have been committed when it passes.
+            deadline_s: As for `read_session`. The transaction may be committed although it passes.
         """
         with (
             self._limit(deadline_s),
@@ -183,7 +183,7 @@ def _postgresql(url: URL) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def connect(dialect: Any, record: Any, arguments: Any, options: Any) -> DeadlineConnection:
-        check_deadline()
+        check_patience()
         return DeadlineConnection.connect(*arguments, **options)
 
     return engine

@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy.exc import DataError, IntegrityError
 
+from chestai.clock import now
 from serve.db.database import is_unavailable
 from serve.db.spool import Spool
 
@@ -24,6 +25,7 @@ log = logging.getLogger("chestai.state")
 Write = tuple[str, Sequence[Any]]  # its kind, and its content as JSON values
 Apply = Callable[[Sequence[Write]], None]
 
+REJECTED = "rejected"  # how the names of files with rejected writes begin
 RETRY_S = 1.0
 SCAN_S = 30.0  # between scans for files of processes that died meanwhile
 CATCH_UP_S = 0.1  # delays each submission while pending writes are replayed; otherwise the replay might never end
@@ -39,7 +41,7 @@ class OutboxCounts:
     """Submissions since the start, for gauges; `pending` and `pending_bytes` are current values.
 
     direct: written to the database at once. spooled: written to the file first. replayed: written to the database
-    later, including those of dead processes. rejected: refused as wrong during replay; kept in the file `rejected`.
+    later, including those of dead processes. rejected: refused as wrong during replay; kept in a file of the day.
     """
 
     direct: int
@@ -184,7 +186,7 @@ class Outbox:
         try:
             self._apply([(str(kind), content) for kind, content in json.loads(line)])
         except PERMANENT_ERRORS as error:
-            rejected = self._folder / "rejected"
+            rejected = self._folder / f"{REJECTED}-{now():%Y-%m-%d}"
             log.error("a pending write is wrong; it is kept in %s (%s)", rejected, type(error).__name__)
             with open(rejected, "ab", opener=_open_private) as file:
                 file.write(line + b"\n")

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from chestai.clock import now
 from serve.db.audit import AuditEvent, append_event
 from serve.db.database import Database, serialise_writes
+from serve.db.leftovers import LeftoverCounts, Leftovers
 from serve.db.models import (
     Base,
     ImageRow,
@@ -121,20 +122,29 @@ def _delete(session: Session, table: type[Base], where: ColumnElement[bool]) -> 
 
 
 def purge_hourly(
-    database: Database, images: ImageStore, days: float, stop: threading.Event, interval_s: float = HOUR_S
+    database: Database,
+    images: ImageStore,
+    leftovers: Leftovers,
+    days: float,
+    stop: threading.Event,
+    interval_s: float = HOUR_S,
 ) -> None:
     """Purges now and every hour until `stop` is set; failures are retried. Processes take turns."""
     while True:
         try:
-            counts = purge(database, now() - timedelta(days=days), "system", images.remove)
+            before = now() - timedelta(days=days)
+            counts = purge(database, before, "system", images.remove)
             if counts != PurgeCounts():
                 log.info("retention deleted %s", describe_counts(counts))
+            files = leftovers.purge(database, before, "system")
+            if files != LeftoverCounts():
+                log.info("retention deleted %s", describe_counts(files))
         except Exception as error:
             log.error("retention failed and will be retried: %s", type(error).__name__)
         if stop.wait(interval_s):
             return
 
 
-def describe_counts(counts: PurgeCounts) -> str:
+def describe_counts(counts: PurgeCounts | LeftoverCounts) -> str:
     """Returns the counts as text, such as `3 images, 4 predictions`."""
-    return ", ".join(f"{count} {name}" for name, count in asdict(counts).items())
+    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in asdict(counts).items())

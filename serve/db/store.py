@@ -36,6 +36,11 @@ def state_folder(config: Config) -> Path:
     return Path(home) / "chestai"
 
 
+def outbox_folder(config: Config) -> Path:
+    """Returns where this machine stores pending writes, and those that the database rejected."""
+    return state_folder(config) / "backlog"
+
+
 class Store:
     """The state of one process of the endpoint. Its methods block, and may be called from any thread.
 
@@ -56,7 +61,7 @@ class Store:
         except Exception as error:
             if not is_unavailable(error):
                 raise
-        self._outbox = Outbox(self._apply, state_folder(config) / "backlog", config.state.backlog_mb)
+        self._outbox = Outbox(self._apply, outbox_folder(config), config.state.backlog_mb)
 
     def save_prediction(self, image: Image, prediction: Prediction, *events: AuditEvent) -> None:
         """Saves an image and its prediction; see `record_prediction`."""

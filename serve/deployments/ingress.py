@@ -10,6 +10,7 @@ from ray.serve.handle import DeploymentHandle
 from chestai.config.schema import Config
 from serve.api.app import create_app
 from serve.api.services import Services, build_services
+from serve.db.leftovers import Leftovers
 from serve.db.retention import purge_hourly
 from serve.deployments.durable_state import check_durable
 from serve.deployments.handles import RemoteMonitor, RemoteScorer
@@ -40,7 +41,8 @@ def connect_services(
         shadow=RemoteScorer(shadow) if shadow is not None else None,
     )
     if (days := config.state.retention_days) is not None:
-        arguments = (services.state.store.database, services.state.images, days, threading.Event())
+        state = services.state
+        arguments = (state.store.database, state.images, Leftovers(config), days, threading.Event())
         threading.Thread(target=purge_hourly, args=arguments, name="retention", daemon=True).start()
     return services
 

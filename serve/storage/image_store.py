@@ -1,21 +1,32 @@
-"""Stores received images, byte for byte, by their SHA-256 below the lake's `kept/`."""
+"""Stores received images, byte for byte, by their SHA-256 below the lake's `kept/`.
+
+The time of a file is when its image was last received, so that retention can tell old files that have no record.
+"""
 
 import logging
 import os
+import re
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from pyarrow import fs
 
+from chestai.clock import now
 from chestai.lake.files import read_bytes, resolve
 from chestai.lake.lake import Lake
 
 log = logging.getLogger("ray.serve")
 
 FOLDER = "kept"
+FILE_NAME = re.compile(r"([0-9a-f]{64})(\..*)?")  # an image ID; with a suffix, of a process that died while it wrote
+LIST_SIZE = 1000
 LOG_INTERVAL_S = 60.0  # between two log lines about failures
+REFRESH_TIME = timedelta(hours=1)  # after which an object that is received again is written again
 
 
 class ImageStore:
@@ -33,14 +44,14 @@ class ImageStore:
         return self._lake.uri(FOLDER, image_id[:2], image_id)
 
     def save(self, image_id: str, data: bytes) -> str:
-        """Writes a file atomically, unless it exists; returns its URI. Raises OSError."""
+        """Writes a file atomically, or refreshes the time of an existing one; returns its URI. Raises OSError."""
         uri = self.uri(image_id)
         if self._lake.local:
             _write(Path(uri), data)
             return uri
         filesystem, path = resolve(uri)
         info = filesystem.get_file_info(path)
-        if info.type != fs.FileType.File or info.size != len(data):
+        if info.type != fs.FileType.File or info.size != len(data) or info.mtime < now() - REFRESH_TIME:
             self._lake.write_bytes(data, FOLDER, image_id[:2], image_id)
         return uri
 
@@ -59,6 +70,27 @@ class ImageStore:
         if filesystem.get_file_info(path).type == fs.FileType.File:
             filesystem.delete_file(path)
 
+    def list_old(self, before: datetime) -> Iterator[list[str]]:
+        """Yields lists of up to `LIST_SIZE` image IDs whose files were last received before. Raises OSError."""
+        for number in range(256):
+            filesystem, path = resolve(self._lake.uri(FOLDER, f"{number:02x}"))
+            files = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
+            names = [FILE_NAME.fullmatch(file.base_name) for file in files if file.mtime < before]
+            found = sorted({name[1] for name in names if name})
+            yield from (found[start : start + LIST_SIZE] for start in range(0, len(found), LIST_SIZE))
+
+    def remove_old(self, image_id: str, before: datetime) -> None:
+        """Deletes a file unless it was received again since. Raises OSError."""
+        uri = self.uri(image_id)
+        if self._lake.local:
+            for file in Path(uri).parent.glob(f"{image_id}*"):
+                _remove_old(file, before.timestamp())
+            return
+        filesystem, path = resolve(uri)
+        info = filesystem.get_file_info(path)
+        if info.type == fs.FileType.File and info.mtime < before:
+            filesystem.delete_file(path)
+
     def count_failure(self, error: BaseException) -> None:
         """Counts an image that could not be stored; logs this at most once a minute."""
         with self._lock:
@@ -69,9 +101,22 @@ class ImageStore:
         log.error("images are scored but not stored, %d so far: %s", self.failures, error or type(error).__name__)
 
 
+def _remove_old(file: Path, before: float) -> None:
+    """Deletes a file that is older; a process may receive it again at the same moment."""
+    doomed = file.with_name(f"{file.name}.old")
+    with suppress(FileNotFoundError):
+        file.rename(doomed)
+        if doomed.stat().st_mtime >= before:
+            with suppress(FileExistsError):  # it was written again
+                os.link(doomed, file)
+        doomed.unlink()
+
+
 def _write(path: Path, data: bytes) -> None:
-    if path.exists() and path.stat().st_size == len(data):
-        return
+    with suppress(FileNotFoundError):
+        if path.stat().st_size == len(data):
+            os.utime(path)
+            return
     path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600

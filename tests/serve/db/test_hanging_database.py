@@ -23,7 +23,7 @@ from tests.serve.support.postgres import Postgres
 from tests.serve.support.processes import poll
 from tests.serve.support.proxy import Proxy, open_proxy
 
-FEW_SECONDS = DEADLINE_S + 4  # of the deadline, a connection, and a busy machine
+FEW_SECONDS = DEADLINE_S + 5  # of a statement, a connection, and a busy machine
 
 
 @pytest.fixture

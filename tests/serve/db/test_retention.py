@@ -10,9 +10,11 @@ import pytest
 from sqlalchemy import select
 
 from chestai.clock import now
+from chestai.config import load as conf
 from chestai.lake.lake import Lake
 from serve.db.audit import verify_chain
 from serve.db.database import Database
+from serve.db.leftovers import Leftovers
 from serve.db.models import AuditRow, ImageRow, WorklistRow
 from serve.db.records import Job, Label, load_study, record_job, record_labels, record_prediction, record_review
 from serve.db.retention import purge, purge_hourly
@@ -71,6 +73,10 @@ def test_purge_removes_only_files_of_old_images(database: Database, tmp_path: Pa
     assert external.read_bytes() == b"external"
 
 
+def no_leftovers(folder: Path) -> Leftovers:
+    return Leftovers(conf.load([f"lake={folder}/lake"]))
+
+
 def test_several_processes_purge_at_once(database: Database, tmp_path: Path) -> None:
     images = ImageStore(Lake(str(tmp_path / "lake")))
     with database.write_session() as session:
@@ -79,7 +85,10 @@ def test_several_processes_purge_at_once(database: Database, tmp_path: Path) -> 
             record_prediction(session, make_image(number, uri=uri), make_prediction(number))
     stop = threading.Event()
     stop.set()  # so each purges once
-    threads = [threading.Thread(target=purge_hourly, args=(database, images, 1.0, stop)) for _ in range(4)]
+    threads = [
+        threading.Thread(target=purge_hourly, args=(database, images, no_leftovers(tmp_path), 1.0, stop))
+        for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -107,7 +116,7 @@ def test_hourly_purge_retries_after_a_failure(
     images.remove = fail_twice  # type: ignore[method-assign]
     stop = threading.Event()
     days = (now() - ONE_O_CLOCK) / timedelta(days=1)
-    thread = threading.Thread(target=purge_hourly, args=(database, images, days, stop, 0.01))
+    thread = threading.Thread(target=purge_hourly, args=(database, images, no_leftovers(tmp_path), days, stop, 0.01))
     with caplog.at_level(logging.INFO, "ray.serve"):
         thread.start()
         try:
