@@ -181,7 +181,7 @@ def test_second_job_scores_only_missing_images(site: Site) -> None:
 def test_failed_job_has_a_reason_in_one_line(site: Site) -> None:
     for body, why in (
         ({"prefix": str(site.folder / "in" / "empty")}, "holds no PNG, JPEG or DICOM file"),
-        ({"prefix": str(site.folder / "in"), "match": "*.dcm"}, "score.match=*.dcm fits none of the 24 images"),
+        ({"prefix": str(site.folder / "in"), "match": "*.dcm"}, "score.match=*.dcm matches none of the 24 images"),
         ({"prefix": str(site.folder / "in"), "model": 7}, "7"),
     ):
         found = site.wait_for(site.submit(**body), "failed")
