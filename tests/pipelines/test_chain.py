@@ -11,7 +11,7 @@ import pytest
 
 from chestai.errors import UserError
 from chestai.imaging import preprocess
-from chestai.lake.schemas import IMAGES, QUARANTINE, STATS
+from chestai.lake.schemas import BOXES, IMAGES, QUARANTINE, STATS
 from chestai.model.registry import Registry
 from pipelines import etl, evaluate, phantom, score, train
 from pipelines.scoring.ledger import read_scores
@@ -180,6 +180,7 @@ def test_network_learns_nothing_from_shuffled_labels(finished: Chain, tmp_path: 
     versions = {
         IMAGES: other.write(IMAGES, lake.read_gold(snapshot, IMAGES)),
         "gold/labels": other.write("gold/labels", shuffled),
+        BOXES: other.write(BOXES, lake.read_gold(snapshot, BOXES)),
     }
     other.publish(replace(snapshot, snapshot_id="shuffled", versions=versions))
     run_quietly(train.run, config)
