@@ -27,7 +27,7 @@ from chestai.imaging.preprocess import Grey
 from chestai.imaging.sandbox import CPU_SECONDS, DECODE
 
 MEMORY_BYTES = 4 * 2**30  # of address space: four times what 100 megapixels of JPEG 2000 need
-LARGE_PIXELS = 2**24  # decoding takes up to eight bytes a pixel, so larger images take turns
+LARGE_PIXELS = 2**24  # decoding takes several bytes a pixel, so larger images take turns
 NO_NEW_PRIVILEGES = 38  # PR_SET_NO_NEW_PRIVS of prctl(2)
 
 

@@ -31,7 +31,7 @@ from chestai.imaging.errors import Unreadable
 Received = TypeVar("Received")
 
 FACTS, DECODE = "facts", "decode"  # the requests
-CPU_SECONDS = 10  # for a file; the largest honest one, 100 megapixels of JPEG 2000, takes about as long
+CPU_SECONDS = 10  # for a file; JPEG 2000, the slowest, took 0.13 s a megapixel (tests/bench/checks.py)
 WALL_SECONDS = 60.0  # for a file; on a busy machine much of it is waiting
 ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")  # what a Python may need to start
 

@@ -8,7 +8,7 @@ from chestai.config.hardware import count_cores
 from chestai.imaging.preprocess import Grey
 from chestai.imaging.sandbox import Sandbox
 
-MAX_PROCESSES = 4  # each takes 150 MB; decoding is a fraction of scoring
+MAX_PROCESSES = 4  # each takes memory of its own, and decoding is a fraction of scoring
 
 
 class ImageDecoder:

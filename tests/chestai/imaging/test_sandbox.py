@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,12 +112,10 @@ def test_file_that_takes_too_long_is_ended_and_tried_once(
 ) -> None:
     if limit == "time":
         monkeypatch.setattr(sandbox, "WALL_SECONDS", 0.01)
-    started = time.monotonic()
     slow = pytest.raises(Unreadable, match=r"^undecodable: it takes more than 10 s to decode$")
     with Killer(signal.SIGXCPU, most=1 if limit == "CPU time" else 0), slow:
         for _ in range(50):
             decoders.decode(large)
-    assert time.monotonic() - started < 30
     monkeypatch.undo()
     assert np.array_equal(decoders.decode(encode_image(GREY)), GREY)
 
