@@ -123,7 +123,7 @@ class Worker:
         return metrics, {"logits": torch.from_numpy(logits), "targets": torch.from_numpy(targets)}
 
     def report(self, metrics: dict[str, Any], progress: TrainingProgress, val: dict[str, Tensor] | None = None) -> None:
-        """Reports metrics, from rank 0 with a checkpoint: learner, progress, and the best network's val logits.
+        """Reports metrics, from rank 0 with a checkpoint: learner, progress, metrics, the best network's val logits.
 
         All workers must call it equally often, because Ray waits for each of them.
         """
@@ -131,7 +131,7 @@ class Worker:
             ray.train.report(metrics)
         else:
             best = self.learner.best.state_dict()
-            state = {**self.learner.state(), "progress": vars(progress), "best": best, "val": val}
+            state = {**self.learner.state(), "progress": vars(progress), "metrics": metrics, "best": best, "val": val}
             with tempfile.TemporaryDirectory() as folder:
                 torch.save(state, Path(folder) / STATE_FILE)
                 ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
@@ -152,7 +152,8 @@ def train_loop(job: dict[str, Any]) -> None:
 
     Metrics of an epoch: epoch, train_loss, val_loss, val_macro_auroc (NaN where no finding of val has positives and
     negatives), selection (the best epoch has the highest), images_per_s, wait_share (of the time, for data), lr.
-    Within an epoch it reports a checkpoint every `train.checkpoint_minutes`, with epoch and step alone.
+    Within an epoch it reports a checkpoint every `train.checkpoint_minutes`, with epoch and step alone. If it resumes
+    from the checkpoint of an epoch, it reports that epoch again: whoever listened may have died before it heard.
 
     Args:
         job: The fields of `TrainJob`.
@@ -221,11 +222,17 @@ def _use_cores(local_workers: int, gpu: bool) -> None:
 
 
 def _resume(learner: Learner) -> TrainingProgress:
-    """Loads the newest checkpoint into the learner, if this is a restart, and returns how far it is."""
+    """If this is a restart, loads the newest checkpoint into the learner and reports its epoch again.
+
+    Returns:
+        How far the training is.
+    """
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
         return TrainingProgress()
     with checkpoint.as_directory() as folder:
         state = torch.load(Path(folder) / STATE_FILE, map_location=learner.device, weights_only=True)
     learner.load(state)
+    if "val_loss" in state.get("metrics", {}):  # not in checkpoints of earlier versions, nor within an epoch
+        ray.train.report(state["metrics"])
     return TrainingProgress(**state["progress"])

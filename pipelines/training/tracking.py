@@ -44,7 +44,10 @@ def log_inputs(config: Config, snapshot: Snapshot, lake: Lake) -> None:
 
 
 class EpochMetricsLogger(UserCallback):
-    """Logs the metrics of an epoch from Ray Train's controller, so that workers need no access to MLflow's database."""
+    """Logs the metrics of an epoch from Ray Train's controller, so that workers need no access to MLflow's database.
+
+    An epoch that is reported again is logged once.
+    """
 
     def __init__(self, registry: Registry, run_id: str) -> None:
         self.registry, self.run_id = registry, run_id
@@ -53,9 +56,12 @@ class EpochMetricsLogger(UserCallback):
         reported = metrics[0]
         if "val_loss" not in reported:
             return  # a checkpoint within an epoch
+        client = self.registry.connect()
+        if reported["epoch"] <= client.get_run(self.run_id).data.metrics.get("epoch", 0):
+            return
         now = int(time.time() * 1000)
         values = [Metric(name, float(value), now, reported["epoch"]) for name, value in reported.items()]
-        self.registry.connect().log_batch(self.run_id, metrics=values)
+        client.log_batch(self.run_id, metrics=values)
 
 
 def log_curves(registry: Registry, run_id: str) -> None:

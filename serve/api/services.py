@@ -89,13 +89,14 @@ def build_services(
     check_prefixes(config.serve.prefixes)
     limits, auth, store = config.serve, config.auth, Store(config)
     reporter, deadline_s = EventReporter(monitor, store.counts), limits.deadline_seconds
+    memory = MemoryBudget(limits.memory_mb * 2**20)
     tokens = OidcVerifier(auth.jwt) if auth.jwt.secret or auth.jwt.jwks else None
     return Services(
         config=config,
         model=ModelRouter(
             scorer,
             Canary(canary, limits.canary.share, deadline_s, reporter.record_canary) if canary else None,
-            Shadow(shadow, deadline_s, store.save_shadow, reporter.record_shadow) if shadow else None,
+            Shadow(shadow, deadline_s, memory, store.save_shadow, reporter.record_shadow) if shadow else None,
         ),
         state=StateAccess(store, ImageStore(Lake(config.lake)), RefusalLog(store.save_events)),
         access=AccessControl(
@@ -107,7 +108,7 @@ def build_services(
         monitor=monitor,
         reporter=reporter,
         decoder=ImageDecoder(),
-        memory=MemoryBudget(limits.memory_mb * 2**20),
+        memory=memory,
         jobs=jobs,
     )
 

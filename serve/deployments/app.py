@@ -1,11 +1,16 @@
 """The endpoint on Ray Serve: its proxies take HTTP requests on every node of the cluster."""
 
 import contextlib
+import logging
 import os
+import time
 from collections.abc import Iterator
+from typing import Any
 
 from ray import serve
+from ray.exceptions import RayActorError
 from ray.serve.config import AutoscalingConfig
+from ray.serve.schema import ProxyStatus
 
 from chestai.config.schema import Config
 from chestai.model.bundle import FORWARD_ENV
@@ -15,8 +20,11 @@ from serve.deployments.monitor import MonitorDeployment
 from serve.deployments.preflight import Endpoint, check_start, connect_ray
 from serve.deployments.tls import check_proxy_certificate
 
+log = logging.getLogger("ray.serve")
+
 APPLICATION = "chestai"
 ROUTER_BACKOFF_S = 0.05  # until the router looks again for a free replica; Serve's own 0.5 leaves replicas idle
+PROXY_START_S = 60.0
 # The model's methods wait on threads of their own, so a separate event loop for them would only add two hand-overs.
 REPLICA_ENV = {**FORWARD_ENV, "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
 
@@ -26,16 +34,35 @@ def deploy(config: Config) -> Endpoint:
 
     Raises:
         UserError: As `serve.deployments.preflight.check_start` and `check_proxy_certificate`; Ray is not started then.
-        RuntimeError: A replica does not start; the message says why.
+        RuntimeError: A proxy or a replica does not start; the message says why.
     """
     plan = check_start(config)
     check_proxy_certificate(config.serve.tls)
     os.environ["FORWARDED_ALLOW_IPS"] = ""  # of Serve's proxies: the application trusts serve.trusted_proxies alone
     config = connect_ray(plan.config)
-    serve.start(http_options={"host": plan.host, "port": plan.port, **plan.tls})
+    _start_proxies({"host": plan.host, "port": plan.port, **plan.tls})
     with explain_start_failure():
         serve.run(build_application(config), name=APPLICATION)
     return plan.endpoint()
+
+
+def _start_proxies(options: dict[str, Any]) -> None:
+    """Starts Serve and its proxies. Raises RuntimeError if they are not ready within `PROXY_START_S`."""
+    deadline = time.monotonic() + PROXY_START_S
+    try:
+        serve.start(http_options=options)
+        return
+    except RayActorError:  # on a busy machine the controller replaces a slow proxy, and is more patient each time
+        log.warning("Serve's proxy takes long to start")
+    while not _proxies_are_ready():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"Serve's proxies did not start within {PROXY_START_S:.0f} s")
+        time.sleep(0.5)
+
+
+def _proxies_are_ready() -> bool:
+    states = serve.status().proxies.values()
+    return bool(states) and all(state == ProxyStatus.HEALTHY for state in states)
 
 
 def stop() -> None:

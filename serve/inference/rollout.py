@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from chestai.clock import now
 from chestai.imaging.preprocess import Grey
 from serve.db.records import ShadowPrediction
+from serve.inference.memory_budget import MemoryBudget
 from serve.inference.predictor import OodError, ScoreResult
 from serve.inference.scorer import Scorer
+from serve.problems import ApiError
 
 log = logging.getLogger("ray.serve")
 
@@ -83,24 +85,36 @@ class Shadow:
         self,
         scorer: Scorer,
         deadline_s: float,
+        memory: MemoryBudget,
         record: Callable[[ShadowPrediction], None],
         count: Callable[[ShadowComparison], None],
     ) -> None:
         """
         Args:
+            memory: Of all requests; an image counts until the shadow has scored it.
             record: Saves a prediction; may block.
         """
         self._scorer, self._timeout_s, self._record, self._count = scorer, deadline_s, record, count
+        self._memory = memory
         self._tasks: set[asyncio.Task[None]] = set()
 
     def schedule(self, image_id: str, grey: Grey, returned: ScoreResult) -> None:
-        """Starts to score an image and returns at once. Skips it if `MAX_SHADOW_TASKS` are running."""
-        if len(self._tasks) >= MAX_SHADOW_TASKS:
+        """Starts to score an image and returns at once. Skips it if `MAX_SHADOW_TASKS` run, or memory is full."""
+        if len(self._tasks) >= MAX_SHADOW_TASKS or not self._has_memory(grey.nbytes):
             self._count(ShadowComparison("skipped"))
             return
         task = asyncio.create_task(self._score(image_id, grey, returned))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: self._memory.release(grey.nbytes))
+
+    def _has_memory(self, size: int) -> bool:
+        """Takes bytes; returns whether there were that many left."""
+        try:
+            self._memory.reserve(size)
+        except ApiError:
+            return False
+        return True
 
     async def _score(self, image_id: str, grey: Grey, returned: ScoreResult) -> None:
         try:

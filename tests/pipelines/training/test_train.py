@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from ray.train import UserCallback
 
 from chestai.cli.console import Screen
 from chestai.config import load as conf
@@ -22,7 +23,9 @@ from chestai.monitoring import features
 from chestai.monitoring.drift import DriftWindow, measure_drift
 from pipelines import train
 from pipelines.data.pixel_cache import build_pixel_cache, open_store
+from pipelines.training import trainer
 from pipelines.training.loop import compute_val_logits, compute_val_metrics
+from pipelines.training.tracking import EpochMetricsLogger
 from tests.support.chain import SMALL, Chain, run_quietly
 
 FAST = ("network.backbone=resnet10t", "train.checkpoint_minutes=100")
@@ -160,6 +163,34 @@ def test_training_stops_early_without_val_improvement(built: Chain, tmp_path: Pa
     bundle = registry.load("1").bundle
     assert [len(member.mean) for member in bundle.card.members] == [3]
     assert bundle.card.provenance["pos_weight"] == [1.0] * len(bundle.card.findings)
+
+
+class Deaf(UserCallback):
+    """Stands for a listener that died before it heard anything."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.slow
+def test_epoch_whose_report_nobody_heard_is_reported_again(
+    built: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: None, screen: Screen
+) -> None:
+    """The run resumes with nothing left to train, and a third time with nothing left to log."""
+    config, snapshot = train_config(built, tmp_path, *FAST, "train.epochs=1"), built.lake.find_snapshot()
+    build_pixel_cache(built.lake, snapshot, 64, screen)
+    registry = Registry(config.tracking, built.lake)
+    registry.connect()
+    run_id = mlflow.start_run().info.run_id
+    mlflow.end_run()
+    logged = []
+    for listener in (Deaf, EpochMetricsLogger, EpochMetricsLogger):
+        monkeypatch.setattr(trainer, "EpochMetricsLogger", listener)
+        result = trainer.build_trainer(config, registry, snapshot, run_id).fit()
+        logged.append(history(built.lake, config, run_id, "selection"))
+    trainer.remove_checkpoints(built.lake, run_id)
+    assert result.metrics is not None
+    assert logged == [[], [result.metrics["selection"]], [result.metrics["selection"]]]
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from serve.api.services import ModelRouter, Services
 from serve.db.models import ShadowRow
 from serve.db.records import ShadowPrediction
 from serve.inference import rollout
+from serve.inference.memory_budget import MemoryBudget
 from serve.inference.predictor import OodError, OodRejection, ScoreResult
 from serve.inference.rollout import MAX_SHADOW_TASKS, Canary, Shadow, ShadowComparison, rollout_fraction
 from serve.problems import ApiError, overloaded_error
@@ -125,7 +126,8 @@ class RecordedShadow:
 
     def __init__(self, fake: FakeScorer, deadline_s: float = 60.0) -> None:
         self.recorded, self.counted = list[ShadowPrediction](), list[ShadowComparison]()
-        self.shadow = Shadow(fake, deadline_s, self._record, self.counted.append)
+        self.memory = MemoryBudget(2**20)
+        self.shadow = Shadow(fake, deadline_s, self.memory, self._record, self.counted.append)
         self.fails = False
 
     def _record(self, prediction: ShadowPrediction) -> None:
@@ -141,7 +143,9 @@ class RecordedShadow:
             for number, result in enumerate(results):
                 self.shadow.schedule(IDS[number], GREY, result)
                 assert len(self.counted) == 0, "it returns at once"
+            assert self.memory.used == len(results) * GREY.nbytes
             await asyncio.wait(self.shadow._tasks)
+            assert self.memory.used == 0
 
         asyncio.run(schedule_all())
 
@@ -189,7 +193,7 @@ def test_shadow_counts_a_failed_recording() -> None:
 
 def test_shadow_skips_images_when_it_falls_behind() -> None:
     counted, hanging = list[ShadowComparison](), FakeScorer(None)
-    shadow = Shadow(hanging, 60.0, lambda prediction: None, counted.append)
+    shadow = Shadow(hanging, 60.0, MemoryBudget(2**20), lambda prediction: None, counted.append)
 
     async def schedule() -> None:
         for image_id in IDS[: MAX_SHADOW_TASKS + 5]:
@@ -205,6 +209,26 @@ def test_shadow_skips_images_when_it_falls_behind() -> None:
     asyncio.run(schedule())
 
 
+def test_shadow_skips_images_for_which_requests_left_no_memory() -> None:
+    counted, hanging = list[ShadowComparison](), FakeScorer(None)
+    memory = MemoryBudget(3 * GREY.nbytes - 1)
+    shadow = Shadow(hanging, 60.0, memory, lambda prediction: None, counted.append)
+
+    async def schedule() -> None:
+        for image_id in IDS[:3]:
+            shadow.schedule(image_id, GREY, make_result(1))
+        await asyncio.sleep(0)
+        assert hanging.calls == 2 and counted == [ShadowComparison("skipped")]
+        tasks = [*shadow._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await asyncio.sleep(0)
+        assert memory.used == 0
+
+    asyncio.run(schedule())
+
+
 def test_canary_and_shadow_receive_the_images_of_requests(tmp_path: Path) -> None:
     services: Services = local_app(tmp_path, False).state.services
     counted = list[ShadowComparison]()
@@ -215,7 +239,7 @@ def test_canary_and_shadow_receive_the_images_of_requests(tmp_path: Path) -> Non
             model=ModelRouter(
                 services.model.scorer,
                 canary=Canary(canary, 1.0, 60.0, services.reporter.record_canary),
-                shadow=Shadow(shadow, 60.0, services.state.store.save_shadow, counted.append),
+                shadow=Shadow(shadow, 60.0, services.memory, services.state.store.save_shadow, counted.append),
             ),
         )
     )
