@@ -96,6 +96,24 @@ def test_sqlite_file_is_private_and_pragmas_are_set(tmp_path: Path) -> None:
     database.close()
 
 
+def test_commits_outlive_another_process_that_closes_its_connections(tmp_path: Path) -> None:
+    """SQLite deletes the write-ahead log with the last connection, and knows others by their locks on the file."""
+    other = (
+        "import sqlite3; reader = sqlite3.connect(url); print(*reader.execute('SELECT id FROM seen')); reader.close()"
+    )
+    database = Database(f"sqlite:///{tmp_path / 'state.db'}")
+    with database.write_session() as session:
+        session.execute(text("CREATE TABLE seen (id INTEGER)"))
+    with database.read_session() as first, database.read_session() as second:
+        for session in (first, second):  # two connections at a time: the second opens while the first holds its locks
+            session.execute(text("SELECT id FROM seen"))
+        run_forked(other, str(tmp_path / "state.db"), count=1)
+    with database.write_session() as session:
+        session.execute(text("INSERT INTO seen VALUES (7)"))
+    assert run_forked(other, str(tmp_path / "state.db"), count=1) == "(7,)\n"
+    database.close()
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [
