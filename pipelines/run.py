@@ -27,6 +27,7 @@ from pipelines.ray_internals import get_log_folder
 from pipelines.scoring.corpus import find_corpus
 from pipelines.scoring.ledger import read_scores
 from serve.auth.bootstrap import create_first_admin
+from serve.inference.lake_scores import import_scores
 
 MOST_URGENT = 10
 
@@ -55,6 +56,7 @@ def run(config: Config, screen: Screen) -> None:
         url, _ = endpoint.deploy(config)
         try:
             summaries.append(Summary("serve", 1, "endpoint", time.monotonic() - started, {"headline": url}))
+            screen.say(f"worklist: {import_scores(config, screen):,} images of offline scoring recorded")
             if config.auth.required:
                 create_first_admin(config, screen.say)
             _print_summary(config, screen, summaries, url)

@@ -3,6 +3,7 @@
 verify-audit [SEQUENCE:HASH]: checks the audit chain, also against an anchor stored elsewhere. Prints the number of
     rows and the anchor of the last one; exit status 1 and the first faulty sequence number if the chain is broken.
 purge: deletes once what is older than `state.retention_days`; the endpoint does the same every hour.
+import-scores: records in the worklist what `score.model` has scored offline (`python -m pipelines.score`).
 first-key: creates an admin and prints its API key, if no key of an admin works: for the first start where nobody sees
     what the endpoint prints, and for when the last key has expired.
 """
@@ -25,9 +26,12 @@ from serve.db.audit import verify_chain
 from serve.db.database import error_summary, open_existing
 from serve.db.leftovers import Leftovers
 from serve.db.retention import describe_counts, purge
+from serve.inference.lake_scores import import_scores
 from serve.storage.image_store import ImageStore
 
-USAGE = "usage: python -m serve.admin (verify-audit [SEQUENCE:HASH] | purge | first-key) [key=value ...]"
+USAGE = (
+    "usage: python -m serve.admin (verify-audit [SEQUENCE:HASH] | purge | import-scores | first-key) [key=value ...]"
+)
 
 
 def verify_audit(config: Config, screen: Screen, anchor: tuple[int, str] | None = None) -> None:
@@ -70,6 +74,11 @@ def purge_once(config: Config, screen: Screen) -> None:
     screen.say(f"retention: {deleted}: all from before {before:%Y-%m-%d %H:%M} UTC")
 
 
+def import_offline_scores(config: Config, screen: Screen) -> None:
+    """Fills the worklist and prints the number of images. Raises as `import_scores`."""
+    screen.say(f"worklist: {import_scores(config, screen):,} images of offline scoring recorded")
+
+
 def first_key(config: Config, screen: Screen) -> None:
     """Creates the first admin and prints its key. Raises as `create_first_admin`."""
     if not create_first_admin(config, screen.say):
@@ -87,6 +96,8 @@ def _run(words: list[str]) -> None:
             main("serve.admin", verify_audit, overrides)
         case ["purge", *overrides]:
             main("serve.admin", purge_once, overrides)
+        case ["import-scores", *overrides]:
+            main("serve.admin", import_offline_scores, overrides)
         case ["first-key", *overrides]:
             main("serve.admin", first_key, overrides)
         case _:

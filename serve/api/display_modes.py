@@ -2,7 +2,8 @@
 
 from chestai.config.schema import Modes
 from serve.db.records import Study
-from serve.db.worklist import Order, WorklistEntry, WorklistPage
+from serve.db.worklist.page import Order, WorklistEntry, WorklistPage
+from serve.db.worklist.summary import WorklistSummary
 from serve.problems import ApiError
 from serve.schemas.inference import FlagTriage, is_flagged
 from serve.schemas.studies import (
@@ -12,6 +13,7 @@ from serve.schemas.studies import (
     ImageRecord,
     WorklistResponse,
 )
+from serve.schemas.worklist import SummaryResponse
 
 OVERLAYS_OFF_ERRORS = {"overlays_off": "overlays are switched off (serve.modes)"}
 FLAGS_ONLY_ERRORS = {"flags_only": "findings are hidden, so studies cannot be filtered by them (serve.modes)"}
@@ -57,6 +59,12 @@ def display_record(modes: Modes, study: Study) -> ImageRecord | FlaggedImageReco
         for prediction in study.predictions
     ]
     return FlaggedImageRecord(image=study.image, predictions=predictions, reviews=study.reviews, labels=study.labels)
+
+
+def display_summary(modes: Modes, summary: WorklistSummary) -> SummaryResponse:
+    """Creates the response for the worklist in numbers."""
+    response = SummaryResponse.model_validate(summary, from_attributes=True)
+    return response.model_copy(update={"findings": {}}) if modes.flag_only else response
 
 
 def _to_flagged_entry(entry: WorklistEntry) -> FlaggedWorklistEntry:

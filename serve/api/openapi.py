@@ -4,10 +4,14 @@ An `_ERRORS` constant maps error codes to when they are returned; a `_RESPONSES`
 `responses`. The examples are next to their schemas in `serve.schemas`.
 """
 
-from typing import Any
+from typing import Annotated, Any
+
+from fastapi import Path
 
 from chestai.monitoring.ood_detector import LATERAL_VIEW, OUT_OF_DISTRIBUTION
 from serve.problems import error_responses
+
+ImageId = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the file.")]
 
 NOT_SCORED_ERRORS = {
     "empty_file": "the file has 0 bytes",

@@ -2,20 +2,14 @@
 
 import asyncio
 import base64
-import math
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
 from starlette.requests import Request
 
 from chestai.config.schema import Modes
 from chestai.imaging.errors import Unreadable
-from chestai.imaging.heatmap import heatmap, overlay
 from chestai.imaging.preprocess import Grey
 from serve.api.recorder import record_prediction, record_rejection, record_unread_uri
 from serve.api.request_limits import memory_account
@@ -23,6 +17,7 @@ from serve.api.services import Services
 from serve.api.uploads import Upload, check_file_name, read_upload, read_uri_reference
 from serve.auth.permissions import Principal
 from serve.inference.memory_budget import MemoryAccount
+from serve.inference.pictures import draw_overlay
 from serve.inference.predictor import ScoreResult
 from serve.problems import ApiError, not_scored_error
 from serve.schemas.inference import (
@@ -37,9 +32,7 @@ from serve.schemas.inference import (
 from serve.storage.uri_reader import read_uri
 
 TOP = "top"  # in `explain`: the finding with the largest share of the triage score, if it reaches its operating point
-MAX_OVERLAY_PIXELS = 1024 * 1024  # as a reader's screen shows a film; a response may hold one for each finding
 OVERLAY_COPIES = 4  # of its bytes: the PNG, its text in base64, and the response
-DRAW_EXECUTOR = ThreadPoolExecutor(2, "draw")  # drawing takes 50 bytes a pixel, twice at a time at most
 
 
 @dataclass(frozen=True)
@@ -88,7 +81,7 @@ class ScoredImage:
         )
 
     async def _draw(self, finding: str) -> Overlay:
-        png = base64.b64encode(await draw_overlay(self.grey, self.result, finding, self.upload.memory)).decode()
+        png = base64.b64encode(await draw_finding(self.grey, self.result, finding, self.upload.memory)).decode()
         has_point = self.result.thresholds.get(finding) is not None
         return Overlay(finding=finding, reached=finding in self.result.positives() if has_point else None, png=png)
 
@@ -171,21 +164,12 @@ def select_findings(result: ScoreResult, requested: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(finding for name in requested for finding in (top if name == TOP else [name])))
 
 
-async def draw_overlay(grey: Grey, result: ScoreResult, finding: str, memory: MemoryAccount) -> bytes:
-    """Draws a finding's Grad-CAM heatmap on the image, as a PNG of at most `MAX_OVERLAY_PIXELS` pixels.
+async def draw_finding(grey: Grey, result: ScoreResult, finding: str, memory: MemoryAccount) -> bytes:
+    """Draws a finding's heatmap on the image, as a PNG.
 
     Raises:
         ApiError: 503, there is no memory for it.
     """
-    evidence = result.evidence[list(result.probabilities).index(finding)]
-    png = await asyncio.get_running_loop().run_in_executor(DRAW_EXECUTOR, _draw_png, grey, evidence)
+    png = await draw_overlay(grey, result.evidence[list(result.probabilities).index(finding)])
     memory.reserve(OVERLAY_COPIES * len(png))
     return png
-
-
-def _draw_png(grey: Grey, evidence: NDArray[np.float32]) -> bytes:
-    scale = math.sqrt(MAX_OVERLAY_PIXELS / grey.size)
-    if scale < 1:
-        height, width = (max(1, int(side * scale)) for side in grey.shape)
-        grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-    return overlay(grey, heatmap(evidence, *grey.shape))

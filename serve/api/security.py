@@ -58,7 +58,8 @@ async def authorise_request(
     request.state.principal = principal
     if (permission := PERMISSIONS[method, route]) is not None and permission.audit_action is not None:
         name = _object_name(request)
-        await state.audit(AuditEvent(actor=principal.name, action=permission.audit_action, object=name))
+        detail = {"prefetch": True} if request.query_params.get("prefetch") == "true" else {}
+        await state.audit(AuditEvent(actor=principal.name, action=permission.audit_action, object=name, detail=detail))
 
 
 def _object_name(request: Request) -> str:

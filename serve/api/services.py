@@ -26,6 +26,7 @@ from serve.monitoring.client import MonitorClient
 from serve.monitoring.reporter import EventReporter
 from serve.storage.allowed_prefixes import check_prefixes
 from serve.storage.image_store import ImageStore
+from serve.storage.stored_images import StoredImages
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Services:
     reporter: EventReporter
     decoder: ImageDecoder
     memory: MemoryBudget
+    stored_images: StoredImages
     jobs: JobRunner | None = None
 
 
@@ -91,6 +93,7 @@ def build_services(
     reporter, deadline_s = EventReporter(monitor, store.counts), limits.deadline_seconds
     memory = MemoryBudget(limits.memory_mb * 2**20)
     tokens = OidcVerifier(auth.jwt) if auth.jwt.secret or auth.jwt.jwks else None
+    images = ImageStore(Lake(config.lake))
     return Services(
         config=config,
         model=ModelRouter(
@@ -98,7 +101,7 @@ def build_services(
             Canary(canary, limits.canary.share, deadline_s, reporter.record_canary) if canary else None,
             Shadow(shadow, deadline_s, memory, store.save_shadow, reporter.record_shadow) if shadow else None,
         ),
-        state=StateAccess(store, ImageStore(Lake(config.lake)), RefusalLog(store.save_events)),
+        state=StateAccess(store, images, RefusalLog(store.save_events)),
         access=AccessControl(
             Authenticator(ApiKeyAuthenticator(store.database), tokens, auth.required),
             RateLimiter(auth.requests_per_minute, auth.burst),
@@ -109,6 +112,7 @@ def build_services(
         reporter=reporter,
         decoder=ImageDecoder(),
         memory=memory,
+        stored_images=StoredImages(config, images),
         jobs=jobs,
     )
 

@@ -25,7 +25,7 @@ class Principal:
 class Permission:
     """The minimum role and the scope that an endpoint requires.
 
-    audit_action: the audit event of a read, which is recorded before the read. None if the route records an event with
+    audit_action: the audit event of an access, which is recorded before it. None if the route records an event with
     what it writes, or returns nothing about images and people.
     """
 
@@ -46,8 +46,16 @@ PERMISSIONS: Mapping[tuple[str, str], Permission | None] = {
     ("DELETE", "/jobs/{job_id}"): Permission("reader", "jobs"),
     ("GET", "/images/{image_id}"): Permission("reader", "read", "image"),
     ("GET", "/images/{image_id}/heatmap"): Permission("reader", "read", "heatmap"),
+    ("GET", "/images/{image_id}/file"): Permission("reader", "read", "file"),
+    ("GET", "/images/{image_id}/preview"): Permission("reader", "read", "preview"),
+    ("GET", "/images/{image_id}/map"): Permission("reader", "read", "map"),
+    ("GET", "/images/{image_id}/priors"): Permission("reader", "read", "priors"),
     ("GET", "/studies"): Permission("reader", "read", "studies"),
+    ("GET", "/studies/summary"): Permission("reader", "read", "summary"),
+    ("POST", "/studies/{image_id}/claim"): Permission("reviewer", "review", "claim"),
+    ("DELETE", "/studies/{image_id}/claim"): Permission("reviewer", "review", "release"),
     ("POST", "/reviews"): Permission("reviewer", "review"),
+    ("GET", "/agreement"): Permission("reader", "read", "agreement"),
     ("GET", "/model"): Permission("reader", "read", "model"),
     ("GET", "/drift_report"): Permission("reader", "read", "drift"),
     ("GET", "/metrics"): Permission("reader", "metrics"),

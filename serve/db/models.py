@@ -71,7 +71,10 @@ class KeyRow(Base):
 
 
 class ImageRow(Base):
-    """A received image. uri: of the stored file; null if it is not stored."""
+    """A received image. uri: of the stored file; null if it is not stored.
+
+    source, patient_key, study_id, age_years, sex: of the corpus, if the image is from one. patient_key: as in the lake.
+    """
 
     __tablename__ = "images"
 
@@ -83,6 +86,13 @@ class ImageRow(Base):
     split: Mapped[str | None] = mapped_column(String(20))
     received_at: Mapped[datetime] = mapped_column(UtcTime, index=True)
     uri: Mapped[str | None] = mapped_column(Text)
+    source: Mapped[str | None] = mapped_column(String(100))
+    patient_key: Mapped[str | None] = mapped_column(String(200))
+    study_id: Mapped[str | None] = mapped_column(String(200), index=True)
+    age_years: Mapped[float | None] = mapped_column(Double)
+    sex: Mapped[str | None] = mapped_column(String(20))
+
+    __table_args__ = (Index("images_patient", "patient_key", "received_at"), Index("images_file_name", "file_name"))
 
 
 class LabelRow(Base):
@@ -172,6 +182,16 @@ class PositiveRow(Base):
     finding: Mapped[str] = mapped_column(String(100), primary_key=True)
 
 
+class ClaimRow(Base):
+    """Who is reading a study, until when; an expired claim is none."""
+
+    __tablename__ = "claims"
+
+    image_id: Mapped[str] = mapped_column(ForeignKey("worklist.image_id"), primary_key=True)
+    reader: Mapped[str] = mapped_column(String(200))
+    until: Mapped[datetime] = mapped_column(UtcTime, index=True)
+
+
 class ReviewRow(Base):
     """A reviewer's verdict on a finding of an image. Counts use the latest verdict of each reviewer."""
 
@@ -181,7 +201,7 @@ class ReviewRow(Base):
     image_id: Mapped[str] = mapped_column(String(SHA256))
     model_version: Mapped[int] = mapped_column(Integer)
     finding: Mapped[str] = mapped_column(String(100))
-    verdict: Mapped[str] = mapped_column(String(2))
+    verdict: Mapped[str] = mapped_column(String(20))
     notes: Mapped[str | None] = mapped_column(Text)
     reviewer: Mapped[str] = mapped_column(String(200))
     at: Mapped[datetime] = mapped_column(UtcTime)

@@ -4,11 +4,12 @@ Every write has its own key, so it may be repeated, delayed or reordered without
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from chestai.clock import now
@@ -18,13 +19,14 @@ from serve.db.models import ImageRow, JobRow, LabelRow, PositiveRow, PredictionR
 
 URGENCY: dict[str, int] = {"urgent": 0, "soon": 1, "routine": 2}
 
-Verdict = Literal["TP", "FP", "TN", "FN"]
+Verdict = Literal["TP", "FP", "TN", "FN", "unsure", "withdrawn"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 FINISHED_STATES: tuple[JobState, ...] = ("done", "failed", "cancelled")
 
 ImageId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # SHA-256 of the file's content
 WITHOUT_NUL = r"^[^\x00]*$"  # PostgreSQL stores none
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=WITHOUT_NUL)]
+Key = Annotated[str, Field(min_length=1, max_length=200, pattern=WITHOUT_NUL)]
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=10_000, pattern=WITHOUT_NUL)]
 
@@ -39,7 +41,10 @@ class Record(BaseModel):
 
 
 class Image(Record):
-    """A received image. uri: of the stored file; None if it is not stored."""
+    """A received image. uri: of the stored file; None if it is not stored.
+
+    source, patient_key, study_id, age_years, sex, split, view: of the corpus; None if the image is from none.
+    """
 
     image_id: ImageId
     received_at: AwareDatetime
@@ -49,6 +54,11 @@ class Image(Record):
     width: int | None = None
     split: Name | None = None
     uri: Text | None = None
+    source: Name | None = None
+    patient_key: Key | None = None
+    study_id: Key | None = None
+    age_years: FiniteFloat | None = None
+    sex: Name | None = None
 
 
 class Prediction(Record):
@@ -83,7 +93,10 @@ class ShadowPrediction(Record):
 
 
 class Review(Record):
-    """A reviewer's verdict on a finding: the model was right (TP, TN) or wrong (FP, FN)."""
+    """A reviewer's verdict on a finding: the model was right (TP, TN), was wrong (FP, FN), or nobody can say (unsure).
+
+    withdrawn: takes the reviewer's earlier verdict back.
+    """
 
     image_id: ImageId
     model_version: int
@@ -160,17 +173,6 @@ def record_shadow(session: Session, prediction: ShadowPrediction) -> None:
         session.merge(ShadowRow(**prediction.model_dump()))
 
 
-def record_review(session: Session, review: Review) -> None:
-    """Writes a verdict; a stored one with the same ID stays unchanged."""
-    serialise_writes(session, review.image_id)
-    if session.get(ReviewRow, review.review_id) is not None:
-        return
-    session.add(ReviewRow(**review.model_dump()))
-    row = session.get(WorklistRow, review.image_id)
-    if row is not None and (row.reviewed_at is None or row.reviewed_at > review.at):
-        row.reviewed_at = review.at
-
-
 def record_labels(session: Session, image_id: str, labels: Sequence[Label]) -> None:
     """Writes labels of an image; they replace earlier ones of the same source and finding."""
     serialise_writes(session, image_id)
@@ -187,6 +189,14 @@ def record_job(session: Session, job: Job) -> None:
     elif row.state not in FINISHED_STATES and row.updated_at <= job.updated_at:
         for name, value in job.model_dump(exclude={"created_at"}).items():
             setattr(row, name, value)
+
+
+def find_review_time(session: Session, image_id: str) -> datetime | None:
+    """Returns when an image was first reviewed, by a verdict that its reviewer did not withdraw; None if it was not."""
+    rows = session.scalars(select(ReviewRow).where(ReviewRow.image_id == image_id)).all()
+    latest = {(row.reviewer, row.finding): row for row in sorted(rows, key=lambda row: (row.at, row.review_id))}
+    standing = {key for key, row in latest.items() if row.verdict != "withdrawn"}
+    return min((row.at for row in rows if (row.reviewer, row.finding) in standing), default=None)
 
 
 def load_study(session: Session, image_id: str) -> Study | None:
@@ -235,8 +245,7 @@ def _update_worklist(session: Session, image_id: str) -> None:
     position = {"urgency": URGENCY[newest.bucket], "falling": -newest.score, "received_at": image.received_at}
     row = session.get(WorklistRow, image_id)
     if row is None:
-        reviewed_at = session.scalar(select(func.min(ReviewRow.at)).where(ReviewRow.image_id == image_id))
-        row = WorklistRow(image_id=image_id, reviewed_at=reviewed_at, **position)
+        row = WorklistRow(image_id=image_id, reviewed_at=find_review_time(session, image_id), **position)
         session.add(row)
     else:
         session.execute(delete(PositiveRow).where(PositiveRow.image_id == image_id))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, CursorResult, and_, delete, exists, func, select
+from sqlalchemy import ColumnElement, CursorResult, and_, delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from chestai.clock import now
@@ -19,6 +19,7 @@ from serve.db.database import Database, serialise_writes
 from serve.db.leftovers import LeftoverCounts, Leftovers
 from serve.db.models import (
     Base,
+    ClaimRow,
     ImageRow,
     JobRow,
     LabelRow,
@@ -100,6 +101,7 @@ def _delete_rows(session: Session, image_ids: list[str], before: datetime) -> Pu
     unread = session.scalar(select(func.count()).where(*is_unread)) or 0
     review_orphaned = ~exists().where(ImageRow.image_id == ReviewRow.image_id)
     shadow_orphaned = ~exists().where(ImageRow.image_id == ShadowRow.image_id)
+    _delete(session, ClaimRow, or_(ClaimRow.image_id.in_(image_ids), ClaimRow.until < before))
     _delete(session, PositiveRow, PositiveRow.image_id.in_(image_ids))
     _delete(session, WorklistRow, WorklistRow.image_id.in_(image_ids))
     return PurgeCounts(

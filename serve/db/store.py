@@ -20,9 +20,9 @@ from serve.db.records import (
     ShadowPrediction,
     record_job,
     record_prediction,
-    record_review,
     record_shadow,
 )
+from serve.db.reviews import record_review
 
 AUDIT_SHARE = 0.75  # of the outbox, for audit events alone; the rest is kept for predictions, reviews and jobs
 

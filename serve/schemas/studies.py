@@ -1,28 +1,26 @@
-"""The JSON of the worklist, image records and reviews."""
+"""The JSON of the worklist and of image records."""
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from chestai.notice import RESEARCH_USE
 from chestai.triage.rule import Bucket
-from serve.db.records import Image, Label, Review, Study, Text, Verdict
-from serve.db.worklist import WorklistEntry
+from serve.db.records import Image, Label, Review, Study
+from serve.db.worklist.page import WorklistEntry
 from serve.schemas import examples
 from serve.schemas.examples import with_examples
 from serve.schemas.inference import FlagTriage
+from serve.schemas.reviews import REVIEW_EXAMPLE
 
-REVIEW_EXAMPLE = {
-    "image_id": examples.IMAGE_ID,
-    "model_version": 3,
-    "finding": "Pneumothorax",
-    "verdict": "TP",
-    "reviewer": "dr.reader",
-    "notes": "small, apical",
-    "review_id": "0b8f5d7e-2a43-4c57-8f0c-6f6a5c1f3b10",
-    "at": examples.TIME,
+CORPUS_EXAMPLE = {
+    "view": "PA",
+    "source": "nih",
+    "patient_key": "88",
+    "study_id": "88_0",
+    "age_years": 61.0,
+    "sex": "F",
 }
 SCORE_EXAMPLE = {
     "model_version": 3,
@@ -33,24 +31,6 @@ SCORE_EXAMPLE = {
 }
 
 
-class ReviewRequest(BaseModel):
-    """A reader's verdicts on an image. model_version: the version whose prediction is reviewed; null: the newest."""
-
-    image_id: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    model_version: int | None = None
-    verdicts: Annotated[dict[str, Verdict], Field(min_length=1)]
-    notes: Text | None = None
-
-
-class ReviewsResponse(BaseModel):
-    """The verdicts as they were recorded."""
-
-    model_config = with_examples({"reviews": [REVIEW_EXAMPLE]})
-
-    reviews: list[Review]
-    notice: str = RESEARCH_USE
-
-
 class FlaggedWorklistEntry(BaseModel):
     """A study in the worklist if `serve.modes.flag_only` is on."""
 
@@ -58,11 +38,19 @@ class FlaggedWorklistEntry(BaseModel):
     file_name: str | None
     received_at: datetime
     split: str | None
+    view: str | None
+    source: str | None
+    patient_key: str | None
+    study_id: str | None
+    age_years: float | None
+    sex: str | None
     model_version: int
     bucket: Bucket
     flagged: bool
     reviewed_at: datetime | None
     escalated: bool
+    claimed_by: str | None
+    claimed_until: datetime | None
 
 
 class WorklistResponse(BaseModel):
@@ -76,9 +64,12 @@ class WorklistResponse(BaseModel):
                     "file_name": examples.FILE_NAME,
                     "received_at": examples.TIME,
                     "split": "test",
+                    **CORPUS_EXAMPLE,
                     **SCORE_EXAMPLE,
                     "reviewed_at": examples.TIME,
                     "escalated": False,
+                    "claimed_by": "dr.reader",
+                    "claimed_until": examples.TIME,
                 }
             ],
             "cursor": None,
@@ -101,6 +92,7 @@ class ImageRecord(Study):
                 "file_name": examples.FILE_NAME,
                 "height": 1024,
                 "width": 1024,
+                **CORPUS_EXAMPLE,
             },
             "predictions": [
                 {

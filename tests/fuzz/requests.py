@@ -13,7 +13,7 @@ import numpy as np
 from chestai.clock import now
 from serve.api.services import Services
 from serve.auth.bootstrap import add_first_admin
-from serve.db.worklist import WorklistFilter, load_page
+from serve.db.worklist.page import WorklistFilter, load_page
 from tests.fuzz.images import change_bytes
 from tests.serve.support.forgery import encode_image, make_films
 from tests.serve.support.local import Reply, encode_form, local_app, send_request

@@ -19,7 +19,7 @@ from serve.api.openapi import (
     UPLOAD_RESPONSES,
     UPLOAD_SIZE_ERRORS,
 )
-from serve.api.score_image import ScoredImage, draw_overlay, receive_image, score_upload, select_findings
+from serve.api.score_image import ScoredImage, draw_finding, receive_image, score_upload, select_findings
 from serve.api.security import CurrentPrincipal
 from serve.api.services import Services, ServicesDep
 from serve.api.uploads import FORM_TYPE, IMAGE_TYPES, JSON_TYPE, Upload, read_uploads
@@ -160,5 +160,5 @@ async def _draw_png(image: ScoredImage, requested: list[str]) -> Response:
         detail = f"a PNG holds one overlay, and {len(findings)} are requested: name one finding"
         raise ApiError(406, "not_one_overlay", detail)
     return Response(
-        await draw_overlay(image.grey, image.result, findings[0], image.upload.memory), media_type="image/png"
+        await draw_finding(image.grey, image.result, findings[0], image.upload.memory), media_type="image/png"
     )

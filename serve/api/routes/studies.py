@@ -1,25 +1,30 @@
-"""Recorded studies: the worklist, image records, and readers' reviews."""
+"""Recorded studies: the worklist, its claims and numbers, image records, and earlier images."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Query
 
+from chestai.clock import now
 from chestai.triage.rule import Bucket
 from serve.api import display_modes
-from serve.api.openapi import FORBIDDEN_ERRORS, JSON_BODY_RESPONSES, STATE_RESPONSES
+from serve.api.openapi import FORBIDDEN_ERRORS, PARAMETER_ERRORS, STATE_RESPONSES, ImageId
 from serve.api.security import CurrentPrincipal
 from serve.api.services import ServicesDep
-from serve.db import records, worklist
-from serve.db.audit import AuditEvent
-from serve.db.records import Name, Review
-from serve.db.worklist import MAX_PAGE_SIZE, WorklistFilter
+from serve.db import records
+from serve.db.records import Key, Name
+from serve.db.worklist import page as worklist
+from serve.db.worklist.claims import claim_study, release_study
+from serve.db.worklist.page import MAX_PAGE_SIZE, MIN_ID_DIGITS, WorklistFilter
+from serve.db.worklist.priors import load_priors
+from serve.db.worklist.summary import summarise_worklist
 from serve.problems import ApiError, error_responses
-from serve.schemas.studies import FlaggedImageRecord, ImageRecord, ReviewRequest, ReviewsResponse, WorklistResponse
+from serve.schemas.studies import FlaggedImageRecord, ImageRecord, WorklistResponse
+from serve.schemas.worklist import ClaimResponse, PriorsResponse, SummaryResponse
 
 router = APIRouter(tags=["studies"])
 
 UNKNOWN_IMAGE_RESPONSES = error_responses(404, unknown_image="it was never received")
-ImageId = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the file.")]
+SEARCH = f"An image ID or its first digits ({MIN_ID_DIGITS} or more), or a whole study ID, patient key or file name."
 
 
 @router.get(
@@ -37,13 +42,14 @@ async def list_studies(
     finding: Annotated[Name | None, Query(description="A positive finding of the newest prediction.")] = None,
     split: Annotated[Name | None, Query(description="Of the corpus, if the image is from one.")] = None,
     reviewed: Annotated[bool | None, Query(description="Whether there is a review.")] = None,
+    search: Annotated[Key | None, Query(description=SEARCH)] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE, description="Studies per page.")] = 50,
     cursor: Annotated[str | None, Query(description="Of the previous page; the filter must be the same.")] = None,
 ) -> WorklistResponse:
     """The worklist: first studies over the maximum wait, then the most urgent. Without `reordering`, FIFO."""
     modes, max_wait_minutes = services.config.serve.modes, services.config.queue.max_wait_minutes
     display_modes.check_finding_filter(modes, finding)
-    filters, order = WorklistFilter(bucket, finding, split, reviewed), display_modes.worklist_order(modes)
+    filters, order = WorklistFilter(bucket, finding, split, reviewed, search), display_modes.worklist_order(modes)
     try:
         page = await services.state.read(
             worklist.load_page, filters, max_wait_minutes, limit=limit, cursor=cursor, order=order
@@ -66,55 +72,66 @@ async def read_record(image_id: ImageId, services: ServicesDep) -> ImageRecord |
     """Everything recorded about an image: predictions (newest first), reviews and labels."""
     study = await services.state.read(records.load_study, image_id)
     if study is None:
-        raise _unknown_image(image_id)
+        raise unknown_image(image_id)
     return display_modes.display_record(services.config.serve.modes, study)
 
 
+@router.get(
+    "/studies/summary",
+    summary="The worklist in numbers",
+    responses=STATE_RESPONSES,
+)
+async def summarise_studies(services: ServicesDep) -> SummaryResponse:
+    """Studies by bucket, split and positive finding, and how many are unreviewed or have waited too long."""
+    summary = await services.state.read(summarise_worklist, services.config.queue.max_wait_minutes, now())
+    return display_modes.display_summary(services.config.serve.modes, summary)
+
+
 @router.post(
-    "/reviews",
-    summary="Review a prediction",
-    status_code=201,
+    "/studies/{image_id}/claim",
+    summary="Claim a study",
     responses={
-        **JSON_BODY_RESPONSES,
         **UNKNOWN_IMAGE_RESPONSES,
-        **error_responses(
-            422,
-            unknown_finding="the model has no such finding",
-            unknown_version="this version has not scored the image",
-            invalid_request="a verdict is missing or wrong",
-        ),
+        **error_responses(409, claimed="another reader is reading it"),
+        **error_responses(422, **PARAMETER_ERRORS),
         **STATE_RESPONSES,
     },
 )
-async def add_reviews(request: ReviewRequest, services: ServicesDep, principal: CurrentPrincipal) -> ReviewsResponse:
-    """Records a reader's verdict on each finding of a prediction: TP, FP, TN or FN."""
-    study = await services.state.read(records.load_study, request.image_id)
-    if study is None or not study.predictions:
-        raise _unknown_image(request.image_id)
-    newest = {prediction.model_version: prediction for prediction in reversed(study.predictions)}
-    version = study.predictions[0].model_version if request.model_version is None else request.model_version
-    if version not in newest:
-        raise ApiError(422, "unknown_version", f"version {version} has not scored this image")
-    findings = newest[version].probabilities
-    unknown = [finding for finding in request.verdicts if finding not in findings]
-    if unknown:
-        raise ApiError(422, "unknown_finding", f"no finding {unknown[0]!r}; choose some of {', '.join(findings)}")
-    reviews = [
-        Review(
-            image_id=request.image_id,
-            model_version=version,
-            finding=finding,
-            verdict=verdict,
-            reviewer=principal.name,
-            notes=request.notes,
-        )
-        for finding, verdict in request.verdicts.items()
-    ]
-    detail = {"model_version": version, "verdicts": dict(request.verdicts)}
-    event = AuditEvent(actor=principal.name, action="review", object=request.image_id, detail=detail)
-    await services.state.save(services.state.store.save_reviews, reviews, event)
-    return ReviewsResponse(reviews=reviews)
+async def claim(image_id: ImageId, services: ServicesDep, principal: CurrentPrincipal) -> ClaimResponse:
+    """Tells other readers that the caller is reading a study. A claim ends by itself; claim again to prolong it."""
+    try:
+        found = await services.state.change(lambda session: claim_study(session, image_id, principal.name, now()))
+    except LookupError as error:
+        raise unknown_image(image_id) from error
+    if found.reader != principal.name:
+        raise ApiError(409, "claimed", f"{found.reader} is reading it until {found.until:%H:%M:%S} UTC at the latest")
+    return ClaimResponse(claimed_by=found.reader, claimed_until=found.until)
 
 
-def _unknown_image(image_id: str) -> ApiError:
+@router.delete(
+    "/studies/{image_id}/claim",
+    summary="Release a study",
+    status_code=204,
+    responses={**error_responses(422, **PARAMETER_ERRORS), **STATE_RESPONSES},
+)
+async def release(image_id: ImageId, services: ServicesDep, principal: CurrentPrincipal) -> None:
+    """Ends the caller's claim. That of another reader stays."""
+    await services.state.change(lambda session: release_study(session, image_id, principal.name))
+
+
+@router.get(
+    "/images/{image_id}/priors",
+    summary="Earlier images of the same patient",
+    responses={**UNKNOWN_IMAGE_RESPONSES, **error_responses(422, **PARAMETER_ERRORS), **STATE_RESPONSES},
+)
+async def list_priors(image_id: ImageId, services: ServicesDep) -> PriorsResponse:
+    """Earlier images of the same source and patient key, newest first; none for an image without a patient key."""
+    priors = await services.state.read(load_priors, image_id)
+    if priors is None:
+        raise unknown_image(image_id)
+    return PriorsResponse.model_validate({"priors": priors}, from_attributes=True)
+
+
+def unknown_image(image_id: str) -> ApiError:
+    """Creates the error for an image that has no record."""
     return ApiError(404, "unknown_image", f"no image {image_id} was received")

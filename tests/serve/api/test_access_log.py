@@ -36,6 +36,14 @@ ACCESSES = {
     ),
     ("GET", "/images/{image_id}"): (f"/images/{IMAGE}", b"", {}, 200, ("image", IMAGE)),
     ("GET", "/images/{image_id}/heatmap"): ("/images/stored/heatmap?label=Mass", b"", {}, 200, ("heatmap", "stored")),
+    ("GET", "/images/{image_id}/file"): (f"/images/{IMAGE}/file", b"", {}, 200, ("file", IMAGE)),
+    ("GET", "/images/{image_id}/preview"): (f"/images/{IMAGE}/preview", b"", {}, 200, ("preview", IMAGE)),
+    ("GET", "/images/{image_id}/map"): (f"/images/{IMAGE}/map?label=Mass", b"", {}, 200, ("map", IMAGE)),
+    ("GET", "/images/{image_id}/priors"): (f"/images/{IMAGE}/priors", b"", {}, 200, ("priors", IMAGE)),
+    ("GET", "/studies/summary"): ("/studies/summary", b"", {}, 200, ("summary", "")),
+    ("POST", "/studies/{image_id}/claim"): (f"/studies/{IMAGE}/claim", b"", {}, 200, ("claim", IMAGE)),
+    ("DELETE", "/studies/{image_id}/claim"): (f"/studies/{IMAGE}/claim", b"", {}, 204, ("release", IMAGE)),
+    ("GET", "/agreement"): ("/agreement", b"", {}, 200, ("agreement", "")),
     ("GET", "/studies"): ("/studies?finding=Mass", b"", {}, 200, ("studies", "")),
     ("POST", "/reviews"): ("/reviews", VERDICT, JSON, 201, ("review", IMAGE)),
     ("POST", "/batch_infer"): ("/batch_infer", b'{"prefix": "lake"}', JSON, 202, ("job.submit", "{job_id}")),
@@ -51,7 +59,7 @@ ACCESSES = {
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    return local_app(tmp_path_factory.mktemp("accesses"), False, "auth.required=true")
+    return local_app(tmp_path_factory.mktemp("accesses"), False, "auth.required=true", "state.keep_images=true")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from chestai.imaging.preprocess import Grey
 from serve.api import score_image
 from serve.api.admission import AdmissionControl
 from serve.api.app import create_app
-from serve.api.routes import heatmaps, infer
+from serve.api.routes import images, infer
 from serve.api.uploads import Upload
 from serve.problems import ApiError
 from tests.serve.support.local import Reply, local_app, send_request
@@ -77,13 +77,13 @@ def test_rejects_images_without_a_free_slot(app: FastAPI, route: str) -> None:
 
 def test_heatmap_of_a_stored_image_takes_a_slot(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
     single, free = with_slots(app, 1), []
-    draw_overlay = heatmaps.draw_overlay
+    draw_finding = images.draw_finding
 
     async def check_and_draw(*arguments: Any) -> bytes:
         free.append(has_free_slot(single.state.services.admission))
-        return await draw_overlay(*arguments)
+        return await draw_finding(*arguments)
 
-    monkeypatch.setattr(heatmaps, "draw_overlay", check_and_draw)
+    monkeypatch.setattr(images, "draw_finding", check_and_draw)
     target = f"/images/stored/heatmap?label={FINDINGS[0]}"
     assert is_overloaded(send_request(with_slots(app, 0), target, method="GET")) and not free
     for _ in range(2):
@@ -96,7 +96,7 @@ def test_heatmap_ends_at_the_deadline(app: FastAPI, monkeypatch: pytest.MonkeyPa
         await asyncio.sleep(30)
         return b""
 
-    monkeypatch.setattr(heatmaps, "_read_image", sleep)
+    monkeypatch.setattr(images, "_read_image", sleep)
     late = create_app(replace(app.state.services, admission=AdmissionControl(1, deadline_s=0.05)))
     assert is_overloaded(send_request(late, f"/images/stored/heatmap?label={FINDINGS[0]}", method="GET"))
     assert has_free_slot(late.state.services.admission)

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from serve.db import worklist
 from serve.db.database import Database
-from serve.db.records import record_prediction, record_review
-from serve.db.worklist import WorklistFilter
+from serve.db.records import record_prediction
+from serve.db.reviews import record_review
+from serve.db.worklist import page as worklist
+from serve.db.worklist.page import WorklistFilter
 from tests.serve.support.forgery import encode_image, make_films
 from tests.serve.support.hostile import WHOLE, assert_scores_match
 from tests.serve.support.local import Reply, encode_form, local_app, send_request

@@ -49,6 +49,11 @@ CHECKS = [
 WHOLE = encode_image(make_films()[0])
 EXAMPLES = 30  # requests of each test
 FEW_EXAMPLES = 10  # where the response hardly depends on the request
+OF_RECORDED_IMAGES = (
+    "/images/{image_id}",
+    *(f"/images/{{image_id}}/{name}" for name in ("file", "preview", "map", "priors")),
+    "/studies/{image_id}/claim",
+)
 responses: Counter[tuple[str, int]] = Counter()
 
 schemathesis.openapi.format("binary", st.sampled_from([WHOLE, WHOLE, WHOLE[:-40], b""]) | st.binary(max_size=200))
@@ -110,7 +115,11 @@ class Api:
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
-    app = local_app(tmp_path_factory.mktemp("openapi"), False, "serve.max_upload_mb=1", "auth.required=true")
+    app = local_app(
+        tmp_path_factory.mktemp("openapi"),
+        False,
+        *("serve.max_upload_mb=1", "auth.required=true", "state.keep_images=true"),
+    )
     services: Services = app.state.services
     key = add_first_admin(services.state.store.database)
     assert key is not None
@@ -122,7 +131,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
     services.jobs.held |= {*jobs[:2]}
     names = {
         ("/jobs/{job_id}", "job_id"): jobs,
-        ("/images/{image_id}", "image_id"): [hashlib.sha256(WHOLE).hexdigest()],
+        **{(path, "image_id"): [hashlib.sha256(WHOLE).hexdigest()] for path in OF_RECORDED_IMAGES},
         ("/images/{image_id}/heatmap", "image_id"): ["stored", "gone"],
         ("/keys/{prefix}", "prefix"): [one.json()["key"].split("_")[1] for one in made],
         ("", "explain"): ["top", *FINDINGS],
@@ -258,7 +267,8 @@ def test_every_response_has_an_example_that_matches_its_schema(document: dict[st
         for status, response in operation["responses"].items():
             for media_type, content in response.get("content", {}).items():
                 examples = find_examples(content, document)
-                assert examples or media_type == "image/png" or status == "default", (path, status, media_type)
+                is_image = media_type.startswith("image/") or media_type == "application/dicom"
+                assert examples or is_image or status == "default", (path, status, media_type)
                 for example in examples:
                     jsonschema.validate(example, {**content["schema"], "components": document["components"]})
                     assert media_type.startswith("text/") or set(example) >= {"notice"}

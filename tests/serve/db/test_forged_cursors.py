@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from serve.db.database import Database
 from serve.db.records import record_prediction
-from serve.db.worklist import Order, WorklistFilter, load_page
+from serve.db.worklist.page import Order, WorklistFilter, load_page
 from tests.serve.support.samples import NOON, make_image, make_prediction, sha
 
 WIDE = [2**31, 2**63, 2**64, -(2**63) - 1, 10**30, 10**400]

@@ -22,8 +22,8 @@ from serve.db.records import (
     record_job,
     record_labels,
     record_prediction,
-    record_review,
 )
+from serve.db.reviews import record_review
 from tests.serve.support.samples import NOON, make_image, make_prediction, make_review, sha
 
 

@@ -16,8 +16,9 @@ from serve.db.audit import verify_chain
 from serve.db.database import Database
 from serve.db.leftovers import Leftovers
 from serve.db.models import AuditRow, ImageRow, WorklistRow
-from serve.db.records import Job, Label, load_study, record_job, record_labels, record_prediction, record_review
+from serve.db.records import Job, Label, load_study, record_job, record_labels, record_prediction
 from serve.db.retention import purge, purge_hourly
+from serve.db.reviews import record_review
 from serve.storage.image_store import ImageStore
 from tests.serve.support.processes import poll
 from tests.serve.support.samples import (

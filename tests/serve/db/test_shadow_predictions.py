@@ -4,12 +4,13 @@ from datetime import timedelta
 
 from sqlalchemy import func, select
 
-from serve.db import records, worklist
+from serve.db import records
 from serve.db.database import Database
 from serve.db.models import ShadowRow
 from serve.db.records import ShadowPrediction, record_prediction, record_shadow
 from serve.db.retention import purge
-from serve.db.worklist import WorklistFilter
+from serve.db.worklist import page as worklist
+from serve.db.worklist.page import WorklistFilter
 from tests.serve.support.samples import NOON, make_image, make_prediction, sha
 
 

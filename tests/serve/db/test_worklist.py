@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from serve.db.database import Database
-from serve.db.records import record_prediction, record_review
-from serve.db.worklist import MAX_PAGE_SIZE, WorklistEntry, WorklistFilter, load_page
+from serve.db.records import record_prediction
+from serve.db.reviews import record_review
+from serve.db.worklist.page import MAX_PAGE_SIZE, WorklistEntry, WorklistFilter, load_page
 from tests.serve.support.samples import NOON, make_image, make_prediction, make_review, sha
 
 CAP = 60.0

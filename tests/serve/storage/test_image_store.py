@@ -58,7 +58,7 @@ def test_stores_nothing_by_default(tmp_path: Path) -> None:
     app = local_app(tmp_path, False)
     assert send_request(app, "/infer", [WHOLE]).status == 200
     assert not (tmp_path / "lake" / "kept").exists() and uri_of(app, IMAGE) is None
-    assert (reply := heatmap(app, IMAGE)).status == 404 and reply.json()["code"] == "unknown_image"
+    assert (reply := heatmap(app, IMAGE)).status == 404 and reply.json()["code"] == "image_not_kept"
 
 
 def test_heatmap_of_a_stored_image(app: FastAPI, tmp_path: Path) -> None:

@@ -10,22 +10,24 @@ scored again in between moves to the end, so it may be listed twice, but is neve
 """
 
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
-from sqlalchemy import ColumnElement, and_, exists, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, exists, or_, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from chestai.clock import now
 from chestai.triage.rule import Bucket
-from serve.db.models import ImageRow, PositiveRow, PredictionRow, WorklistRow
+from serve.db.models import ClaimRow, ImageRow, PositiveRow, PredictionRow, WorklistRow
 from serve.db.records import URGENCY, FiniteFloat, ImageId
 
 MAX_PAGE_SIZE = 500
 MAX_SECTIONS = 3
+MIN_ID_DIGITS = 6  # of an image ID in a search
 
 SortKey = tuple[InstrumentedAttribute[Any], ...]
 BY_AGE: SortKey = (WorklistRow.received_at, WorklistRow.image_id)
@@ -37,22 +39,37 @@ SORT_KEYS: dict[Order, SortKey] = {"score": BY_SCORE, "bucket": (WorklistRow.urg
 
 @dataclass(frozen=True)
 class WorklistFilter:
-    """Conditions on the studies; None for any. finding: positive in the newest prediction."""
+    """Conditions on the studies; None for any.
+
+    finding: positive in the newest prediction. search: an image ID or its first digits, at least `MIN_ID_DIGITS`, or a
+    whole study ID, patient key or file name.
+    """
 
     bucket: Bucket | None = None
     finding: str | None = None
     split: str | None = None
     reviewed: bool | None = None
+    search: str | None = None
 
 
 @dataclass(frozen=True)
 class WorklistEntry:
-    """A study in the worklist. escalated: its position comes from having waited longer than the cap."""
+    """A study in the worklist.
+
+    escalated: its position comes from having waited longer than the cap. view to sex: of the corpus, as in
+    `serve.db.records.Image`. claimed_by: who is reading it, until `claimed_until`.
+    """
 
     image_id: str
     file_name: str | None
     received_at: datetime
     split: str | None
+    view: str | None
+    source: str | None
+    patient_key: str | None
+    study_id: str | None
+    age_years: float | None
+    sex: str | None
     model_version: int
     score: float
     bucket: Bucket
@@ -60,6 +77,8 @@ class WorklistEntry:
     positives: list[str]
     reviewed_at: datetime | None
     escalated: bool
+    claimed_by: str | None
+    claimed_until: datetime | None
 
 
 @dataclass(frozen=True)
@@ -161,7 +180,7 @@ def load_page(
         rows = [
             row
             for condition in sections[number].conditions
-            for row in _select_rows(session, key, [*filter_conditions, condition, *after], missing)
+            for row in _select_rows(session, key, [*filter_conditions, condition, *after], missing, first.at)
         ]
         rows.sort(key=lambda row: tuple(getattr(row[0], column.key) for column in key))
         found += [(number, row) for row in rows[:missing]]
@@ -204,7 +223,17 @@ def _filter_conditions(filters: WorklistFilter) -> list[ColumnElement[bool]]:
     if filters.finding is not None:
         positive = (PositiveRow.image_id == WorklistRow.image_id, PositiveRow.finding == filters.finding)
         conditions.append(exists().where(*positive))
+    if filters.search is not None:
+        conditions.append(WorklistRow.image_id.in_(_search(filters.search)))
     return conditions
+
+
+def _search(text: str) -> Select[Any]:
+    """Selects the IDs of the images that a search finds."""
+    names = [column == text for column in (ImageRow.study_id, ImageRow.patient_key, ImageRow.file_name)]
+    if re.fullmatch(f"[0-9a-f]{{{MIN_ID_DIGITS},64}}", text):
+        names.append(ImageRow.image_id.between(text, text + "g"))  # a range uses the index, on both databases
+    return select(ImageRow.image_id).where(or_(*names))
 
 
 def _after(key: SortKey, cursor: _Cursor) -> list[ColumnElement[bool]]:
@@ -213,15 +242,17 @@ def _after(key: SortKey, cursor: _Cursor) -> list[ColumnElement[bool]]:
 
 
 def _select_rows(
-    session: Session, key: SortKey, conditions: Sequence[ColumnElement[bool]], limit: int
+    session: Session, key: SortKey, conditions: Sequence[ColumnElement[bool]], limit: int, at: datetime
 ) -> Sequence[Any]:
+    claimed = and_(ClaimRow.image_id == WorklistRow.image_id, ClaimRow.until > at)
     newest = and_(
         PredictionRow.image_id == WorklistRow.image_id, PredictionRow.model_version == WorklistRow.model_version
     )
     return session.execute(
-        select(WorklistRow, PredictionRow, ImageRow.file_name)
+        select(WorklistRow, PredictionRow, ImageRow, ClaimRow)
         .join(PredictionRow, newest)
         .join(ImageRow, ImageRow.image_id == WorklistRow.image_id)
+        .outerjoin(ClaimRow, claimed)
         .where(*conditions)
         .order_by(*key)
         .limit(limit)
@@ -229,12 +260,18 @@ def _select_rows(
 
 
 def _to_entry(row: Any, escalated: bool) -> WorklistEntry:
-    study, prediction, file_name = row
+    study, prediction, image, claim = row
     return WorklistEntry(
         image_id=study.image_id,
-        file_name=file_name,
+        file_name=image.file_name,
         received_at=study.received_at,
         split=study.split,
+        view=image.view,
+        source=image.source,
+        patient_key=image.patient_key,
+        study_id=image.study_id,
+        age_years=image.age_years,
+        sex=image.sex,
         model_version=study.model_version,
         score=prediction.score,
         bucket=prediction.bucket,
@@ -242,4 +279,6 @@ def _to_entry(row: Any, escalated: bool) -> WorklistEntry:
         positives=list(prediction.positives),
         reviewed_at=study.reviewed_at,
         escalated=escalated,
+        claimed_by=None if claim is None else claim.reader,
+        claimed_until=None if claim is None else claim.until,
     )

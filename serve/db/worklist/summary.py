@@ -1,0 +1,63 @@
+"""The worklist in numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from serve.db.models import PositiveRow, WorklistRow
+from serve.db.records import URGENCY
+
+
+@dataclass(frozen=True)
+class BucketCounts:
+    """Studies of a triage bucket."""
+
+    total: int
+    unreviewed: int
+
+
+@dataclass(frozen=True)
+class WorklistSummary:
+    """Numbers of studies. escalated: unreviewed ones that have waited longer than the cap. splits, findings: of the
+    unreviewed studies, by split and by positive finding of the newest prediction.
+    """
+
+    at: datetime
+    max_wait_minutes: float
+    total: int
+    unreviewed: int
+    escalated: int
+    buckets: dict[str, BucketCounts]
+    splits: dict[str, int]
+    findings: dict[str, int]
+
+
+def summarise_worklist(session: Session, max_wait_minutes: float, at: datetime) -> WorklistSummary:
+    """Counts the studies of the worklist."""
+    row, is_unreviewed = WorklistRow, WorklistRow.reviewed_at.is_(None)
+    totals = _count(session, select(row.urgency, func.count()).group_by(row.urgency))
+    unreviewed = _count(session, select(row.urgency, func.count()).where(is_unreviewed).group_by(row.urgency))
+    overdue = row.received_at <= at - timedelta(minutes=max_wait_minutes)
+    escalated = session.scalar(select(func.count()).select_from(row).where(is_unreviewed, overdue)) or 0
+    splits = select(row.split, func.count()).where(is_unreviewed, row.split.is_not(None)).group_by(row.split)
+    positive = PositiveRow.image_id == row.image_id
+    findings = select(PositiveRow.finding, func.count()).join(row, positive).where(is_unreviewed)
+    return WorklistSummary(
+        at=at,
+        max_wait_minutes=max_wait_minutes,
+        total=sum(totals.values()),
+        unreviewed=sum(unreviewed.values()),
+        escalated=escalated,
+        buckets={name: BucketCounts(totals.get(key, 0), unreviewed.get(key, 0)) for name, key in URGENCY.items()},
+        splits=_count(session, splits),
+        findings=_count(session, findings.group_by(PositiveRow.finding)),
+    )
+
+
+def _count(session: Session, query: Any) -> dict[Any, int]:
+    rows: Sequence[Any] = session.execute(query).all()
+    return {key: count for key, count in sorted(rows)}
