@@ -222,6 +222,13 @@ def load_job(session: Session, job_id: str) -> Job | None:
     return None if row is None else Job.model_validate(row)
 
 
+def load_jobs(session: Session, owner: str | None, limit: int) -> list[Job]:
+    """Returns the newest jobs, newest first: those of an owner; None for all."""
+    query = select(JobRow) if owner is None else select(JobRow).where(JobRow.owner == owner)
+    rows = session.scalars(query.order_by(JobRow.created_at.desc(), JobRow.job_id).limit(limit))
+    return [Job.model_validate(row) for row in rows]
+
+
 def load_unfinished_jobs(session: Session) -> list[Job]:
     """Returns the unfinished jobs, oldest first."""
     rows = select(JobRow).where(JobRow.state.not_in(FINISHED_STATES)).order_by(JobRow.created_at, JobRow.job_id)

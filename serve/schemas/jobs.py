@@ -69,3 +69,12 @@ class JobResponse(BaseModel):
     created_at: datetime
     updated_at: datetime
     notice: str = RESEARCH_USE
+
+
+class JobsResponse(BaseModel):
+    """Jobs, newest first."""
+
+    model_config = with_examples({"jobs": [{**QUEUED_EXAMPLE, "notice": RESEARCH_USE}]})
+
+    jobs: list[JobResponse]
+    notice: str = RESEARCH_USE

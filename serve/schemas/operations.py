@@ -144,3 +144,18 @@ class DescribedModel(ModelCard):
     )
 
     modes: Modes
+
+
+class AuditCheck(BaseModel):
+    """Valid rows from the start, and the hash of the last one: an anchor to store elsewhere.
+
+    broken_at: number of the first row that is not as it was written; null if all are. reason: what is wrong with it.
+    """
+
+    model_config = with_examples({"rows": 4711, "hash": examples.IMAGE_ID, "broken_at": None, "reason": ""})
+
+    rows: int
+    hash: str
+    broken_at: int | None = None
+    reason: str = ""
+    notice: str = RESEARCH_USE

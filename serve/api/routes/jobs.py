@@ -10,11 +10,11 @@ from functools import partial
 from typing import Annotated, TypeVar
 from uuid import NAMESPACE_URL, uuid5
 
-from fastapi import APIRouter, Header, Path
+from fastapi import APIRouter, Header, Path, Query
 from starlette.responses import Response
 
 from chestai.clock import now
-from serve.api.openapi import FORBIDDEN_ERRORS, JSON_BODY_RESPONSES
+from serve.api.openapi import FORBIDDEN_ERRORS, JSON_BODY_RESPONSES, PARAMETER_ERRORS, STATE_RESPONSES
 from serve.api.security import CurrentPrincipal
 from serve.api.services import Services, ServicesDep
 from serve.auth.permissions import Principal, owns
@@ -25,7 +25,7 @@ from serve.inference.batch_jobs import JobRequest, JobRunner, JobServerUnavailab
 from serve.inference.job_submission import MAX_JOBS, admit_job, is_unconfirmed, is_under_way
 from serve.inference.job_submission import submit_job as submit_recorded_job
 from serve.problems import ApiError, error_responses
-from serve.schemas.jobs import JOB_ID_EXAMPLE, LAKE, BatchJobRequest, JobResponse
+from serve.schemas.jobs import JOB_ID_EXAMPLE, LAKE, BatchJobRequest, JobResponse, JobsResponse
 from serve.storage.allowed_prefixes import resolve_allowed
 
 log = logging.getLogger("ray.serve")
@@ -107,6 +107,22 @@ async def submit_job(
             with suppress(TimeoutError):  # it goes on, and the job is queued
                 await asyncio.wait_for(task, SUBMISSION_WAIT_S)
     return _to_response(job)
+
+
+@router.get(
+    "/jobs",
+    summary="The newest jobs",
+    responses={**error_responses(422, **PARAMETER_ERRORS), **STATE_RESPONSES},
+)
+async def list_jobs(
+    services: ServicesDep,
+    principal: CurrentPrincipal,
+    limit: Annotated[int, Query(ge=1, le=500, description="Jobs at most.")] = 50,
+) -> JobsResponse:
+    """One's own jobs, newest first, as they were last asked for; admins see every job."""
+    owner = None if principal.role == "admin" else principal.name
+    jobs = await services.state.read(records.load_jobs, owner, limit)
+    return JobsResponse(jobs=[_to_response(job) for job in jobs])
 
 
 @router.get(

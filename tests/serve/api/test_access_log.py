@@ -47,6 +47,8 @@ ACCESSES = {
     ("GET", "/studies"): ("/studies?finding=Mass", b"", {}, 200, ("studies", "")),
     ("POST", "/reviews"): ("/reviews", VERDICT, JSON, 201, ("review", IMAGE)),
     ("POST", "/batch_infer"): ("/batch_infer", b'{"prefix": "lake"}', JSON, 202, ("job.submit", "{job_id}")),
+    ("GET", "/jobs"): ("/jobs", b"", {}, 200, ("jobs", "")),
+    ("GET", "/audit"): ("/audit", b"", {}, 200, ("audit", "")),
     ("GET", "/jobs/{job_id}"): ("/jobs/{job_id}", b"", {}, 200, ("job", "{job_id}")),
     ("DELETE", "/jobs/{job_id}"): ("/jobs/{job_id}", b"", {}, 200, ("job.cancel", "{job_id}")),
     ("GET", "/drift_report"): ("/drift_report", b"", {}, 200, ("drift", "")),

@@ -63,6 +63,16 @@ def test_job_is_visible_to_its_owner_and_admins_only(site: JobSite) -> None:
     assert site.delete(job_id, "chief")[1]["state"] == "cancelled"
 
 
+def test_jobs_are_listed_newest_first_to_owners_and_admins(site: JobSite) -> None:
+    first, second, other = site.submit_ok(), site.submit_ok(), site.submit_ok("bob")
+    listed = {
+        user: [job["job_id"] for job in site.request("GET", "/jobs", user)[1]["jobs"]]
+        for user in ("ann", "bob", "chief")
+    }
+    assert listed == {"ann": [second, first], "bob": [other], "chief": [other, second, first]}
+    assert len(site.request("GET", "/jobs?limit=1", "chief")[1]["jobs"]) == 1
+
+
 def test_idempotency_key_names_one_job_of_a_user(site: JobSite) -> None:
     first = site.submit_ok(key="nightly 1")
     others = {site.submit_ok("bob", key="nightly 1"), *(site.submit_ok() for _ in range(2))}
