@@ -1,0 +1,45 @@
+/** What several pages ask the endpoint, each under one key of the cache. */
+import { useQuery, type QueryClient } from "@tanstack/react-query";
+import { request } from "./client";
+import type { ImageRecord, Model, Session, Summary } from "./types";
+
+export const SESSION = ["session"];
+
+export function useSession() {
+  return useQuery({
+    queryKey: SESSION,
+    queryFn: ({ signal }) => request<Session>("GET", "/session", undefined, signal),
+    staleTime: 60_000,
+  });
+}
+
+/** The card of the served model: findings, operating points, triage, display modes. */
+export function useModel() {
+  return useQuery({
+    queryKey: ["model"],
+    queryFn: ({ signal }) => request<Model>("GET", "/model", undefined, signal),
+    staleTime: 300_000,
+  });
+}
+
+export function useSummary() {
+  return useQuery({
+    queryKey: ["summary"],
+    queryFn: ({ signal }) => request<Summary>("GET", "/studies/summary", undefined, signal),
+    refetchInterval: 15_000,
+  });
+}
+
+export function recordQuery(imageId: string) {
+  return {
+    queryKey: ["record", imageId],
+    queryFn: ({ signal }: { signal: AbortSignal }) =>
+      request<ImageRecord>("GET", `/images/${imageId}`, undefined, signal),
+  };
+}
+
+/** Marks counts and rows of a study as out of date, after a verdict or a claim. */
+export function forgetStudy(client: QueryClient, imageId: string): void {
+  void client.invalidateQueries({ queryKey: ["record", imageId] });
+  void client.invalidateQueries({ queryKey: ["summary"] });
+}
