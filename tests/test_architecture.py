@@ -1,6 +1,7 @@
 """The walls of the project: who imports whom, how long files and functions are, how full rooms are, dead links."""
 
 import ast
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests.support.paths import ROOT
 PACKAGES = ("chestai", "pipelines", "serve", "tune")
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 300, 50
 MAX_TOP_ENTRIES, MAX_ROOM_ENTRIES = 17, 14
+MADE = {"__pycache__", "node_modules", "dist"}  # by Python, and by the build of the readers' page
 DATA_TABLES = ("serve/db/migrations/",)  # migrations are written once and never split
 
 # A room (the longest prefix counts) -> the top-level packages it must not import.
@@ -29,11 +31,24 @@ SERVES = {"pipelines.run"}  # the chain starts the endpoint at its end
 SKIPPED = {"chestai.metrics": ("chestai.model",), "serve.api": ("serve.deployments",), "serve.db": ("serve.api",)}
 
 
+def find_folders(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """A folder and those below it, without what was made: each with its folders and files."""
+    for folder, folders, files in os.walk(top):
+        folders[:] = sorted({*folders} - MADE)
+        yield Path(folder), folders, files
+
+
+def find_files(top: Path, *suffixes: str) -> list[Path]:
+    """The files below a folder that end so, without what was made."""
+    found = (folder / name for folder, _, files in find_folders(top) for name in files)
+    return sorted(path for path in found if path.suffix in suffixes)
+
+
 def modules(*packages: str) -> dict[str, Path]:
     """Dotted name -> file, of all modules of the packages."""
     found = {}
     for package in packages:
-        for path in sorted((ROOT / package).rglob("*.py")):
+        for path in find_files(ROOT / package, ".py"):
             parts = path.relative_to(ROOT).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
@@ -113,12 +128,13 @@ def test_new_packages_import_nothing() -> None:
         assert not list(imports(ROOT / room / "__init__.py")), room
 
 
-def source_files() -> list[Path]:
-    return [path for package in (*PACKAGES, "tests") for path in sorted((ROOT / package).rglob("*.py"))]
+def source_files(*suffixes: str) -> list[Path]:
+    return [path for package in (*PACKAGES, "tests") for path in find_files(ROOT / package, *suffixes)]
 
 
 def test_files_are_short() -> None:
-    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in source_files()}
+    sources = source_files(".py", ".ts", ".tsx", ".css")
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in sources}
     long = {
         name: lines for name, lines in lengths.items() if lines > MAX_FILE_LINES and not name.startswith(DATA_TABLES)
     }
@@ -127,7 +143,7 @@ def test_files_are_short() -> None:
 
 def test_functions_are_short() -> None:
     long = {}
-    for path in source_files():
+    for path in source_files(".py"):
         name = str(path.relative_to(ROOT))
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not name.startswith(DATA_TABLES):
@@ -137,19 +153,13 @@ def test_functions_are_short() -> None:
     assert not long, f"functions over {MAX_FUNCTION_LINES} lines: {long}"
 
 
-def entries(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if path.name not in ("__init__.py", "__pycache__")]
-
-
 def test_rooms_are_not_crowded() -> None:
     crowded = {}
-    for package in ("chestai", "pipelines", "serve", "tune"):
-        for folder in [ROOT / package, *(path for path in (ROOT / package).rglob("*") if path.is_dir())]:
-            if folder.name == "__pycache__":
-                continue
-            limit = MAX_TOP_ENTRIES if folder.parent == ROOT else MAX_ROOM_ENTRIES
-            if len(entries(folder)) > limit:
-                crowded[str(folder.relative_to(ROOT))] = len(entries(folder))
+    for package in PACKAGES:
+        for folder, folders, files in find_folders(ROOT / package):
+            entries = {*folders, *files} - {"__init__.py"}
+            if len(entries) > (MAX_TOP_ENTRIES if folder.parent == ROOT else MAX_ROOM_ENTRIES):
+                crowded[str(folder.relative_to(ROOT))] = len(entries)
     assert not crowded, f"rooms with too many entries: {crowded}"
 
 

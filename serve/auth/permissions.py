@@ -69,6 +69,8 @@ PERMISSIONS: Mapping[tuple[str, str], Permission | None] = {
     ("GET", "/health/live"): PUBLIC,
     ("GET", "/health/ready"): PUBLIC,
     ("GET", "/docs"): PUBLIC,
+    ("GET", "/ui"): PUBLIC,
+    ("GET", "/ui/{path:path}"): PUBLIC,
     ("GET", "/openapi.json"): PUBLIC,
 }
 

@@ -93,12 +93,13 @@ class HealthSummary(BaseModel):
 
 
 class ServiceDescription(BaseModel):
-    """What the endpoint is, and the paths of its documentation and health."""
+    """What the endpoint is, and the paths of its readers' page, documentation and health."""
 
     model_config = with_examples(
         {
             "name": "ChestAI",
             "description": "Chest X-ray findings, triage and Grad-CAM.",
+            "ui": "/ui/",
             "docs": "/docs",
             "openapi": "/openapi.json",
             "health": "/health",
@@ -107,6 +108,7 @@ class ServiceDescription(BaseModel):
 
     name: str = "ChestAI"
     description: str = "Chest X-ray findings, triage and Grad-CAM."
+    ui: str = "/ui/"
     docs: str = "/docs"
     openapi: str = "/openapi.json"
     health: str = "/health"

@@ -1,7 +1,5 @@
-"""What a visitor sees first: what this is, and its documentation."""
+"""What a visitor sees first: what this is, and where to go on."""
 
-import base64
-import hashlib
 from html import escape
 
 from fastapi import APIRouter, Request
@@ -13,33 +11,6 @@ from serve.schemas.operations import ServiceDescription
 router = APIRouter(tags=["operations"])
 
 HTML_EXAMPLE = "<!doctype html><title>ChestAI</title>..."
-# No wheel has the current Swagger UI, so a browser loads it from a CDN, and rejects any other content of these files.
-SWAGGER = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5.35.0"
-SCRIPT_SHA384 = "gjRm0bEPMeTmMh5jT2cHccIwCUZSTd8YC+j0d0sXw0MdGEfScduGpSyF3ZSSLkX9"
-STYLE_SHA384 = "WlYgdmXYOOBWL5apwjDEZwN+U3HmXSSu5R6V5aGxEcf7z+KuRNwBhoxKVN1i3D5I"
-START = "SwaggerUIBundle({url: 'openapi.json', dom_id: '#swagger-ui', deepLinking: true})"
-DOCS_PAGE = f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>ChestAI</title>
-<link rel="icon" href="data:,">
-<link rel="stylesheet" href="{SWAGGER}/swagger-ui.css" integrity="sha384-{STYLE_SHA384}" crossorigin="anonymous">
-</head>
-<body>
-<div id="swagger-ui">The documentation needs scripts from cdn.jsdelivr.net. <a href="openapi.json">openapi.json</a>
-has the same content.</div>
-<script src="{SWAGGER}/swagger-ui-bundle.js" integrity="sha384-{SCRIPT_SHA384}" crossorigin="anonymous"></script>
-<script>{START}</script>
-</body>
-</html>
-"""
-START_SHA256 = base64.b64encode(hashlib.sha256(START.encode()).digest()).decode()
-DOCS_POLICY = (  # Swagger UI writes style attributes and draws with data: images; it calls this endpoint alone
-    f"default-src 'none'; script-src 'sha256-{START_SHA256}' {SWAGGER}/swagger-ui-bundle.js; "
-    f"style-src 'unsafe-inline' {SWAGGER}/swagger-ui.css; img-src 'self' data: blob:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 
 
 @router.get(
@@ -54,14 +25,13 @@ async def describe_service(request: Request) -> ServiceDescription | Response:
     return _to_page(service) if "text/html" in request.headers.get("accept", "") else service
 
 
-@router.get("/docs", include_in_schema=False)
-async def show_docs() -> Response:
-    """The documentation as an interactive page."""
-    return HTMLResponse(DOCS_PAGE, headers={"Content-Security-Policy": DOCS_POLICY})
-
-
 def _to_page(service: ServiceDescription) -> Response:
-    links = {"documentation": service.docs, "the same as JSON": service.openapi, "health": service.health}
+    links = {
+        "the readers' page": service.ui,
+        "documentation": service.docs,
+        "the same as JSON": service.openapi,
+        "health": service.health,
+    }
     items = "".join(f'<li><a href="{path}">{name}</a></li>' for name, path in links.items())
     return HTMLResponse(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{service.name}</title></head>'

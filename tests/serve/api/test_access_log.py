@@ -151,7 +151,7 @@ def test_refusals_are_recorded_at_shutdown(tmp_path: Path) -> None:
 
 def test_public_routes_are_not_recorded(app: FastAPI, admin: dict[str, str]) -> None:
     before = len(load_rows(app))
-    for path in ("/health/live", "/health/ready", "/openapi.json", "/docs", "/nowhere", "/metrics"):
+    for path in ("/health/live", "/health/ready", "/openapi.json", "/docs", "/ui/", "/nowhere", "/metrics"):
         send_request(app, path, headers=admin, method="GET")
     assert len(load_rows(app)) == before
 

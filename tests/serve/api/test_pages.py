@@ -1,7 +1,5 @@
-"""The first page, the documentation and the summary of the health; all are public."""
+"""The first page and the summary of the health; both are public."""
 
-import base64
-import hashlib
 import re
 from dataclasses import replace
 
@@ -43,7 +41,7 @@ def test_root_says_what_this_is_as_json_and_as_a_page(app: FastAPI) -> None:
     assert page.status == 200 and page.headers["content-type"].startswith("text/html")
     assert RESEARCH_USE in page.body.decode()
     links = re.findall(r'href="([^"]+)"', page.body.decode())
-    assert links == [description[name] for name in ("docs", "openapi", "health")]
+    assert links == [description[name] for name in ("ui", "docs", "openapi", "health")]
     assert {get(app, link).status for link in links} == {200}
 
 
@@ -69,17 +67,3 @@ def test_health_is_degraded_without_model_or_database(app: FastAPI, monkeypatch:
     reply = get(app, "/health")
     assert (reply.status, reply.json()["status"], reply.json()["database"]) == (200, "degraded", False)
     assert b"secret" not in reply.body
-
-
-def test_docs_run_nothing_but_a_pinned_script(app: FastAPI) -> None:
-    page = get(app, "/docs")
-    text, policy = page.body.decode(), page.headers["content-security-policy"]
-    assert page.status == 200
-    for element in re.findall(r"<(?:script src|link rel=\"stylesheet\")[^>]*>", text):
-        url = re.search(r'(?:src|href)="(https://[^"]+@\d+\.\d+\.\d+/[^"]+)"', element)
-        assert url is not None and url[1] in policy, "the version is pinned, and the policy allows this file alone"
-        assert re.search(r'integrity="sha384-[0-9A-Za-z+/]{64}" crossorigin="anonymous"', element)
-    (inline,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
-    digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
-    scripts = re.search(r"script-src ([^;]+);", policy)
-    assert scripts is not None and f"'sha256-{digest}'" in scripts[1] and "unsafe" not in scripts[1]

@@ -60,6 +60,8 @@ EXPECTED = {
     "GET /health/live": None,
     "GET /health/ready": None,
     "GET /docs": None,
+    "GET /ui": None,
+    "GET /ui/{path:path}": None,
     "GET /openapi.json": None,
 }
 RANK = {"reader": 0, "reviewer": 1, "admin": 2}
