@@ -1,29 +1,23 @@
+/** The whole page: who is signed in, and which of the pages is shown. */
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
-import { lazy, Suspense } from "react";
-import { toRoute, useAddress, go, queuePath, studyPath } from "./route";
+import { ApiError } from "../api/client";
+import { Gate } from "./Gate";
+import { Pages } from "./Pages";
 
-const StudyPage = lazy(() => import("../viewer/StudyPage"));
-const client = new QueryClient({ defaultOptions: { queries: { retry: 1, staleTime: 10_000 } } });
-const nowhere = {
-  next: () => null,
-  previous: () => null,
-  open: (imageId: string) => go(studyPath(imageId)),
-  backToQueue: () => go(queuePath()),
-};
+const client = new QueryClient({
+  defaultOptions: {
+    queries: {
+      networkMode: "always", // an endpoint on this machine answers without a network
+      staleTime: 10_000,
+      retry: (failures, error) => failures < 1 && !(error instanceof ApiError && error.status < 500),
+    },
+  },
+});
 
 export function App() {
-  const route = toRoute(useAddress().path);
   return (
     <QueryClientProvider client={client}>
-      <div className="page">
-        {route.page === "study" ? (
-          <Suspense fallback={<p>Loading the viewer.</p>}>
-            <StudyPage key={route.imageId} imageId={route.imageId} queue={nowhere} />
-          </Suspense>
-        ) : (
-          <p>Queue</p>
-        )}
-      </div>
+      <Gate>{(session) => <Pages session={session} />}</Gate>
     </QueryClientProvider>
   );
 }

@@ -81,12 +81,12 @@ export function nameOf(event: KeyboardEvent): string {
 
 function onKeyDown(event: KeyboardEvent): void {
   const name = nameOf(event);
-  if (!name || event.defaultPrevented || event.isComposing) return;
+  if (!name || event.defaultPrevented || event.isComposing || document.querySelector("dialog:modal")) return;
   if (settings.off && name.replace("Shift+", "").length === 1) return;
   const inText = isTextField(event.target);
   // A focused button or link keeps the keys that press it.
-  if ((name === "Enter" || name === "Space") && event.target instanceof Element && event.target.closest("button, a, summary"))
-    return;
+  const presses = name === "Enter" || name === "Space";
+  if (presses && event.target instanceof Element && event.target.closest("button, a, summary, input")) return;
   const binding = [...active]
     .reverse()
     .flatMap((group) => group.current)

@@ -1,0 +1,88 @@
+/** The bar above every page: where one is, who is signed in, theme and keys. */
+import { useMutation, useQueryClient } from "@tanstack/react-query";
+import { useState } from "react";
+import { request } from "../api/client";
+import { SESSION, useModel } from "../api/queries";
+import type { Session } from "../api/types";
+import { useKeys } from "./keys";
+import { KeysDialog } from "./KeysDialog";
+import { go, queuePath } from "./route";
+import { setTheme, theme, type Theme } from "./theme";
+
+const THEMES: [Theme, string][] = [
+  ["dark", "Dark"],
+  ["light", "Light"],
+  ["auto", "Auto"],
+];
+
+export function Header({ session }: { session: Session }) {
+  const model = useModel().data;
+  const [chosen, setChosen] = useState(theme);
+  const [showsKeys, setShowsKeys] = useState(false);
+  useKeys([
+    { id: "app.keys", keys: ["?"], label: "This list of keys", group: "Everywhere", run: () => setShowsKeys(true) },
+  ]);
+  return (
+    <header className="header">
+      <a
+        className="name"
+        href={queuePath()}
+        onClick={(event) => {
+          if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+          event.preventDefault();
+          go(queuePath());
+        }}
+      >
+        ChestAI <span className="where">Queue</span>
+      </a>
+      {model && (
+        <span className="model muted">
+          model {model.version}
+          {model.synthetic && ", trained on synthetic films"}
+        </span>
+      )}
+      <span className="gap" />
+      <label className="theme">
+        <span className="visually-hidden">Theme</span>
+        <select
+          value={chosen}
+          onChange={(event) => {
+            setTheme(event.target.value as Theme);
+            setChosen(theme());
+          }}
+        >
+          {THEMES.map(([value, word]) => (
+            <option key={value} value={value}>
+              {word}
+            </option>
+          ))}
+        </select>
+      </label>
+      <button type="button" onClick={() => setShowsKeys(true)}>
+        Keys <kbd aria-hidden="true">?</kbd>
+      </button>
+      {session.methods.length > 0 && <SignOut session={session} />}
+      {showsKeys && <KeysDialog onClose={() => setShowsKeys(false)} />}
+    </header>
+  );
+}
+
+function SignOut({ session }: { session: Session }) {
+  const client = useQueryClient();
+  const signOut = useMutation({
+    networkMode: "always",
+    mutationFn: () => request<void>("DELETE", "/session"),
+    onSuccess: () => location.assign("/ui/"), // a new page: nothing of this reader stays in memory
+    onError: () => client.invalidateQueries({ queryKey: SESSION }),
+  });
+  return (
+    <>
+      <span className="reader" title={session.role ?? undefined}>
+        {session.name}
+      </span>
+      <button type="button" disabled={signOut.isPending} onClick={() => signOut.mutate()}>
+        Sign out
+      </button>
+    </>
+  );
+}
