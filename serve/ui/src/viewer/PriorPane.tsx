@@ -1,0 +1,47 @@
+/** An earlier film of the same patient, looked at like the current one. */
+
+import { useState } from "react";
+
+import type { Prior } from "../api/types";
+import { FilmMessage } from "./FilmMessage";
+import { FilmPane } from "./film/FilmPane";
+import type { Tool } from "./film/gestures";
+import { useFilm } from "./film/useFilm";
+import type { ViewStore } from "./film/viewStore";
+import { day } from "./format";
+
+export function PriorPane({ priors, store, tool }: { priors: Prior[]; store: ViewStore; tool: Tool }) {
+  const [imageId, setImageId] = useState(priors[0]!.image_id);
+  const { film, problem, fail, retry } = useFilm(imageId);
+  const prior = priors.find((one) => one.image_id === imageId) ?? priors[0]!;
+  return (
+    <div className="prior">
+      <label className="prior-choice">
+        Prior
+        <select value={imageId} onChange={(event) => setImageId(event.target.value)}>
+          {priors.map((one) => (
+            <option key={one.image_id} value={one.image_id}>
+              {describe(one)}
+            </option>
+          ))}
+        </select>
+      </label>
+      {film ? (
+        // Lengths are measured on the current film alone, so here that tool moves the film.
+        <FilmPane
+          film={film}
+          store={store}
+          tool={tool === "length" ? "pan" : tool}
+          label={`Prior film, ${describe(prior)}`}
+          onFailed={fail}
+        />
+      ) : (
+        <FilmMessage problem={problem} onRetry={retry} />
+      )}
+    </div>
+  );
+}
+
+function describe({ received_at, view, bucket }: Prior): string {
+  return [day(received_at), view, bucket].filter(Boolean).join(", ");
+}
