@@ -1,12 +1,12 @@
 /** The bar above every page: where one is, who is signed in, theme and keys. */
 import { useMutation, useQueryClient } from "@tanstack/react-query";
-import { useState } from "react";
+import { useState, type ReactNode } from "react";
 import { request } from "../api/client";
 import { SESSION, useModel } from "../api/queries";
 import type { Session } from "../api/types";
 import { useKeys } from "./keys";
 import { KeysDialog } from "./KeysDialog";
-import { go, queuePath } from "./route";
+import { go, operationPath, queuePath } from "./route";
 import { setTheme, theme, type Theme } from "./theme";
 
 const THEMES: [Theme, string][] = [
@@ -24,17 +24,12 @@ export function Header({ session }: { session: Session }) {
   ]);
   return (
     <header className="header">
-      <a
-        className="name"
-        href={queuePath()}
-        onClick={(event) => {
-          if (event.metaKey || event.ctrlKey || event.shiftKey) return;
-          event.preventDefault();
-          go(queuePath());
-        }}
-      >
+      <PageLink className="name" path={queuePath()}>
         ChestAI <span className="where">Queue</span>
-      </a>
+      </PageLink>
+      <PageLink className="where" path={operationPath()}>
+        Operation
+      </PageLink>
       {model && (
         <span className="model muted">
           model {model.version}
@@ -64,6 +59,23 @@ export function Header({ session }: { session: Session }) {
       {session.methods.length > 0 && <SignOut session={session} />}
       {showsKeys && <KeysDialog onClose={() => setShowsKeys(false)} />}
     </header>
+  );
+}
+
+/** A link within this page, which only a plain click follows without loading it anew. */
+function PageLink({ className, path, children }: { className: string; path: string; children: ReactNode }) {
+  return (
+    <a
+      className={className}
+      href={path}
+      onClick={(event) => {
+        if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+        event.preventDefault();
+        go(path);
+      }}
+    >
+      {children}
+    </a>
   );
 }
 

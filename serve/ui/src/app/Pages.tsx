@@ -1,4 +1,4 @@
-/** The pages of a reader who is signed in: the queue, or a study of it. */
+/** The pages of a reader who is signed in: the queue, a study of it, or the page for operators. */
 import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState } from "react";
 import type { Session } from "../api/types";
 import { readFilter } from "../queue/filter";
@@ -9,6 +9,7 @@ import { Header } from "./Header";
 import { go, queuePath, studyPath, toRoute, useAddress } from "./route";
 
 const StudyPage = lazy(() => import("../viewer/StudyPage"));
+const AdminPage = lazy(() => import("../admin/AdminPage"));
 
 export function Pages({ session }: { session: Session }) {
   const { path, query } = useAddress();
@@ -42,6 +43,11 @@ export function Pages({ session }: { session: Session }) {
       {open && (
         <Suspense fallback={<p className="nothing">Loading the viewer</p>}>
           <StudyPage key={open} imageId={open} queue={position} />
+        </Suspense>
+      )}
+      {route.page === "operation" && (
+        <Suspense fallback={<p className="nothing">Loading</p>}>
+          <AdminPage session={session} />
         </Suspense>
       )}
       {route.page === "unknown" && (

@@ -1,7 +1,8 @@
-/** The address: `/ui/` is the queue, `/ui/studies/<sha256>` a study; the query holds the queue's filter in both. */
+/** The address: `/ui/` is the queue, `/ui/studies/<sha256>` a study, `/ui/operation` for operators; the query holds the
+ *  queue's filter in all of them. */
 import { useSyncExternalStore } from "react";
 
-export type Route = { page: "queue" } | { page: "study"; imageId: string } | { page: "unknown" };
+export type Route = { page: "queue" } | { page: "study"; imageId: string } | { page: "operation" } | { page: "unknown" };
 
 const STUDY = /^\/ui\/studies\/([0-9a-f]{64})\/?$/;
 const MOVED = "chestai:moved";
@@ -9,6 +10,7 @@ const MOVED = "chestai:moved";
 export function toRoute(path: string): Route {
   const imageId = STUDY.exec(path)?.[1];
   if (imageId) return { page: "study", imageId };
+  if (/^\/ui\/operation\/?$/.test(path)) return { page: "operation" };
   return /^\/ui\/?$/.test(path) ? { page: "queue" } : { page: "unknown" };
 }
 
@@ -19,6 +21,10 @@ export function studyPath(imageId: string): string {
 
 export function queuePath(): string {
   return `/ui/${location.search}`;
+}
+
+export function operationPath(): string {
+  return `/ui/operation${location.search}`;
 }
 
 /** Goes to an address of this page; `replace` leaves no step in the browser's history. */

@@ -1,0 +1,39 @@
+/** What the served model calls positive, and when a study is urgent. */
+import { useModel } from "../api/queries";
+import { Section } from "./Section";
+import { Table } from "./Table";
+
+export function ModelCard() {
+  return (
+    <Section title="Model" query={useModel()}>
+      {({ version, findings, thresholds, triage, modes }) => (
+        <>
+          <p>
+            Version {version}. Urgent from {triage.urgent}, soon from {triage.soon}: the largest weight × probability of a
+            study. {describe(modes)}
+          </p>
+          <Table
+            label="Findings of the model"
+            columns={[
+              { name: "Finding", cell: (finding) => finding.replaceAll("_", " ") },
+              { name: "Positive from", cell: (finding) => thresholds[finding]?.toFixed(3) ?? "–", number: true },
+              { name: "Weight", cell: (finding) => triage.weights[finding]?.toFixed(2) ?? "none", number: true },
+            ]}
+            rows={findings}
+            keyOf={(finding) => finding}
+            empty="The model has no findings."
+          />
+        </>
+      )}
+    </Section>
+  );
+}
+
+function describe(modes: { overlays: boolean; reordering: boolean; flag_only: boolean }): string {
+  const off = [
+    ...(modes.flag_only ? ["numbers are hidden"] : []),
+    ...(modes.overlays ? [] : ["overlays are off"]),
+    ...(modes.reordering ? [] : ["the queue is first in, first out"]),
+  ];
+  return off.length ? `Display: ${off.join(", ")}.` : "";
+}
