@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
@@ -27,6 +29,7 @@ CHAMPIONS = "champions"  # tag of the registered model: earlier champions, oldes
 ROLLED_BACK = "rolled_back"  # tag of a version
 GATE, PASSED = "gate", "passed"  # tag of a version: the verdict of the promotion gate
 RUNTIME = "runtime_{}_{}"  # tag of a version: the effect of a runtime on its probabilities
+MODEL_CARD = "model_card"  # tag of a version: where the page of its model card is
 BUNDLE = "bundle"  # artifact folder of a training run, and of a registered model
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -48,6 +51,24 @@ class RegisteredModel:
     name: str
     version: int
     bundle: Bundle
+
+
+@dataclass(frozen=True)
+class Champion:
+    """A version that is or was champion. gate: the verdict of the promotion gate; None if it was never asked.
+
+    description: what its evaluation found.
+    """
+
+    version: int
+    registered_at: datetime
+    gate: str | None
+    description: str
+
+    @classmethod
+    def of(cls, version: ModelVersion) -> "Champion":
+        registered_at = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
+        return cls(int(version.version), registered_at, version.tags.get(GATE), version.description or "")
 
 
 @dataclass(frozen=True)
@@ -153,6 +174,21 @@ class Registry:
         past = [int(number) for number in model.tags.get(CHAMPIONS, "").split(",") if number]
         current = self.champion()
         return past if current is None else [*(number for number in past if number != current), current]
+
+    def history(self) -> list[Champion]:
+        """The champions of `champions`, the current one first."""
+        client, versions = self.connect(), reversed(self.champions())
+        found = [client.get_model_version(self.tracking.model, str(version)) for version in versions]
+        return [Champion.of(version) for version in found]
+
+    def model_card(self, version: int) -> str | None:
+        """The page of a version's model card, as HTML; None if the version was never evaluated.
+
+        Raises:
+            UserError: There is no such version.
+        """
+        place = self._tags(version).get(MODEL_CARD)
+        return None if place is None else str(mlflow.artifacts.load_text(place))
 
     def rollback(self) -> tuple[int, int]:
         """Moves `champion` back to the version before the current one; returns both, the current one first.

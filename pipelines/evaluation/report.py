@@ -15,7 +15,7 @@ from chestai.cli.summary import Summary
 from chestai.evaluation.evidence import Evidence
 from chestai.evaluation.promotion_gate import GateCheck
 from chestai.lake.lake import Lake
-from chestai.model.registry import Registry
+from chestai.model.registry import MODEL_CARD, Registry
 from chestai.pages.markdown import render_markdown
 from chestai.pages.model_card.card import build_model_card
 from chestai.pages.model_card.csv_tables import render_csv_tables
@@ -89,7 +89,7 @@ def log_to_mlflow(
     interval = f"{macro.value:.4f} [{macro.low:.4f}, {macro.high:.4f}]"
     name = registry.tracking.model
     client.set_model_version_tag(name, str(version), f"{split}_macro_auroc", interval)
-    client.set_model_version_tag(name, str(version), "model_card", card)
+    client.set_model_version_tag(name, str(version), MODEL_CARD, card)
     description = f"{split} macro-AUROC {interval}, {evidence.data.images:,} images. Model card: run {run_id}, {folder}"
     client.update_model_version(name, str(version), description=description)
 

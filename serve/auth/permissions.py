@@ -58,6 +58,8 @@ PERMISSIONS: Mapping[tuple[str, str], Permission | None] = {
     ("POST", "/reviews"): Permission("reviewer", "review"),
     ("GET", "/agreement"): Permission("reader", "read", "agreement"),
     ("GET", "/model"): Permission("reader", "read", "model"),
+    ("GET", "/model/history"): Permission("reader", "read", "model"),
+    ("GET", "/model/card"): Permission("reader", "read", "model"),
     ("GET", "/drift_report"): Permission("reader", "read", "drift"),
     ("GET", "/metrics"): Permission("reader", "metrics"),
     ("GET", "/audit"): Permission("admin", "keys", "audit"),

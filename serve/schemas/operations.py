@@ -161,3 +161,32 @@ class AuditCheck(BaseModel):
     broken_at: int | None = None
     reason: str = ""
     notice: str = RESEARCH_USE
+
+
+class Champion(BaseModel):
+    """A version that is or was champion. gate: the verdict of the promotion gate; null if it was never asked."""
+
+    version: int
+    registered_at: datetime
+    gate: str | None
+    description: str
+
+
+class ModelHistory(BaseModel):
+    """The champions, the current one first."""
+
+    model_config = with_examples(
+        {
+            "champions": [
+                {
+                    "version": 3,
+                    "registered_at": examples.TIME,
+                    "gate": "passed",
+                    "description": "test macro-AUROC 0.8312 [0.8270, 0.8355], 25,596 images.",
+                }
+            ]
+        }
+    )
+
+    champions: list[Champion]
+    notice: str = RESEARCH_USE

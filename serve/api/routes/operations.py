@@ -16,7 +16,6 @@ from serve.db.database import Database
 from serve.problems import ApiError, error_responses
 from serve.schemas.inference import ModelInfo
 from serve.schemas.operations import (
-    DescribedModel,
     DriftReport,
     DriftWindow,
     FeatureDrift,
@@ -55,14 +54,6 @@ async def check_ready(services: ServicesDep) -> Health:
     """Whether a model responds, and which version."""
     async with services.admission.deadline():
         return Health(model=await services.model.scorer.model_info())
-
-
-@router.get("/model", summary="Card of the served model", responses=OVERLOADED_RESPONSES)
-async def describe_model(services: ServicesDep) -> DescribedModel:
-    """The card of the served model (findings, calibration, operating points, triage rule, provenance) and the modes."""
-    async with services.admission.deadline():
-        card = await services.model.scorer.card()
-        return DescribedModel(**dict(card), modes=services.config.serve.modes)
 
 
 @router.get(

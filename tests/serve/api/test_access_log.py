@@ -17,7 +17,9 @@ from serve.db.audit import verify_chain
 from serve.db.models import AuditRow
 from tests.serve.support.hostile import WHOLE
 from tests.serve.support.local import encode_form, local_app, send_request
+from tests.serve.support.registry import add_model_card, register_bundles
 from tests.serve.support.routes import ROUTES
+from tests.support.models import make_bundle
 
 IMAGE = hashlib.sha256(WHOLE).hexdigest()
 JSON = {"content-type": "application/json"}
@@ -53,6 +55,8 @@ ACCESSES = {
     ("DELETE", "/jobs/{job_id}"): ("/jobs/{job_id}", b"", {}, 200, ("job.cancel", "{job_id}")),
     ("GET", "/drift_report"): ("/drift_report", b"", {}, 200, ("drift", "")),
     ("GET", "/model"): ("/model", b"", {}, 200, ("model", "")),
+    ("GET", "/model/history"): ("/model/history", b"", {}, 200, ("model", "")),
+    ("GET", "/model/card"): ("/model/card", b"", {}, 200, ("model", "")),
     ("GET", "/keys"): ("/keys", b"", {}, 200, ("keys", "")),
     ("POST", "/keys"): ("/keys", b'{"owner": "new", "role": "reader"}', JSON, 201, ("key.make", "new")),
     ("DELETE", "/keys/{prefix}"): ("/keys/{prefix}", b"", {}, 204, ("key.revoke", "{prefix}")),
@@ -61,7 +65,11 @@ ACCESSES = {
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    return local_app(tmp_path_factory.mktemp("accesses"), False, "auth.required=true", "state.keep_images=true")
+    folder = tmp_path_factory.mktemp("accesses")
+    app = local_app(folder, False, "auth.required=true", "state.keep_images=true")
+    services: Services = app.state.services
+    add_model_card(register_bundles(services.config, make_bundle()), 1, folder)
+    return app
 
 
 @pytest.fixture(scope="module")

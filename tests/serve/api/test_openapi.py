@@ -36,8 +36,9 @@ from serve.schemas.inference import ModelInfo
 from serve.schemas.operations import ModelCard
 from tests.serve.support.forgery import encode_image, make_films
 from tests.serve.support.local import FakeJobRunner, local_app
+from tests.serve.support.registry import add_model_card, register_bundles
 from tests.serve.support.routes import ROUTES
-from tests.support.models import FINDINGS
+from tests.support.models import FINDINGS, make_bundle
 
 CHECKS = [
     not_a_server_error,
@@ -115,14 +116,16 @@ class Api:
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
+    folder = tmp_path_factory.mktemp("openapi")
     app = local_app(
-        tmp_path_factory.mktemp("openapi"),
+        folder,
         False,
         *("serve.max_upload_mb=1", "auth.required=true", "state.keep_images=true"),
     )
     services: Services = app.state.services
     key = add_first_admin(services.state.store.database)
     assert key is not None
+    add_model_card(register_bundles(services.config, make_bundle()), 1, folder)
     client, headers = TestClient(app), {"X-API-Key": key}
     assert client.post("/infer", content=WHOLE, headers=headers | {"content-type": "image/png"}).status_code == 200
     made = [client.post("/keys", json={"owner": "spare", "role": "reader"}, headers=headers) for _ in range(EXAMPLES)]

@@ -48,6 +48,8 @@ EXPECTED = {
     "DELETE /studies/{image_id}/claim": "reviewer",
     "GET /studies": "reader",
     "GET /model": "reader",
+    "GET /model/history": "reader",
+    "GET /model/card": "reader",
     "GET /drift_report": "reader",
     "GET /metrics": "reader",
     "POST /reviews": "reviewer",

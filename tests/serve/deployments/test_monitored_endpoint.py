@@ -20,10 +20,11 @@ from chestai.model.bundle import Bundle
 from chestai.monitoring import features
 from chestai.monitoring.drift import MIN_IMAGES, DriftReference
 from serve.deployments.app import APPLICATION
-from tests.serve.support.deployed import deployed, find_replica, register_bundles
+from tests.serve.support.deployed import deployed, find_replica
 from tests.serve.support.forgery import encode_image, make_films
 from tests.serve.support.monitoring import Webhook, parse_metrics, webhook_server
 from tests.serve.support.processes import poll
+from tests.serve.support.registry import register_bundles
 from tests.serve.support.service import Service, fill_lake
 from tests.support.models import SIZE, make_bundle
 

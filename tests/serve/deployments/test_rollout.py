@@ -19,9 +19,10 @@ from serve.db.database import Database, database_url
 from serve.db.models import ShadowRow
 from serve.deployments.app import deploy
 from serve.inference.rollout import rollout_fraction
-from tests.serve.support.deployed import deployed, find_replica, register_bundles
+from tests.serve.support.deployed import deployed, find_replica
 from tests.serve.support.monitoring import parse_metrics
 from tests.serve.support.processes import poll
+from tests.serve.support.registry import register_bundles
 from tests.serve.support.service import Service, fill_lake
 from tests.support.models import image, make_bundle
 

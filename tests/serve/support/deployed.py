@@ -4,30 +4,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import mlflow
 import psutil
 
 from chestai.config import load as conf
 from chestai.config.schema import Config
 from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
-from chestai.model.registry import Registry
-from pipelines.training.register import register
 from serve.auth.bootstrap import add_first_admin
 from serve.db.database import Database, database_url
 from serve.deployments.app import deploy, stop
+from tests.serve.support.registry import register_bundles
 from tests.serve.support.service import Service, fill_lake
 from tests.support.models import make_bundle
-
-
-def register_bundles(config: Config, *bundles: Bundle) -> Registry:
-    """Registers bundles as versions 1, 2 and so on; the first becomes the champion."""
-    registry = Registry(config.tracking, Lake(config.lake))
-    registry.connect()
-    with mlflow.start_run():
-        versions = [register(bundle, registry) for bundle in bundles]
-    registry.promote(versions[0])
-    return registry
 
 
 def make_champion(folder: Path) -> tuple[Config, Bundle]:

@@ -3,6 +3,7 @@ import type { Session } from "../api/types";
 import { Agreement } from "./Agreement";
 import { ApiKeys } from "./ApiKeys";
 import { Audit } from "./Audit";
+import { Champions } from "./Champions";
 import { Drift } from "./Drift";
 import { Health } from "./Health";
 import { Jobs } from "./Jobs";
@@ -15,6 +16,7 @@ export default function AdminPage({ session }: { session: Session }) {
       <h1 className="visually-hidden">Operation</h1>
       <Health />
       <ModelCard />
+      <Champions />
       <Agreement />
       <Drift />
       <Jobs />

@@ -12,6 +12,11 @@ export function ModelCard() {
             Version {version}. Urgent from {triage.urgent}, soon from {triage.soon}: the largest weight × probability of a
             study. {describe(modes)}
           </p>
+          <p>
+            <a href="/model/card" target="_blank" rel="noopener">
+              Model card: evaluation and plots
+            </a>
+          </p>
           <Table
             label="Findings of the model"
             columns={[

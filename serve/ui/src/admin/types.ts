@@ -62,3 +62,10 @@ export interface AuditCheck {
   broken_at: number | null;
   reason: string;
 }
+
+export interface Champion {
+  version: number;
+  registered_at: string;
+  gate: string | null;
+  description: string;
+}
