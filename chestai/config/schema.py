@@ -5,7 +5,7 @@ from typing import Any
 from chestai.config.cluster import Cluster, SparkSettings, Tracking
 from chestai.config.data import Chexpert, Dicom, Folders, Nih, Phantom, Source, Split
 from chestai.config.evaluation import Derive, Evaluate, Gate, Promote, Queue
-from chestai.config.serving import Alert, Auth, Jwt, Modes, Runtime, Score, Serve, State, Tls, Triage
+from chestai.config.serving import Alert, Auth, Jwt, Modes, Oidc, Runtime, Score, Serve, State, Tls, Triage
 from chestai.config.training import Asymmetric, Augment, Bce, Feed, Focal, Loss, Network, Train
 from chestai.config.tuning import Choice, Dimension, Range, Tune
 from chestai.config.types import Section, View
@@ -15,6 +15,7 @@ __all__ = [
     "Alert",
     "Asymmetric",
     "Augment",
+    "Auth",
     "Bce",
     "Chexpert",
     "Choice",
@@ -29,6 +30,7 @@ __all__ = [
     "Loss",
     "Modes",
     "Nih",
+    "Oidc",
     "Policy",
     "Range",
     "Runtime",

@@ -3,11 +3,15 @@
 import ipaddress
 import re
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from chestai.config.types import Fraction, ModelName, NonNegative, Positive, Probability, Rate, Section
 from chestai.triage.rule import TriageRule
+
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+CALLBACK_PATH = "/session/oidc/callback"
 
 
 def _check_host(name: str) -> str:
@@ -29,9 +33,25 @@ def _check_glob(text: str) -> str:
     return text
 
 
+def _check_url(text: str) -> str:
+    parts = urlsplit(text)
+    is_secure = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
+    if not is_secure or not parts.hostname or parts.port == 0:
+        raise ValueError("write an https URL, or one of http on this machine")
+    return text
+
+
+def _check_callback(text: str) -> str:
+    if urlsplit(text).path != CALLBACK_PATH or "?" in text or "#" in text:
+        raise ValueError(f"write the endpoint's own address and {CALLBACK_PATH}")
+    return text
+
+
 Glob = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f]*$"), AfterValidator(_check_glob)]
 HostName = Annotated[str, AfterValidator(_check_host)]
 Network = Annotated[str, AfterValidator(_check_network)]
+SecureUrl = Annotated[str, AfterValidator(_check_url)]  # nobody on the way reads the codes and tokens
+CallbackUrl = Annotated[SecureUrl, AfterValidator(_check_callback)]
 
 
 class Score(Section):
@@ -140,11 +160,39 @@ class Jwt(Section):
         return self
 
 
+class Oidc(Section):
+    client_id: Annotated[str, Field(min_length=1)] | None = None
+    authorize_url: SecureUrl | None = None
+    token_url: SecureUrl | None = None
+    redirect_url: CallbackUrl | None = None
+    client_secret: str | None = None
+    scope: str = "openid"
+
+    @model_validator(mode="after")
+    def _require_urls(self) -> Self:
+        if self.client_id and None in (self.authorize_url, self.token_url, self.redirect_url):
+            raise ValueError("oidc.client_id needs oidc.authorize_url, oidc.token_url and oidc.redirect_url")
+        return self
+
+
+class BrowserSessions(Section):
+    hours: Annotated[float, Field(gt=0, le=720)] = 8.0
+    idle_minutes: Annotated[float, Field(ge=2)] = 30.0  # the last use is written once a minute
+
+
 class Auth(Section):
     required: bool = True
     requests_per_minute: Positive | None = 6000
     burst: Positive = 600
     jwt: Jwt = Jwt()
+    oidc: Oidc = Oidc()
+    session: BrowserSessions = BrowserSessions()
+
+    @model_validator(mode="after")
+    def _require_keys(self) -> Self:
+        if self.oidc.client_id and not (self.jwt.secret or self.jwt.jwks):
+            raise ValueError("oidc.client_id needs jwt.issuer, and jwt.jwks or jwt.secret, to verify ID tokens")
+        return self
 
 
 class Triage(Section):

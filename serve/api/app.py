@@ -13,7 +13,20 @@ from chestai.notice import RESEARCH_USE
 from serve.api.http_security import SecuredApp
 from serve.api.openapi import FORBIDDEN_ERRORS
 from serve.api.request_limits import RequestLimits
-from serve.api.routes import api_keys, audit, images, infer, jobs, model, operations, pages, reviews, studies, ui
+from serve.api.routes import (
+    api_keys,
+    audit,
+    images,
+    infer,
+    jobs,
+    model,
+    operations,
+    pages,
+    reviews,
+    session,
+    studies,
+    ui,
+)
 from serve.api.security import authorise_request
 from serve.api.services import Services
 from serve.monitoring.middleware import RequestMetrics
@@ -48,7 +61,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     app.add_middleware(RequestMetrics, reporter=services.reporter)
     app.add_middleware(RequestLimits, budget=services.memory)
-    for routes in (pages, infer, jobs, studies, reviews, images, model, operations, api_keys, audit, ui):
+    for routes in (pages, infer, jobs, studies, reviews, images, model, operations, api_keys, audit, session, ui):
         app.include_router(routes.router)
     app.add_exception_handler(ApiError, _handle_api_error)
     app.add_exception_handler(RequestValidationError, _handle_validation_error)

@@ -2,7 +2,8 @@
 
 A web page may send requests to any address that its browser reaches. Two checks keep it out of an endpoint that asks
 for no credential: the `Host` that the browser names (DNS rebinding makes the page's own name lead here), and the
-origin of the page (`Sec-Fetch-Site`, or `Origin` of older browsers).
+origin of the page (`Sec-Fetch-Site`, or `Origin` of older browsers). Where the credential is a cookie, which browsers
+send unasked, `serve.api.security` asks for the endpoint's own origin.
 """
 
 import re
@@ -46,7 +47,7 @@ class HttpSecurity:
 
     def __init__(self, app: ASGIApp, config: Config) -> None:
         self._app, self._hosts = app, {*LOOPBACK_HOSTS, config.serve.host.lower(), *config.serve.hosts}
-        self._checks_origin = not config.auth.required  # otherwise a page would need the key, which no browser adds
+        self._checks_origin = not config.auth.required  # otherwise a page would need a credential
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -87,4 +88,16 @@ def _is_cross_origin(headers: Headers) -> bool:
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is not None:
         return site not in ("same-origin", "none")  # none: no page, but the user
-    return origin is not None and origin.lower().partition("://")[2] != headers.get("host", "").lower()
+    return origin is not None and not _is_own_origin(origin, headers)
+
+
+def is_same_origin(headers: Headers) -> bool:
+    """Returns whether a page of this endpoint certainly sent a request: a program, which says nothing, did not."""
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        return site == "same-origin"
+    return origin is not None and _is_own_origin(origin, headers)
+
+
+def _is_own_origin(origin: str, headers: Headers) -> bool:
+    return origin.lower().partition("://")[2] == headers.get("host", "").lower()

@@ -32,7 +32,7 @@ NOT_SCORED_ERRORS = {
 }
 FORBIDDEN_ERRORS = {
     "forbidden": "the role or the scopes do not allow it",
-    "cross_origin": "a page of another origin sent it, and the endpoint asks for no credential",
+    "cross_origin": "a page of another origin sent it, and no key or token came with it",
 }
 UPLOAD_SIZE_ERRORS = {"upload_too_large": "more bytes than serve.max_upload_mb"}
 FORM_ERRORS = {

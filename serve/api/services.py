@@ -1,11 +1,12 @@
 """The services that routes use; they are built once for each process."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from chestai.config.schema import Config
+from chestai.config.schema import Auth, Config
 from chestai.imaging.preprocess import Grey
 from chestai.lake.lake import Lake
 from serve.api.admission import AdmissionControl
@@ -13,7 +14,10 @@ from serve.api.state import StateAccess
 from serve.auth.api_keys import ApiKeyAuthenticator
 from serve.auth.authenticator import Authenticator
 from serve.auth.oidc import OidcVerifier
+from serve.auth.oidc_sign_in import OidcSignIn
 from serve.auth.rate_limit import RateLimiter
+from serve.auth.sessions import SessionAuthenticator
+from serve.db.database import Database
 from serve.db.refusals import RefusalLog
 from serve.db.store import Store
 from serve.inference.batch_jobs import JobRunner
@@ -50,9 +54,14 @@ class ModelRouter:
 
 @dataclass(frozen=True)
 class AccessControl:
-    """Authentication and rate limits: of users by name, and of callers without a valid credential by address."""
+    """Authentication and rate limits: of users by name, and of callers without a valid credential by address.
+
+    sign_in: None if nobody can sign in at an identity provider.
+    """
 
     authenticator: Authenticator
+    sessions: SessionAuthenticator
+    sign_in: OidcSignIn | None
     user_limiter: RateLimiter
     address_limiter: RateLimiter
 
@@ -86,13 +95,12 @@ def build_services(
     """Builds the services.
 
     Raises:
-        UserError: The config names a database, token keys or prefixes that cannot be used.
+        UserError: The config names a database, token keys, a client secret or prefixes that cannot be used.
     """
     check_prefixes(config.serve.prefixes)
-    limits, auth, store = config.serve, config.auth, Store(config)
+    limits, store = config.serve, Store(config)
     reporter, deadline_s = EventReporter(monitor, store.counts), limits.deadline_seconds
     memory = MemoryBudget(limits.memory_mb * 2**20)
-    tokens = OidcVerifier(auth.jwt) if auth.jwt.secret or auth.jwt.jwks else None
     images = ImageStore(Lake(config.lake))
     return Services(
         config=config,
@@ -102,11 +110,7 @@ def build_services(
             Shadow(shadow, deadline_s, memory, store.save_shadow, reporter.record_shadow) if shadow else None,
         ),
         state=StateAccess(store, images, RefusalLog(store.save_events)),
-        access=AccessControl(
-            Authenticator(ApiKeyAuthenticator(store.database), tokens, auth.required),
-            RateLimiter(auth.requests_per_minute, auth.burst),
-            RateLimiter(auth.requests_per_minute, auth.burst),
-        ),
+        access=_build_access(config.auth, store.database),
         admission=AdmissionControl(limits.admission_slots, deadline_s),
         monitor=monitor,
         reporter=reporter,
@@ -114,6 +118,18 @@ def build_services(
         memory=memory,
         stored_images=StoredImages(config, images),
         jobs=jobs,
+    )
+
+
+def _build_access(auth: Auth, database: Database) -> AccessControl:
+    tokens = OidcVerifier(auth.jwt) if auth.jwt.secret or auth.jwt.jwks else None
+    sessions = SessionAuthenticator(database, timedelta(minutes=auth.session.idle_minutes))
+    return AccessControl(
+        Authenticator(ApiKeyAuthenticator(database), sessions, tokens, auth.required),
+        sessions,
+        OidcSignIn(auth.oidc, tokens) if auth.oidc.client_id and tokens is not None else None,
+        RateLimiter(auth.requests_per_minute, auth.burst),
+        RateLimiter(auth.requests_per_minute, auth.burst),
     )
 
 

@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import re
 import secrets
-import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +16,7 @@ from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
 from chestai.clock import now
+from serve.auth.grace_cache import GraceCache
 from serve.auth.permissions import ROLES, SCOPES, Principal, Role, Scope
 from serve.db.database import Database, is_unavailable, serialise_writes
 from serve.db.models import KeyRow, UserRow
@@ -25,8 +25,6 @@ KEY_PREFIX = "chestai_"
 PREFIX_PATTERN = re.compile(r"[0-9a-f]{12}")
 KEY_PATTERN = re.compile(r"chestai_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 USER_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
-GRACE_PERIOD = timedelta(hours=1)  # for which a valid key stays cached, to be used while the database is down
-MAX_CACHED_KEYS = 10_000
 
 
 @dataclass(frozen=True)
@@ -155,13 +153,12 @@ def list_admin_keys(session: Session) -> list[ApiKey]:
 
 
 @dataclass(frozen=True)
-class _CachedKey:
+class ConfirmedKey:
     """A valid key as of the last lookup."""
 
     hash: str
     principal: Principal
     expires_at: datetime | None
-    loaded_at: datetime
 
 
 class ApiKeyAuthenticator:
@@ -172,8 +169,7 @@ class ApiKeyAuthenticator:
 
     def __init__(self, database: Database, clock: Callable[[], datetime] = now) -> None:
         self._database, self._clock = database, clock
-        self._lock = threading.Lock()
-        self._cache: dict[str, _CachedKey] = {}  # by prefix, least recently used first
+        self._cache: GraceCache[ConfirmedKey] = GraceCache()  # by prefix
 
     def authenticate(self, key: str) -> Principal | None:
         """Returns the principal of a key; None if it is unknown, revoked or expired, or its owner is disabled.
@@ -186,9 +182,10 @@ class ApiKeyAuthenticator:
             return None
         prefix, present = match[1], self._clock()
         try:
-            found = self._load(prefix, present)
+            found = self._load(prefix)
+            self._cache.confirm(prefix, found, present)
         except Exception as error:
-            found = self._find_cached(prefix, present)
+            found = self._cache.find(prefix, present)
             if found is None or not is_unavailable(error):
                 raise
         return _check_key(key, found, present)
@@ -196,29 +193,17 @@ class ApiKeyAuthenticator:
     def recall(self, key: str) -> Principal | None:
         """Returns the principal of a key that was valid within the last hour, without asking the database."""
         match, present = KEY_PATTERN.fullmatch(key), self._clock()
-        return None if match is None else _check_key(key, self._find_cached(match[1], present), present)
+        return None if match is None else _check_key(key, self._cache.find(match[1], present), present)
 
-    def _load(self, prefix: str, present: datetime) -> _CachedKey | None:
+    def _load(self, prefix: str) -> ConfirmedKey | None:
         with self._database.read_session() as session:
             rows = session.execute(
                 select(KeyRow, UserRow).join(UserRow, UserRow.name == KeyRow.owner).where(KeyRow.prefix == prefix)
             ).one_or_none()
-        key = None if rows is None else _check_rows(*rows, present)
-        with self._lock:
-            self._cache.pop(prefix, None)
-            if key is not None:
-                self._cache[prefix] = key
-                while len(self._cache) > MAX_CACHED_KEYS:
-                    del self._cache[next(iter(self._cache))]
-        return key
-
-    def _find_cached(self, prefix: str, present: datetime) -> _CachedKey | None:
-        with self._lock:
-            key = self._cache.get(prefix)
-        return key if key is not None and present - key.loaded_at <= GRACE_PERIOD else None
+        return None if rows is None else confirm_key(*rows)
 
 
-def _check_key(key: str, found: _CachedKey | None, present: datetime) -> Principal | None:
+def _check_key(key: str, found: ConfirmedKey | None, present: datetime) -> Principal | None:
     """Returns the principal if the whole key is right and has not expired."""
     matches = hmac.compare_digest(_hash(key), found.hash if found is not None else "")
     if found is None or not matches or (found.expires_at is not None and found.expires_at <= present):
@@ -226,13 +211,15 @@ def _check_key(key: str, found: _CachedKey | None, present: datetime) -> Princip
     return found.principal
 
 
-def _check_rows(key: KeyRow, user: UserRow, present: datetime) -> _CachedKey | None:
+def confirm_key(key: KeyRow, user: UserRow) -> ConfirmedKey | None:
+    """Returns what a key and its owner say, whether it has expired or not; None if it was revoked, or they disabled."""
     if key.revoked_at is not None or user.disabled or user.role not in ROLES:
         return None
     role: Role = next(role for role in ROLES if role == user.role)
     scopes = _scopes(key)
-    principal = Principal(user.name, role, None if scopes is None else frozenset(scopes))
-    return _CachedKey(key.hash, principal, key.expires_at, present)
+    return ConfirmedKey(
+        key.hash, Principal(user.name, role, None if scopes is None else frozenset(scopes)), key.expires_at
+    )
 
 
 def _to_api_key(row: KeyRow) -> ApiKey:

@@ -39,22 +39,40 @@ class OidcVerifier:
 
         The name is `oidc:` and the claim `sub`, so no token can impersonate the owner of an API key.
         """
+        claims = self._verify(token, self._settings.audience)
+        return None if claims is None else self._find_principal(claims)
+
+    def authenticate_sign_in(self, id_token: str, client_id: str, nonce: str) -> Principal | None:
+        """Returns the principal of an ID token; None as `authenticate`, or if it is of another client or sign-in.
+
+        Its audience is the client, as OpenID Connect asks, whatever `auth.jwt.audience` is.
+        """
+        claims = self._verify(id_token, client_id)
+        if claims is None or claims.get("azp", client_id) != client_id or claims.get("nonce") != nonce:
+            return None
+        return self._find_principal(claims)
+
+    def _verify(self, token: str, audience: str) -> Mapping[str, Any] | None:
+        """Returns the claims of a token for an audience; None if its signature, issuer, audience or time is invalid."""
         try:
-            header = jwt.get_unverified_header(token)
-            key = self._find_key(header)
+            key = self._find_key(jwt.get_unverified_header(token))
             if key is None:
                 return None
-            claims = jwt.decode(
+            claims: Mapping[str, Any] = jwt.decode(
                 token,
                 key[1],
                 algorithms=[key[0]],
                 issuer=self._settings.issuer,
-                audience=self._settings.audience,
+                audience=audience,
                 leeway=LEEWAY_S,
                 options={"require": ["exp", "iss", "aud", "sub"]},
             )
         except (jwt.InvalidTokenError, ValueError, TypeError, RecursionError):
             return None
+        return claims
+
+    def _find_principal(self, claims: Mapping[str, Any]) -> Principal | None:
+        """Returns the principal of valid claims; None without a name or role."""
         role, name = _find_role(claims, self._settings.role_claim), claims["sub"]
         if role is None or not name or len(name) > MAX_NAME_LENGTH or not name.isprintable():
             return None

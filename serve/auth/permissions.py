@@ -34,7 +34,7 @@ class Permission:
     audit_action: str | None = None
 
 
-PUBLIC = None  # no credential needed: returns nothing about images, people or usage
+PUBLIC = None  # no credential needed: returns nothing about images, usage, or people other than the caller
 ANONYMOUS = Principal("anybody", "reviewer")  # a caller without a credential if `auth.required` is false
 
 PERMISSIONS: Mapping[tuple[str, str], Permission | None] = {
@@ -74,6 +74,11 @@ PERMISSIONS: Mapping[tuple[str, str], Permission | None] = {
     ("GET", "/ui"): PUBLIC,
     ("GET", "/ui/{path:path}"): PUBLIC,
     ("GET", "/openapi.json"): PUBLIC,
+    ("GET", "/session"): PUBLIC,
+    ("POST", "/session"): PUBLIC,
+    ("DELETE", "/session"): PUBLIC,
+    ("GET", "/session/oidc"): PUBLIC,
+    ("GET", "/session/oidc/callback"): PUBLIC,
 }
 
 

@@ -250,3 +250,22 @@ class AuditHeadRow(Base):
     one: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     sequence: Mapped[int] = mapped_column(BigInteger)
     hash: Mapped[str] = mapped_column(String(SHA256))
+
+
+class SessionRow(Base):
+    """The session of a browser; its token as a hash. name, role, scopes: of the principal who signed in.
+
+    key_prefix: of the API key that opened it; null for a sign-in at the identity provider. last_seen_at: exact to a
+    minute.
+    """
+
+    __tablename__ = "sessions"
+
+    hash: Mapped[str] = mapped_column(String(SHA256), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    role: Mapped[str] = mapped_column(String(20))
+    scopes: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    key_prefix: Mapped[str | None] = mapped_column(ForeignKey("api_keys.prefix"))
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+    last_seen_at: Mapped[datetime] = mapped_column(UtcTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcTime)

@@ -26,6 +26,7 @@ from serve.db.models import (
     PositiveRow,
     PredictionRow,
     ReviewRow,
+    SessionRow,
     ShadowRow,
     WorklistRow,
 )
@@ -40,7 +41,7 @@ HOUR_S = 3600.0
 
 @dataclass(frozen=True)
 class PurgeCounts:
-    """Deleted rows. unread: deleted images without a review."""
+    """Deleted rows. unread: deleted images without a review. sessions: expired ones, however young."""
 
     images: int = 0
     predictions: int = 0
@@ -49,6 +50,7 @@ class PurgeCounts:
     jobs: int = 0
     unread: int = 0
     shadows: int = 0
+    sessions: int = 0
 
     def __add__(self, other: "PurgeCounts") -> "PurgeCounts":
         return PurgeCounts(*(a + b for a, b in zip(asdict(self).values(), asdict(other).values(), strict=True)))
@@ -58,7 +60,7 @@ def purge(database: Database, before: datetime, actor: str, remove: Callable[[st
     """Deletes what is older than `before`, with an audit event for each batch.
 
     An image that was neither received nor scored since then goes, with its predictions, shadow predictions, labels,
-    reviews and worklist row. So does a job that finished before.
+    reviews and worklist row. So does a job that finished before, and a session that has expired by now.
 
     Args:
         remove: Deletes the stored file of an image ID, if there is one. It is called before the rows are deleted, so
@@ -96,7 +98,7 @@ def _lock_old_images(session: Session, before: datetime) -> list[str]:
 
 
 def _delete_rows(session: Session, image_ids: list[str], before: datetime) -> PurgeCounts:
-    """Deletes the rows of images, orphaned reviews and shadow predictions, and finished jobs."""
+    """Deletes the rows of images, orphaned reviews and shadow predictions, finished jobs, and expired sessions."""
     is_unread = (WorklistRow.image_id.in_(image_ids), WorklistRow.reviewed_at.is_(None))
     unread = session.scalar(select(func.count()).where(*is_unread)) or 0
     review_orphaned = ~exists().where(ImageRow.image_id == ReviewRow.image_id)
@@ -114,6 +116,7 @@ def _delete_rows(session: Session, image_ids: list[str], before: datetime) -> Pu
         unread=unread,
         shadows=_delete(session, ShadowRow, ShadowRow.image_id.in_(image_ids))
         + _delete(session, ShadowRow, and_(ShadowRow.at < before, shadow_orphaned)),
+        sessions=_delete(session, SessionRow, SessionRow.expires_at <= now()),
     )
 
 

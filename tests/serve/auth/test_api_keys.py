@@ -11,7 +11,6 @@ from sqlalchemy.exc import DBAPIError
 
 from chestai.clock import now
 from serve.auth.api_keys import (
-    GRACE_PERIOD,
     ApiKeyAuthenticator,
     add_user,
     create_key,
@@ -21,7 +20,9 @@ from serve.auth.api_keys import (
 )
 from serve.auth.authenticator import Authenticator
 from serve.auth.bootstrap import add_first_admin
+from serve.auth.grace_cache import GRACE_PERIOD
 from serve.auth.permissions import ANONYMOUS, PERMISSIONS, ROLES, SCOPES, Principal, authorise, owns
+from serve.auth.sessions import SessionAuthenticator
 from serve.db.audit import verify_chain
 from serve.db.database import Database
 from serve.db.models import AuditRow, KeyRow
@@ -65,6 +66,11 @@ EXPECTED = {
     "GET /ui": None,
     "GET /ui/{path:path}": None,
     "GET /openapi.json": None,
+    "GET /session": None,
+    "POST /session": None,
+    "DELETE /session": None,
+    "GET /session/oidc": None,
+    "GET /session/oidc/callback": None,
 }
 RANK = {"reader": 0, "reviewer": 1, "admin": 2}
 
@@ -209,15 +215,22 @@ def test_accepts_cached_keys_while_the_database_is_down(users: Database, monkeyp
         authenticator.authenticate(cached)
 
 
-def authenticate(authenticator: Authenticator, *headers: str | None) -> Principal | None:
-    """Returns the principal of the headers Authorization and X-API-Key."""
-    known, key = authenticator.recall(*headers)
-    return known if key is None else authenticator.look_up(key)
+def make_authenticator(database: Database, required: bool = True) -> Authenticator:
+    sessions = SessionAuthenticator(database, timedelta(minutes=30))
+    return Authenticator(ApiKeyAuthenticator(database), sessions, None, required)
+
+
+def authenticate(
+    authenticator: Authenticator, authorization: str | None, key: str | None = None, session: str | None = None
+) -> Principal | None:
+    """Returns the principal of the headers Authorization and X-API-Key, and of the token in the cookie."""
+    caller = authenticator.recall(authorization, key, session)
+    return caller.principal if caller.look_up is None else caller.look_up()
 
 
 def test_reads_keys_from_both_headers(users: Database) -> None:
     key = create(users, "rita")
-    authenticator = Authenticator(ApiKeyAuthenticator(users), None)
+    authenticator = make_authenticator(users)
     rita = Principal("rita", "reviewer")
     for headers in ((f"Bearer {key}",), (f"bearer  {key}",), (None, key)):
         assert authenticate(authenticator, *headers) == rita
@@ -226,7 +239,7 @@ def test_reads_keys_from_both_headers(users: Database) -> None:
     assert authenticate(authenticator, f"Bearer {key}", "chestai_wrong") is None, (
         "a valid key in the other header does not help"
     )
-    optional = Authenticator(ApiKeyAuthenticator(users), None, required=False)
+    optional = make_authenticator(users, required=False)
     assert authenticate(optional, None) == ANONYMOUS and authenticate(optional, f"Bearer {key}") == rita
     assert authenticate(optional, "Bearer wrong") is None
 

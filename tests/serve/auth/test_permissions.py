@@ -12,13 +12,15 @@ from fastapi.routing import iter_route_contexts
 from sqlalchemy.orm import Session
 
 from serve.api.services import Services
-from serve.auth import api_keys
+from serve.auth import api_keys, sessions
 from serve.auth.permissions import PERMISSIONS, ROLES, SCOPES, Principal, Role, Scope, authorise
+from tests.serve.support.identity_provider import sign_in_settings
 from tests.serve.support.local import local_app, send_request
 from tests.serve.support.routes import ROUTES
 
 SECRET, ISSUER = "s" * 40, "https://id.hospital.example"
 PATH_VALUES = {"image_id": "a" * 64, "prefix": "0123456789ab", "job_id": "0b8f5d7e-2a43-4c57-8f0c-6f6a5c1f3b10"}
+SAME_ORIGIN = {"sec-fetch-site": "same-origin"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
     folder = tmp_path_factory.mktemp("authorisation")
     (folder / "secret").write_text(SECRET)
     tokens = [f"auth.jwt.issuer={ISSUER}", f"auth.jwt.secret={folder / 'secret'}"]
-    return local_app(folder, False, "auth.required=true", *tokens)
+    return local_app(folder, False, "auth.required=true", *tokens, *sign_in_settings(ISSUER))
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +56,26 @@ def callers(app: FastAPI) -> dict[str, Caller]:
             "expired token": Caller(bearer("admin", -60.0), None),
             "token with an unknown role": Caller(bearer("root"), None),
             "token with another signature": Caller(bearer("admin", secret="t" * 40), None),
+            **{f"session of a {role}": with_session(session, Principal(f"oidc:{role}", role)) for role in ROLES},
+            "session with scope keys": with_session(session, Principal("oidc:ann", "admin", frozenset({"keys"}))),
+            "session with scope read": with_session(session, Principal("oidc:ann", "admin", frozenset({"read"}))),
+            "unknown session": Caller({"cookie": f"chestai={'x' * 43}", **SAME_ORIGIN}, None),
+            "session beside a wrong key": beside_wrong_key(session),
         }
     return callers
 
 
 def with_key(key: str, principal: Principal | None) -> Caller:
     return Caller({"x-api-key": key}, principal)
+
+
+def with_session(session: Session, principal: Principal) -> Caller:
+    token, _ = sessions.open_session(session, principal, timedelta(hours=8))
+    return Caller({"cookie": f"chestai={token}", **SAME_ORIGIN}, principal)
+
+
+def beside_wrong_key(session: Session) -> Caller:
+    return Caller({**with_session(session, Principal("oidc:ann", "admin")).headers, "x-api-key": "wrong"}, None)
 
 
 def add_user(session: Session, name: str, role: Role) -> str:
@@ -107,7 +123,9 @@ def test_admits_exactly_the_callers_that_the_table_allows(
 ) -> None:
     decisions = set()
     for name, caller in callers.items():
-        reply = send_request(app, route.format(**PATH_VALUES), headers=dict(caller.headers), method=method)
+        if (method, route) == ("DELETE", "/session") and "cookie" in caller.headers:
+            continue  # it would end the session for the other tests
+        reply = send_request(app, route.format(**PATH_VALUES), headers=SAME_ORIGIN | caller.headers, method=method)
         expected = authorise(caller.principal, method, route)
         decisions.add(expected)
         if expected == "allowed":
@@ -126,7 +144,13 @@ def test_listing_keys_needs_both_role_and_scope(app: FastAPI, callers: dict[str,
         for name, caller in callers.items()
         if send_request(app, "/keys", headers=dict(caller.headers), method="GET").status == 200
     }
-    assert admitted == {"admin", "admin with scope keys", "token of a admin"}
+    assert admitted == {
+        "admin",
+        "admin with scope keys",
+        "token of a admin",
+        "session of a admin",
+        "session with scope keys",
+    }
 
 
 def test_rejected_requests_create_no_key(app: FastAPI, callers: dict[str, Caller]) -> None:

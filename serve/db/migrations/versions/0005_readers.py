@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 
 NEW_COLUMNS: tuple[tuple[str, sa.types.TypeEngine[Any]], ...] = (
     ("source", sa.String(100)),
