@@ -1,13 +1,13 @@
 /** For operators: health, drift, agreement and jobs; for admins also the audit and the keys. */
 import type { Session } from "../api/types";
 import { Agreement } from "./Agreement";
-import { ApiKeys } from "./ApiKeys";
-import { Audit } from "./Audit";
-import { Champions } from "./Champions";
-import { Drift } from "./Drift";
+import { ApiKeys } from "./access/ApiKeys";
+import { Audit } from "./access/Audit";
+import { Champions } from "./model/Champions";
+import { Drift } from "./model/Drift";
 import { Health } from "./Health";
 import { Jobs } from "./Jobs";
-import { ModelCard } from "./ModelCard";
+import { ModelCard } from "./model/ModelCard";
 import "./admin.css";
 
 export default function AdminPage({ session }: { session: Session }) {

@@ -1,9 +1,9 @@
 /** Makes an API key and shows it, once. */
 import { useMutation } from "@tanstack/react-query";
 import { useState, type FormEvent } from "react";
-import { request } from "../api/client";
-import type { Role } from "../api/types";
-import type { NewKey } from "./types";
+import { request } from "../../api/client";
+import type { Role } from "../../api/types";
+import type { NewKey } from "../types";
 
 const ROLES: Role[] = ["reader", "reviewer", "admin"];
 

@@ -1,12 +1,12 @@
 /** API keys: who has one, a new one, and the end of one. */
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
-import { request } from "../api/client";
-import { toTime } from "../queue/time";
+import { request } from "../../api/client";
+import { toTime } from "../../queue/time";
 import { NewKeyForm } from "./NewKeyForm";
-import { Section } from "./Section";
-import { Table } from "./Table";
-import type { ApiKey } from "./types";
+import { Section } from "../Section";
+import { Table } from "../Table";
+import type { ApiKey } from "../types";
 
 const KEYS = ["keys"];
 

@@ -1,7 +1,7 @@
 /** The check of the audit chain, on request: it reads every row. */
 import { useMutation } from "@tanstack/react-query";
-import { request } from "../api/client";
-import type { AuditCheck } from "./types";
+import { request } from "../../api/client";
+import type { AuditCheck } from "../types";
 
 export function Audit() {
   const check = useMutation({ mutationFn: () => request<AuditCheck>("GET", "/audit") });

@@ -1,10 +1,10 @@
 /** How far the latest images have moved from the images that the model was trained on. */
 import { useQuery } from "@tanstack/react-query";
-import { request } from "../api/client";
-import { toTime } from "../queue/time";
-import { Section } from "./Section";
-import { Table } from "./Table";
-import type { Drift as Answer, DriftVerdict } from "./types";
+import { request } from "../../api/client";
+import { toTime } from "../../queue/time";
+import { Section } from "../Section";
+import { Table } from "../Table";
+import type { Drift as Answer, DriftVerdict } from "../types";
 
 const RANK: Record<DriftVerdict, number> = { drifted: 0, moderate: 1, unknown: 2, stable: 3 };
 

@@ -1,7 +1,7 @@
 /** What the served model calls positive, and when a study is urgent. */
-import { useModel } from "../api/queries";
-import { Section } from "./Section";
-import { Table } from "./Table";
+import { useModel } from "../../api/queries";
+import { Section } from "../Section";
+import { Table } from "../Table";
 
 export function ModelCard() {
   return (

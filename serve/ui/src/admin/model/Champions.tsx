@@ -1,10 +1,10 @@
 /** The versions that were champion, the current one first. */
 import { useQuery } from "@tanstack/react-query";
-import { request } from "../api/client";
-import { toTime } from "../queue/time";
-import { Section } from "./Section";
-import { Table } from "./Table";
-import type { Champion } from "./types";
+import { request } from "../../api/client";
+import { toTime } from "../../queue/time";
+import { Section } from "../Section";
+import { Table } from "../Table";
+import type { Champion } from "../types";
 
 export function Champions() {
   const query = useQuery({
