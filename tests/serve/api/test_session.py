@@ -1,13 +1,13 @@
 """Signing in and out over HTTP: cookies, origins, the audit, and what a session may do."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -43,7 +43,7 @@ class Site:
             api_keys.ensure_user(session, name, role)
             return api_keys.create_key(session, name, scopes)
 
-    def sign_in(self, browser: TestClient, key: str, **headers: str) -> httpx.Response:
+    def sign_in(self, browser: TestClient, key: str, **headers: str) -> httpx2.Response:
         return browser.post("/session", json={"api_key": key}, headers=headers)
 
     def signed_in(self, name: str = "rita", role: Role = "reviewer", scopes: set[Scope] | None = None) -> TestClient:
@@ -74,11 +74,11 @@ def make_site(database: Database, tmp_path: Path) -> Callable[..., Site]:
 
 
 @pytest.fixture
-def site(make_site: Callable[..., Site]) -> Iterator[Site]:
+def site(make_site: Callable[..., Site]) -> Site:
     return make_site()
 
 
-def read_cookies(response: httpx.Response) -> dict[str, tuple[str, set[str]]]:
+def read_cookies(response: httpx2.Response) -> dict[str, tuple[str, set[str]]]:
     """Returns value and attributes of each cookie that a response sets."""
     found = {}
     for line in response.headers.get_list("set-cookie"):

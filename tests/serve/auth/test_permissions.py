@@ -125,7 +125,7 @@ def test_admits_exactly_the_callers_that_the_table_allows(
     for name, caller in callers.items():
         if (method, route) == ("DELETE", "/session") and "cookie" in caller.headers:
             continue  # it would end the session for the other tests
-        reply = send_request(app, route.format(**PATH_VALUES), headers=SAME_ORIGIN | caller.headers, method=method)
+        reply = send_request(app, route.format(**PATH_VALUES), headers={**SAME_ORIGIN, **caller.headers}, method=method)
         expected = authorise(caller.principal, method, route)
         decisions.add(expected)
         if expected == "allowed":

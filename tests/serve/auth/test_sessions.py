@@ -59,10 +59,10 @@ class Site:
 @pytest.fixture
 def site(database: Database) -> Site:
     def clock() -> datetime:
-        return site.time
+        return made.time
 
-    site = Site(database, SessionAuthenticator(database, IDLE, clock), now())
-    return site
+    made = Site(database, SessionAuthenticator(database, IDLE, clock), now())
+    return made
 
 
 def test_token_stands_for_its_user(site: Site) -> None:

@@ -12,10 +12,12 @@ from sqlalchemy import select
 from chestai.clock import now
 from chestai.config import load as conf
 from chestai.lake.lake import Lake
+from serve.auth.permissions import Principal
+from serve.auth.sessions import open_session
 from serve.db.audit import verify_chain
 from serve.db.database import Database
 from serve.db.leftovers import Leftovers
-from serve.db.models import AuditRow, ImageRow, WorklistRow
+from serve.db.models import AuditRow, ImageRow, SessionRow, WorklistRow
 from serve.db.records import Job, Label, load_study, record_job, record_labels, record_prediction
 from serve.db.retention import purge, purge_hourly
 from serve.db.reviews import record_review
@@ -72,6 +74,16 @@ def test_purge_removes_only_files_of_old_images(database: Database, tmp_path: Pa
     assert purge(database, ONE_O_CLOCK, "system", images.remove).images == 3
     assert [file.name for file in stored_files(tmp_path)] == [sha("recent")]
     assert external.read_bytes() == b"external"
+
+
+def test_purge_deletes_expired_sessions_alone(database: Database) -> None:
+    with database.write_session() as session:
+        for hours in (0, 8):
+            open_session(session, Principal("oidc:ann", "reader"), timedelta(hours=hours))
+    assert purge(database, ONE_O_CLOCK, "system", lambda _: None).sessions == 1
+    with database.read_session() as session:
+        (left,) = session.scalars(select(SessionRow.expires_at))
+        assert left > now() and '"sessions":1' in session.scalars(select(AuditRow)).one().detail
 
 
 def no_leftovers(folder: Path) -> Leftovers:

@@ -3,7 +3,7 @@
 import gzip
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -34,7 +34,7 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def get(app: FastAPI, path: str, accept_encoding: str = "identity") -> httpx.Response:
+def get(app: FastAPI, path: str, accept_encoding: str = "identity") -> httpx2.Response:
     headers = {"host": "localhost", "accept-encoding": accept_encoding}
     return TestClient(app).get(path, headers=headers, follow_redirects=False)
 

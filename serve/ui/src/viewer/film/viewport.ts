@@ -50,7 +50,8 @@ export class FilmViewport {
 
   /** Adapts to a new size of the element. */
   resize(): void {
-    renderingEngine().resize(true, true);
+    if (getShouldUseCPURendering()) this.resizeCanvas();
+    else renderingEngine().resize(true, true);
     if (this.view) this.apply(this.view);
   }
 
@@ -75,6 +76,13 @@ export class FilmViewport {
   onDrawn(callback: () => void): () => void {
     this.element.addEventListener(Enums.Events.IMAGE_RENDERED, callback);
     return () => this.element.removeEventListener(Enums.Events.IMAGE_RENDERED, callback);
+  }
+
+  /** On the CPU Cornerstone sizes the canvas in CSS pixels, and takes it for screen pixels everywhere else. */
+  private resizeCanvas(): void {
+    const canvas = this.stack.getCanvas();
+    canvas.width = Math.round(this.element.clientWidth * window.devicePixelRatio);
+    canvas.height = Math.round(this.element.clientHeight * window.devicePixelRatio);
   }
 
   private get stack(): Types.IStackViewport {
