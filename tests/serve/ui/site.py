@@ -1,0 +1,135 @@
+"""The readers' page in headless Chromium over real HTTP, with studies and readers."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from playwright.sync_api import Browser, Page
+from sqlalchemy import select
+
+from chestai.clock import now
+from serve.api.services import Services
+from serve.auth.api_keys import add_user, create_key
+from serve.auth.permissions import Role
+from serve.db.models import ImageRow, PositiveRow, PredictionRow, ReviewRow, WorklistRow
+from tests.serve.support.forgery import encode_image, make_films
+from tests.serve.support.http_server import run_server
+from tests.serve.support.local import local_app
+from tests.support.paths import ROOT
+
+PATIENCE_S = 20.0
+READERS: dict[str, Role] = {"rita": "reviewer", "omar": "reviewer", "chief": "admin"}
+AXE = ROOT / "serve" / "ui" / "node_modules" / "axe-core" / "axe.min.js"
+CONFORMANCE = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+
+
+def poll(condition: Callable[[], Any], what: str) -> Any:
+    """Returns the condition's value as soon as it is true. Playwright's own waits evaluate text, which CSP forbids."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (value := condition()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+    return value
+
+
+@dataclass
+class Site:
+    """An endpoint with studies, its readers' keys, and a browser.
+
+    faults: violations of the page's policy, errors of its scripts, and requests to other hosts.
+    """
+
+    app: FastAPI
+    browser: Browser
+    url: str
+    keys: dict[str, str]
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def services(self) -> Services:
+        services: Services = self.app.state.services
+        return services
+
+    def upload(self, data: bytes, minutes: float = 0.0, positives: tuple[str, ...] = (), **facts: Any) -> str:
+        """Scores an image that has waited so many minutes; returns its ID. facts: columns of its record."""
+        headers = {"X-API-Key": self.keys["rita"], "content-type": "application/octet-stream"}
+        reply = TestClient(self.app, "http://localhost").post("/infer", content=data, headers=headers)
+        assert reply.status_code == 200, reply.text
+        image_id = str(reply.json()["image_id"])
+        with self.services.state.store.database.write_session() as session:
+            image, study = session.get_one(ImageRow, image_id), session.get_one(WorklistRow, image_id)
+            image.received_at = study.received_at = now() - timedelta(minutes=minutes)
+            for name, value in facts.items():
+                setattr(image, name, value)
+            study.split = image.split
+            if positives:
+                session.get_one(PredictionRow, (image_id, 1)).positives = list(positives)
+                session.query(PositiveRow).filter_by(image_id=image_id).delete()
+                session.add_all(PositiveRow(image_id=image_id, finding=finding) for finding in positives)
+        return image_id
+
+    def upload_films(self, count: int) -> list[str]:
+        """Scores phantoms."""
+        return [self.upload(encode_image(film), minutes) for minutes, film in enumerate(make_films()[:count])]
+
+    def open(self, path: str = "/ui/", reader: str | None = "rita", width: int = 1440, height: int = 900) -> Page:
+        """Opens a page in a browser of its own, signed in as a reader."""
+        page = self.browser.new_context(viewport={"width": width, "height": height}, reduced_motion="reduce").new_page()
+        page.set_default_timeout(1000 * PATIENCE_S)
+        page.on("console", lambda message: self._note(message.text) if "Content Security" in message.text else None)
+        page.on("pageerror", lambda error: self._note(str(error)))
+        page.on("request", lambda request: None if self._is_own(request.url) else self._note(request.url))
+        page.goto(self.url + path)
+        if reader is not None:
+            page.get_by_label("API key").fill(self.keys[reader])
+            page.keyboard.press("Enter")
+            page.get_by_label("API key").wait_for(state="detached")
+        return page
+
+    def reviews(self) -> list[ReviewRow]:
+        with self.services.state.store.database.read_session() as session:
+            return list(session.scalars(select(ReviewRow).order_by(ReviewRow.at)))
+
+    def _note(self, fault: str) -> None:
+        self.faults.append(fault)
+
+    def _is_own(self, address: str) -> bool:
+        return address.startswith((f"{self.url}/", f"blob:{self.url}/"))
+
+
+@contextmanager
+def open_site(browser: Browser, folder: Path, *overrides: str) -> Iterator[Site]:
+    """Serves an endpoint without studies for the block; the page must not have had a fault at its end."""
+    app = local_app(folder, False, "auth.required=true", "state.keep_images=true", *overrides)
+    services: Services = app.state.services
+    with services.state.store.database.write_session() as session:
+        for name, role in READERS.items():
+            add_user(session, name, role)
+        session.flush()
+        keys = {name: create_key(session, name) for name in READERS}
+    with run_server(app) as (_, port):
+        site = Site(app, browser, f"http://localhost:{port}", keys)
+        try:
+            yield site
+        finally:
+            for context in browser.contexts:
+                context.close()
+    assert site.faults == []
+
+
+def find_violations(page: Page) -> list[str]:
+    """Runs axe on a page; returns the rules of WCAG 2.2 AA that it breaks, and where."""
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("(tags) => axe.run({runOnly: tags})", CONFORMANCE)
+    return [f"{one['id']}: {node['html'][:120]}" for one in found["violations"] for node in one["nodes"]]
+
+
+def rows(page: Page) -> list[str]:
+    """Returns the text of the rows of the queue."""
+    return [" ".join(row.inner_text().split()) for row in page.locator(".grid-body [role=row]").all()]
