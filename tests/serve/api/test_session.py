@@ -7,7 +7,6 @@ from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -43,7 +42,7 @@ class Site:
             api_keys.ensure_user(session, name, role)
             return api_keys.create_key(session, name, scopes)
 
-    def sign_in(self, browser: TestClient, key: str, **headers: str) -> httpx2.Response:
+    def sign_in(self, browser: TestClient, key: str, **headers: str) -> Any:
         return browser.post("/session", json={"api_key": key}, headers=headers)
 
     def signed_in(self, name: str = "rita", role: Role = "reviewer", scopes: set[Scope] | None = None) -> TestClient:
@@ -78,7 +77,7 @@ def site(make_site: Callable[..., Site]) -> Site:
     return make_site()
 
 
-def read_cookies(response: httpx2.Response) -> dict[str, tuple[str, set[str]]]:
+def read_cookies(response: Any) -> dict[str, tuple[str, set[str]]]:
     """Returns value and attributes of each cookie that a response sets."""
     found = {}
     for line in response.headers.get_list("set-cookie"):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import httpx2
+import httpx
 import jwt
 import pytest
 from fastapi import FastAPI
@@ -20,6 +20,7 @@ from sqlalchemy import select
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from chestai.clock import now
+from chestai.errors import UserError
 from serve.api.services import Services
 from serve.auth import oidc_sign_in
 from serve.auth.oidc_sign_in import SignInSecrets
@@ -44,13 +45,13 @@ class Site:
 
     def go_there(self, browser: TestClient) -> str:
         """Starts a sign-in; returns the URL of the callback to which the provider redirects."""
-        reply = browser.get("/session/oidc")
-        assert reply.status_code == 302
-        reply = httpx2.get(reply.headers["location"])
-        assert reply.status_code == 302
-        return reply.headers["location"]
+        there = browser.get("/session/oidc")
+        assert there.status_code == 302
+        back = httpx.get(there.headers["location"])
+        assert back.status_code == 302
+        return back.headers["location"]
 
-    def sign_in(self, browser: TestClient) -> httpx2.Response:
+    def sign_in(self, browser: TestClient) -> Any:  # of the HTTP library behind TestClient
         return browser.get(self.go_there(browser))
 
     def audit(self) -> list[tuple[str, str, str, dict[str, Any]]]:
@@ -83,7 +84,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield site
 
 
-def assert_failed(reply: httpx2.Response, status: int = 400, code: str = "sign_in_failed") -> None:
+def assert_failed(reply: Any, status: int = 400, code: str = "sign_in_failed") -> None:
     problem = reply.json()
     assert (reply.status_code, problem["code"], problem["status"]) == (status, code, status), problem
     assert reply.headers["content-type"] == "application/problem+json" and "set-cookie" not in reply.headers
@@ -114,7 +115,7 @@ def test_cookies_of_the_way_there_and_back(site: Site, scheme: str) -> None:
     assert there.startswith(f"{prefixes[0]}{SIGN_IN_COOKIE}=")
     path = "Path=/session/oidc/callback"
     assert {*there.split("; ")[1:]} == {"HttpOnly", "Max-Age=600", path, "SameSite=lax", *secure}
-    callback = httpx2.get(reply.headers["location"]).headers["location"].replace("http:", f"{scheme}:")
+    callback = httpx.get(reply.headers["location"]).headers["location"].replace("http:", f"{scheme}:")
     session, cleared = sorted(browser.get(callback).headers.get_list("set-cookie"), key=lambda line: "oidc" in line)
     assert session.startswith(f"{prefixes[1]}chestai=")
     assert {*session.split("; ")[1:]} == {"HttpOnly", "Path=/", "SameSite=strict", *secure}
@@ -280,3 +281,13 @@ def test_challenge_is_that_of_the_standard() -> None:
     """RFC 7636, appendix B."""
     verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
     assert SignInSecrets("", verifier, "").challenge == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "No such file"), (b" \n", "is empty"), (b"\xff", "utf-8")])
+def test_unusable_secrets_are_rejected_in_one_line(tmp_path: Path, content: bytes | None, message: str) -> None:
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UserError, match=message) as raised, open_site(tmp_path, f"auth.oidc.client_secret={file}"):
+        pass
+    assert str(file) in str(raised.value) and "\n" not in str(raised.value)

@@ -78,7 +78,7 @@ def test_purge_removes_only_files_of_old_images(database: Database, tmp_path: Pa
 
 def test_purge_deletes_expired_sessions_alone(database: Database) -> None:
     with database.write_session() as session:
-        for hours in (8, 0):  # opening one deletes those that expired before
+        for hours in (8, 0):
             open_session(session, Principal("oidc:ann", "reader"), timedelta(hours=hours))
     assert purge(database, ONE_O_CLOCK, "system", lambda _: None).sessions == 1
     with database.read_session() as session:

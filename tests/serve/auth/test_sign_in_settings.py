@@ -1,15 +1,10 @@
-"""Settings of the sign-in at an identity provider, and of sessions, that cannot be used."""
-
-import json
-from pathlib import Path
+"""Settings of sessions and of the sign-in at an identity provider: wrong ones are rejected before anything starts."""
 
 import pytest
 
 from chestai.config import load as conf
 from chestai.errors import UserError
 from tests.serve.support.identity_provider import sign_in_settings
-from tests.serve.support.local import local_app
-from tests.serve.support.tokens import RSA, public_jwk
 
 JWKS = ["auth.jwt.issuer=https://id", "auth.jwt.jwks=/jwks.json"]
 
@@ -34,15 +29,3 @@ def test_wrong_settings_are_rejected_in_one_line(overrides: list[str], message: 
     with pytest.raises(UserError) as raised:
         conf.load(["cluster=laptop", *overrides])
     assert message in str(raised.value) and "\n" not in str(raised.value)
-
-
-@pytest.mark.parametrize(("content", "message"), [(None, "No such file"), (b" \n", "is empty"), (b"\xff", "utf-8")])
-def test_unusable_secrets_are_rejected_in_one_line(tmp_path: Path, content: bytes | None, message: str) -> None:
-    file = tmp_path / "secret"
-    if content is not None:
-        file.write_bytes(content)
-    (tmp_path / "jwks.json").write_text(json.dumps({"keys": [public_jwk(RSA, "r")]}))
-    provider = [*sign_in_settings("https://id"), *JWKS[:1], f"auth.jwt.jwks={tmp_path / 'jwks.json'}"]
-    with pytest.raises(UserError, match=message) as raised:
-        local_app(tmp_path, False, *provider, f"auth.oidc.client_secret={file}")
-    assert str(file) in str(raised.value) and "\n" not in str(raised.value)
