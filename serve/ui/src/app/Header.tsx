@@ -4,6 +4,7 @@ import { useState, type ReactNode } from "react";
 import { request } from "../api/client";
 import { SESSION, useModel } from "../api/queries";
 import type { Session } from "../api/types";
+import { OutboxStatus } from "../review/OutboxStatus";
 import { useKeys } from "./keys";
 import { KeysDialog } from "./KeysDialog";
 import { go, operationPath, queuePath } from "./route";
@@ -37,6 +38,7 @@ export function Header({ session }: { session: Session }) {
         </span>
       )}
       <span className="gap" />
+      {session.name && <OutboxStatus reader={session.name} />}
       <label className="theme">
         <span className="visually-hidden">Theme</span>
         <select

@@ -1,11 +1,18 @@
 /** Whether the reader's verdicts have arrived, and those that the endpoint refused. */
 
+import { useQueryClient } from "@tanstack/react-query";
+import { useEffect } from "react";
+
+import { forgetStudy } from "../api/queries";
 import { plainName } from "../viewer/model/names";
-import { discard, type Outbox, useOutbox } from "./outbox";
+import { discard, onConfirmed, openOutbox, type Outbox, useOutbox } from "./outbox";
 import "./review.css";
 
-export function OutboxStatus() {
+export function OutboxStatus({ reader }: { reader: string }) {
+  const client = useQueryClient();
   const outbox = useOutbox();
+  useEffect(() => openOutbox(reader), [reader]);
+  useEffect(() => onConfirmed(({ image_id }) => forgetStudy(client, image_id)), [client]);
   return (
     <div className="outbox">
       <p role="status" className={outbox.away ? "outbox-waiting" : "outbox-saved"}>

@@ -1,12 +1,11 @@
 /** A study: the film as large as possible, beside it what the model says and what the reader says of that. */
 
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { lazy, type MouseEvent, Suspense, useEffect } from "react";
+import { lazy, type MouseEvent, Suspense } from "react";
 
-import { forgetStudy, recordQuery, useModel, useSession } from "../api/queries";
+import { recordQuery, useModel, useSession } from "../api/queries";
 import { useKeys } from "../app/keys";
 import type { QueuePosition } from "../queue/position";
-import { onConfirmed, openOutbox } from "../review/outbox";
 import { useClaim } from "../review/useClaim";
 import { FilmMessage } from "./FilmMessage";
 import { hasNumbers, inOrder } from "./model/findings";
@@ -39,10 +38,6 @@ export default function StudyPage({ imageId, queue }: { imageId: string; queue: 
     { id: "study.previous", keys: ["p"], label: "Previous study", group: "Study", run: () => previous && queue.open(previous) },
     { id: "study.queue", keys: ["q", "Escape"], label: "Back to the queue", group: "Study", run: queue.backToQueue },
   ]);
-  useEffect(() => {
-    if (session?.name && mayReview) openOutbox(session.name);
-  }, [session?.name, mayReview]);
-  useEffect(() => onConfirmed(({ image_id }) => forgetStudy(client, image_id)), [client]);
 
   const prefetchNext = () => {
     const next = queue.next();

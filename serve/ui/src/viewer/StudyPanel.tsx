@@ -1,7 +1,6 @@
 /** Beside the film: the bucket, the findings, the verdicts, and where it all comes from. */
 
 import type { ImageRecord, Model, Verdict } from "../api/types";
-import { OutboxStatus } from "../review/OutboxStatus";
 import { VerdictPanel } from "../review/VerdictPanel";
 import { About } from "./model/About";
 import { FindingTable } from "./model/FindingTable";
@@ -35,10 +34,6 @@ export function StudyPanel({ record, error, model, reader, claimedBy, onNext, on
       ) : (
         <p role={error ? "alert" : "status"}>{error ? `No record: ${error.message}` : "Loading the record."}</p>
       )}
-      <footer className="panel-foot">
-        <OutboxStatus />
-        <p className="notice">{record?.notice}</p>
-      </footer>
     </aside>
   );
 }
