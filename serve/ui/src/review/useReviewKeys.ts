@@ -29,12 +29,13 @@ export function useReviewKeys({ findings, answer, agreeAndGoOn, undo, comment }:
     answer(finding, given);
     select(findings[findings.indexOf(finding) + 1] ?? finding);
   };
+  // A key that is held down must not judge what nobody has looked at.
   const key = (name: string, keys: string[], label: string, run: () => void) => ({
     id: `verdict.${name}`,
     keys,
     label,
     group: GROUP,
-    run,
+    run: (event: KeyboardEvent) => event.repeat || run(),
   });
   useKeys([
     key("agreeAll", ["Enter"], "Agree with the rest and go on to the next study", agreeAndGoOn),
