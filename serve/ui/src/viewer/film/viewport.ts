@@ -40,11 +40,13 @@ export class FilmViewport {
   apply(view: View): void {
     if (!this.film) return;
     const { window: now, inverted } = view;
-    if (now !== this.view?.window || inverted !== this.view.inverted) {
+    const before = this.view;
+    this.view = view;
+    if (now !== before?.window || inverted !== before.inverted) {
       this.stack.setProperties({ voiRange: this.range(now), invert: this.film.image.invert !== inverted });
     }
-    this.view = view;
-    this.look(view);
+    const moved = view.zoom !== before?.zoom || view.centre !== before.centre || view.rotation !== before.rotation;
+    if (moved) this.look(view);
     this.stack.render();
   }
 
@@ -52,7 +54,9 @@ export class FilmViewport {
   resize(): void {
     if (getShouldUseCPURendering()) this.resizeCanvas();
     else renderingEngine().resize(true, true);
-    if (this.view) this.apply(this.view);
+    const { view } = this;
+    this.view = undefined;
+    if (view) this.apply(view);
   }
 
   /** The zoom at which a pixel of the film is a pixel of the screen. */
