@@ -37,7 +37,7 @@ GREY, COLOURED = 10, 60  # difference of a pixel's channels: at most, at least
 Pixels = NDArray[np.uint8]
 
 
-def open_study(site: Site, image_id: str, query: str = "?renderer=cpu", **size: int) -> Page:
+def open_study(site: Site, image_id: str, query: str = "?renderer=cpu", **size: Any) -> Page:
     """Opens a study and waits for its film, or for why there is none."""
     page = site.open(f"/ui/studies/{image_id}{query}", **size)
     wait_for_film(page)
@@ -71,7 +71,7 @@ def films(folder: Path) -> dict[str, bytes]:
 def seen(page: Page, margin: float = 0) -> Pixels:
     """The film area as it is on the screen, BGR, without so many pixels at its lower edge."""
     area: Any = page.locator(".film-canvas").bounding_box()
-    png = page.screenshot(clip={**area, "height": area["height"] - margin})
+    png = page.screenshot(clip=area | {"height": area["height"] - margin})
     return np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR), np.uint8)
 
 
@@ -209,7 +209,7 @@ def clear_positives(site: Site, image_id: str) -> None:
     ("elements", "unit"),
     [({}, "px"), ({"PixelSpacing": [0.2, 0.2]}, "mm"), ({"ImagerPixelSpacing": [0.2, 0.2]}, "mm (imager)")],
 )
-def test_lengths_have_the_unit_that_the_file_warrants(site: Site, elements: dict[str, list[float]], unit: str) -> None:
+def test_lengths_have_the_unit_that_the_file_warrants(site: Site, elements: dict[str, Any], unit: str) -> None:
     page = open_study(site, site.upload(dicom.a_file(**elements)))
     for key in ("l", "Enter", *["ArrowRight"] * 10, "Enter"):  # a tenth of a film of 80 columns
         page.keyboard.press(key)
@@ -217,10 +217,11 @@ def test_lengths_have_the_unit_that_the_file_warrants(site: Site, elements: dict
 
 
 def test_prior_is_looked_at_like_the_film_and_every_state_is_accessible(site: Site) -> None:
-    same = {"source": "nih", "patient_key": "p1"}
+    same: dict[str, Any] = {"source": "nih", "patient_key": "p1"}
     site.upload(image(7, 300, 240), minutes=60, **same)
     current = site.upload(image(8, 300, 240), positives=("Mass",), **same)
-    for size in ({"width": 1440}, {"width": 390, "height": 844}):
+    sizes: list[dict[str, Any]] = [{"width": 1440}, {"width": 390, "height": 844}]
+    for size in sizes:
         page = open_study(site, current, **size)
         page.keyboard.press("b")
         page.locator(f"{SHOWN} >> nth=1").wait_for()
