@@ -20,7 +20,20 @@ from tune.space import draw_settings
 METRIC, MODE = "selection", "max"  # the metric by which training chooses its best epoch
 
 
-def build_searcher(settings: Tune, store: optuna.storages.BaseStorage, study: str) -> OptunaSearch:
+class StudySearch(OptunaSearch):
+    """Optuna's search over a study that may know more than Tune: its storage outlives a killed driver.
+
+    A resumed sweep may repeat a trial that the study has finished, and report its epochs again.
+    """
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Reports a trial's epoch, unless the study has finished the trial."""
+        known = self._ot_study.get_trials(deepcopy=False)[self._ot_trials[trial_id].number]
+        if not known.state.is_finished():
+            super().on_trial_result(trial_id, result)
+
+
+def build_searcher(settings: Tune, store: optuna.storages.BaseStorage, study: str) -> StudySearch:
     """Build Optuna's TPE (Bergstra et al., NeurIPS 2011) over all settings at once; reproducible by `tune.seed`.
 
     Args:
@@ -33,7 +46,7 @@ def build_searcher(settings: Tune, store: optuna.storages.BaseStorage, study: st
         sampler = optuna.samplers.TPESampler(
             multivariate=True, group=True, n_startup_trials=startup, seed=settings.seed
         )
-    return OptunaSearch(
+    return StudySearch(
         functools.partial(draw_settings, space=settings.space),
         metric=METRIC,
         mode=MODE,

@@ -57,6 +57,19 @@ def test_later_suggestions_follow_the_results() -> None:
     assert average_last(low) < -3.3 and average_last(high) > -2.8, (average_last(low), average_last(high))
 
 
+def test_finished_trial_may_be_reported_again() -> None:
+    """Its driver was killed after the study had finished it, so a resumed sweep repeats it."""
+    storage = optuna.storages.InMemoryStorage()
+    searcher = build_searcher(load_settings(3), storage, "study")
+    searcher.suggest("a")
+    searcher.on_trial_result("a", {METRIC: 0.7, "training_iteration": 1})
+    study = optuna.load_study(study_name="study", storage=storage)
+    study.tell(0, 0.7)
+    searcher.on_trial_result("a", {METRIC: 0.1, "training_iteration": 2})
+    searcher.on_trial_complete("a", {METRIC: 0.1, "training_iteration": 2})
+    assert study.trials[0].value == 0.7 and study.trials[0].intermediate_values == {1: 0.7}
+
+
 def test_study_is_stored_where_a_dashboard_reads_it(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = load_settings(3, "basic")
     store = open_storage(chosen, Lake(str(tmp_path)))
