@@ -28,7 +28,8 @@ class StudySearch(OptunaSearch):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Reports a trial's epoch, unless the study has finished the trial."""
-        known = self._ot_study.get_trials(deepcopy=False)[self._ot_trials[trial_id].number]
+        study: Any = self._ot_study
+        known = study.get_trials(deepcopy=False)[self._ot_trials[trial_id].number]
         if not known.state.is_finished():
             super().on_trial_result(trial_id, result)
 
