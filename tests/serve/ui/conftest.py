@@ -12,7 +12,7 @@ from tests.serve.ui.site import Site, open_site
 from tests.support.browser import FLAGS, NAMES
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # as long as Playwright runs, no other test can run an event loop
 def browser() -> Iterator[Browser]:
     """Headless Chromium; tests are skipped without it, or if the page is not built."""
     if not (BUILT / "index.html").is_file():
