@@ -12,6 +12,7 @@ from chestai.imaging.errors import REASONS
 from chestai.notice import RESEARCH_USE
 from serve.db.audit import verify_chain
 from serve.db.database import Database, database_url
+from tests.serve.support.routes import ROUTES
 from tests.serve.support.service import Service, assert_problem
 from tests.support.models import FINDINGS, image
 
@@ -128,10 +129,7 @@ def test_health_model_and_docs(service: Service) -> None:
     assert service.get("/docs").status_code == 200
     document = service.get("/openapi.json").json()
     assert RESEARCH_USE in document["info"]["description"]
-    routes = {"/infer", "/predict", "/batch_predict", "/images/{image_id}/heatmap", "/model"}
-    routes |= {"/metrics", "/drift_report", "/batch_infer", "/jobs/{job_id}"}
-    routes |= {"/studies", "/reviews", "/images/{image_id}", "/keys", "/keys/{prefix}"}
-    assert routes | {"/", "/health", "/health/live", "/health/ready"} == set(document["paths"])
+    assert {path for _, path in ROUTES} == set(document["paths"])
     infer = document["paths"]["/infer"]["post"]
     assert "multipart/form-data" in infer["requestBody"]["content"]
     assert set(infer["responses"]["200"]["content"]) == {"application/json", "image/png"}
