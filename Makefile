@@ -61,9 +61,10 @@ format: $(READY)
 docs: $(READY)  ## the documentation into site/; a dead link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-lock: $(READY)  ## after a change of dependencies in pyproject.toml
+lock: $(READY)  ## after a change of dependencies in pyproject.toml or serve/ui/package.json
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 		--group dev --group ui pyproject.toml -o requirements.lock
+	$(NPM) install --package-lock-only --silent && node lock.mjs
 
 clean:  ## what the demo made
 	rm -rf lake phantom site

@@ -91,6 +91,7 @@ def _print_summary(config: Config, screen: Screen, summaries: Sequence[Summary],
     image_id, label = first["image_id"], drivers[0][0]
     path = corpus.rows.filter(pc.field("image_id") == image_id)["path"][0].as_py()
     curl = 'curl -s -H "X-API-Key: $KEY"' if config.auth.required else "curl -s"
+    screen.say(f"Readers' page: {url}/ui/")
     screen.say("Try:")
     screen.say(f"  {curl} -F file=@{path} {url}/infer")
     screen.say(f"  {curl} -F file=@{path} -H 'Accept: image/png' '{url}/infer?explain={label}' -o overlay.png")

@@ -3,6 +3,7 @@
 Nothing is started: Ray's own parsers read Ray's files; the others are checked for form and against the repository.
 """
 
+import json
 import re
 import shlex
 from importlib import import_module
@@ -117,6 +118,9 @@ def test_image_installs_from_lock_with_hashes_and_runs_unprivileged() -> None:
     assert not re.search(r"https?://|--(extra-)?index-url|--trusted-host|-i http", text)
     pinned = [line for line in re.split(r"(?<!\\)\n", (ROOT / "requirements.lock").read_text()) if line]
     assert all("==" in line and "--hash=sha256:" in line and "://" not in line for line in pinned)
+    lock = (ROOT / "serve" / "ui" / "package-lock.json").read_text()
+    packages = [entry for path, entry in json.loads(lock)["packages"].items() if path]
+    assert packages and all(entry["integrity"].startswith("sha512-") for entry in packages) and "://" not in lock
 
 
 def test_state_of_the_image_is_a_volume_wherever_it_runs() -> None:

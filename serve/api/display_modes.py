@@ -63,8 +63,8 @@ def display_record(modes: Modes, study: Study) -> ImageRecord | FlaggedImageReco
 
 def display_summary(modes: Modes, summary: WorklistSummary) -> SummaryResponse:
     """Creates the response for the worklist in numbers."""
-    response = SummaryResponse.model_validate(summary, from_attributes=True)
-    return response.model_copy(update={"findings": {}}) if modes.flag_only else response
+    findings = {} if modes.flag_only else summary.findings
+    return SummaryResponse(**{**dict(summary), "findings": findings})
 
 
 def _to_flagged_entry(entry: WorklistEntry) -> FlaggedWorklistEntry:

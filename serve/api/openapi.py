@@ -6,12 +6,16 @@ An `_ERRORS` constant maps error codes to when they are returned; a `_RESPONSES`
 
 from typing import Annotated, Any
 
-from fastapi import Path
+from fastapi import Path, Query
 
 from chestai.monitoring.ood_detector import LATERAL_VIEW, OUT_OF_DISTRIBUTION
 from serve.problems import error_responses
 
 ImageId = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the file.")]
+
+Prefetch = Annotated[
+    bool, Query(description="`true`: nobody looks at it yet. The audit then says `prefetch`, and a page says so later.")
+]
 
 NOT_SCORED_ERRORS = {
     "empty_file": "the file has 0 bytes",

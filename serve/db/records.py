@@ -194,9 +194,10 @@ def record_job(session: Session, job: Job) -> None:
 def find_review_time(session: Session, image_id: str) -> datetime | None:
     """Returns when an image was first reviewed, by a verdict that its reviewer did not withdraw; None if it was not."""
     rows = session.scalars(select(ReviewRow).where(ReviewRow.image_id == image_id)).all()
-    latest = {(row.reviewer, row.finding): row for row in sorted(rows, key=lambda row: (row.at, row.review_id))}
-    standing = {key for key, row in latest.items() if row.verdict != "withdrawn"}
-    return min((row.at for row in rows if (row.reviewer, row.finding) in standing), default=None)
+    reviews: dict[tuple[str, str, int], list[ReviewRow]] = {}
+    for row in sorted(rows, key=lambda row: (row.at, row.review_id)):
+        reviews.setdefault((row.reviewer, row.finding, row.model_version), []).append(row)
+    return min((of_one[0].at for of_one in reviews.values() if of_one[-1].verdict != "withdrawn"), default=None)
 
 
 def load_study(session: Session, image_id: str) -> Study | None:

@@ -1,5 +1,6 @@
 """The JSON of health checks, the model card and the drift report."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -7,6 +8,7 @@ from pydantic import BaseModel
 
 from chestai.config.schema import Modes
 from chestai.model.card import FORMAT, Card
+from chestai.model.registry import Champion
 from chestai.monitoring.drift import Verdict
 from chestai.notice import RESEARCH_USE
 from serve.schemas import examples
@@ -163,15 +165,6 @@ class AuditCheck(BaseModel):
     notice: str = RESEARCH_USE
 
 
-class Champion(BaseModel):
-    """A version that is or was champion. gate: the verdict of the promotion gate; null if it was never asked."""
-
-    version: int
-    registered_at: datetime
-    gate: str | None
-    description: str
-
-
 class ModelHistory(BaseModel):
     """The champions, the current one first."""
 
@@ -188,5 +181,5 @@ class ModelHistory(BaseModel):
         }
     )
 
-    champions: list[Champion]
+    champions: Sequence[Champion]
     notice: str = RESEARCH_USE

@@ -3,10 +3,11 @@
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from chestai.notice import RESEARCH_USE
 from serve.db.records import Review, Text, Verdict
+from serve.db.reviews import DayAgreement, FindingAgreement, ReaderAgreement
 from serve.schemas import examples
 from serve.schemas.examples import with_examples
 
@@ -46,43 +47,8 @@ class ReviewsResponse(BaseModel):
     notice: str = RESEARCH_USE
 
 
-class VerdictCounts(BaseModel):
-    """Verdicts that were not taken back. agreement: share of TP and TN without `unsure`; null if there are none."""
-
-    TP: int
-    FP: int
-    TN: int
-    FN: int
-    unsure: int
-    agreement: float | None
-
-
-class FindingAgreement(BaseModel):
-    """The verdicts on a finding of a model version."""
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    finding: str
-    model_version: int
-    verdicts: VerdictCounts
-
-
-class ReaderAgreement(BaseModel):
-    """The verdicts of a reader."""
-
-    reviewer: str
-    verdicts: VerdictCounts
-
-
-class DayAgreement(BaseModel):
-    """The verdicts of a day, YYYY-MM-DD in UTC."""
-
-    day: str
-    verdicts: VerdictCounts
-
-
 class AgreementResponse(BaseModel):
-    """How often readers agree with the model."""
+    """How often readers agree with the model, by finding and version, by reader, and by day."""
 
     model_config = with_examples(
         {

@@ -1,11 +1,13 @@
 """The JSON of claims, of the worklist in numbers, and of earlier images."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from chestai.notice import RESEARCH_USE
-from chestai.triage.rule import Bucket
+from serve.db.worklist.priors import Prior
+from serve.db.worklist.summary import WorklistSummary
 from serve.schemas import examples
 from serve.schemas.examples import with_examples
 
@@ -20,19 +22,8 @@ class ClaimResponse(BaseModel):
     notice: str = RESEARCH_USE
 
 
-class BucketCounts(BaseModel):
-    """Studies of a triage bucket."""
-
-    total: int
-    unreviewed: int
-
-
-class SummaryResponse(BaseModel):
-    """Numbers of studies.
-
-    escalated: unreviewed ones that have waited longer than `max_wait_minutes`. splits, findings: unreviewed studies by
-    split and by positive finding; no findings if `serve.modes.flag_only` is on.
-    """
+class SummaryResponse(WorklistSummary):
+    """The worklist in numbers; without `findings` if `serve.modes.flag_only` is on."""
 
     model_config = with_examples(
         {
@@ -51,30 +42,7 @@ class SummaryResponse(BaseModel):
         }
     )
 
-    at: datetime
-    max_wait_minutes: float
-    total: int
-    unreviewed: int
-    escalated: int
-    buckets: dict[Bucket, BucketCounts]
-    splits: dict[str, int]
-    findings: dict[str, int]
     notice: str = RESEARCH_USE
-
-
-class Prior(BaseModel):
-    """An earlier image of the same patient, with the newest prediction's bucket."""
-
-    model_config = ConfigDict(from_attributes=True, protected_namespaces=())
-
-    image_id: str
-    received_at: datetime
-    study_id: str | None
-    view: str | None
-    age_years: float | None
-    model_version: int
-    bucket: Bucket
-    reviewed_at: datetime | None
 
 
 class PriorsResponse(BaseModel):
@@ -97,5 +65,5 @@ class PriorsResponse(BaseModel):
         }
     )
 
-    priors: list[Prior]
+    priors: Sequence[Prior]
     notice: str = RESEARCH_USE

@@ -17,6 +17,7 @@ from serve.api.openapi import (
     PARAMETER_ERRORS,
     PNG,
     ImageId,
+    Prefetch,
 )
 from serve.api.request_limits import memory_account
 from serve.api.score_image import decode_image, draw_finding, select_findings
@@ -40,9 +41,6 @@ STORED_IMAGE_RESPONSES = {
     **error_responses(404, **MISSING_ERRORS),
     **error_responses(422, **PARAMETER_ERRORS),
 }
-Prefetch = Annotated[
-    bool, Query(description="`true`: nobody looks at it yet. The audit then says `prefetch`, and a page says so later.")
-]
 
 
 @router.get(

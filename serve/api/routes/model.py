@@ -50,8 +50,7 @@ async def describe_model(services: ServicesDep) -> DescribedModel:
 @router.get("/model/history", summary="Champions so far", responses=REGISTRY_RESPONSES)
 async def read_history(services: ServicesDep) -> ModelHistory:
     """The champions of the registry, the current one first, without those that were rolled back."""
-    champions = await _ask_registry(services, Registry.history)
-    return ModelHistory.model_validate({"champions": champions}, from_attributes=True)
+    return ModelHistory(champions=await _ask_registry(services, Registry.history))
 
 
 @router.get(

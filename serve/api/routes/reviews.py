@@ -87,4 +87,4 @@ async def read_agreement(
 ) -> AgreementResponse:
     """Verdicts by finding and model version, by reader, and by day; the latest of each reader counts."""
     agreement = await services.state.read(measure_agreement, now() - timedelta(days=days))
-    return AgreementResponse.model_validate(agreement, from_attributes=True)
+    return AgreementResponse(**vars(agreement))

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from chestai.clock import now
 from chestai.triage.rule import Bucket
 from serve.api import display_modes
-from serve.api.openapi import FORBIDDEN_ERRORS, PARAMETER_ERRORS, STATE_RESPONSES, ImageId
+from serve.api.openapi import FORBIDDEN_ERRORS, PARAMETER_ERRORS, STATE_RESPONSES, ImageId, Prefetch
 from serve.api.security import CurrentPrincipal
 from serve.api.services import ServicesDep
 from serve.db import records
@@ -68,7 +68,9 @@ async def list_studies(
         **STATE_RESPONSES,
     },
 )
-async def read_record(image_id: ImageId, services: ServicesDep) -> ImageRecord | FlaggedImageRecord:
+async def read_record(
+    image_id: ImageId, services: ServicesDep, prefetch: Prefetch = False
+) -> ImageRecord | FlaggedImageRecord:
     """Everything recorded about an image: predictions (newest first), reviews and labels."""
     study = await services.state.read(records.load_study, image_id)
     if study is None:
@@ -124,12 +126,12 @@ async def release(image_id: ImageId, services: ServicesDep, principal: CurrentPr
     summary="Earlier images of the same patient",
     responses={**UNKNOWN_IMAGE_RESPONSES, **error_responses(422, **PARAMETER_ERRORS), **STATE_RESPONSES},
 )
-async def list_priors(image_id: ImageId, services: ServicesDep) -> PriorsResponse:
+async def list_priors(image_id: ImageId, services: ServicesDep, prefetch: Prefetch = False) -> PriorsResponse:
     """Earlier images of the same source and patient key, newest first; none for an image without a patient key."""
     priors = await services.state.read(load_priors, image_id)
     if priors is None:
         raise unknown_image(image_id)
-    return PriorsResponse.model_validate({"priors": priors}, from_attributes=True)
+    return PriorsResponse(priors=priors)
 
 
 def unknown_image(image_id: str) -> ApiError:

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
+from pydantic import BaseModel
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from chestai.triage.rule import Bucket
 from serve.db.models import PositiveRow, WorklistRow
 from serve.db.records import URGENCY
 
@@ -20,10 +22,11 @@ class BucketCounts:
     unreviewed: int
 
 
-@dataclass(frozen=True)
-class WorklistSummary:
-    """Numbers of studies. escalated: unreviewed ones that have waited longer than the cap. splits, findings: of the
-    unreviewed studies, by split and by positive finding of the newest prediction.
+class WorklistSummary(BaseModel):
+    """Numbers of studies at a time.
+
+    escalated: unreviewed ones that have waited longer than `max_wait_minutes`. splits, findings: unreviewed studies by
+    split and by positive finding of the newest prediction.
     """
 
     at: datetime
@@ -31,7 +34,7 @@ class WorklistSummary:
     total: int
     unreviewed: int
     escalated: int
-    buckets: dict[str, BucketCounts]
+    buckets: dict[Bucket, BucketCounts]
     splits: dict[str, int]
     findings: dict[str, int]
 
@@ -52,7 +55,10 @@ def summarise_worklist(session: Session, max_wait_minutes: float, at: datetime) 
         total=sum(totals.values()),
         unreviewed=sum(unreviewed.values()),
         escalated=escalated,
-        buckets={name: BucketCounts(totals.get(key, 0), unreviewed.get(key, 0)) for name, key in URGENCY.items()},
+        buckets={
+            bucket: BucketCounts(totals.get(URGENCY[bucket], 0), unreviewed.get(URGENCY[bucket], 0))
+            for bucket in get_args(Bucket)
+        },
         splits=_count(session, splits),
         findings=_count(session, findings.group_by(PositiveRow.finding)),
     )

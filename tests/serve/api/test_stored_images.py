@@ -116,17 +116,14 @@ def test_files_that_were_not_kept(tmp_path: Path, route: str) -> None:
 
 def test_audit_tells_views_from_prefetches(app: FastAPI) -> None:
     image_id = upload(app, WHOLE)
-    routes = ("file", "preview", "map?label=Mass&", "priors")
+    routes = {"": "image", "/file": "file", "/preview": "preview", "/map?label=Mass": "map", "/priors": "priors"}
     for route in routes:
-        mark = "" if route == "priors" else "prefetch=true"
-        assert get(app, f"/images/{image_id}/{route}{'' if '?' in route else '?'}{mark}").status == 200
-        assert get(app, f"/images/{image_id}/{route.rstrip('&')}").status == 200
+        separator = "&" if "?" in route else "?"
+        assert get(app, f"/images/{image_id}{route}{separator}prefetch=true").status == 200
+        assert get(app, f"/images/{image_id}{route}").status == 200
     services: Services = app.state.services
     with services.state.store.database.read_session() as session:
         rows = session.scalars(select(AuditRow).where(AuditRow.action != "infer").order_by(AuditRow.sequence)).all()
-    details = [(row.action, row.object == image_id, json.loads(row.detail)) for row in rows]
-    assert details == [
-        (route.split("?")[0], True, {"prefetch": True} if route != "priors" and first else {})
-        for route in routes
-        for first in (True, False)
+    assert [(row.action, row.object, json.loads(row.detail)) for row in rows] == [
+        (action, image_id, detail) for action in routes.values() for detail in ({"prefetch": True}, {})
     ]

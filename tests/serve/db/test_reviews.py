@@ -46,6 +46,13 @@ def test_withdrawn_verdict_makes_a_study_unreviewed_in_any_order_of_arrival(data
         assert reviewed_minutes(database, name) == 1, "reviewed again: since the first verdict of this reader"
 
 
+def test_verdict_on_another_version_stands_when_one_is_withdrawn(database: Database) -> None:
+    add_study(database, "a")
+    save(database, make_review("a", 1), make_review("a", 2, model_version=2))
+    save(database, make_review("a", 3, model_version=2, verdict="withdrawn"))
+    assert reviewed_minutes(database, "a") == 1
+
+
 def test_another_reader_or_finding_keeps_a_study_reviewed(database: Database) -> None:
     add_study(database, "a")
     save(database, make_review("a", 1), make_review("a", 2, reviewer="omar"), make_review("a", 3, finding="Hernia"))

@@ -1,6 +1,6 @@
 /** What several pages ask the endpoint, each under one key of the cache. */
 import { useQuery, type QueryClient } from "@tanstack/react-query";
-import { request } from "./client";
+import { request, withQuery } from "./client";
 import type { ImageRecord, Model, Session, Summary } from "./types";
 
 export const SESSION = ["session"];
@@ -30,11 +30,12 @@ export function useSummary() {
   });
 }
 
-export function recordQuery(imageId: string) {
+/** The record of a study; `prefetch` if nobody looks at it yet, which the audit then says. */
+export function recordQuery(imageId: string, prefetch = false) {
+  const path = withQuery(`/images/${imageId}`, { prefetch: prefetch || null });
   return {
     queryKey: ["record", imageId],
-    queryFn: ({ signal }: { signal: AbortSignal }) =>
-      request<ImageRecord>("GET", `/images/${imageId}`, undefined, signal),
+    queryFn: ({ signal }: { signal: AbortSignal }) => request<ImageRecord>("GET", path, undefined, signal),
   };
 }
 

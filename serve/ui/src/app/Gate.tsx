@@ -7,7 +7,7 @@ import { Activity, useEffect, useState, type ReactNode } from "react";
 import { onSignedOut } from "../api/client";
 import { SESSION, useSession } from "../api/queries";
 import type { Session } from "../api/types";
-import { returnToAddress } from "./returning";
+import { returnToAddress } from "./returnAddress";
 import { SignIn } from "./SignIn";
 
 const LONGEST_TIMER_MS = 2 ** 31 - 1;

@@ -4,7 +4,7 @@ import { useState, type FormEvent } from "react";
 import { ApiError, request } from "../api/client";
 import { SESSION } from "../api/queries";
 import type { Session } from "../api/types";
-import { rememberAddress } from "./returning";
+import { rememberAddress } from "./returnAddress";
 
 export function SignIn({ session, wasSignedIn }: { session: Session; wasSignedIn: boolean }) {
   const client = useQueryClient();

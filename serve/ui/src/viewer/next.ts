@@ -3,14 +3,15 @@
 import type { QueryClient } from "@tanstack/react-query";
 
 import { recordQuery } from "../api/queries";
-import { request } from "../api/client";
+import { request, withQuery } from "../api/client";
 import type { Prior } from "../api/types";
 
-export function priorsQuery(imageId: string) {
+export function priorsQuery(imageId: string, prefetch = false) {
+  const path = withQuery(`/images/${imageId}/priors`, { prefetch: prefetch || null });
   return {
     queryKey: ["priors", imageId],
     queryFn: async ({ signal }: { signal: AbortSignal }) =>
-      (await request<{ priors: Prior[] }>("GET", `/images/${imageId}/priors`, undefined, signal)).priors,
+      (await request<{ priors: Prior[] }>("GET", path, undefined, signal)).priors,
     staleTime: 60_000,
   };
 }
@@ -19,8 +20,8 @@ export function priorsQuery(imageId: string) {
 export async function prefetchStudy(client: QueryClient, imageId: string): Promise<void> {
   const { prefetchFilm } = await import("./film/films");
   await Promise.all([
-    client.prefetchQuery(recordQuery(imageId)),
-    client.prefetchQuery(priorsQuery(imageId)),
+    client.prefetchQuery(recordQuery(imageId, true)),
+    client.prefetchQuery(priorsQuery(imageId, true)),
     prefetchFilm(imageId),
   ]);
 }
