@@ -1,5 +1,6 @@
 """The endpoint's state: writes that are on disk when a call returns, and a database to read."""
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 from chestai.config.schema import Config
 from chestai.lake.lake import Lake
 from serve.db.audit import AuditEvent, append_event
-from serve.db.database import Database, database_url, is_unavailable
+from serve.db.database import Database, database_url, error_summary, is_unavailable
 from serve.db.outbox import Outbox, OutboxCounts, Write
 from serve.db.records import (
     Image,
@@ -23,6 +24,8 @@ from serve.db.records import (
     record_shadow,
 )
 from serve.db.reviews import record_review
+
+log = logging.getLogger("chestai.state")
 
 AUDIT_SHARE = 0.75  # of the outbox, for audit events alone; the rest is kept for predictions, reviews and jobs
 
@@ -61,6 +64,7 @@ class Store:
         except Exception as error:
             if not is_unavailable(error):
                 raise
+            log.warning("the database is down: its tables are not up to date (%s)", error_summary(error))
         self._outbox = Outbox(self._apply, outbox_folder(config), config.state.backlog_mb)
 
     def save_prediction(self, image: Image, prediction: Prediction, *events: AuditEvent) -> None:
