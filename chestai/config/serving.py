@@ -5,7 +5,7 @@ import re
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr, model_validator
 
 from chestai.config.types import Fraction, ModelName, NonNegative, Positive, Probability, Rate, Section
 from chestai.triage.rule import TriageRule
@@ -90,6 +90,8 @@ class Alert(Section):
 
 
 class Modes(Section):
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)  # answers have every field
+
     overlays: bool = True
     reordering: bool = True
     flag_only: bool = False

@@ -4,13 +4,13 @@ import { request } from "../api/client";
 import { toTime } from "../queue/time";
 import { Section } from "./Section";
 import { Table } from "./Table";
-import type { Job } from "./types";
+import type { Job, JobList } from "./types";
 
 export function Jobs() {
   const query = useQuery({
     queryKey: ["jobs"],
     queryFn: async ({ signal }) => {
-      const { jobs } = await request<{ jobs: Job[] }>("GET", "/jobs", undefined, signal);
+      const { jobs } = await request<JobList>("GET", "/jobs", undefined, signal);
       return Promise.all(jobs.map((job) => refresh(job, signal)));
     },
     refetchInterval: 10_000,
