@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from chestai.notice import RESEARCH_USE
 from chestai.triage.rule import Bucket
-from serve.db.records import Image, Label, Review, Study
+from serve.db.records import Image, Label, Rejection, Review, Study
 from serve.db.worklist.page import WorklistEntry
 from serve.schemas import examples
 from serve.schemas.examples import with_examples
@@ -131,4 +131,5 @@ class FlaggedImageRecord(BaseModel):
     predictions: list[FlaggedPrediction]
     reviews: tuple[Review, ...]
     labels: tuple[Label, ...]
+    rejection: Rejection | None = None
     notice: str = RESEARCH_USE

@@ -72,7 +72,7 @@ async def list_studies(
 async def read_record(
     image_id: ImageId, services: ServicesDep, prefetch: Prefetch = False
 ) -> ImageRecord | FlaggedImageRecord:
-    """Everything recorded about an image: predictions (newest first), reviews and labels."""
+    """Everything recorded about an image: predictions (newest first), reviews, labels, and why it was not scored."""
     study = await services.state.read(records.load_study, image_id)
     if study is None:
         raise unknown_image(image_id)
@@ -82,7 +82,7 @@ async def read_record(
 @router.get(
     "/studies/summary",
     summary="The worklist in numbers",
-    responses=STATE_RESPONSES,
+    responses={**error_responses(422, **PARAMETER_ERRORS), **STATE_RESPONSES},
 )
 async def summarise_studies(services: ServicesDep, refresh: Refresh = False) -> SummaryResponse:
     """Studies by bucket, split and positive finding, and how many are unreviewed or have waited too long."""

@@ -119,6 +119,14 @@ export interface FlaggedPrediction {
   at: string;
 }
 
+/** Why no version scored the film, the last time that none did. */
+export interface Rejection {
+  image_id: string;
+  reason: string;
+  detail: string;
+  at: string;
+}
+
 export interface Review {
   image_id: string;
   model_version: number;
@@ -139,6 +147,7 @@ export interface Label {
 export interface ImageRecord {
   image: Image;
   predictions: (Prediction | FlaggedPrediction)[];
+  rejection: Rejection | null;
   reviews: Review[];
   labels: Label[];
   notice: string;
