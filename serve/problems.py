@@ -13,6 +13,7 @@ from chestai.notice import RESEARCH_USE
 from serve.schemas.answer import Answer
 
 RETRY_AFTER_S = 1  # for a client that finds the queue full
+NOT_SCORED = "not scored: "  # begins the detail of a problem of an image
 RETRY_STATUSES = (429, 503)  # responses with a Retry-After header
 
 
@@ -58,7 +59,7 @@ class ApiError(HTTPException):
 
 def not_scored_error(error: Unreadable) -> ApiError:
     """Creates the error for an unusable image. Its code is one of `chestai.imaging.errors.REASONS`."""
-    return ApiError(422, error.reason, f"not scored: {error.detail}")
+    return ApiError(422, error.reason, NOT_SCORED + error.detail)
 
 
 def overloaded_error(detail: str) -> ApiError:

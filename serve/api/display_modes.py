@@ -58,7 +58,7 @@ def display_record(modes: Modes, study: Study) -> ImageRecord | FlaggedImageReco
         )
         for prediction in study.predictions
     ]
-    return FlaggedImageRecord(image=study.image, predictions=predictions, reviews=study.reviews, labels=study.labels)
+    return FlaggedImageRecord(**{**dict(study), "predictions": predictions})
 
 
 def display_summary(modes: Modes, summary: WorklistSummary) -> SummaryResponse:

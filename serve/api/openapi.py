@@ -16,6 +16,9 @@ ImageId = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of 
 Prefetch = Annotated[
     bool, Query(description="`true`: nobody looks at it yet. The audit then says `prefetch`, and a page says so later.")
 ]
+Refresh = Annotated[
+    bool, Query(description="`true`: an open page asks again by itself. This prolongs no session; see the audit.")
+]
 
 NOT_SCORED_ERRORS = {
     "empty_file": "the file has 0 bytes",

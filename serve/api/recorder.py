@@ -13,8 +13,9 @@ from serve.api.uploads import Upload
 from serve.auth.permissions import Principal
 from serve.db.audit import AuditEvent
 from serve.db.records import Image, Prediction
+from serve.db.rejections import make_rejection
 from serve.inference.predictor import ScoreResult
-from serve.problems import Problem
+from serve.problems import NOT_SCORED, Problem
 
 MAX_NAME_LENGTH = 500  # characters of a recorded file name
 SAVE_TIMEOUT_S = 5.0  # for storing an image
@@ -82,9 +83,13 @@ async def _store_image(state: StateAccess, upload: Upload) -> str | None:
 async def record_rejection(
     state: StateAccess, principal: Principal, action: str, upload: Upload, problem: Problem
 ) -> None:
-    """Records that an image was not scored, and why. Raises as `record_prediction`."""
+    """Records that an image was not scored, and why; of the file, its hash alone. Raises as `record_prediction`."""
+    at, image_id = now(), upload.image_id
+    image = Image(image_id=image_id, received_at=at)
+    rejection = make_rejection(image_id, problem.code, problem.detail.removeprefix(NOT_SCORED), at)
     detail = {"not_scored": problem.code, **_hash_uri(upload.uri)}
-    await state.audit(AuditEvent(actor=principal.name, action=action, object=upload.image_id, detail=detail))
+    event = AuditEvent(actor=principal.name, action=action, object=image_id, detail=detail, at=at)
+    await state.save(state.store.save_rejection, image, rejection, event)
 
 
 async def record_unread_uri(state: StateAccess, principal: Principal, action: str, uri: str, problem: Problem) -> None:

@@ -2,10 +2,10 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Annotated, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyCookie, APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
@@ -53,7 +53,9 @@ async def authorise_request(
     request.state.principal = NOBODY
     if authorise(None, method, route) == "allowed":
         return
-    principal = await _authenticate(services, request)
+    permission = PERMISSIONS.get((method, route))
+    is_refresh = permission is not None and permission.refreshes and _has_mark(request, "refresh")
+    principal = await _authenticate(services, request, is_use=not is_refresh)
     if principal is None:
         raise refuse(services, request, unauthorised())
     if authorise(principal, method, route) != "allowed":
@@ -61,11 +63,13 @@ async def authorise_request(
             services, request, ApiError(403, "forbidden", f"{principal.name} may not {method} {route}"), principal
         )
     request.state.principal = principal
-    if (permission := PERMISSIONS[method, route]) is not None and permission.audit_action is not None:
-        name = _object_name(request)
-        detail = {"prefetch": True} if request.query_params.get("prefetch") == "true" else {}
-        event = AuditEvent(actor=principal.name, action=permission.audit_action, object=name, detail=detail)
-        await services.state.audit(event)
+    if permission is None or permission.audit_action is None:
+        return
+    if is_refresh:
+        await _record_refresh(services, request, principal, permission.audit_action)
+    else:
+        detail = {"prefetch": True} if _has_mark(request, "prefetch") else {}
+        await _record(services, request, principal, permission.audit_action, detail)
 
 
 def check_same_origin(services: Services, request: Request) -> None:
@@ -115,20 +119,39 @@ def unauthorised() -> ApiError:
     return ApiError(401, "unauthorised", "send an API key in X-API-Key, a token as Bearer, or sign in", challenge)
 
 
+async def _record(
+    services: Services, request: Request, principal: Principal, action: str, detail: Mapping[str, Any]
+) -> None:
+    name = _object_name(request)
+    await services.state.audit(AuditEvent(actor=principal.name, action=action, object=name, detail=detail))
+
+
+async def _record_refresh(services: Services, request: Request, principal: Principal, action: str) -> None:
+    """Records a refresh, unless a row of the same view stands for it."""
+    log, view = services.state.refreshes, f"{request.method} {request.url.path}?{request.url.query}"
+    if not log.is_recorded(principal.name, view):
+        await _record(services, request, principal, action, log.detail())
+        log.note(principal.name, view)
+
+
+def _has_mark(request: Request, name: str) -> bool:
+    return request.query_params.get(name) == "true"
+
+
 def _object_name(request: Request) -> str:
     """Returns the name of the requested image or job from the path; empty for a list or an impossible name."""
     name = "/".join(request.path_params.values())
     return name if OBJECT_NAME.fullmatch(name) else ""
 
 
-async def _authenticate(services: Services, request: Request) -> Principal | None:
+async def _authenticate(services: Services, request: Request, is_use: bool) -> Principal | None:
     """Returns the principal of a request's headers or, without them, of its cookie. Raises as `find_principal`."""
     authorization, key = request.headers.get("authorization"), request.headers.get("x-api-key")
     token = SESSION.read(request) if authorization is None and key is None else None
     if token is not None:
         check_same_origin(services, request)
     return await find_principal(
-        services, request, partial(services.access.authenticator.recall, authorization, key, token)
+        services, request, partial(services.access.authenticator.recall, authorization, key, token, is_use)
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
+from serve.api.refreshes import RefreshLog
 from serve.db.audit import AuditEvent
 from serve.db.database import is_unavailable
 from serve.db.outbox import OutboxFull
@@ -31,11 +32,12 @@ STATE_EXECUTOR = ThreadPoolExecutor(8, "state")
 
 @dataclass(frozen=True)
 class StateAccess:
-    """The store of predictions, reviews, jobs and audit events, the received images, and the refused requests."""
+    """The store of predictions, reviews, jobs and audit events, received images, refused requests and refreshes."""
 
     store: Store
     images: ImageStore
     refusals: RefusalLog
+    refreshes: RefreshLog = field(default_factory=RefreshLog)
 
     async def save(self, write: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Calls a `save_` method of the store; the write is on disk when this returns, even if the database is down.

@@ -37,17 +37,20 @@ class Authenticator:
     ) -> None:
         self._keys, self._sessions, self._tokens, self._required = keys, sessions, tokens, required
 
-    def recall(self, authorization: str | None, api_key: str | None, session: str | None = None) -> Caller:
+    def recall(
+        self, authorization: str | None, api_key: str | None, session: str | None = None, is_use: bool = True
+    ) -> Caller:
         """Returns the caller that the first credential of a request names.
 
         Args:
             authorization: Header `Authorization`: `Bearer` and a key or token.
             api_key: Header `X-API-Key`, which takes precedence.
             session: Token of the cookie, which counts only without these headers.
+            is_use: Whether the session counts as used now.
         """
         credential = api_key if api_key is not None else _bearer_credential(authorization)
         if credential is None:
-            return Caller(self._nobody) if session is None else self._recall_session(session)
+            return Caller(self._nobody) if session is None else self._recall_session(session, is_use)
         if len(credential) > MAX_CREDENTIAL_LENGTH:
             return Caller(None)
         if credential.startswith(KEY_PREFIX):
@@ -58,11 +61,11 @@ class Authenticator:
         """Returns the caller that an API key names."""
         return Caller(self._keys.recall(key), partial(self._keys.authenticate, key))
 
-    def _recall_session(self, token: str) -> Caller:
+    def _recall_session(self, token: str, is_use: bool) -> Caller:
         """Returns the caller of a session. One that has ended is no credential, since the browser sends it unasked."""
 
         def look_up() -> Principal | None:
-            return _principal(self._sessions.authenticate(token)) or self._nobody
+            return _principal(self._sessions.authenticate(token, is_use)) or self._nobody
 
         return Caller(_principal(self._sessions.recall(token)), look_up)
 

@@ -26,12 +26,14 @@ class Permission:
     """The minimum role and the scope that an endpoint requires.
 
     audit_action: the audit event of an access, which is recorded before it. None if the route records an event with
-    what it writes, or returns nothing about images and people.
+    what it writes, or returns nothing about images and people. refreshes: whether an open page may ask again by itself
+    (`refresh=true`), which prolongs no session and has a row of the audit now and then.
     """
 
     role: Role
     scope: Scope
     audit_action: str | None = None
+    refreshes: bool = False
 
 
 PUBLIC = None  # no credential needed: returns nothing about images, usage, or people other than the caller
@@ -42,8 +44,8 @@ PERMISSIONS: Mapping[tuple[str, str], Permission | None] = {
     ("POST", "/predict"): Permission("reader", "infer"),
     ("POST", "/batch_infer"): Permission("reader", "infer"),
     ("POST", "/batch_predict"): Permission("reader", "infer"),
-    ("GET", "/jobs"): Permission("reader", "jobs", "jobs"),
-    ("GET", "/jobs/{job_id}"): Permission("reader", "jobs", "job"),
+    ("GET", "/jobs"): Permission("reader", "jobs", "jobs", refreshes=True),
+    ("GET", "/jobs/{job_id}"): Permission("reader", "jobs", "job", refreshes=True),
     ("DELETE", "/jobs/{job_id}"): Permission("reader", "jobs"),
     ("GET", "/images/{image_id}"): Permission("reader", "read", "image"),
     ("GET", "/images/{image_id}/heatmap"): Permission("reader", "read", "heatmap"),
@@ -51,16 +53,16 @@ PERMISSIONS: Mapping[tuple[str, str], Permission | None] = {
     ("GET", "/images/{image_id}/preview"): Permission("reader", "read", "preview"),
     ("GET", "/images/{image_id}/map"): Permission("reader", "read", "map"),
     ("GET", "/images/{image_id}/priors"): Permission("reader", "read", "priors"),
-    ("GET", "/studies"): Permission("reader", "read", "studies"),
-    ("GET", "/studies/summary"): Permission("reader", "read", "summary"),
-    ("POST", "/studies/{image_id}/claim"): Permission("reviewer", "review", "claim"),
+    ("GET", "/studies"): Permission("reader", "read", "studies", refreshes=True),
+    ("GET", "/studies/summary"): Permission("reader", "read", "summary", refreshes=True),
+    ("POST", "/studies/{image_id}/claim"): Permission("reviewer", "review", "claim", refreshes=True),
     ("DELETE", "/studies/{image_id}/claim"): Permission("reviewer", "review", "release"),
     ("POST", "/reviews"): Permission("reviewer", "review"),
     ("GET", "/agreement"): Permission("reader", "read", "agreement"),
     ("GET", "/model"): Permission("reader", "read", "model"),
     ("GET", "/model/history"): Permission("reader", "read", "model"),
     ("GET", "/model/card"): Permission("reader", "read", "model"),
-    ("GET", "/drift_report"): Permission("reader", "read", "drift"),
+    ("GET", "/drift_report"): Permission("reader", "read", "drift", refreshes=True),
     ("GET", "/metrics"): Permission("reader", "metrics"),
     ("GET", "/audit"): Permission("admin", "keys", "audit"),
     ("GET", "/keys"): Permission("admin", "keys", "keys"),

@@ -1,7 +1,7 @@
 """Sessions: a browser signs in once, and a cookie with a token stands for its user from then on.
 
 The token is 256 random bits, and the database holds its SHA-256, as of API keys. A session ends at its latest time,
-after a while without a request, and as soon as what it rests on no longer holds.
+after a while without a use, and as soon as what it rests on no longer holds.
 """
 
 import hashlib
@@ -90,10 +90,13 @@ class SessionAuthenticator:
         self._database, self._idle, self._clock = database, idle, clock
         self._cache: GraceCache[BrowserSession] = GraceCache()  # by hash
 
-    def authenticate(self, token: str) -> BrowserSession | None:
-        """Returns the session of a token, which counts as used now; None if it has ended or there is none.
+    def authenticate(self, token: str, is_use: bool = True) -> BrowserSession | None:
+        """Returns the session of a token; None if it has ended or there is none.
 
         It has ended, too, if the API key behind it was revoked, or the key's owner was disabled or has a lower role.
+
+        Args:
+            is_use: Whether the session counts as used now. What a page asks by itself is no use.
 
         Raises:
             DBAPIError, TimeoutError: The database is down, and the session is not cached.
@@ -102,7 +105,7 @@ class SessionAuthenticator:
             return None
         name, present = _hash(token), self._clock()
         try:
-            found = self._load(name, present)
+            found = self._load(name, present, is_use)
             self._cache.confirm(name, found, present)
         except Exception as error:
             found = self._cache.find(name, present)
@@ -110,8 +113,9 @@ class SessionAuthenticator:
                 raise
         if found is None or not found.is_open(present, self._idle):
             return None
-        found = replace(found, last_seen_at=present)
-        self._cache.replace(name, found)
+        if is_use:
+            found = replace(found, last_seen_at=present)
+            self._cache.replace(name, found)
         return found
 
     def recall(self, token: str) -> BrowserSession | None:
@@ -124,8 +128,8 @@ class SessionAuthenticator:
         """Stops accepting a session that was ended, even if the database goes down now."""
         self._cache.confirm(_hash(token), None, self._clock())
 
-    def _load(self, name: str, present: datetime) -> BrowserSession | None:
-        """Loads an open session and writes that it was used; deletes one that has ended, which thus never revives."""
+    def _load(self, name: str, present: datetime, is_use: bool) -> BrowserSession | None:
+        """Loads an open session and writes its use; deletes one that has ended, which thus never revives."""
         with self._database.read_session() as session:
             rows = session.execute(
                 select(SessionRow, KeyRow, UserRow)
@@ -140,7 +144,7 @@ class SessionAuthenticator:
         if found is None or not found.is_open(present, self._idle):
             self._write(delete(SessionRow).where(SessionRow.hash == name))
             return None
-        if present - found.last_seen_at >= SEEN_INTERVAL:
+        if is_use and present - found.last_seen_at >= SEEN_INTERVAL:
             self._write_use(name, present)
         return found
 

@@ -129,6 +129,17 @@ class PredictionRow(Base):
     __table_args__ = (Index("predictions_newest", "image_id", "at"),)
 
 
+class RejectionRow(Base):
+    """Why an image was not scored, the last time that it was not. reason: a code. detail: the same for a person."""
+
+    __tablename__ = "rejections"
+
+    image_id: Mapped[str] = mapped_column(ForeignKey("images.image_id"), primary_key=True)
+    reason: Mapped[str] = mapped_column(String(100))
+    detail: Mapped[str] = mapped_column(Text)
+    at: Mapped[datetime] = mapped_column(UtcTime)
+
+
 class ShadowRow(Base):
     """A shadow version's prediction for an image. Neither the worklist nor the image's record shows it.
 

@@ -15,7 +15,17 @@ from sqlalchemy.orm import Session
 from chestai.clock import now
 from chestai.triage.rule import Bucket
 from serve.db.database import serialise_writes
-from serve.db.models import ImageRow, JobRow, LabelRow, PositiveRow, PredictionRow, ReviewRow, ShadowRow, WorklistRow
+from serve.db.models import (
+    ImageRow,
+    JobRow,
+    LabelRow,
+    PositiveRow,
+    PredictionRow,
+    RejectionRow,
+    ReviewRow,
+    ShadowRow,
+    WorklistRow,
+)
 
 URGENCY: dict[str, int] = {"urgent": 0, "soon": 1, "routine": 2}
 
@@ -86,6 +96,15 @@ class Prediction(Record):
     at: AwareDatetime
 
 
+class Rejection(Record):
+    """Why an image was not scored. reason: a code, such as `out_of_distribution`. detail: the same for a person."""
+
+    image_id: ImageId
+    reason: Name
+    detail: Text
+    at: AwareDatetime
+
+
 class ShadowPrediction(Record):
     """A shadow version's prediction. champion_version: the version whose prediction was returned."""
 
@@ -138,32 +157,44 @@ class Job(Record):
 
 
 class Study(Record):
-    """An image with its predictions (newest first), reviews (oldest first) and labels (by source and finding)."""
+    """An image with its predictions (newest first), reviews (oldest first) and labels (by source and finding).
+
+    rejection: the last time that a version did not score it; None if none is known.
+    """
 
     image: Image
     predictions: tuple[Prediction, ...]
     reviews: tuple[Review, ...]
     labels: tuple[Label, ...]
+    rejection: Rejection | None = None
+
+
+def record_image(session: Session, image: Image) -> None:
+    """Writes an image, and takes its write lock.
+
+    A stored image keeps its first time of receipt; other values that are not None replace the stored ones.
+    """
+    serialise_writes(session, image.image_id)
+    row = session.get(ImageRow, image.image_id)
+    if row is None:
+        session.add(ImageRow(**image.model_dump()))
+    else:
+        for name, value in image.model_dump(exclude_none=True).items():
+            setattr(row, name, min(row.received_at, value) if name == "received_at" else value)
+    session.flush()
 
 
 def record_prediction(session: Session, image: Image, prediction: Prediction) -> None:
     """Writes an image and its prediction, and updates the worklist.
 
-    Of several predictions of a model version, the newest by `at` is kept. The image keeps its first time of receipt;
-    other values that are not None replace the stored ones.
+    Of several predictions of a model version, the newest by `at` is kept; see also `record_image`.
 
     Raises:
         ValueError: The prediction is for another image.
     """
     if image.image_id != prediction.image_id:
         raise ValueError(f"prediction of {prediction.image_id} for image {image.image_id}")
-    serialise_writes(session, image.image_id)
-    image_row = session.get(ImageRow, image.image_id)
-    if image_row is None:
-        session.add(ImageRow(**image.model_dump()))
-    else:
-        for name, value in image.model_dump(exclude_none=True).items():
-            setattr(image_row, name, min(image_row.received_at, value) if name == "received_at" else value)
+    record_image(session, image)
     stored = session.get(PredictionRow, (prediction.image_id, prediction.model_version))
     if stored is None or stored.at <= prediction.at:
         session.merge(PredictionRow(**_columns(prediction)))
@@ -211,6 +242,7 @@ def load_study(session: Session, image_id: str) -> Study | None:
     image = session.get(ImageRow, image_id)
     if image is None:
         return None
+    rejection = session.get(RejectionRow, image_id)
     newest = (PredictionRow.at.desc(), PredictionRow.model_version.desc())
     predictions = session.scalars(select(PredictionRow).where(PredictionRow.image_id == image_id).order_by(*newest))
     reviews = select(ReviewRow).where(ReviewRow.image_id == image_id).order_by(ReviewRow.at, ReviewRow.review_id)
@@ -218,6 +250,7 @@ def load_study(session: Session, image_id: str) -> Study | None:
     return Study(
         image=Image.model_validate(image),
         predictions=tuple(Prediction.model_validate(row) for row in predictions),
+        rejection=None if rejection is None else Rejection.model_validate(rejection),
         reviews=tuple(Review.model_validate(row) for row in session.scalars(reviews)),
         labels=tuple(Label.model_validate(row) for row in session.scalars(labels)),
     )

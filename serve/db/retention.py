@@ -25,6 +25,7 @@ from serve.db.models import (
     LabelRow,
     PositiveRow,
     PredictionRow,
+    RejectionRow,
     ReviewRow,
     SessionRow,
     ShadowRow,
@@ -104,6 +105,7 @@ def _delete_rows(session: Session, image_ids: list[str], before: datetime) -> Pu
     review_orphaned = ~exists().where(ImageRow.image_id == ReviewRow.image_id)
     shadow_orphaned = ~exists().where(ImageRow.image_id == ShadowRow.image_id)
     _delete(session, ClaimRow, or_(ClaimRow.image_id.in_(image_ids), ClaimRow.until < before))
+    _delete(session, RejectionRow, RejectionRow.image_id.in_(image_ids))
     _delete(session, PositiveRow, PositiveRow.image_id.in_(image_ids))
     _delete(session, WorklistRow, WorklistRow.image_id.in_(image_ids))
     return PurgeCounts(

@@ -17,12 +17,14 @@ from serve.db.records import (
     Image,
     Job,
     Prediction,
+    Rejection,
     Review,
     ShadowPrediction,
     record_job,
     record_prediction,
     record_shadow,
 )
+from serve.db.rejections import record_rejection
 from serve.db.reviews import record_review
 
 log = logging.getLogger("chestai.state")
@@ -70,6 +72,10 @@ class Store:
     def save_prediction(self, image: Image, prediction: Prediction, *events: AuditEvent) -> None:
         """Saves an image and its prediction; see `record_prediction`."""
         self._submit(("prediction", [_to_json(image), _to_json(prediction)]), events=events)
+
+    def save_rejection(self, image: Image, rejection: Rejection, *events: AuditEvent) -> None:
+        """Saves why an image was not scored; see `record_rejection`. Leaves room as `save_events`."""
+        self._submit(("rejection", [_to_json(image), _to_json(rejection)]), events=events, share=AUDIT_SHARE)
 
     def save_shadow(self, prediction: ShadowPrediction) -> None:
         """Saves a shadow prediction; see `record_shadow`."""
@@ -120,6 +126,8 @@ def _write(session: Session, kind: str, content: Sequence[Any]) -> None:
     match kind:
         case "prediction":
             record_prediction(session, Image.model_validate(content[0]), Prediction.model_validate(content[1]))
+        case "rejection":
+            record_rejection(session, Image.model_validate(content[0]), Rejection.model_validate(content[1]))
         case "shadow":
             record_shadow(session, ShadowPrediction.model_validate(content[0]))
         case "review":
@@ -132,5 +140,5 @@ def _write(session: Session, kind: str, content: Sequence[Any]) -> None:
             raise ValueError(f"there is no write of kind {kind}")
 
 
-def _to_json(record: Image | Prediction | ShadowPrediction | Review | Job | AuditEvent) -> dict[str, Any]:
+def _to_json(record: Image | Prediction | Rejection | ShadowPrediction | Review | Job | AuditEvent) -> dict[str, Any]:
     return record.model_dump(mode="json")

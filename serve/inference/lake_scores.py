@@ -17,7 +17,8 @@ from chestai.lake.schemas import IMAGES
 from chestai.model.registry import RegisteredModel, Registry
 from serve.db.audit import AuditEvent, append_event
 from serve.db.database import Database, database_url
-from serve.db.records import Image, Prediction, record_prediction
+from serve.db.records import Image, Prediction, Rejection, record_prediction
+from serve.db.rejections import make_rejection, record_rejection
 
 BATCH_SIZE = 500  # images per transaction, so that other writers do not wait long
 CORPUS_COLUMNS = ("source", "patient_id", "study_id", "age_years", "sex", "view", "split", "height", "width")
@@ -26,8 +27,9 @@ CORPUS_COLUMNS = ("source", "patient_id", "study_id", "age_years", "sex", "view"
 def import_scores(config: Config, screen: Screen) -> int:
     """Records the images that `score.model` has scored offline, with their predictions; returns their number.
 
-    They count as received now. Images of the newest snapshot are read from the lake; others at their paths, which
-    `serve.prefixes` must allow. Repeating it changes nothing.
+    Files that it read and did not score are recorded with the reason; they are in no worklist. All count as received
+    now. Images of the newest snapshot are read from the lake; others at their paths, which `serve.prefixes` must allow.
+    Repeating it changes nothing.
 
     Raises:
         UserError: There is no such model, it has scored nothing, or no usable database is configured.
@@ -47,6 +49,7 @@ def import_scores(config: Config, screen: Screen) -> int:
                     detail = {"model_version": model.version, "images": batch.num_rows}
                     append_event(session, AuditEvent(actor="system", action="import", detail=detail))
                 progress.update(start + batch.num_rows)
+        _import_rejections(database, _read_rejections(lake, Lake(config.lake), model), received_at, model.version)
     finally:
         database.close()
     return rows.num_rows
@@ -62,7 +65,18 @@ def _read_scores(scored: Lake, lake: Lake, model: RegisteredModel) -> pa.Table:
     columns = ["sha256", "bucket", "triage_score", *probabilities, "runtime", "snapshot", "scored_at"]
     contents = scored.read(table, columns=columns)
     files = scored.read(f"{table}-files", columns=["sha256", "path"], where=pc.field("reason").is_null())
-    contents = contents.append_column("path", _look_up(contents, files)["path"])
+    return _append_corpus(contents.append_column("path", _look_up(contents, files)["path"]), lake)
+
+
+def _read_rejections(scored: Lake, lake: Lake, model: RegisteredModel) -> pa.Table:
+    """Returns a row per file that could be read but not scored, as `_read_scores`."""
+    is_rejected = pc.field("reason").is_valid() & pc.field("sha256").is_valid()
+    columns = ["sha256", "path", "reason", "detail", "scored_at"]
+    return _append_corpus(scored.read(f"scores/{model.version}-files", columns=columns, where=is_rejected), lake)
+
+
+def _append_corpus(contents: pa.Table, lake: Lake) -> pa.Table:
+    """Appends what the newest snapshot knows of each content."""
     snapshots = lake.list_snapshots()
     if not snapshots:
         return contents
@@ -71,6 +85,16 @@ def _read_scores(scored: Lake, lake: Lake, model: RegisteredModel) -> pa.Table:
     for name in ("sha256", *CORPUS_COLUMNS):
         contents = contents.append_column(f"gold_{name}", found[name])
     return contents
+
+
+def _import_rejections(database: Database, rows: pa.Table, received_at: datetime, version: int) -> None:
+    for start in range(0, rows.num_rows, BATCH_SIZE):
+        batch = rows.slice(start, BATCH_SIZE)
+        with database.write_session(deadline_s=None) as session:
+            for row in batch.to_pylist():
+                record_rejection(session, _make_image(row, received_at), _make_rejection(row))
+            detail = {"model_version": version, "not_scored": batch.num_rows}
+            append_event(session, AuditEvent(actor="system", action="import", detail=detail))
 
 
 def _look_up(contents: pa.Table, table: pa.Table) -> pa.Table:
@@ -89,6 +113,11 @@ def _make_image(row: dict[str, Any], received_at: datetime) -> Image:
         patient_key=corpus.pop("patient_id"),
         **corpus,
     )
+
+
+def _make_rejection(row: dict[str, Any]) -> Rejection:
+    reason = row["reason"]
+    return make_rejection(row["sha256"], reason, row["detail"] or reason.replace("_", " "), row["scored_at"])
 
 
 def _make_prediction(row: dict[str, Any], model: RegisteredModel) -> Prediction:

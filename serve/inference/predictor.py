@@ -15,7 +15,7 @@ from chestai.model.runtimes import InferenceSession, Runtime, open_session
 from chestai.monitoring import features
 from chestai.monitoring.drift import Columns
 from chestai.monitoring.ood_detector import OodReason
-from serve.problems import ApiError
+from serve.problems import NOT_SCORED, ApiError
 from serve.schemas.inference import Driver, ModelInfo, Triage
 from serve.schemas.operations import ModelCard
 
@@ -60,7 +60,7 @@ class OodError(ApiError):
     """A request whose image the OOD detector rejected."""
 
     def __init__(self, rejection: OodRejection) -> None:
-        super().__init__(422, rejection.cause.reason, f"not scored: {rejection.cause.detail}")
+        super().__init__(422, rejection.cause.reason, NOT_SCORED + rejection.cause.detail)
         self.rejection = rejection
 
 

@@ -7,7 +7,7 @@ from pydantic import ConfigDict
 
 from chestai.notice import RESEARCH_USE
 from chestai.triage.rule import Bucket
-from serve.db.records import Image, Label, Review, Study
+from serve.db.records import Image, Label, Rejection, Review, Study
 from serve.db.worklist.page import WorklistEntry
 from serve.schemas import examples
 from serve.schemas.answer import Answer
@@ -134,4 +134,5 @@ class FlaggedImageRecord(Answer):
     predictions: list[FlaggedPrediction]
     reviews: tuple[Review, ...]
     labels: tuple[Label, ...]
+    rejection: Rejection | None = None
     notice: str = RESEARCH_USE

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Header, Path, Query
 from starlette.responses import Response
 
 from chestai.clock import now
-from serve.api.openapi import FORBIDDEN_ERRORS, JSON_BODY_RESPONSES, PARAMETER_ERRORS, STATE_RESPONSES
+from serve.api.openapi import FORBIDDEN_ERRORS, JSON_BODY_RESPONSES, PARAMETER_ERRORS, STATE_RESPONSES, Refresh
 from serve.api.security import CurrentPrincipal
 from serve.api.services import Services, ServicesDep
 from serve.auth.permissions import Principal, owns
@@ -118,6 +118,7 @@ async def list_jobs(
     services: ServicesDep,
     principal: CurrentPrincipal,
     limit: Annotated[int, Query(ge=1, le=500, description="Jobs at most.")] = 50,
+    refresh: Refresh = False,
 ) -> JobsResponse:
     """One's own jobs, newest first, as they were last asked for; admins see every job."""
     owner = None if principal.role == "admin" else principal.name
@@ -130,7 +131,9 @@ async def list_jobs(
     summary="The state of a job",
     responses={**UNKNOWN_JOB_RESPONSES, **JOB_ID_RESPONSES, **UNAVAILABLE_RESPONSES},
 )
-async def read_job(job_id: JobId, services: ServicesDep, principal: CurrentPrincipal) -> JobResponse:
+async def read_job(
+    job_id: JobId, services: ServicesDep, principal: CurrentPrincipal, refresh: Refresh = False
+) -> JobResponse:
     """The state of one's own job; admins see every job."""
     runner = _get_runner(services)
     async with services.admission.deadline():

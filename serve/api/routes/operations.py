@@ -9,7 +9,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from sqlalchemy import select
 from starlette.responses import Response
 
-from serve.api.openapi import MONITOR_ERRORS, OVERLOADED_RESPONSES, STATE_ERRORS
+from serve.api.openapi import MONITOR_ERRORS, OVERLOADED_RESPONSES, PARAMETER_ERRORS, STATE_ERRORS, Refresh
 from serve.api.services import Services, ServicesDep
 from serve.api.state import DATABASE_ERRORS
 from serve.db.database import Database
@@ -59,9 +59,12 @@ async def check_ready(services: ServicesDep) -> Health:
 @router.get(
     "/drift_report",
     summary="Drift of images and predictions",
-    responses=error_responses(503, overloaded="no model responds in time", **MONITOR_ERRORS, **STATE_ERRORS),
+    responses={
+        **error_responses(422, **PARAMETER_ERRORS),
+        **error_responses(503, overloaded="no model responds in time", **MONITOR_ERRORS, **STATE_ERRORS),
+    },
 )
-async def report_drift(services: ServicesDep) -> DriftReport:
+async def report_drift(services: ServicesDep, refresh: Refresh = False) -> DriftReport:
     """How far the latest images and predictions have moved from the training data of the served model."""
     async with services.admission.deadline():
         model = await services.model.scorer.model_info()

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from chestai.clock import now
 from chestai.triage.rule import Bucket
 from serve.api import display_modes
-from serve.api.openapi import FORBIDDEN_ERRORS, PARAMETER_ERRORS, STATE_RESPONSES, ImageId, Prefetch
+from serve.api.openapi import FORBIDDEN_ERRORS, PARAMETER_ERRORS, STATE_RESPONSES, ImageId, Prefetch, Refresh
 from serve.api.security import CurrentPrincipal
 from serve.api.services import ServicesDep
 from serve.db import records
@@ -45,6 +45,7 @@ async def list_studies(
     search: Annotated[Key | None, Query(description=SEARCH)] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE, description="Studies per page.")] = 50,
     cursor: Annotated[str | None, Query(description="Of the previous page; the filter must be the same.")] = None,
+    refresh: Refresh = False,
 ) -> WorklistResponse:
     """The worklist: first studies over the maximum wait, then the most urgent. Without `reordering`, FIFO."""
     modes, max_wait_minutes = services.config.serve.modes, services.config.queue.max_wait_minutes
@@ -71,7 +72,7 @@ async def list_studies(
 async def read_record(
     image_id: ImageId, services: ServicesDep, prefetch: Prefetch = False
 ) -> ImageRecord | FlaggedImageRecord:
-    """Everything recorded about an image: predictions (newest first), reviews and labels."""
+    """Everything recorded about an image: predictions (newest first), reviews, labels, and why it was not scored."""
     study = await services.state.read(records.load_study, image_id)
     if study is None:
         raise unknown_image(image_id)
@@ -81,9 +82,9 @@ async def read_record(
 @router.get(
     "/studies/summary",
     summary="The worklist in numbers",
-    responses=STATE_RESPONSES,
+    responses={**error_responses(422, **PARAMETER_ERRORS), **STATE_RESPONSES},
 )
-async def summarise_studies(services: ServicesDep) -> SummaryResponse:
+async def summarise_studies(services: ServicesDep, refresh: Refresh = False) -> SummaryResponse:
     """Studies by bucket, split and positive finding, and how many are unreviewed or have waited too long."""
     summary = await services.state.read(summarise_worklist, services.config.queue.max_wait_minutes, now())
     return display_modes.display_summary(services.config.serve.modes, summary)
@@ -99,7 +100,9 @@ async def summarise_studies(services: ServicesDep) -> SummaryResponse:
         **STATE_RESPONSES,
     },
 )
-async def claim(image_id: ImageId, services: ServicesDep, principal: CurrentPrincipal) -> ClaimResponse:
+async def claim(
+    image_id: ImageId, services: ServicesDep, principal: CurrentPrincipal, refresh: Refresh = False
+) -> ClaimResponse:
     """Tells other readers that the caller is reading a study. A claim ends by itself; claim again to prolong it."""
     try:
         found = await services.state.change(lambda session: claim_study(session, image_id, principal.name, now()))

@@ -119,6 +119,16 @@ def test_ends_after_the_idle_time(site: Site) -> None:
     assert site.find(unused) is None, "it does not revive"
 
 
+def test_what_a_page_asks_by_itself_is_no_use(site: Site) -> None:
+    token = site.open()
+    for _ in range(5):
+        site.wait(minutes=5)
+        assert site.authenticator.authenticate(token, is_use=False) is not None
+    assert site.authenticator.recall(token) is not None
+    site.wait(minutes=5, seconds=5)
+    assert site.authenticator.authenticate(token, is_use=False) is None
+
+
 def test_use_is_written_once_a_minute(site: Site) -> None:
     token, written = site.open(), set()
     other = SessionAuthenticator(site.database, IDLE, lambda: site.time)

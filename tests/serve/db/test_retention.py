@@ -19,6 +19,7 @@ from serve.db.database import Database
 from serve.db.leftovers import Leftovers
 from serve.db.models import AuditRow, ImageRow, SessionRow, WorklistRow
 from serve.db.records import Job, Label, load_study, record_job, record_labels, record_prediction
+from serve.db.rejections import make_rejection, record_rejection
 from serve.db.retention import purge, purge_hourly
 from serve.db.reviews import record_review
 from serve.storage.image_store import ImageStore
@@ -45,6 +46,8 @@ def fill(database: Database) -> None:
         record_prediction(session, make_image("scored again"), make_prediction("scored again", 0.2, 70))
         record_prediction(session, make_image("recent", 61, uri="kept/recent"), make_prediction("recent", 0.2, 61))
         record_review(session, make_review("never received", 3))
+        why = make_rejection(sha("not scored"), "truncated", "it ends early", NOON)
+        record_rejection(session, make_image("not scored"), why)
         for state in ("done", "running"):
             record_job(session, Job(kind="batch", owner="rita", state=state, created_at=NOON, updated_at=NOON))
 
@@ -53,15 +56,17 @@ def test_purge_deletes_old_records_and_appends_one_event(database: Database) -> 
     fill(database)
     removed: list[str] = []
     counts = purge(database, ONE_O_CLOCK, "system", removed.append)
-    assert sorted(removed) == sorted([sha("old"), sha("old and read")]), "whether their files are stored or not"
-    assert (counts.images, counts.predictions, counts.reviews, counts.labels) == (2, 2, 2, 1)
+    assert sorted(removed) == sorted(map(sha, ("old", "old and read", "not scored"))), (
+        "whether their files are stored or not"
+    )
+    assert (counts.images, counts.predictions, counts.reviews, counts.labels) == (3, 2, 2, 1)
     assert (counts.jobs, counts.unread) == (1, 1)
     with database.read_session() as session:
         assert set(session.scalars(select(ImageRow.image_id))) == {sha("scored again"), sha("recent")}
         assert set(session.scalars(select(WorklistRow.image_id))) == {sha("scored again"), sha("recent")}
         assert load_study(session, sha("old")) is None
         row = session.scalars(select(AuditRow)).one()
-    assert (row.action, row.actor) == ("purge", "system") and '"images":2' in row.detail and "kept" not in row.detail
+    assert (row.action, row.actor) == ("purge", "system") and '"images":3' in row.detail and "kept" not in row.detail
     assert purge(database, ONE_O_CLOCK, "system", removed.append).images == 0
     assert verify_chain(database).rows == 1, "a purge of nothing is no event"
 

@@ -68,7 +68,13 @@ def config(tmp_path: Path) -> Config:
         {"path": "/films/00000088_002.png", "sha256": sha("lake")},
         {"path": "/archive/elsewhere.dcm", "sha256": sha("elsewhere")},
         {"path": "/archive/copy.dcm", "sha256": sha("elsewhere")},
-        {"path": "/archive/broken.png", "sha256": sha("broken"), "reason": "truncated"},
+        {
+            "path": "/archive/broken.png",
+            "sha256": sha("broken"),
+            "reason": "truncated",
+            "detail": "it ends early",
+            "scored_at": SCORED_AT,
+        },
     ]
     ledger.write(
         pa.Table.from_pylist(contents, contents_schema(FINDINGS)), pa.Table.from_pylist(files, FILES), False, False
@@ -92,7 +98,7 @@ def test_scores_are_in_the_worklist_once(config: Config, screen: Screen) -> None
         page = load_page(session, WorklistFilter(), 60)
         audit = session.scalars(select(AuditRow.action)).all()
     assert [study.image_id for study in page.studies] == [sha("lake"), sha("elsewhere")], "most urgent first"
-    assert audit == ["import", "import"] and verify_chain(database).broken_at is None
+    assert audit == ["import"] * 4 and verify_chain(database).broken_at is None
     database.close()
 
 
@@ -107,6 +113,15 @@ def test_record_has_what_lake_and_scores_know(config: Config, screen: Screen) ->
     assert prediction.drivers[0] == ("Pneumothorax", 0.95) and prediction.positives == ("Mass",)
     other = load(config, "elsewhere").image
     assert (other.uri, other.patient_key, other.split) == ("/archive/elsewhere.dcm", None, None)
+
+
+def test_files_that_were_not_scored_are_recorded_with_the_reason(config: Config, screen: Screen) -> None:
+    import_scores(config, screen)
+    study = load(config, "broken")
+    assert study.rejection is not None and study.predictions == ()
+    assert (study.rejection.reason, study.rejection.detail) == ("truncated", "it ends early")
+    assert (study.rejection.at, study.image.uri) == (SCORED_AT, "/archive/broken.png")
+    assert load(config, "lake").rejection is None
 
 
 def test_version_that_scored_nothing_is_one_line(tmp_path: Path, screen: Screen) -> None:

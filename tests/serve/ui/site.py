@@ -1,5 +1,6 @@
 """The readers' page in headless Chromium over real HTTP, with studies and readers."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,12 +57,16 @@ class Site:
         services: Services = self.app.state.services
         return services
 
-    def upload(self, data: bytes, minutes: float = 0.0, positives: tuple[str, ...] = (), **facts: Any) -> str:
-        """Scores an image that has waited so many minutes; returns its ID. facts: columns of its record."""
+    def send(self, data: bytes) -> tuple[str, Any]:  # the response is of the HTTP library behind TestClient
+        """Sends an image to be scored; returns its ID and the response."""
         headers = {"X-API-Key": self.keys["rita"], "content-type": "application/octet-stream"}
         reply = TestClient(self.app, "http://localhost").post("/infer", content=data, headers=headers)
+        return hashlib.sha256(data).hexdigest(), reply
+
+    def upload(self, data: bytes, minutes: float = 0.0, positives: tuple[str, ...] = (), **facts: Any) -> str:
+        """Scores an image that has waited so many minutes; returns its ID. facts: columns of its record."""
+        image_id, reply = self.send(data)
         assert reply.status_code == 200, reply.text
-        image_id = str(reply.json()["image_id"])
         with self.services.state.store.database.write_session() as session:
             image, study = session.get_one(ImageRow, image_id), session.get_one(WorklistRow, image_id)
             image.received_at = study.received_at = now() - timedelta(minutes=minutes)
@@ -104,9 +109,9 @@ class Site:
 
 
 @contextmanager
-def open_site(browser: Browser, folder: Path, *overrides: str) -> Iterator[Site]:
+def open_site(browser: Browser, folder: Path, *overrides: str, gate: bool = False) -> Iterator[Site]:
     """Serves an endpoint without studies for the block; the page must not have had a fault at its end."""
-    app = local_app(folder, False, "auth.required=true", "state.keep_images=true", *overrides)
+    app = local_app(folder, gate, "auth.required=true", "state.keep_images=true", *overrides)
     services: Services = app.state.services
     with services.state.store.database.write_session() as session:
         for name, role in READERS.items():

@@ -1,11 +1,17 @@
 """Verdicts: by keyboard alone, saved once whatever the network does, and two readers on two studies."""
 
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 
-from playwright.sync_api import Page, Route
+import pytest
+from playwright.sync_api import Browser, Page, Route
+from sqlalchemy import func, select
 
+from serve.db.database import Database
+from serve.db.models import ReviewRow
 from tests.serve.support.forgery import encode_image, make_films
-from tests.serve.ui.site import Site, find_violations, poll
+from tests.serve.ui.site import Site, find_violations, open_site, poll
 from tests.support.models import FINDINGS, image
 
 STUDIES = 10
@@ -33,7 +39,15 @@ def verdicts(site: Site, image_id: str) -> dict[str, str]:
     return {row.finding: row.verdict for row in site.reviews() if row.image_id == image_id}
 
 
-def test_ten_studies_by_keyboard_alone(site: Site) -> None:
+@pytest.fixture
+def site_of_database(browser: Browser, database: Database, tmp_path: Path) -> Iterator[Site]:
+    """A site on SQLite, and one on PostgreSQL."""
+    with open_site(browser, tmp_path, f"state.url={database.url.render_as_string(False)}") as site:
+        yield site
+
+
+def test_ten_studies_by_keyboard_alone(site_of_database: Site, database: Database) -> None:
+    site = site_of_database
     ids = set(upload(site, STUDIES))
     page, opened = site.open(), ""
     poll(lambda: page.locator(".grid-body [role=row]").count() == STUDIES, "the queue")
@@ -56,6 +70,8 @@ def test_ten_studies_by_keyboard_alone(site: Site) -> None:
     notes = {row.finding: row.notes for row in site.reviews() if row.image_id == read[0]}
     assert notes["Effusion"] == "seen", "the comment goes with what is given after it"
     assert {row.reviewer for row in site.reviews()} == {"rita"}
+    with database.read_session() as session:
+        assert session.scalar(select(func.count()).select_from(ReviewRow)) == STUDIES * len(FINDINGS)
 
 
 def test_no_verdict_is_lost_and_none_counts_twice(site: Site) -> None:

@@ -1,9 +1,13 @@
 """What stands in place of the queue: a refused key, nothing to read, no such page, an endpoint that is away."""
 
-import pytest
-from playwright.sync_api import Page
+from pathlib import Path
 
-from tests.serve.ui.site import Site, find_violations, poll
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.serve.support.forgery import encode_image, make_films
+from tests.serve.ui.site import Site, find_violations, open_site, poll
 
 
 def assert_accessible(page: Page, state: str) -> None:
@@ -35,6 +39,21 @@ def test_queue_that_cannot_be_read_says_so_and_comes_back(site: Site) -> None:
     page.context.set_offline(False)
     page.get_by_role("button", name="Try again").click()
     poll(lambda: "No study matches" in page.inner_text("main"), "the queue again")
+
+
+def test_film_that_was_not_scored_says_why(browser: Browser, tmp_path: Path) -> None:
+    film, page_of_paper = make_films()[0], np.full((300, 240), 255, np.uint8)
+    with open_site(browser, tmp_path, gate=True) as site:
+        image_id, reply = site.send(encode_image(page_of_paper))
+        assert reply.status_code == 422
+        why = reply.json()["detail"].removeprefix("not scored: ")
+        page = site.open(f"/ui/studies/{image_id}")
+        poll(lambda: f"Not scored: {why}." in page.inner_text(".study-panel"), "the reason")
+        assert "unlike" in why or "not like" in why, why
+        assert_accessible(page, "not scored")
+        page.goto(f"{site.url}/ui/studies/{site.upload(encode_image(film))}")
+        poll(lambda: page.locator(".findings tbody tr").count(), "a film that was scored")
+        assert "Not scored" not in page.inner_text(".study-panel")
 
 
 def test_documentation_loads_from_the_endpoint_alone(site: Site) -> None:

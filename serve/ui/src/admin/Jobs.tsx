@@ -1,6 +1,7 @@
 /** Batch jobs and how far they are. */
 import { useQuery } from "@tanstack/react-query";
-import { request } from "../api/client";
+import { request, withQuery } from "../api/client";
+import { refreshMark } from "../api/queries";
 import { toTime } from "../queue/time";
 import { Section } from "./Section";
 import { Table } from "./Table";
@@ -9,9 +10,10 @@ import type { Job, JobList } from "./types";
 export function Jobs() {
   const query = useQuery({
     queryKey: ["jobs"],
-    queryFn: async ({ signal }) => {
-      const { jobs } = await request<JobList>("GET", "/jobs", undefined, signal);
-      return Promise.all(jobs.map((job) => refresh(job, signal)));
+    queryFn: async (context) => {
+      const mark = refreshMark(context);
+      const { jobs } = await request<JobList>("GET", withQuery("/jobs", mark), undefined, context.signal);
+      return Promise.all(jobs.map((job) => refresh(job, mark, context.signal)));
     },
     refetchInterval: 10_000,
   });
@@ -36,9 +38,9 @@ export function Jobs() {
 }
 
 /** The list has the states as they were last asked for; only jobs under way can have moved. */
-async function refresh(job: Job, signal: AbortSignal): Promise<Job> {
+async function refresh(job: Job, mark: ReturnType<typeof refreshMark>, signal: AbortSignal): Promise<Job> {
   if (job.state !== "queued" && job.state !== "running") return job;
-  return request<Job>("GET", `/jobs/${job.job_id}`, undefined, signal).catch(() => job);
+  return request<Job>("GET", withQuery(`/jobs/${job.job_id}`, mark), undefined, signal).catch(() => job);
 }
 
 function Done({ job }: { job: Job }) {

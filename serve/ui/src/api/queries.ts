@@ -1,5 +1,5 @@
 /** What several pages ask the endpoint, each under one key of the cache. */
-import { useQuery, type QueryClient } from "@tanstack/react-query";
+import { useQuery, type QueryClient, type QueryFunctionContext } from "@tanstack/react-query";
 import { request, withQuery } from "./client";
 import type { ImageRecord, Model, Session, Summary } from "./types";
 
@@ -25,9 +25,15 @@ export function useModel() {
 export function useSummary() {
   return useQuery({
     queryKey: ["summary"],
-    queryFn: ({ signal }) => request<Summary>("GET", "/studies/summary", undefined, signal),
+    queryFn: (context) =>
+      request<Summary>("GET", withQuery("/studies/summary", refreshMark(context)), undefined, context.signal),
     refetchInterval: 15_000,
   });
+}
+
+/** What the page asks again by itself is marked: it prolongs no session, and the audit has a row of it now and then. */
+export function refreshMark({ client, queryKey }: QueryFunctionContext): { refresh: true | null } {
+  return { refresh: client.getQueryData(queryKey) === undefined ? null : true };
 }
 
 /** The record of a study; `prefetch` if nobody looks at it yet, which the audit then says. */

@@ -9,6 +9,7 @@ import { SESSION, useSession } from "../api/queries";
 import type { Session } from "../api/types";
 import { returnToAddress } from "./returnAddress";
 import { SignIn } from "./SignIn";
+import { useActivity } from "./useActivity";
 
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
@@ -20,6 +21,7 @@ export function Gate({ children }: { children: (session: Session) => ReactNode }
   const isAnother = isIn && reader !== null && reader.name !== session.name;
   if (isIn && !isAnother && session !== reader) setReader(session);
 
+  useActivity(isIn, () => void refetch());
   useEffect(() => onSignedOut(() => void client.invalidateQueries({ queryKey: SESSION })), [client]);
   useEffect(() => {
     if (isAnother) location.reload(); // what one reader saw is not for the next

@@ -38,10 +38,11 @@ export function isNarrow(filter: Filter): boolean {
   return Boolean(filter.bucket || filter.finding || filter.split || filter.search || filter.reviewed !== "no");
 }
 
-export function pagePath(filter: Filter, cursor: string | null, limit: number): string {
+/** `refresh` if the page asks by itself; see `refreshMark`. */
+export function pagePath(filter: Filter, cursor: string | null, limit: number, refresh: boolean): string {
   const { bucket, finding, split, search } = filter;
   const reviewed = { no: false, yes: true, all: null }[filter.reviewed];
-  return withQuery("/studies", { bucket, finding, split, reviewed, search, limit, cursor });
+  return withQuery("/studies", { bucket, finding, split, reviewed, search, limit, cursor, refresh: refresh || null });
 }
 
 function usual(search: string | null): Reviewed {

@@ -37,7 +37,7 @@ export function useQueueList(filter: Filter, enabled: boolean): QueueList {
   const pages = useInfiniteQuery({
     queryKey: ["queue", filter],
     queryFn: async ({ pageParam, signal }) => {
-      const page = await fetchPage(filter, pageParam, signal);
+      const page = await fetchPage(filter, pageParam, false, signal);
       if (pageParam === null) client.setQueryData(["head", filter], page);
       return page;
     },
@@ -51,7 +51,7 @@ export function useQueueList(filter: Filter, enabled: boolean): QueueList {
   });
   const head = useQuery({
     queryKey: ["head", filter],
-    queryFn: ({ signal }) => fetchPage(filter, null, signal),
+    queryFn: ({ signal }) => fetchPage(filter, null, true, signal),
     enabled: enabled && pages.isSuccess,
     staleTime: REFRESH_MS,
     refetchInterval: REFRESH_MS,
@@ -106,19 +106,19 @@ function refreshRows(rows: Study[], head: StudyPage | undefined): Study[] {
 async function reload(client: QueryClient, filter: Filter, inHand: string | null, most: number): Promise<Pages> {
   const head = await client.fetchQuery({
     queryKey: ["head", filter],
-    queryFn: ({ signal }) => fetchPage(filter, null, signal),
+    queryFn: ({ signal }) => fetchPage(filter, null, true, signal),
     staleTime: REFRESH_MS,
   });
   const found: Pages = { pages: [head], pageParams: [null] };
   let last = head;
   while (inHand && found.pages.length < most && last.cursor && !last.studies.some((row) => row.image_id === inHand)) {
     found.pageParams.push(last.cursor);
-    last = await fetchPage(filter, last.cursor);
+    last = await fetchPage(filter, last.cursor, true);
     found.pages.push(last);
   }
   return found;
 }
 
-function fetchPage(filter: Filter, cursor: string | null, signal?: AbortSignal): Promise<StudyPage> {
-  return request("GET", pagePath(filter, cursor, PAGE_SIZE), undefined, signal);
+function fetchPage(filter: Filter, cursor: string | null, refresh: boolean, signal?: AbortSignal): Promise<StudyPage> {
+  return request("GET", pagePath(filter, cursor, PAGE_SIZE, refresh), undefined, signal);
 }

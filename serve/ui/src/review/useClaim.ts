@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "react";
 
-import { ApiError, request } from "../api/client";
+import { ApiError, request, withQuery } from "../api/client";
 
 const PROLONG_MS = 60_000; // of the five minutes that a claim holds
 
@@ -14,9 +14,9 @@ export function useClaim(imageId: string, enabled: boolean): string | null {
     const path = `/studies/${imageId}/claim`;
     let left = false;
     let held: Promise<boolean> = Promise.resolve(false);
-    const claim = async () => {
+    const claim = async (refresh: boolean) => {
       try {
-        await request("POST", path);
+        await request("POST", withQuery(path, { refresh: refresh || null }));
         if (!left) setConflict(null);
         return true;
       } catch (error) {
@@ -25,22 +25,23 @@ export function useClaim(imageId: string, enabled: boolean): string | null {
         return false; // any other error: the study can be read all the same
       }
     };
-    const prolong = () => {
-      if (document.visibilityState === "visible") held = held.then(claim);
+    const prolong = (refresh: boolean) => {
+      if (document.visibilityState === "visible") held = held.then(() => claim(refresh));
     };
+    const onReturn = () => prolong(false);
     const release = () => {
       left = true;
       void held.then((mine) => {
         if (mine) void fetch(path, { method: "DELETE", credentials: "same-origin", keepalive: true });
       });
     };
-    prolong();
-    const timer = window.setInterval(prolong, PROLONG_MS);
-    document.addEventListener("visibilitychange", prolong);
+    prolong(false);
+    const timer = window.setInterval(() => prolong(true), PROLONG_MS);
+    document.addEventListener("visibilitychange", onReturn);
     window.addEventListener("pagehide", release);
     return () => {
       window.clearInterval(timer);
-      document.removeEventListener("visibilitychange", prolong);
+      document.removeEventListener("visibilitychange", onReturn);
       window.removeEventListener("pagehide", release);
       release();
     };

@@ -24,7 +24,7 @@ export default function StudyPage({ imageId, queue }: { imageId: string; queue: 
   const { data: record, error } = useQuery(recordQuery(imageId));
   const { data: priors } = useQuery(priorsQuery(imageId));
   const mayReview = session?.role === "reviewer" || session?.role === "admin";
-  const claimedBy = useClaim(imageId, mayReview);
+  const claimedBy = useClaim(imageId, mayReview && record?.predictions.length !== 0);
   const prediction = record?.predictions[0];
   const previous = queue.previous();
 

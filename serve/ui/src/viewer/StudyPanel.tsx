@@ -40,7 +40,7 @@ export function StudyPanel({ record, error, model, reader, claimedBy, onNext, on
 
 function Answer({ record, model, reader, onNext, onOpen }: Omit<Props, "record" | "error" | "claimedBy"> & { record: ImageRecord }) {
   const prediction = record.predictions[0];
-  if (!prediction) return <p>Not scored: no version of the model has scored this film.</p>;
+  if (!prediction) return <p>Not scored: {record.rejection?.detail ?? "no version of the model has scored this film"}.</p>;
   const about = <About record={record} prediction={prediction} model={model} verified={isVerified(record)} />;
   if (!hasNumbers(prediction)) {
     return (

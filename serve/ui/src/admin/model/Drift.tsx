@@ -1,6 +1,7 @@
 /** How far the latest images have moved from the images that the model was trained on. */
 import { useQuery } from "@tanstack/react-query";
-import { request } from "../../api/client";
+import { request, withQuery } from "../../api/client";
+import { refreshMark } from "../../api/queries";
 import { toTime } from "../../queue/time";
 import { Section } from "../Section";
 import { Table } from "../Table";
@@ -11,7 +12,8 @@ const RANK: Record<DriftVerdict, number> = { drifted: 0, moderate: 1, unknown: 2
 export function Drift() {
   const query = useQuery({
     queryKey: ["drift"],
-    queryFn: ({ signal }) => request<Answer>("GET", "/drift_report", undefined, signal),
+    queryFn: (context) =>
+      request<Answer>("GET", withQuery("/drift_report", refreshMark(context)), undefined, context.signal),
     refetchInterval: 60_000,
   });
   return (
