@@ -14,8 +14,8 @@ from chestai.imaging.fast_png import kernel
 from chestai.imaging.fast_png.workspace import Workspace
 
 MAX_SIDE = 65_535  # libpng's own limit is a million
-STARTS = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")  # of zlib streams with the window that PNG expects
 LAST_FILTER = 4
+MAX_WINDOW = 2**15  # bytes
 PIECE = 2**14  # bytes to inflate at a time; what comes of them stays in the cache
 SLACK = 2**16  # bytes, besides a hundredth, by which packed pixels may outgrow unpacked ones; libpng limits that too
 
@@ -51,8 +51,7 @@ def decode_regular(
 
 def _inflate(packed: Sequence[bytes | memoryview], target: NDArray[np.uint8]) -> bool:
     """Inflates a zlib stream. Returns whether it fills the target and is whole, with nothing behind it."""
-    start = b"".join(bytes(piece[:2]) for piece in packed[:2])[:2]
-    if start not in STARTS:
+    if not _has_usual_header(b"".join(bytes(body[:2]) for body in packed[:2]), len(target)):
         return False
     inflater, view, done = isal_zlib.decompressobj(), target.data, 0
     for body in packed:
@@ -69,3 +68,16 @@ def _inflate(packed: Sequence[bytes | memoryview], target: NDArray[np.uint8]) ->
             view[done:end] = inflated
             done = end
     return done == len(view) and inflater.eof and not inflater.unused_data
+
+
+def _has_usual_header(start: bytes, size: int) -> bool:
+    """Whether a stream begins as PNG wants it (RFC 1950, 2.2), with a window that no reference can reach beyond.
+
+    Decoders differ in what they make of references beyond the window. libpng writes a small one for small pictures.
+    """
+    if len(start) < 2:
+        return False
+    method, flags = start[0], start[1]
+    window = 2 ** (8 + (method >> 4))
+    usual = method & 15 == 8 and not flags & 32 and (256 * method + flags) % 31 == 0  # deflate, without a dictionary
+    return usual and min(size, MAX_WINDOW) <= window <= MAX_WINDOW

@@ -81,14 +81,14 @@ class Finder:
         """
         self._folder = folder
         self._may_build = may_build
+        self.decided = False  # whether there will be no other answer
         self._found: Unfilter | None = None
-        self._decided = False
         self._next_look = 0.0
         self.lock = threading.Lock()
 
     def find(self) -> Unfilter | None:
         """Returns the kernel, or None where OpenCV has to decode: for now, or for good."""
-        if self._decided or time.monotonic() < self._next_look or not self.lock.acquire(blocking=False):
+        if self.decided or time.monotonic() < self._next_look or not self.lock.acquire(blocking=False):
             return self._found
         try:
             self._next_look = time.monotonic() + LOOK_AGAIN_SECONDS
@@ -111,10 +111,10 @@ class Finder:
             self._give_up(kept.reason)
         else:
             self._found = make_function(kept)
-            self._decided = True
+            self.decided = True
 
     def _give_up(self, reason: str) -> None:
-        self._decided = True
+        self.decided = True
         log.warning("grey PNG files are decoded by OpenCV, at a third of the speed: %s", reason)
 
 
@@ -124,6 +124,11 @@ _finder = Finder()  # of this process
 def find() -> Unfilter | None:
     """`Finder.find` of this process."""
     return _finder.find()
+
+
+def is_decided() -> bool:
+    """Whether `find` will always give the answer that it gives now."""
+    return _finder.decided
 
 
 def only_load(folder: Path) -> None:

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -113,13 +114,16 @@ def start_build(path: Path) -> None:
             env={**environment, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
             cwd="/",
         )
-    threading.Thread(target=_wait, args=[process], name="kernel build", daemon=True).start()
+    threading.Thread(target=_wait, args=[process, path], name="kernel build", daemon=True).start()
 
 
-def _wait(process: "subprocess.Popen[bytes]") -> None:
-    """Lets an ended process go, and ends one that hangs."""
+def _wait(process: "subprocess.Popen[bytes]", path: Path) -> None:
+    """Lets an ended process go, ends one that hangs, and sees to it that a build that fails is not tried for ever."""
     try:
         process.wait(BUILD_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    if read(path) is None:
+        with suppress(OSError):
+            write(path, Refusal(f"its build ended with code {process.returncode}"))
