@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 
 SOURCES = ("unfilter.py", "build.py", "kernel.py")
@@ -42,8 +43,12 @@ class Refusal:
 
 
 def find_folder() -> Path:
-    """`chestai/kernels` in the user's cache (XDG base directories)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chestai" / "kernels"
+    """`chestai/kernels` in the user's cache (XDG base directories); of a user without a home, among temporary files."""
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        cache = Path(tempfile.gettempdir()) / f"cache-{os.geteuid()}"
+    return cache.absolute() / "chestai" / "kernels"
 
 
 @cache
@@ -53,7 +58,7 @@ def name_file() -> str:
 
     digest = hashlib.sha256()
     for source in SOURCES:
-        digest.update(Path(__file__).with_name(source).read_bytes())
+        digest.update(files(__package__).joinpath(source).read_bytes())
     cpu = (llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
     digest.update(json.dumps([*cpu, version("numba"), version("llvmlite")]).encode())
     return f"unfilter-{digest.hexdigest()[:32]}"
