@@ -77,10 +77,13 @@ class Score(Section):
 
 class Runtime(Section):
     engine: Literal["auto", "torch", "openvino"] = "auto"
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "int8", "fastest"] = "fp32"
     channels_last: bool = True
     compile: bool = False
+    calibration_images: Positive = 300
     max_auroc_drop: Fraction = 0.002
+    max_changed_buckets: Fraction = 0.02
+    max_changed_calls: Fraction = 0.02
 
 
 class Alert(Section):
