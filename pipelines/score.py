@@ -41,7 +41,7 @@ from pipelines.scoring import ledger as ledgers
 from pipelines.scoring.corpus import Corpus, find_corpus
 from pipelines.scoring.exports import write_exports
 from pipelines.scoring.ledger import BUCKETS
-from pipelines.scoring.precision_check import check_precision
+from pipelines.scoring.precision_check import choose_runtime
 from pipelines.scoring.status import StatusFile, open_status
 from pipelines.scoring.writer import Writer
 
@@ -68,9 +68,9 @@ def _run(config: Config, screen: Screen, status: StatusFile) -> Summary:
     status.start(corpus.rows.num_rows - len(missing), corpus.rows.num_rows)
     if len(missing):
         with ray_cluster(config.cluster):
-            check_precision(config, registry, model, screen)
+            runtime = choose_runtime(config, registry, model, screen)
             rows = corpus.rows.take(pa.array(missing)).append_column("row", pa.array(missing, pa.int64()))
-            predicted = _predict(config, corpus, model, writer.scored, rows)
+            predicted = _predict(config, corpus, model, runtime, writer.scored, rows)
             _write(screen, writer, speed, status, predicted, len(missing))
     else:
         writer.commit()
@@ -119,11 +119,11 @@ class Speed:
 
 
 def _predict(
-    config: Config, corpus: Corpus, model: RegisteredModel, scored: Digests, rows: pa.Table
+    config: Config, corpus: Corpus, model: RegisteredModel, runtime: Runtime, scored: Digests, rows: pa.Table
 ) -> Iterator[pa.Table]:
     """Yields `pipelines.inference.fault_isolation.PREDICTED` for rows of `CORPUS` with their index `row`."""
     settings = config.score
-    options = OutputOptions(Runtime.of(config.runtime), settings.heatmaps, settings.embeddings)
+    options = OutputOptions(runtime, settings.heatmaps, settings.embeddings)
     gate = settings.gate and corpus.snapshot is None
     inference = BatchInference(model.bundle, options, settings.batch_size, settings.actors, gate)
     if corpus.snapshot is not None:

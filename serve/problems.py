@@ -5,18 +5,19 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import HTTPException
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 from starlette.responses import JSONResponse, Response
 
 from chestai.imaging.errors import Unreadable
 from chestai.notice import RESEARCH_USE
+from serve.schemas.answer import Answer
 
 RETRY_AFTER_S = 1  # for a client that finds the queue full
 NOT_SCORED = "not scored: "  # begins the detail of a problem of an image
 RETRY_STATUSES = (429, 503)  # responses with a Retry-After header
 
 
-class Problem(BaseModel):
+class Problem(Answer):
     """A problem document of RFC 9457. `code` is stable and for programs, `detail` is for people."""
 
     model_config = ConfigDict(frozen=True)

@@ -40,7 +40,7 @@ def test_evaluation_scoring_and_endpoint_agree(finished: Chain, screen: Screen, 
 
     config = conf.load([f"lake={tmp_path / 'lake'}", "cluster=laptop", "auth.required=false"])
     ungated = replace(registered, bundle=replace(bundle, ood_detector=None))
-    version = load_model(ungated, Runtime.of(config.runtime), "cpu", threads=1)
+    version = load_model(ungated, Runtime.of(config.runtime, "fp32"), "cpu", threads=1)
     monitor = LocalMonitor(EventCollector(lambda _: None))
     app = create_app(build_services(config, scorer=LocalScorer(version), monitor=monitor))
     paths = lake.read_gold(snapshot, IMAGES).to_pandas().set_index("image_id")["path"]

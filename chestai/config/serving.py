@@ -5,7 +5,7 @@ import re
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr, model_validator
 
 from chestai.config.types import Fraction, ModelName, NonNegative, Positive, Probability, Rate, Section
 from chestai.triage.rule import TriageRule
@@ -77,10 +77,13 @@ class Score(Section):
 
 class Runtime(Section):
     engine: Literal["auto", "torch", "openvino"] = "auto"
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "int8", "fastest"] = "fp32"
     channels_last: bool = True
     compile: bool = False
+    calibration_images: Positive = 300
     max_auroc_drop: Fraction = 0.002
+    max_changed_buckets: Fraction = 0.02
+    max_changed_calls: Fraction = 0.02
 
 
 class Alert(Section):
@@ -90,6 +93,8 @@ class Alert(Section):
 
 
 class Modes(Section):
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)  # answers have every field
+
     overlays: bool = True
     reordering: bool = True
     flag_only: bool = False

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -23,6 +24,7 @@ from chestai.imaging.dicom import reader
 from chestai.imaging.dicom.frames import LOSSLESS
 from chestai.imaging.dicom.header import is_dicom
 from chestai.imaging.errors import Unreadable
+from chestai.imaging.fast_png import kernel
 from chestai.imaging.preprocess import Grey
 from chestai.imaging.sandbox import CPU_SECONDS, DECODE
 
@@ -139,5 +141,6 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     logging.disable()
     cv2.setNumThreads(1)
+    kernel.only_load(Path(sys.argv[3]))
     _restrict()
     serve(Connection(int(sys.argv[1])), int(sys.argv[2]), _capture_stderr())

@@ -1,18 +1,22 @@
 """PNG: checks the structure of a file, hands the decoder only what it needs, and decodes it.
 
 Decoders obey a file: they inflate its comments and read on after the last row. A few bytes can cost gigabytes, so
-everything that no image needs is left out or rejected here by structure alone.
+everything that no image needs is left out or rejected here by structure alone. OpenCV decodes; the usual 8-bit grey
+file without a fault goes a way of its own to the same pixels, four times as fast (`chestai.imaging.fast_png`).
 """
 
 import struct
 import zlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from isal import isal_zlib
 from numpy.typing import NDArray
 
 from chestai.imaging.errors import Unreadable, check_rest, check_size
+from chestai.imaging.fast_png.decode import decode_regular
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNKS = 65_536  # 100 megapixels in chunks of 8 KiB are 25,000
@@ -23,17 +27,47 @@ NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # chunks that a decoder 
 HEADER = struct.Struct(">IIBBBBB")  # width, height, bit depth, colour type, compression, filter, interlacing
 DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # by colour type
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+GREY_8 = (8, 0, 0, 0, 0)  # the header of an 8-bit grey file without interlacing, after its size
 LEAST_PEAK = 2**14  # of 16 bits: below it at most 64 of 256 grey levels would be left
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A file without the chunks that carry no pixels.
+
+    Attributes:
+        header: The values of `HEADER`.
+        kept: The signature and the chunks of the kinds `NEEDED`, whole.
+        pixels: The bodies of the chunks with pixels.
+        plain: Whether nothing but pixels lies between header and end.
+    """
+
+    header: tuple[int, ...]
+    kept: list[memoryview]
+    pixels: list[memoryview]
+    plain: bool
+
+    def join(self) -> bytes:
+        """Returns the file that a decoder gets. Raises `Unreadable` if it inflates to more than an image needs."""
+        if sum(map(len, self.pixels)) > UNCHECKED:
+            _inflated(self.pixels, _max_inflated(self.header))
+        return b"".join(self.kept)
 
 
 def clean_png(data: bytes) -> bytes:
     """Returns the file without the chunks that carry no pixels.
 
-    Walks every chunk and checks its CRC and its place (PNG specification, 5.3 and 5.6).
+    Raises:
+        Unreadable: As `split_png`, or the file inflates to more than an image needs.
+    """
+    return split_png(data).join()
+
+
+def split_png(data: bytes) -> Parts:
+    """Walks every chunk and checks its CRC and its place (PNG specification, 5.3 and 5.6).
 
     Raises:
-        Unreadable: The file is cut off, damaged, animated, of an impossible size, followed by other data, or inflates
-            to more than an image needs.
+        Unreadable: The file is cut off, damaged, animated, of an impossible size, or followed by other data.
     """
     view, at = memoryview(data), len(SIGNATURE)
     kept, text = [view[:at]], MAX_TEXT
@@ -42,7 +76,7 @@ def clean_png(data: bytes) -> bytes:
     for index in range(MAX_CHUNKS):
         length, kind = _number(data, at), data[at + 4 : at + 8]
         end = at + 12 + length
-        if end > len(data) or zlib.crc32(view[at + 4 : end - 4]) != _number(data, end - 4):
+        if end > len(data) or isal_zlib.crc32(view[at + 4 : end - 4]) != _number(data, end - 4):
             reason = "truncated" if pixels or kind == b"IDAT" else "not_an_image"
             raise Unreadable(reason, "the PNG is cut or damaged")
         body = view[at + 8 : end - 4]
@@ -62,9 +96,7 @@ def clean_png(data: bytes) -> bytes:
     else:
         raise Unreadable("too_large", f"the PNG has more than {MAX_CHUNKS} chunks")
     check_rest(data, at)
-    if sum(map(len, pixels)) > UNCHECKED:
-        _inflated(pixels, _max_inflated(kept[1]))
-    return b"".join(kept)
+    return Parts(HEADER.unpack_from(kept[1], 8), kept, pixels, plain=not last.keys() & {b"PLTE", b"tRNS"})
 
 
 def decode_png(data: bytes) -> NDArray[np.uint8]:
@@ -73,15 +105,19 @@ def decode_png(data: bytes) -> NDArray[np.uint8]:
     Raises:
         Unreadable: As `clean_png`, damaged pixels, or 16-bit values that use less than a quarter of their range.
     """
-    clean = clean_png(data)
-    width, height, depth, *_ = HEADER.unpack_from(clean, len(SIGNATURE) + 8)
-    packed = np.frombuffer(clean, np.uint8)
+    parts = split_png(data)
+    width, height, depth, *_ = parts.header
+    if parts.plain and parts.header[2:] == GREY_8:
+        grey = decode_regular(width, height, parts.pixels)
+        if grey is not None:
+            return grey
+    packed = np.frombuffer(parts.join(), np.uint8)
     if depth == 16:
         _check_peak(cv2.imdecode(packed, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE))
-    grey = cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE)
-    if grey is None or grey.shape != (height, width):
+    decoded = cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE)
+    if decoded is None or decoded.shape != (height, width):
         raise Unreadable("undecodable", "the PNG data are damaged")
-    return grey.astype(np.uint8, copy=False)
+    return decoded.astype(np.uint8, copy=False)
 
 
 def _check_place(index: int, kind: bytes, body: memoryview, last: dict[bytes, int]) -> None:
@@ -146,7 +182,7 @@ def _inflated(packed: Iterable[bytes | memoryview], limit: int) -> int:
     return size
 
 
-def _max_inflated(header: memoryview) -> int:
-    """Twice the bytes of all rows according to the header chunk: interlacing adds some to small images."""
-    width, height, depth, colour, *_ = HEADER.unpack_from(header, 8)
+def _max_inflated(header: tuple[int, ...]) -> int:
+    """Twice the bytes of all rows according to the header: interlacing adds some to small images."""
+    width, height, depth, colour, *_ = header
     return 2 * height * (2 + width * depth * CHANNELS[colour] // 8)

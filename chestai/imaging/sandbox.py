@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 
 from chestai.imaging.dicom.header import Facts, check_preamble, is_dicom
 from chestai.imaging.errors import Unreadable
+from chestai.imaging.fast_png import kernel, store
+from chestai.imaging.png import SIGNATURE as PNG
 
 Received = TypeVar("Received")
 
@@ -92,6 +94,8 @@ class Sandbox:
     def _ask(self, what: str, data: bytes, receive: Callable[["_Decoder", dict[str, Any]], Received]) -> Received:
         if is_dicom(data):
             check_preamble(data)
+        elif data.startswith(PNG):
+            kernel.find()  # has it built if need be: a decoder process can only load it
         decoder = self._idle.get()
         try:
             while True:
@@ -130,8 +134,10 @@ class _Decoder:
         paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
         environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         with theirs:
+            arguments = [str(theirs.fileno()), str(turn), str(store.find_folder())]
+            command = [sys.executable, "-P", "-m", "chestai.imaging.decoder_process", *arguments]
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "chestai.imaging.decoder_process", str(theirs.fileno()), str(turn)],
+                command,
                 pass_fds=[theirs.fileno(), turn],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -8,6 +8,7 @@ from chestai.config.schema import View
 from chestai.model.classifier import Classifier
 from chestai.model.ensemble import Ensemble
 from chestai.notice import RESEARCH_USE
+from chestai.triage.rule import RuleValues
 
 FORMAT = 3
 
@@ -57,7 +58,7 @@ class Card(BaseModel):
     tta: tuple[View, ...] = ()
     calibration: dict[str, Any]
     thresholds: dict[str, float | None]
-    triage: dict[str, Any]
+    triage: RuleValues
     snapshot: str
     run_id: str
     synthetic: bool

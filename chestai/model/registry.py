@@ -28,7 +28,7 @@ NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's c
 CHAMPIONS = "champions"  # tag of the registered model: earlier champions, oldest first
 ROLLED_BACK = "rolled_back"  # tag of a version
 GATE, PASSED = "gate", "passed"  # tag of a version: the verdict of the promotion gate
-RUNTIME = "runtime_{}_{}"  # tag of a version: the effect of a runtime on its probabilities
+RUNTIME = "runtime_effect_{}_{}"  # tag of a version: the effect of a runtime on its probabilities
 MODEL_CARD = "model_card"  # tag of a version: where the page of its model card is
 BUNDLE = "bundle"  # artifact folder of a training run, and of a registered model
 

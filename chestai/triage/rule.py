@@ -2,14 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal, NotRequired
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 Bucket = Literal["urgent", "soon", "routine"]
 
 _ASCENDING: tuple[Bucket, ...] = ("routine", "soon", "urgent")
+
+
+class RuleValues(TypedDict):
+    """A triage rule as JSON. Older ones name no urgent findings."""
+
+    weights: dict[str, float]
+    urgent: float
+    soon: float
+    urgent_findings: NotRequired[list[str]]
 
 
 @dataclass(frozen=True)
@@ -111,7 +121,7 @@ class TriageRule:
         pairs = zip(self.weights, weighted.tolist(), strict=True)
         return sorted(pairs, key=lambda pair: pair[1], reverse=True)[:most]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> RuleValues:
         """JSON-able."""
         return {
             "weights": dict(self.weights),
@@ -121,8 +131,8 @@ class TriageRule:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "TriageRule":
-        """The inverse of `to_dict`. Older dicts name no urgent findings. Raises what the constructor raises."""
+    def from_dict(cls, values: RuleValues) -> "TriageRule":
+        """The inverse of `to_dict`. Raises what the constructor raises."""
         urgent_findings = tuple(values.get("urgent_findings", ()))
         return cls(dict(values["weights"]), values["urgent"], values["soon"], urgent_findings)
 

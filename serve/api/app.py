@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -31,15 +32,34 @@ from serve.api.security import authorise_request
 from serve.api.services import Services
 from serve.monitoring.middleware import RequestMetrics
 from serve.problems import ApiError, Problem, error_responses
+from serve.schemas.answer import restore_nulls
 
 log = logging.getLogger("ray.serve")
 
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}  # of errors that FastAPI raises
 
 
+class DocumentedApp(SecuredApp):
+    """An application whose OpenAPI document has whole examples."""
+
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        restore_nulls(document["components"]["schemas"])
+        return document
+
+
 def create_app(services: Services) -> FastAPI:
     """Creates the application. It needs no Ray: any ASGI server runs it."""
-    app = SecuredApp(
+    app = create_routes()
+    app.state.services = services
+    app.add_middleware(RequestMetrics, reporter=services.reporter)
+    app.add_middleware(RequestLimits, budget=services.memory)
+    return app
+
+
+def create_routes() -> FastAPI:
+    """Creates the application without services: it has its OpenAPI document, and cannot run."""
+    app = DocumentedApp(
         title="ChestAI",
         docs_url=None,  # `routes.ui` has it
         redoc_url=None,
@@ -58,9 +78,6 @@ def create_app(services: Services) -> FastAPI:
         dependencies=[Depends(authorise_request)],
         lifespan=_lifespan,
     )
-    app.state.services = services
-    app.add_middleware(RequestMetrics, reporter=services.reporter)
-    app.add_middleware(RequestLimits, budget=services.memory)
     for routes in (pages, infer, jobs, studies, reviews, images, model, operations, api_keys, audit, session, ui):
         app.include_router(routes.router)
     app.add_exception_handler(ApiError, _handle_api_error)

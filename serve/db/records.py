@@ -47,7 +47,13 @@ def new_id() -> str:
 
 
 class Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        from_attributes=True,
+        protected_namespaces=(),
+        json_schema_serialization_defaults_required=True,  # answers have every field
+    )
 
 
 class Image(Record):

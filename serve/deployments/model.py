@@ -15,8 +15,7 @@ from chestai.config.schema import Config
 from chestai.imaging.preprocess import Grey
 from chestai.lake.lake import Lake
 from chestai.model.registry import CHAMPION, Registry
-from chestai.model.runtimes import Runtime
-from serve.inference.predictor import LoadedModel, OodRejection, ScoreResult, check_runtime_allowed, load_model
+from serve.inference.predictor import LoadedModel, OodRejection, ScoreResult, choose_runtime, load_model
 from serve.schemas.inference import ModelInfo
 from serve.schemas.operations import ModelCard
 
@@ -100,9 +99,7 @@ class ModelDeployment:
             registered = self.registry.load(version)
             if self.current is not None and self.current.registered.version == registered.version:
                 return
-            runtime = check_runtime_allowed(
-                Runtime.of(self.config.runtime), self.config.runtime, self.registry, registered.version
-            )
+            runtime = choose_runtime(self.config.runtime, self.registry, registered.version, self.device)
             self.current = load_model(registered, runtime, self.device, self.threads)
             log.info("serving version %d on %s", registered.version, self.current.forward.name)
 

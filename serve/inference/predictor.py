@@ -3,15 +3,18 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from chestai.config import schema
+from chestai.errors import UserError
 from chestai.imaging.preprocess import Grey
 from chestai.model.registry import RegisteredModel, Registry
 from chestai.model.runtimes import InferenceSession, Runtime, open_session
+from chestai.model.runtimes.precision import list_candidates
 from chestai.monitoring import features
 from chestai.monitoring.drift import Columns
 from chestai.monitoring.ood_detector import OodReason
@@ -146,15 +149,22 @@ def load_model(registered: RegisteredModel, runtime: Runtime, device: str, threa
     return LoadedModel(registered, open_session(registered.bundle.network, runtime, device, threads=threads))
 
 
-def check_runtime_allowed(runtime: Runtime, limits: schema.Runtime, registry: Registry, version: int) -> Runtime:
-    """Returns the runtime; in fp32 unless its precision passed the precision check for this version.
+def choose_runtime(section: schema.Runtime, registry: Registry, version: int, device: str) -> Runtime:
+    """Returns the runtime in the configured precision, or the fastest, that passed the check for this version.
 
-    `pipelines.score` runs that check on val, with the same settings, and records it in the registry.
+    `pipelines.score` runs that check on val, with the same settings, and records it in the registry. If none passed, it
+    is fp32.
     """
-    if runtime.precision == "fp32":
-        return runtime
-    effect = registry.runtime(version, runtime)
-    if effect is not None and effect.harmless(limits.max_auroc_drop):
-        return runtime
-    log.warning("version %d runs in fp32: %s was not checked on val (pipelines.score)", version, runtime.precision)
-    return replace(runtime, precision="fp32")
+    for precision in list_candidates(section, torch.device(device)):
+        runtime = Runtime.of(section, precision)
+        if precision == "fp32":
+            return runtime
+        effect = registry.runtime(version, runtime)
+        if effect is None or effect.find_fault(section) is not None:
+            log.warning("version %d: %s has not passed its check on val (pipelines.score)", version, precision)
+            continue
+        try:
+            return effect.complete(runtime, registry.lake)
+        except UserError as error:
+            log.warning("version %d: %s", version, error)
+    return Runtime.of(section, "fp32")

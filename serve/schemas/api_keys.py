@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from chestai.notice import RESEARCH_USE
 from serve.auth.permissions import Role, Scope
 from serve.schemas import examples
+from serve.schemas.answer import Answer
 from serve.schemas.examples import with_examples
 
 
@@ -23,7 +24,7 @@ class ApiKeyRequest(BaseModel):
     days: Annotated[float, Field(gt=0, le=36_500)] | None = None
 
 
-class ApiKeyInfo(BaseModel):
+class ApiKeyInfo(Answer):
     """The public part of an API key. scopes: what the key may do; null for everything its owner's role may do."""
 
     prefix: str
@@ -34,18 +35,29 @@ class ApiKeyInfo(BaseModel):
     revoked_at: datetime | None = None
 
 
-class ApiKeyList(BaseModel):
+class ApiKeyList(Answer):
     """All keys, oldest first."""
 
     model_config = with_examples(
-        {"keys": [{"prefix": "k3Jq9XbT", "owner": "dr.reader", "scopes": ["read"], "created_at": examples.TIME}]}
+        {
+            "keys": [
+                {
+                    "prefix": "k3Jq9XbT",
+                    "owner": "dr.reader",
+                    "scopes": ["read"],
+                    "created_at": examples.TIME,
+                    "expires_at": None,
+                    "revoked_at": None,
+                }
+            ]
+        }
     )
 
     keys: list[ApiKeyInfo]
     notice: str = RESEARCH_USE
 
 
-class NewApiKey(BaseModel):
+class NewApiKey(Answer):
     """A new key; it cannot be shown again."""
 
     model_config = with_examples({"key": "chestai_k3Jq9XbT_the-secret-that-is-shown-once"})

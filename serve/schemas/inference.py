@@ -8,6 +8,7 @@ from chestai.notice import RESEARCH_USE
 from chestai.triage.rule import Bucket
 from serve.problems import Problem
 from serve.schemas import examples
+from serve.schemas.answer import Answer
 from serve.schemas.examples import with_examples
 
 
@@ -19,7 +20,7 @@ class ImageReference(BaseModel):
     uri: Annotated[str, Field(min_length=1, max_length=2048)]
 
 
-class ModelInfo(BaseModel):
+class ModelInfo(Answer):
     """A model version, the dataset snapshot it was trained on, and the runtime that computes its predictions."""
 
     model_config = ConfigDict(frozen=True)
@@ -31,14 +32,14 @@ class ModelInfo(BaseModel):
     runtime: str
 
 
-class Driver(BaseModel):
+class Driver(Answer):
     """A finding behind the triage score, and its weight * probability."""
 
     finding: str
     weighted: float
 
 
-class Triage(BaseModel):
+class Triage(Answer):
     """How soon the study should be read."""
 
     score: float
@@ -46,14 +47,14 @@ class Triage(BaseModel):
     drivers: list[Driver]
 
 
-class Timings(BaseModel):
+class Timings(Answer):
     """Milliseconds. decode: reading, resizing and the wait for a core. forward: of the whole batch."""
 
     decode: float
     forward: float
 
 
-class Overlay(BaseModel):
+class Overlay(Answer):
     """The image with the Grad-CAM heatmap of a finding on top, as a PNG in base64.
 
     reached: whether the finding reaches its operating point; null if it has none. Each heatmap is scaled by its own
@@ -75,7 +76,7 @@ FINDINGS_EXAMPLE = {
 }
 
 
-class FindingsResponse(BaseModel):
+class FindingsResponse(Answer):
     """The findings of an image. thresholds_used: operating points; null for a finding without one."""
 
     model_config = with_examples(FINDINGS_EXAMPLE)
@@ -106,7 +107,7 @@ class InferResponse(FindingsResponse):
     )
 
     triage: Triage
-    overlays: list[Overlay] = []
+    overlays: list[Overlay]
     timings_ms: Timings
 
 
@@ -115,13 +116,13 @@ def is_flagged(bucket: Bucket) -> bool:
     return bucket != "routine"
 
 
-class FlagTriage(BaseModel):
+class FlagTriage(Answer):
     """How soon the study should be read, without the numbers behind it."""
 
     bucket: Bucket
 
 
-class FlaggedResponse(BaseModel):
+class FlaggedResponse(Answer):
     """The response for an image if `serve.modes.flag_only` is on. flagged: its bucket is urgent or soon."""
 
     image_id: str
@@ -132,14 +133,14 @@ class FlaggedResponse(BaseModel):
     notice: str = RESEARCH_USE
 
 
-class NotScored(BaseModel):
+class NotScored(Answer):
     """A file of a batch that could not be scored, and why."""
 
     file_name: str | None
     not_scored: Problem
 
 
-class BatchResponse(BaseModel):
+class BatchResponse(Answer):
     """One result for each file, in the order of the files."""
 
     model_config = with_examples(

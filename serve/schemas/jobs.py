@@ -9,6 +9,7 @@ from chestai.config.serving import Glob
 from chestai.notice import RESEARCH_USE
 from serve.db.records import JobState
 from serve.schemas import examples
+from serve.schemas.answer import Answer
 from serve.schemas.examples import with_examples
 
 LAKE = "lake"  # as prefix of a request: the newest snapshot
@@ -47,7 +48,7 @@ class BatchJobRequest(BaseModel):
     embeddings: bool = False
 
 
-class JobResponse(BaseModel):
+class JobResponse(Answer):
     """The state of a job: `done` of `total` images; total is null until it is known.
 
     result: the outputs of a finished job. `csv` has a row for each image, most urgent first; `table` is the Delta table
@@ -71,7 +72,7 @@ class JobResponse(BaseModel):
     notice: str = RESEARCH_USE
 
 
-class JobsResponse(BaseModel):
+class JobsResponse(Answer):
     """Jobs, newest first."""
 
     model_config = with_examples({"jobs": [{**QUEUED_EXAMPLE, "notice": RESEARCH_USE}]})

@@ -4,19 +4,18 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel
-
 from chestai.config.schema import Modes
 from chestai.model.card import FORMAT, Card
 from chestai.model.registry import Champion
 from chestai.monitoring.drift import Verdict
 from chestai.notice import RESEARCH_USE
 from serve.schemas import examples
+from serve.schemas.answer import Answer
 from serve.schemas.examples import with_examples
 from serve.schemas.inference import ModelInfo
 
 
-class FeatureDrift(BaseModel):
+class FeatureDrift(Answer):
     """The drift of a feature since training. n: images of the window that have it.
 
     psi: null if no image has it. ks: null for categories, too.
@@ -29,14 +28,14 @@ class FeatureDrift(BaseModel):
     n: int
 
 
-class DriftWindow(BaseModel):
+class DriftWindow(Answer):
     """The latest images. since: when the monitor started to count; a restart resets it."""
 
     images: int
     since: datetime
 
 
-class DriftReport(BaseModel):
+class DriftReport(Answer):
     """The drift of images and predictions from the model's training data.
 
     verdict: the worst of all features. reason: why it is unknown. reference_images: images in the drift reference; null
@@ -66,17 +65,17 @@ class DriftReport(BaseModel):
     notice: str = RESEARCH_USE
 
 
-class Health(BaseModel):
+class Health(Answer):
     """The health of the endpoint. A model replica answers the readiness check, so its `ok` means a model is loaded."""
 
     model_config = with_examples({"status": "ok", "model": None}, {"status": "ok", "model": examples.MODEL})
 
-    status: str = "ok"
+    status: Literal["ok"] = "ok"
     model: ModelInfo | None = None
     notice: str = RESEARCH_USE
 
 
-class HealthSummary(BaseModel):
+class HealthSummary(Answer):
     """The health of the endpoint and of what it needs.
 
     status: `degraded` if the model or the database does not respond. model: null if it does not respond. database:
@@ -94,7 +93,7 @@ class HealthSummary(BaseModel):
     notice: str = RESEARCH_USE
 
 
-class ServiceDescription(BaseModel):
+class ServiceDescription(Answer):
     """What the endpoint is, and the paths of its readers' page, documentation and health."""
 
     model_config = with_examples(
@@ -137,7 +136,7 @@ class DescribedModel(ModelCard):
             "tta": [],
             "calibration": {},
             "thresholds": examples.THRESHOLDS,
-            "triage": {},
+            "triage": {"weights": {"Pneumothorax": 1.0}, "urgent": 0.8, "soon": 0.5, "urgent_findings": []},
             "snapshot": examples.SNAPSHOT,
             "run_id": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
             "synthetic": True,
@@ -150,7 +149,7 @@ class DescribedModel(ModelCard):
     modes: Modes
 
 
-class AuditCheck(BaseModel):
+class AuditCheck(Answer):
     """Valid rows from the start, and the hash of the last one: an anchor to store elsewhere.
 
     broken_at: number of the first row that is not as it was written; null if all are. reason: what is wrong with it.
@@ -165,7 +164,7 @@ class AuditCheck(BaseModel):
     notice: str = RESEARCH_USE
 
 
-class ModelHistory(BaseModel):
+class ModelHistory(Answer):
     """The champions, the current one first."""
 
     model_config = with_examples(

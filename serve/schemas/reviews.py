@@ -9,6 +9,7 @@ from chestai.notice import RESEARCH_USE
 from serve.db.records import Review, Text, Verdict
 from serve.db.reviews import DayAgreement, FindingAgreement, ReaderAgreement
 from serve.schemas import examples
+from serve.schemas.answer import Answer
 from serve.schemas.examples import with_examples
 
 REVIEW_EXAMPLE = {
@@ -38,7 +39,7 @@ class ReviewRequest(BaseModel):
     request_id: UUID | None = None
 
 
-class ReviewsResponse(BaseModel):
+class ReviewsResponse(Answer):
     """The verdicts as they were recorded."""
 
     model_config = with_examples({"reviews": [REVIEW_EXAMPLE]})
@@ -47,7 +48,7 @@ class ReviewsResponse(BaseModel):
     notice: str = RESEARCH_USE
 
 
-class AgreementResponse(BaseModel):
+class AgreementResponse(Answer):
     """How often readers agree with the model, by finding and version, by reader, and by day."""
 
     model_config = with_examples(

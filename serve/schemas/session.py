@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from chestai.notice import RESEARCH_USE
 from serve.auth.permissions import Role
 from serve.schemas import examples
+from serve.schemas.answer import Answer
 from serve.schemas.examples import with_examples
 
 SignInMethod = Literal["api_key", "oidc"]
@@ -21,7 +22,7 @@ class SignInRequest(BaseModel):
     api_key: Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class SessionInfo(BaseModel):
+class SessionInfo(Answer):
     """Who is signed in. expires_at: when the session ends at the latest; null if there is none.
 
     methods: how to sign in; none where the endpoint asks for no credential.

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from chestai.notice import RESEARCH_USE
 from chestai.triage.rule import Bucket
 from serve.db.records import Image, Label, Rejection, Review, Study
 from serve.db.worklist.page import WorklistEntry
 from serve.schemas import examples
+from serve.schemas.answer import Answer
 from serve.schemas.examples import with_examples
 from serve.schemas.inference import FlagTriage
 from serve.schemas.reviews import REVIEW_EXAMPLE
@@ -31,7 +32,7 @@ SCORE_EXAMPLE = {
 }
 
 
-class FlaggedWorklistEntry(BaseModel):
+class FlaggedWorklistEntry(Answer):
     """A study in the worklist if `serve.modes.flag_only` is on."""
 
     image_id: str
@@ -53,7 +54,7 @@ class FlaggedWorklistEntry(BaseModel):
     claimed_until: datetime | None
 
 
-class WorklistResponse(BaseModel):
+class WorklistResponse(Answer):
     """A page of the worklist. cursor: of the next page; null on the last."""
 
     model_config = with_examples(
@@ -81,7 +82,7 @@ class WorklistResponse(BaseModel):
     notice: str = RESEARCH_USE
 
 
-class ImageRecord(Study):
+class ImageRecord(Answer, Study):
     """Everything recorded about a received image: predictions (newest first), reviews and labels."""
 
     model_config = with_examples(
@@ -92,6 +93,8 @@ class ImageRecord(Study):
                 "file_name": examples.FILE_NAME,
                 "height": 1024,
                 "width": 1024,
+                "split": "test",
+                "uri": None,
                 **CORPUS_EXAMPLE,
             },
             "predictions": [
@@ -112,7 +115,7 @@ class ImageRecord(Study):
     notice: str = RESEARCH_USE
 
 
-class FlaggedPrediction(BaseModel):
+class FlaggedPrediction(Answer):
     """A prediction in an image record if `serve.modes.flag_only` is on."""
 
     model_config = ConfigDict(protected_namespaces=())
@@ -124,7 +127,7 @@ class FlaggedPrediction(BaseModel):
     at: datetime
 
 
-class FlaggedImageRecord(BaseModel):
+class FlaggedImageRecord(Answer):
     """An image record if `serve.modes.flag_only` is on; predictions newest first."""
 
     image: Image

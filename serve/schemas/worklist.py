@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from pydantic import BaseModel
-
 from chestai.notice import RESEARCH_USE
 from serve.db.worklist.priors import Prior
 from serve.db.worklist.summary import WorklistSummary
 from serve.schemas import examples
+from serve.schemas.answer import Answer
 from serve.schemas.examples import with_examples
 
 
-class ClaimResponse(BaseModel):
+class ClaimResponse(Answer):
     """Who is reading a study, and until when at the latest."""
 
     model_config = with_examples({"claimed_by": "dr.reader", "claimed_until": examples.TIME})
@@ -22,7 +21,7 @@ class ClaimResponse(BaseModel):
     notice: str = RESEARCH_USE
 
 
-class SummaryResponse(WorklistSummary):
+class SummaryResponse(Answer, WorklistSummary):
     """The worklist in numbers; without `findings` if `serve.modes.flag_only` is on."""
 
     model_config = with_examples(
@@ -45,7 +44,7 @@ class SummaryResponse(WorklistSummary):
     notice: str = RESEARCH_USE
 
 
-class PriorsResponse(BaseModel):
+class PriorsResponse(Answer):
     """Earlier images of the same patient, newest first."""
 
     model_config = with_examples(

@@ -53,7 +53,7 @@ def measure_parts_in_process(folder: Path) -> list[float]:
 
 def measure_parts(folder: Path) -> tuple[float, float]:
     """Return milliseconds of decoding and of a forward pass, medians over images."""
-    predict = open_session(make_bundle().network, Runtime.of(conf.load().runtime))
+    predict = open_session(make_bundle().network, Runtime.of(conf.load().runtime, "fp32"))
     decoding, forwarding = [], []
     for path in sorted(folder.iterdir())[:ONE]:
         data = path.read_bytes()

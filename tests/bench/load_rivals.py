@@ -30,7 +30,7 @@ from tests.bench.score import SIZE, make_bundle
 def make_plain_app() -> FastAPI:
     app, turn = FastAPI(), ThreadPoolExecutor(1)
     version = load_model(
-        RegisteredModel("chestai", 1, make_bundle()), Runtime.of(conf.load().runtime), "cpu", threads=None
+        RegisteredModel("chestai", 1, make_bundle()), Runtime.of(conf.load().runtime, "fp32"), "cpu", threads=None
     )
 
     @app.post("/infer")

@@ -188,10 +188,18 @@ def register_champion(config: Config) -> None:
     registry.connect()
     with mlflow.start_run():
         registry.promote(register(make_bundle(), registry))
-    equal = RuntimeEffect(images=0, mean=0.0, most=0.0, reference_auroc=0.5, auroc=0.5)
-    registry.note_runtime(
-        1, Runtime("auto", "bf16"), equal
-    )  # random weights have no val images for the precision check
+    # Random weights have no val images for the precision check.
+    effect = RuntimeEffect(
+        images=0,
+        mean=0.0,
+        most=0.0,
+        reference_auroc=0.5,
+        auroc=0.5,
+        changed_buckets=0.0,
+        changed_calls=0.0,
+        map_correlation=1.0,
+    )
+    registry.note_runtime(1, Runtime("auto", "bf16"), effect)
 
 
 def _print_summary(rows: list[dict[str, object]]) -> None:

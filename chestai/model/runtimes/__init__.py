@@ -1,8 +1,9 @@
 """Runtimes: a network runs in torch on any device, or in OpenVINO on the CPU, to which it is exported once."""
 
+import io
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -16,12 +17,13 @@ from chestai.model.bundle import ForwardOutput
 from chestai.model.classifier import Classifier
 from chestai.model.ensemble import Ensemble
 from chestai.model.runtimes import torch_runtime
+from chestai.model.runtimes.cache import read_parts
 from chestai.model.runtimes.precision import Precision, resolve_precision
 
 Engine = Literal["auto", "torch", "openvino"]
 Forward = Callable[[NDArray[np.uint8]], ForwardOutput]
 
-__all__ = ["Engine", "Forward", "Precision", "Ready", "Runtime", "exports", "ready"]
+__all__ = ["Engine", "Forward", "InferenceSession", "Precision", "Runtime", "exports_folder", "open_session"]
 
 
 @dataclass(frozen=True)
@@ -34,17 +36,19 @@ class Runtime:
         precision: Of the forward pass (`chestai.model.runtimes.precision`). Weights, sums and outputs are float32.
         channels_last: Layout of the convolution weights. Activations of `chestai.model.classifier` always have it.
         compiled: Use `torch.compile`, torch only. It needs a C++ compiler and takes minutes for a deep network.
+        quantised: The network in int8, from `chestai.model.runtimes.quantisation`; for that precision alone.
     """
 
     engine: Engine = "torch"
     precision: Precision = "fp32"
     channels_last: bool = True
     compiled: bool = False
+    quantised: bytes | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, section: schema.Runtime) -> "Runtime":
-        """The runtime of a config."""
-        return cls(section.engine, section.precision, section.channels_last, section.compile)
+    def of(cls, section: schema.Runtime, precision: Precision) -> "Runtime":
+        """The runtime of a config in one of the precisions that it allows, see `candidates`."""
+        return cls(section.engine, precision, section.channels_last, section.compile)
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,8 @@ def open_session(
     Args:
         network: Of a bundle, a single classifier or an ensemble.
         device: of torch, `cpu`, `cuda` or `cuda:1`.
-        cache: folder of exported networks, made if it is not there; None: `exports()`. What lies there is used by any
-            number of processes and may be deleted at any time.
+        cache: folder of exported networks, made if it is not there; None: `exports_folder()`. What lies there is used
+            by any number of processes and may be deleted at any time.
         threads: of the CPU, 1 or more; None: as many as the process has cores. Torch's are set for the whole process,
             and left as they are where this is None.
 
@@ -96,27 +100,37 @@ def open_session(
     if runtime.engine == "openvino" or (runtime.engine == "auto" and device == "cpu" and not runtime.compiled):
         if runtime.compiled:
             raise UserError("compiled=true is for engine=torch: OpenVINO compiles by itself")
-        precision = resolve_precision(runtime.precision, torch.device("cpu"))
-        from chestai.model.runtimes import openvino_runtime  # here, for OpenVINO takes half a second to import
-
         try:
-            return InferenceSession(
-                f"openvino {precision}",
-                size,
-                openvino_runtime.open_session(network, precision, cache or can_export(), threads),
-            )
+            return _open_openvino(network, runtime, size, cache or exports_folder(), threads)
         except UserError:  # it cannot be exported
-            if runtime.engine == "openvino":
+            if runtime.engine == "openvino" or runtime.precision == "int8":
                 raise
     place = _place(device)
     precision = resolve_precision(runtime.precision, place)
+    if precision == "int8":
+        raise UserError("precision=int8 is for OpenVINO: take engine=auto or engine=openvino")
     if threads is not None:
         torch.set_num_threads(threads)
     answer = torch_runtime.open_session(network, place, precision, runtime.channels_last, runtime.compiled)
     return InferenceSession(f"torch {precision}", size, answer)
 
 
-def can_export() -> Path:
+def _open_openvino(
+    network: Classifier | Ensemble, runtime: Runtime, size: int, cache: Path, threads: int | None
+) -> InferenceSession:
+    from chestai.model.runtimes import openvino_export, openvino_runtime  # here: OpenVINO takes half a second to import
+
+    precision = resolve_precision(runtime.precision, torch.device("cpu"))
+    if precision == "int8":
+        if runtime.quantised is None:
+            raise UserError("precision=int8 needs a network that is quantised: `python -m pipelines.score` does that")
+        parts = read_parts(io.BytesIO(runtime.quantised), openvino_export.PARTS)
+    else:
+        parts = openvino_export.export(network, cache)
+    return InferenceSession(f"openvino {precision}", size, openvino_runtime.open_session(parts, precision, threads))
+
+
+def exports_folder() -> Path:
     """The folder of exported networks: `chestai/exports` in the user's cache (XDG base directories)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chestai" / "exports"
 

@@ -5,6 +5,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 Parts = dict[str, bytes]
 
@@ -25,10 +26,15 @@ def cached(path: Path, names: Sequence[str], make: Callable[[], Parts]) -> Parts
     return parts
 
 
+def read_parts(file: Path | BinaryIO, names: Sequence[str]) -> Parts:
+    """Reads the named parts of a file. Raises an exception of some kind if it is not there or damaged."""
+    with zipfile.ZipFile(file) as parts:
+        return {name: parts.read(name) for name in names}  # by name, for damage can hide one
+
+
 def _read(path: Path, names: Sequence[str]) -> Parts | None:
     try:
-        with zipfile.ZipFile(path) as file:
-            return {name: file.read(name) for name in names}  # by name, for damage can hide one
+        return read_parts(path, names)
     except Exception:  # not there, or damaged, wherever that is: `zipfile` has no common exception for it
         return None
 

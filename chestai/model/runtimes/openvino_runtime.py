@@ -1,47 +1,24 @@
-"""The OpenVINO runtime: exports a network once per set of weights into a cache folder, and runs it on the CPU."""
+"""The OpenVINO runtime: runs an exported network on the CPU."""
 
-import logging
 import os
-import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from copy import deepcopy
-from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 import openvino
-import timm
-import torch
 from numpy.typing import NDArray
-from openvino.frontend import FrontEndManager
-from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
-from torch import Tensor, nn
 
-from chestai.errors import UserError
-from chestai.model import classifier as architecture
-from chestai.model import ensemble
 from chestai.model.bundle import ForwardOutput
-from chestai.model.classifier import Classifier
-from chestai.model.ensemble import Ensemble
-from chestai.model.runtimes.cache import Parts, cached
+from chestai.model.runtimes.cache import Parts
+from chestai.model.runtimes.openvino_export import read_graph
 from chestai.model.runtimes.precision import Resolved
-from chestai.model.runtimes.torch_runtime import classifiers, first_line
 
-GRAPH, WEIGHTS = "model.xml", "model.bin"
-HINTS = {"fp32": "f32", "bf16": "bf16"}
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # of what is not quantised
 
 
-def open_session(network: Classifier | Ensemble, precision: Resolved, cache: Path, threads: int | None) -> "_Exported":
-    """Loads the network into OpenVINO, see `chestai.model.runtimes.open_session`. One export serves every precision.
-
-    Raises:
-        UserError: torch or OpenVINO cannot export this network.
-    """
-    parts = cached(cache / f"{_key(network)}.openvino.zip", (GRAPH, WEIGHTS), lambda: _export(network))
+def open_session(parts: Parts, precision: Resolved, threads: int | None) -> "_Exported":
+    """Loads an exported network into OpenVINO, see `chestai.model.runtimes.open_session`."""
     core, threads = openvino.Core(), threads or len(os.sched_getaffinity(0))
-    graph = core.read_model(parts[GRAPH], parts[WEIGHTS])
+    graph = read_graph(parts)
 
     def compiled(streams: int) -> openvino.CompiledModel:
         settings = {
@@ -87,66 +64,3 @@ def _keep(request: openvino.InferRequest, where: tuple[dict[int, ForwardOutput],
     answers, place = where
     logits, evidence, embedding = (request.get_output_tensor(output).data.copy() for output in range(3))
     answers[place] = ForwardOutput(logits, evidence, embedding)
-
-
-def _key(network: Classifier | Ensemble) -> str:
-    """A digest of everything an export depends on: weights, architecture, its code, and the packages that make it."""
-    about = [
-        [(one.name, one.size, one.mean.flatten().tolist(), one.std.flatten().tolist()) for one in classifiers(network)],
-        network.views if isinstance(network, Ensemble) else None,
-        (openvino.__version__, torch.__version__, timm.__version__),
-    ]
-    digest = sha256(repr(about).encode())
-    for module in (__file__, architecture.__file__, ensemble.__file__):
-        digest.update(Path(module).read_bytes())
-    for name, tensor in network.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.cpu().contiguous().numpy().data)
-    return digest.hexdigest()[:32]
-
-
-class _Plain(nn.Module):
-    """Returns the outputs as a plain tuple of float32."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        output = self.network(pixels)
-        return output.logits, output.evidence.float(), output.embedding
-
-
-def _export(network: Classifier | Ensemble) -> Parts:
-    ours = deepcopy(network).cpu().eval()
-    size = classifiers(ours)[0].size
-    example = torch.zeros((2, size, size), dtype=torch.uint8)
-    # Through the front end itself: `openvino.convert_model` reports each use to its maker over the network.
-    front = FrontEndManager().load_by_framework("pytorch")
-    try:
-        with torch.no_grad(), _quiet():
-            program = torch.export.export(_Plain(ours), (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
-            decoder = TorchFXPythonDecoder.from_exported_program(program)
-            model = front.convert(front.load(decoder))
-            model.reshape([-1, size, size])
-    except Exception as error:  # whatever the two of them object with
-        reason = first_line(error)
-        raise UserError(f"engine=openvino cannot take this network, take engine=torch: {reason}") from error
-    with tempfile.TemporaryDirectory() as folder:
-        openvino.save_model(model, Path(folder) / GRAPH, compress_to_fp16=False)
-        return {part: (Path(folder) / part).read_bytes() for part in (GRAPH, WEIGHTS)}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppresses OpenVINO's warnings, with tracebacks, that this torch lacks an `upsample` it would decompose."""
-    root = logging.getLogger()
-
-    def wanted(record: logging.LogRecord) -> bool:
-        return "not found in decomp table" not in str(record.msg)
-
-    root.addFilter(wanted)
-    try:
-        yield
-    finally:
-        root.removeFilter(wanted)

@@ -13,7 +13,7 @@ from chestai.model.classifier import Classifier
 from chestai.model.ensemble import Ensemble
 from chestai.model.runtimes.precision import Resolved
 
-DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES: dict[Resolved, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def open_session(

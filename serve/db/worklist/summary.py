@@ -22,6 +22,15 @@ class BucketCounts:
     unreviewed: int
 
 
+@dataclass(frozen=True)
+class BucketSummary:
+    """The counts of each triage bucket."""
+
+    urgent: BucketCounts
+    soon: BucketCounts
+    routine: BucketCounts
+
+
 class WorklistSummary(BaseModel):
     """Numbers of studies at a time.
 
@@ -34,7 +43,7 @@ class WorklistSummary(BaseModel):
     total: int
     unreviewed: int
     escalated: int
-    buckets: dict[Bucket, BucketCounts]
+    buckets: BucketSummary
     splits: dict[str, int]
     findings: dict[str, int]
 
@@ -48,6 +57,10 @@ def summarise_worklist(session: Session, max_wait_minutes: float, at: datetime) 
     escalated = session.scalar(select(func.count()).select_from(row).where(is_unreviewed, overdue)) or 0
     splits = select(row.split, func.count()).where(is_unreviewed, row.split.is_not(None)).group_by(row.split)
     positive = PositiveRow.image_id == row.image_id
+    buckets = {
+        bucket: BucketCounts(totals.get(URGENCY[bucket], 0), unreviewed.get(URGENCY[bucket], 0))
+        for bucket in get_args(Bucket)
+    }
     findings = select(PositiveRow.finding, func.count()).join(row, positive).where(is_unreviewed)
     return WorklistSummary(
         at=at,
@@ -55,10 +68,7 @@ def summarise_worklist(session: Session, max_wait_minutes: float, at: datetime) 
         total=sum(totals.values()),
         unreviewed=sum(unreviewed.values()),
         escalated=escalated,
-        buckets={
-            bucket: BucketCounts(totals.get(URGENCY[bucket], 0), unreviewed.get(URGENCY[bucket], 0))
-            for bucket in get_args(Bucket)
-        },
+        buckets=BucketSummary(**buckets),
         splits=_count(session, splits),
         findings=_count(session, findings.group_by(PositiveRow.finding)),
     )

@@ -36,7 +36,7 @@ def bundle(split_known: bool, *networks: Classifier) -> Bundle:
         members=members,
         calibration={},
         thresholds={},
-        triage={},
+        triage={"weights": {"Mass": 1.0}, "urgent": 0.8, "soon": 0.5},
         snapshot="snapshot",
         run_id="run",
         synthetic=True,

@@ -7,7 +7,7 @@ import torch
 
 from chestai.errors import UserError
 from chestai.model.classifier import Classifier
-from chestai.model.runtimes import Precision, Runtime, can_export, open_session
+from chestai.model.runtimes import Precision, Runtime, exports_folder, open_session
 from chestai.model.runtimes.precision import resolve_precision
 
 # Precision
@@ -37,6 +37,6 @@ def test_auto_is_openvino_on_a_cpu(network: Classifier, exported: Path) -> None:
 
 def test_exports_are_in_the_user_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert can_export() == tmp_path / "chestai" / "exports"
+    assert exports_folder() == tmp_path / "chestai" / "exports"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert can_export() == Path.home() / ".cache" / "chestai" / "exports"
+    assert exports_folder() == Path.home() / ".cache" / "chestai" / "exports"

@@ -155,7 +155,7 @@ def test_ensemble_is_one_network(cache: Path) -> None:
 
 
 def test_exports_once(network: Classifier, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from chestai.model.runtimes import openvino_runtime as module
+    from chestai.model.runtimes import openvino_export as module
 
     monkeypatch.setattr(module, "_export", refuse_to_make)
     before = exported.stat().st_mtime_ns
@@ -165,7 +165,7 @@ def test_exports_once(network: Classifier, exported: Path, monkeypatch: pytest.M
 
 
 def test_each_network_has_its_own_export(network: Classifier) -> None:
-    from chestai.model.runtimes.openvino_runtime import _key
+    from chestai.model.runtimes.openvino_export import network_key
 
     brighter = classifier()
     brighter.mean.add_(0.01)
@@ -174,9 +174,9 @@ def test_each_network_has_its_own_export(network: Classifier) -> None:
         moved.bias[0] = torch.nextafter(moved.bias[0], torch.tensor(1e9))
     others: list[Classifier | Ensemble] = [brighter, moved, Ensemble([classifier()])]
     others += [Ensemble([classifier()], (view,)) for view in ("flip", "zoom")]
-    keys = [_key(one) for one in (network, *others)]
+    keys = [network_key(one) for one in (network, *others)]
     assert len(set(keys)) == len(keys)
-    assert _key(classifier().to(memory_format=torch.channels_last)) == keys[0]
+    assert network_key(classifier().to(memory_format=torch.channels_last)) == keys[0]
 
 
 def test_replaces_damaged_export(network: Classifier, exported: Path, tmp_path: Path) -> None:
@@ -200,6 +200,8 @@ def test_replaces_damaged_export(network: Classifier, exported: Path, tmp_path: 
     [
         (Runtime(precision="fp16"), "cpu", "precision=fp16 needs a GPU"),
         (Runtime("openvino", "fp16"), "cpu", "precision=fp16 needs a GPU"),
+        (Runtime("torch", "int8"), "cpu", "precision=int8 is for OpenVINO"),
+        (Runtime("auto", "int8"), "cpu", "precision=int8 needs a network that is quantised"),
         (Runtime("openvino", compiled=True), "cpu", "compiled=true is for engine=torch"),
         (Runtime(), "cuda:99", r"device=cuda:99 is not there: torch sees \d+ CUDA GPUs"),
     ],
@@ -274,11 +276,12 @@ def test_accepts_pixels_of_any_memory_layout(network: Classifier, exported: Path
 
 
 def test_uses_the_given_number_of_threads(network: Classifier, exported: Path) -> None:
-    from chestai.model.runtimes import openvino_runtime as module
+    from chestai.model.runtimes.openvino_export import export
+    from chestai.model.runtimes.openvino_runtime import open_session as open_exported
 
     cores = len(os.sched_getaffinity(0))
     for threads, expected in ((1, 1), (2, 2), (None, cores)):
-        runtime = module.open_session(network, "fp32", exported.parent, threads)
+        runtime = open_exported(export(network, exported.parent), "fp32", threads)
         assert runtime.together.get_property("INFERENCE_NUM_THREADS") == min(expected, cores)
         assert runtime.apart.get_property("NUM_STREAMS") == min(expected, cores)
     before = torch.get_num_threads()

@@ -29,7 +29,7 @@ from chestai.monitoring.ood_detector import OUT_OF_DISTRIBUTION
 from pipelines import score
 from pipelines.scoring import corpus, exports
 from pipelines.scoring.ledger import Ledger, read_scores
-from pipelines.scoring.precision_check import check_precision
+from pipelines.scoring.precision_check import choose_runtime
 from pipelines.training.register import register
 from tests.pipelines.scoring.folder import FILES, REFUSED, score_config, write_files
 from tests.serve.support.forgery import encode_image, make_films
@@ -154,7 +154,7 @@ def test_bf16_is_used_when_precision_check_passes(
     registry = Registry(config.tracking, Lake(config.lake))
     model = registry.load("1")
     lenient = config.model_copy(update={"runtime": config.runtime.model_copy(update={"max_auroc_drop": 0.9})})
-    check_precision(lenient, registry, model, screen)
+    choose_runtime(lenient, registry, model, screen)
     assert re.search(r"bf16: on \d+ val images macro-AUROC 0\.\d+", screen.console.file.getvalue())  # type: ignore[attr-defined]
     bf16 = Runtime("auto", "bf16")
     effect = registry.runtime(1, bf16)
@@ -162,10 +162,10 @@ def test_bf16_is_used_when_precision_check_passes(
 
     registry.note_runtime(1, bf16, effect.model_copy(update={"auroc": effect.reference_auroc - 0.01}))
     with pytest.raises(UserError, match=r"max_auroc_drop=0\.002: take runtime.precision=fp32"):
-        check_precision(config, registry, model, screen)  # by the stored effect, without a new measurement
+        choose_runtime(config, registry, model, screen)  # by the stored effect, without a new measurement
     registry.note_runtime(1, bf16, effect.model_copy(update={"auroc": float("nan")}))
     with pytest.raises(UserError, match=r"take runtime\.precision=fp32"):
-        check_precision(config, registry, model, screen)
+        choose_runtime(config, registry, model, screen)
 
 
 def test_fp16_is_refused_without_val_images(

@@ -10,7 +10,7 @@ from serve.db.records import record_prediction
 from serve.db.reviews import record_review
 from serve.db.worklist.page import WorklistFilter, load_page
 from serve.db.worklist.priors import MAX_PRIORS, load_priors
-from serve.db.worklist.summary import BucketCounts, summarise_worklist
+from serve.db.worklist.summary import BucketCounts, BucketSummary, summarise_worklist
 from tests.serve.support.samples import NOON, make_image, make_prediction, make_review, sha
 
 
@@ -68,5 +68,5 @@ def test_summary_counts_studies(database: Database) -> None:
     with database.read_session() as session:
         found = summarise_worklist(session, 60, NOON + timedelta(minutes=60))
     assert (found.total, found.unreviewed, found.escalated) == (4, 3, 1)
-    assert found.buckets == {"urgent": BucketCounts(2, 1), "soon": BucketCounts(1, 1), "routine": BucketCounts(1, 1)}
+    assert found.buckets == BucketSummary(BucketCounts(2, 1), BucketCounts(1, 1), BucketCounts(1, 1))
     assert found.splits == {"test": 1, "val": 1} and found.findings == {"Mass": 2}

@@ -19,16 +19,26 @@ from chestai.model.bundle import Bundle
 from chestai.model.registry import Registry
 from chestai.model.runtimes import Runtime
 from chestai.model.runtimes.effect import RuntimeEffect
+from chestai.model.runtimes.quantised_file import QuantisedFile
 from chestai.monitoring import features
 from chestai.monitoring.drift import DriftReference
 from chestai.monitoring.ood_detector import OodDetector
 from pipelines.training.register import register
 from serve.deployments.model import ModelDeployment, score_batch
-from serve.inference.predictor import LoadedModel, OodRejection, ScoreResult, check_runtime_allowed, load_model
+from serve.inference.predictor import LoadedModel, OodRejection, ScoreResult, choose_runtime, load_model
 from tests.support.models import SIZE, image, make_bundle
 
 REFERENCE = DriftReference.of({"pixels.mean": [1.0, 2.0, 3.0], "view": ["PA", "AP", None]})
-EFFECT = RuntimeEffect(images=100, mean=0.001, most=0.01, reference_auroc=0.9, auroc=0.8995)
+EFFECT = RuntimeEffect(
+    images=100,
+    mean=0.001,
+    most=0.01,
+    reference_auroc=0.9,
+    auroc=0.8995,
+    changed_buckets=0.01,
+    changed_calls=0.005,
+    map_correlation=0.99,
+)
 
 
 @pytest.fixture(scope="module")
@@ -154,15 +164,35 @@ def test_batch_of_two_versions_is_scored_by_each(config: Config) -> None:
 
 
 @pytest.mark.parametrize(
-    ("effect", "precision"),
-    [(None, "fp32"), (EFFECT, "bf16"), (EFFECT.model_copy(update={"auroc": 0.8}), "fp32")],
-    ids=["unchecked", "harmless", "harmful"],
+    ("change", "precision"),
+    [
+        (None, "fp32"),
+        ({}, "bf16"),
+        ({"auroc": 0.8}, "fp32"),
+        ({"auroc": float("nan")}, "fp32"),
+        ({"changed_buckets": 0.03}, "fp32"),
+        ({"changed_calls": 0.03}, "fp32"),
+    ],
+    ids=["unchecked", "harmless", "worse", "undefined", "other buckets", "other calls"],
 )
 def test_precision_must_have_passed_its_check_on_val(
-    config: Config, effect: RuntimeEffect | None, precision: str
+    config: Config, change: dict[str, float] | None, precision: str
 ) -> None:
-    registry, wanted = Registry(config.tracking, Lake(config.lake)), Runtime("torch", "bf16")
-    version = 1 if effect is None else 2
-    if effect is not None:
-        registry.note_runtime(version, wanted, effect)
-    assert check_runtime_allowed(wanted, config.runtime, registry, version).precision == precision
+    registry, section = Registry(config.tracking, Lake(config.lake)), config.runtime
+    section = section.model_copy(update={"engine": "torch", "precision": "bf16"})
+    version = 1 if change is None else 2
+    if change is not None:
+        registry.note_runtime(version, Runtime("torch", "bf16"), EFFECT.model_copy(update=change))
+    assert choose_runtime(section, registry, version, "cpu").precision == precision
+
+
+def test_int8_serves_the_network_that_was_checked_and_no_other(config: Config) -> None:
+    registry, runtime = Registry(config.tracking, Lake(config.lake)), Runtime("auto", "int8")
+    fastest = config.runtime.model_copy(update={"precision": "fastest"})
+    content = b"a network"
+    stored = QuantisedFile.write(registry.lake, "two.zip", content)
+    registry.note_runtime(2, runtime, EFFECT.model_copy(update={"quantised": stored}))
+    assert choose_runtime(fastest, registry, 2, "cpu") == replace(runtime, quantised=content)
+    registry.lake.write_bytes(b"another one", "quantised", "two.zip")
+    assert choose_runtime(fastest, registry, 2, "cpu").precision == "fp32"
+    assert choose_runtime(fastest, registry, 1, "cpu").precision == "fp32", "nobody checked it"

@@ -136,7 +136,9 @@ def test_overlay_lies_on_its_film(
         browser = browser.browser_type.launch(executable_path=binary, args=[*SOFTWARE_GPU])
     with open_site(browser, tmp_path) as site:
         image_id = site.upload(encoded(film), positives=("Mass",))
-        compare_overlay(open_study(site, image_id, "?renderer=cpu" if renderer == "cpu" else ""))
+        page = open_study(site, image_id, f"?renderer={renderer}")
+        assert page.locator(SHOWN).get_attribute("data-renderer") == renderer
+        compare_overlay(page)
     if renderer == "gpu":
         browser.close()
 

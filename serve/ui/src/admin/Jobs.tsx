@@ -5,14 +5,14 @@ import { refreshMark } from "../api/queries";
 import { toTime } from "../queue/time";
 import { Section } from "./Section";
 import { Table } from "./Table";
-import type { Job } from "./types";
+import type { Job, JobList } from "./types";
 
 export function Jobs() {
   const query = useQuery({
     queryKey: ["jobs"],
     queryFn: async (context) => {
       const mark = refreshMark(context);
-      const { jobs } = await request<{ jobs: Job[] }>("GET", withQuery("/jobs", mark), undefined, context.signal);
+      const { jobs } = await request<JobList>("GET", withQuery("/jobs", mark), undefined, context.signal);
       return Promise.all(jobs.map((job) => refresh(job, mark, context.signal)));
     },
     refetchInterval: 10_000,

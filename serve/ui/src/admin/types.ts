@@ -1,71 +1,22 @@
-/** The answers that only this page reads. */
-import type { Role } from "../api/types";
+/** Names for the answers that only this page reads. */
+import type { Body, Get, Post } from "../api/answers";
 
-export interface Health {
-  status: string;
-  model: { name: string; version: number; runtime: string; snapshot: string; synthetic: boolean } | null;
-  database: boolean;
-}
+export type Health = Get<"/health">;
 
-export type DriftVerdict = "stable" | "moderate" | "drifted" | "unknown";
+export type Drift = Get<"/drift_report">;
+export type DriftVerdict = Drift["verdict"];
 
-export interface Drift {
-  verdict: DriftVerdict;
-  reason: string | null;
-  window: { images: number; since: string | null };
-  features: { name: string; psi: number | null; ks: number | null; verdict: DriftVerdict; n: number }[];
-}
+export type Agreement = Get<"/agreement">;
+export type VerdictCounts = Agreement["days"][number]["verdicts"];
 
-export interface VerdictCounts {
-  TP: number;
-  FP: number;
-  TN: number;
-  FN: number;
-  unsure: number;
-  agreement: number | null;
-}
+export type JobList = Get<"/jobs">;
+export type Job = Get<"/jobs/{job_id}">;
 
-export interface Agreement {
-  findings: { finding: string; model_version: number; verdicts: VerdictCounts }[];
-  readers: { reviewer: string; verdicts: VerdictCounts }[];
-  days: { day: string; verdicts: VerdictCounts }[];
-}
+export type ApiKeyList = Get<"/keys">;
+export type ApiKey = ApiKeyList["keys"][number];
+export type ApiKeyRequest = Body<"/keys">;
+export type NewApiKey = Post<"/keys">;
 
-export interface Job {
-  job_id: string;
-  state: "queued" | "running" | "done" | "failed" | "cancelled";
-  done: number;
-  total: number | null;
-  error: string | null;
-  created_at: string;
-  updated_at: string;
-}
+export type AuditCheck = Get<"/audit">;
 
-export interface ApiKey {
-  prefix: string;
-  owner: string;
-  scopes: string[] | null;
-  created_at: string;
-  expires_at: string | null;
-  revoked_at: string | null;
-}
-
-export interface NewKey {
-  owner: string;
-  role: Role | null;
-  days: number | null;
-}
-
-export interface AuditCheck {
-  rows: number;
-  hash: string;
-  broken_at: number | null;
-  reason: string;
-}
-
-export interface Champion {
-  version: number;
-  registered_at: string;
-  gate: string | null;
-  description: string;
-}
+export type ModelHistory = Get<"/model/history">;

@@ -1,4 +1,5 @@
 /** Requests to the endpoint, and its errors. */
+import type { Problem } from "./answers";
 
 /** An answer that is an error: a problem document with a stable code. */
 export class ApiError extends Error {
@@ -69,7 +70,7 @@ async function reach(path: string, init: RequestInit): Promise<Response> {
 
 async function toError(response: Response): Promise<ApiError> {
   try {
-    const problem = (await response.json()) as { code?: string; detail?: string };
+    const problem = (await response.json()) as Partial<Problem>;
     return new ApiError(response.status, problem.code ?? "unknown", problem.detail ?? response.statusText);
   } catch {
     return new ApiError(response.status, "unknown", response.statusText);

@@ -2,6 +2,7 @@
 
 import { useSyncExternalStore } from "react";
 
+import type { Body } from "../api/answers";
 import { ApiError, request } from "../api/client";
 import { loadStored, removeStored, store } from "./storage";
 import type { Submission } from "./submission";
@@ -98,7 +99,7 @@ async function drain(): Promise<void> {
 /** Returns whether the next one may be sent: this one is confirmed, or refused for good. */
 async function deliver(submission: Submission): Promise<boolean> {
   const { request_id, image_id, model_version, verdicts, notes } = submission;
-  const body = { request_id, image_id, model_version, verdicts, notes };
+  const body: Body<"/reviews"> = { request_id, image_id, model_version, verdicts, notes };
   try {
     await request("POST", "/reviews", body, AbortSignal.timeout(ANSWER_MS));
   } catch (error) {

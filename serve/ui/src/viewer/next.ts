@@ -4,14 +4,14 @@ import type { QueryClient } from "@tanstack/react-query";
 
 import { recordQuery } from "../api/queries";
 import { request, withQuery } from "../api/client";
-import type { Prior } from "../api/types";
+import type { Priors } from "../api/types";
 
 export function priorsQuery(imageId: string, prefetch = false) {
   const path = withQuery(`/images/${imageId}/priors`, { prefetch: prefetch || null });
   return {
     queryKey: ["priors", imageId],
     queryFn: async ({ signal }: { signal: AbortSignal }) =>
-      (await request<{ priors: Prior[] }>("GET", path, undefined, signal)).priors,
+      (await request<Priors>("GET", path, undefined, signal)).priors,
     staleTime: 60_000,
   };
 }

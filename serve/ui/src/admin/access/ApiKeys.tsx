@@ -6,7 +6,7 @@ import { toTime } from "../../queue/time";
 import { NewKeyForm } from "./NewKeyForm";
 import { Section } from "../Section";
 import { Table } from "../Table";
-import type { ApiKey } from "../types";
+import type { ApiKey, ApiKeyList } from "../types";
 
 const KEYS = ["keys"];
 
@@ -14,7 +14,7 @@ export function ApiKeys() {
   const client = useQueryClient();
   const query = useQuery({
     queryKey: KEYS,
-    queryFn: async ({ signal }) => (await request<{ keys: ApiKey[] }>("GET", "/keys", undefined, signal)).keys,
+    queryFn: async ({ signal }) => (await request<ApiKeyList>("GET", "/keys", undefined, signal)).keys,
   });
   const refresh = () => client.invalidateQueries({ queryKey: KEYS });
   return (

@@ -3,7 +3,7 @@ import { useMutation } from "@tanstack/react-query";
 import { useState, type FormEvent } from "react";
 import { request } from "../../api/client";
 import type { Role } from "../../api/types";
-import type { NewKey } from "../types";
+import type { ApiKeyRequest, NewApiKey } from "../types";
 
 const ROLES: Role[] = ["reader", "reviewer", "admin"];
 
@@ -12,7 +12,7 @@ export function NewKeyForm({ onDone }: { onDone: () => void }) {
   const [role, setRole] = useState<Role | "">("");
   const [days, setDays] = useState("365");
   const make = useMutation({
-    mutationFn: (key: NewKey) => request<{ key: string }>("POST", "/keys", key),
+    mutationFn: (key: ApiKeyRequest) => request<NewApiKey>("POST", "/keys", key),
     onSuccess: onDone,
   });
   const submit = (event: FormEvent) => {

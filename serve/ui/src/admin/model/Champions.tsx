@@ -4,13 +4,13 @@ import { request } from "../../api/client";
 import { toTime } from "../../queue/time";
 import { Section } from "../Section";
 import { Table } from "../Table";
-import type { Champion } from "../types";
+import type { ModelHistory } from "../types";
 
 export function Champions() {
   const query = useQuery({
     queryKey: ["champions"],
     queryFn: async ({ signal }) =>
-      (await request<{ champions: Champion[] }>("GET", "/model/history", undefined, signal)).champions,
+      (await request<ModelHistory>("GET", "/model/history", undefined, signal)).champions,
   });
   return (
     <Section title="Champions so far" query={query}>

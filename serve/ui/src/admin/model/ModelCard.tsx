@@ -1,5 +1,6 @@
 /** What the served model calls positive, and when a study is urgent. */
 import { useModel } from "../../api/queries";
+import type { Model } from "../../api/types";
 import { Section } from "../Section";
 import { Table } from "../Table";
 
@@ -34,7 +35,7 @@ export function ModelCard() {
   );
 }
 
-function describe(modes: { overlays: boolean; reordering: boolean; flag_only: boolean }): string {
+function describe(modes: Model["modes"]): string {
   const off = [
     ...(modes.flag_only ? ["numbers are hidden"] : []),
     ...(modes.overlays ? [] : ["overlays are off"]),

@@ -57,7 +57,14 @@ export function FilmPane({ film, store, tool, label, onShown, onFailed, children
 
   return (
     <div className="film-pane">
-      <div ref={element} className="film-canvas" role="img" aria-label={label} data-shown={viewport !== null} />
+      <div
+        ref={element}
+        className="film-canvas"
+        role="img"
+        aria-label={label}
+        data-shown={viewport !== null}
+        data-renderer={viewport?.renderer}
+      />
       {viewport && children?.(viewport)}
     </div>
   );

@@ -23,6 +23,10 @@ export class FilmViewport {
     renderingEngine().enableElement({ viewportId: id, element, type: Enums.ViewportType.STACK });
   }
 
+  get renderer(): "cpu" | "gpu" {
+    return getShouldUseCPURendering() ? "cpu" : "gpu";
+  }
+
   close(): void {
     renderingEngine().disableElement(this.id);
   }

@@ -1,0 +1,23 @@
+"""Grey PNG files, whole and broken: with the compiled kernel the answer is the same as without."""
+
+import time
+from random import Random
+
+from chestai.imaging.fast_png import kernel
+from tests.support.grey_pngs import decode, decode_by_opencv, make_case, same
+
+BUILD_SECONDS = 120
+
+
+def fuzz_grey_png(random: Random) -> None:
+    """Any size, filters, chunks and faults."""
+    data = make_case(random)
+    assert same(decode(data), decode_by_opencv(data))
+
+
+def wait_for_kernel(seconds: float = BUILD_SECONDS) -> bool:
+    """Waits until there is a kernel; returns whether there is."""
+    end = time.monotonic() + seconds
+    while kernel.find() is None and not kernel.is_decided() and time.monotonic() < end:
+        time.sleep(0.1)
+    return kernel.find() is not None
