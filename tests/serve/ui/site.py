@@ -128,9 +128,7 @@ def add_readers(database: Database) -> dict[str, str]:
 
 
 @contextmanager
-def open_site(
-    browser: Browser, folder: Path, *overrides: str, gate: bool = False, port: int = 0
-) -> Iterator[Site]:
+def open_site(browser: Browser, folder: Path, *overrides: str, gate: bool = False, port: int = 0) -> Iterator[Site]:
     """Serves an endpoint without studies for the block; the page must not have had a fault at its end."""
     app = local_app(folder, gate, "auth.required=true", "state.keep_images=true", *overrides)
     services: Services = app.state.services
