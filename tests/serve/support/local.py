@@ -125,7 +125,7 @@ def local_app(folder: Path, gate: bool = True, *overrides: str) -> FastAPI:
     defaults = ["cluster=laptop", f"lake={folder / 'lake'}", "auth.required=false", "auth.requests_per_minute=null"]
     config = conf.load([*defaults, *overrides])
     fill_lake(Lake(config.lake), folder)
-    bundle = make_gated_bundle() if gate else replace(make_gated_bundle(), ood_detector=None)
+    bundle = make_gated_bundle() if gate else make_bundle()
     model = load_model(RegisteredModel("chestai", 1, bundle), Runtime(), "cpu", threads=1)
     services = build_services(
         config,

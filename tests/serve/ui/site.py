@@ -11,13 +11,14 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, ViewportSize
 from sqlalchemy import select
 
 from chestai.clock import now
 from serve.api.services import Services
 from serve.auth.api_keys import add_user, create_key
 from serve.auth.permissions import Role
+from serve.db.database import Database
 from serve.db.models import ImageRow, PositiveRow, PredictionRow, ReviewRow, WorklistRow
 from tests.serve.support.forgery import encode_image, make_films
 from tests.serve.support.http_server import run_server
@@ -40,17 +41,46 @@ def poll(condition: Callable[[], Any], what: str) -> Any:
 
 
 @dataclass
-class Site:
-    """An endpoint with studies, its readers' keys, and a browser.
+class Desk:
+    """A browser, the URL of an endpoint, and its readers' keys.
 
     faults: violations of the page's policy, errors of its scripts, and requests to other hosts.
     """
 
-    app: FastAPI
     browser: Browser
     url: str
     keys: dict[str, str]
     faults: list[str] = field(default_factory=list)
+
+    def open(
+        self, path: str = "/ui/", reader: str | None = "rita", width: int = 1440, height: int = 900, touch: bool = False
+    ) -> Page:
+        """Opens a page in a browser of its own, signed in as a reader."""
+        size: ViewportSize = {"width": width, "height": height}
+        page = self.browser.new_context(viewport=size, reduced_motion="reduce", has_touch=touch).new_page()
+        page.set_default_timeout(1000 * PATIENCE_S)
+        page.on("console", lambda message: self._note(message.text) if "Content Security" in message.text else None)
+        page.on("pageerror", lambda error: self._note(str(error)))
+        page.on("request", lambda request: None if self._is_own(request.url) else self._note(request.url))
+        page.goto(self.url + path)
+        if reader is not None:
+            page.get_by_label("API key").fill(self.keys[reader])
+            page.keyboard.press("Enter")
+            page.get_by_label("API key").wait_for(state="detached")
+        return page
+
+    def _note(self, fault: str) -> None:
+        self.faults.append(fault)
+
+    def _is_own(self, address: str) -> bool:
+        return address.startswith((f"{self.url}/", f"blob:{self.url}/"))
+
+
+@dataclass
+class Site(Desk):
+    """An endpoint with studies in this process, and a browser."""
+
+    app: FastAPI = field(kw_only=True)
 
     @property
     def services(self) -> Services:
@@ -83,43 +113,28 @@ class Site:
         """Scores phantoms."""
         return [self.upload(encode_image(film), minutes) for minutes, film in enumerate(make_films()[:count])]
 
-    def open(self, path: str = "/ui/", reader: str | None = "rita", width: int = 1440, height: int = 900) -> Page:
-        """Opens a page in a browser of its own, signed in as a reader."""
-        page = self.browser.new_context(viewport={"width": width, "height": height}, reduced_motion="reduce").new_page()
-        page.set_default_timeout(1000 * PATIENCE_S)
-        page.on("console", lambda message: self._note(message.text) if "Content Security" in message.text else None)
-        page.on("pageerror", lambda error: self._note(str(error)))
-        page.on("request", lambda request: None if self._is_own(request.url) else self._note(request.url))
-        page.goto(self.url + path)
-        if reader is not None:
-            page.get_by_label("API key").fill(self.keys[reader])
-            page.keyboard.press("Enter")
-            page.get_by_label("API key").wait_for(state="detached")
-        return page
-
     def reviews(self) -> list[ReviewRow]:
         with self.services.state.store.database.read_session() as session:
             return list(session.scalars(select(ReviewRow).order_by(ReviewRow.at)))
 
-    def _note(self, fault: str) -> None:
-        self.faults.append(fault)
 
-    def _is_own(self, address: str) -> bool:
-        return address.startswith((f"{self.url}/", f"blob:{self.url}/"))
-
-
-@contextmanager
-def open_site(browser: Browser, folder: Path, *overrides: str, gate: bool = False) -> Iterator[Site]:
-    """Serves an endpoint without studies for the block; the page must not have had a fault at its end."""
-    app = local_app(folder, gate, "auth.required=true", "state.keep_images=true", *overrides)
-    services: Services = app.state.services
-    with services.state.store.database.write_session() as session:
+def add_readers(database: Database) -> dict[str, str]:
+    """Adds `READERS`; returns the key of each."""
+    with database.write_session() as session:
         for name, role in READERS.items():
             add_user(session, name, role)
         session.flush()
-        keys = {name: create_key(session, name) for name in READERS}
-    with run_server(app) as (_, port):
-        site = Site(app, browser, f"http://localhost:{port}", keys)
+        return {name: create_key(session, name) for name in READERS}
+
+
+@contextmanager
+def open_site(browser: Browser, folder: Path, *overrides: str, gate: bool = False, port: int = 0) -> Iterator[Site]:
+    """Serves an endpoint without studies for the block; the page must not have had a fault at its end."""
+    app = local_app(folder, gate, "auth.required=true", "state.keep_images=true", *overrides)
+    services: Services = app.state.services
+    keys = add_readers(services.state.store.database)
+    with run_server(app, port) as (_, port):
+        site = Site(browser, f"http://localhost:{port}", keys, app=app)
         try:
             yield site
         finally:

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, Route
 from sqlalchemy import func, select
 
 from serve.db.database import Database
-from serve.db.models import ReviewRow
+from serve.db.models import AuditRow, ReviewRow
 from tests.serve.support.forgery import encode_image, make_films
 from tests.serve.ui.site import Site, find_violations, open_site, poll
 from tests.support.models import FINDINGS, image
@@ -99,6 +99,30 @@ def test_no_verdict_is_lost_and_none_counts_twice(site: Site) -> None:
     poll(lambda: page.inner_text(".outbox") == "Saved", "all saved")
     found = Counter((row.image_id, row.finding) for row in site.reviews())
     assert found == {(image_id, finding): 1 for image_id in (first, second) for finding in FINDINGS}
+
+
+def test_audit_has_the_view_of_a_film_that_was_fetched_ahead(site: Site) -> None:
+    upload(site, 2)
+    page = site.open()
+    poll(lambda: page.locator(".grid-body [role=row]").count() == 2, "the queue")
+    page.keyboard.press("Enter")
+    first = wait_for_study(page)
+    poll(lambda: len(views(site, first)) == 1 and len(views(site, but=first)) == 1, "the next one is fetched ahead")
+    page.route("**/file", lambda route: route.abort())  # without `prefetch`: what says that the film is seen
+    page.keyboard.press("n")
+    second = wait_for_study(page, first)
+    page.wait_for_timeout(1500)
+    assert views(site, second) == ['{"prefetch":true}']
+    page.unroute("**/file")
+    poll(lambda: views(site, second) == ['{"prefetch":true}', "{}"], "the view, once the network is back")
+
+
+def views(site: Site, image_id: str | None = None, but: str | None = None) -> list[str]:
+    """What the audit says about each fetch of a film."""
+    of_films = select(AuditRow.detail).where(AuditRow.action == "file").order_by(AuditRow.sequence)
+    chosen = AuditRow.object == image_id if but is None else AuditRow.object != but
+    with site.services.state.store.database.read_session() as session:
+        return list(session.scalars(of_films.where(chosen)))
 
 
 def test_what_the_endpoint_refuses_is_said(site: Site) -> None:

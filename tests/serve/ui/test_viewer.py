@@ -1,5 +1,6 @@
 """The film: shown as the decoder reads it, and overlaid where it is. On real Chromium."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -200,6 +201,22 @@ def test_no_overlay_below_the_operating_point_or_where_modes_forbid_it(browser: 
             page.keyboard.press("o")
             page.wait_for_timeout(300)
             assert page.locator(".film-overlay").count() == 0
+
+
+def test_flags_alone_have_no_numbers_no_overlay_and_no_verdicts(browser: Browser, tmp_path: Path) -> None:
+    with open_site(browser, tmp_path, "serve.modes.flag_only=true") as site:
+        image_id = site.upload(image(5, 300, 240), positives=("Mass",))
+        page = open_study(site, image_id)
+        panel = page.locator(".study-panel")
+        poll(lambda: "flags alone" in panel.inner_text(), "the flag")
+        assert re.search(r"(not )?flagged", panel.inner_text()) and not re.search(r"0\.\d|[0-9] ?%", panel.inner_text())
+        assert page.get_by_role("button", name="Overlay").is_disabled()
+        for key in ("o", "a", "d", "Enter"):
+            page.keyboard.press(key)
+        page.wait_for_timeout(300)
+        assert page.locator(".film-overlay, .findings").count() == 0 and image_id in page.url
+        assert page.get_by_role("button", name=re.compile("gree")).count() == 0 and site.reviews() == []
+        assert find_violations(page) == []
 
 
 def clear_positives(site: Site, image_id: str) -> None:

@@ -1,9 +1,10 @@
 /** What several pages ask the endpoint, each under one key of the cache. */
 import { useQuery, type QueryClient, type QueryFunctionContext } from "@tanstack/react-query";
-import { request, withQuery } from "./client";
+import { request, Unreachable, withQuery } from "./client";
 import type { ImageRecord, Model, Session, Summary } from "./types";
 
 export const SESSION = ["session"];
+const AWAY_MS = 5_000;
 
 export function useSession() {
   return useQuery({
@@ -43,6 +44,11 @@ export function recordQuery(imageId: string, prefetch = false) {
     queryKey: ["record", imageId],
     queryFn: ({ signal }: { signal: AbortSignal }) => request<ImageRecord>("GET", path, undefined, signal),
   };
+}
+
+/** Asks again while the endpoint does not answer, for `refetchInterval`. */
+export function whileAway({ state }: { state: { error: Error | null } }): number | false {
+  return state.error instanceof Unreachable && AWAY_MS;
 }
 
 /** Marks counts and rows of a study as out of date, after a verdict or a claim. */

@@ -3,7 +3,7 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { lazy, type MouseEvent, Suspense } from "react";
 
-import { recordQuery, useModel, useSession } from "../api/queries";
+import { recordQuery, useModel, useSession, whileAway } from "../api/queries";
 import { useKeys } from "../app/keys";
 import type { QueuePosition } from "../queue/position";
 import { useClaim } from "../review/useClaim";
@@ -21,8 +21,8 @@ export default function StudyPage({ imageId, queue }: { imageId: string; queue: 
   const client = useQueryClient();
   const session = useSession().data;
   const model = useModel().data;
-  const { data: record, error } = useQuery(recordQuery(imageId));
-  const { data: priors } = useQuery(priorsQuery(imageId));
+  const { data: record, error } = useQuery({ ...recordQuery(imageId), refetchInterval: whileAway });
+  const { data: priors } = useQuery({ ...priorsQuery(imageId), refetchInterval: whileAway });
   const mayReview = session?.role === "reviewer" || session?.role === "admin";
   const claimedBy = useClaim(imageId, mayReview && record?.predictions.length !== 0);
   const prediction = record?.predictions[0];

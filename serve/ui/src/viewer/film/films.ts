@@ -7,6 +7,7 @@ import type { Decoded } from "./decoded";
 import { decodeDicom } from "./dicom";
 import { renderingEngine } from "./engine";
 import { decodeRaster } from "./raster";
+import { tellSeen } from "./seen";
 
 const KEPT = 4; // current, prior, next and the one before
 const PREVIEW_PIXELS = 2048;
@@ -61,12 +62,6 @@ function free(film: Film): void {
   const { imageId } = film.image;
   if (cache.getImage(imageId)) cache.removeImageLoadObject(imageId, { force: true });
   film.forget();
-}
-
-/** Asks for the film with the name of what is here already: nothing is sent, and the audit has the view. */
-async function tellSeen(imageId: string): Promise<void> {
-  const headers = { "If-None-Match": `"${imageId}"` };
-  await fetch(`/images/${imageId}/file`, { credentials: "same-origin", headers }).catch(() => undefined);
 }
 
 async function fetchFilm(imageId: string, prefetch: boolean): Promise<Film> {
