@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 import cv2
 import pyarrow as pa
 import ray
-from pyarrow import fs, parquet
+from pyarrow import parquet
 
 from chestai.imaging import preprocess
 from chestai.imaging.errors import Unreadable
-from chestai.lake.files import read_bytes
+from chestai.lake.files import read_bytes, resolve
 from chestai.lake.schemas import FILE_MISSING
 from chestai.monitoring.ood_detector import OodDetector
 from pipelines.data.digest_set import Digests, contains, make_digest
@@ -118,7 +118,7 @@ def read_cached_shard(rows: pa.Table) -> pa.Table:
     Returns:
         `DECODED_FILE` in the file's order.
     """
-    filesystem, path = fs.FileSystem.from_uri(rows["uri"][0].as_py())
+    filesystem, path = resolve(rows["uri"][0].as_py())
     with parquet.ParquetFile(path, filesystem=filesystem) as file:
         stored = file.read(columns=["image_id", "unread", "pixels"], use_threads=False)
     row_of_image = {row["image_id"]: row for row in rows.to_pylist()}
