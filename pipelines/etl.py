@@ -93,6 +93,7 @@ def _summarize(config: Config, inputs: Sequence[SourceInput], snapshot: Snapshot
         "headline": f"{prefix}snapshot {snapshot.snapshot_id}, {quarantined:,} quarantined",
         "snapshot": snapshot.snapshot_id,
         "labels": "; ".join(f"{source_input.name}: {source_input.source.note}" for source_input in inputs),
+        "guessed": "; ".join(snapshot.guesses) or "nothing",
         "read": read,
         "splits": {
             name: f"{counts['images']:,} of {counts['patients']:,} patients" for name, counts in snapshot.splits.items()

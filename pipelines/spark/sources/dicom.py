@@ -20,6 +20,7 @@ from chestai.config import schema
 from chestai.errors import UserError
 from chestai.labels.findings import KNOWN_FINDINGS, canonicalise
 from pipelines.data.files import LISTING, InputFolder
+from pipelines.spark.sources.guesses import Guess
 from pipelines.spark.sources.tables import (
     WithoutBoxes,
     header_error,
@@ -52,6 +53,7 @@ class Dicom(WithoutBoxes):
     vocabulary: tuple[str, ...]
     has_official_split: bool = False
     keeps_missing: bool = False
+    guesses: tuple[Guess, ...] = ()
 
     @staticmethod
     def find(source: schema.Dicom) -> "Dicom":
