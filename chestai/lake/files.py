@@ -1,5 +1,7 @@
 """Reads files by absolute local path or by URI, and decodes texts."""
 
+import re
+
 from pyarrow import fs
 
 
@@ -25,6 +27,13 @@ def read_bytes(path: str) -> bytes:
     filesystem, inner = resolve(path)
     with filesystem.open_input_stream(inner) as stream:
         return bytes(stream.read())
+
+
+def explain_unreadable(path: str, error: Exception) -> str:
+    """Returns why a file could not be read, in one line."""
+    if isinstance(error, FileNotFoundError) and re.search(r"\\x[0-9a-f]{2}", path):
+        return "its name is not UTF-8: rename the file"
+    return " ".join(str(error).split())
 
 
 def decode_text(data: bytes) -> str:

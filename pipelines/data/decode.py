@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from chestai.imaging import preprocess
 from chestai.imaging.errors import Unreadable
-from chestai.lake.files import read_bytes, resolve
+from chestai.lake.files import explain_unreadable, read_bytes, resolve
 from chestai.lake.schemas import FILE_MISSING
 from chestai.monitoring.ood_detector import OodDetector
 from pipelines.data.digest_set import Digests, contains, make_digest
@@ -92,7 +92,7 @@ def _read_file(
     try:
         data = read_bytes(path)
     except (OSError, ValueError) as error:  # Arrow raises ValueError for a name that makes no URI
-        return {"not_scored": FILE_MISSING, "detail": " ".join(str(error).split())}
+        return {"not_scored": FILE_MISSING, "detail": explain_unreadable(path, error)}
     sha256 = hashlib.sha256(data)
     read: dict[str, object] = {"sha256": sha256.hexdigest()}
     if contains(scored, make_digest(sha256.digest()))[0]:

@@ -114,6 +114,9 @@ def _join(entries: DataFrame, files: DataFrame) -> DataFrame:
     dicom_patient = F.concat_ws(":", "file.source", "dicom_patient_id")
     dicom_patient = F.when(F.col("dicom_patient_id").isNotNull(), dicom_patient)
     header["patient_id"] = F.coalesce("entry.patient_id", dicom_patient)
+    # An anonymised file may have no image ID of its own.
+    name = F.concat_ws(":", "file.source", F.regexp_replace("file.key", "/", ":"))
+    header["image_id"] = F.coalesce(header["image_id"], F.when(F.col("file.key").isNotNull(), name))
     merged = {"source", "key", "reason", "detail", "file_reason", "file_detail", *HEADER_FIELDS}
     return left.join(right, same, "full_outer").select(
         F.coalesce("entry.source", "file.source").alias("source"),
@@ -208,6 +211,7 @@ def count_inputs(entries: int, files: int, rows: ReconciledRows) -> dict[str, in
         "quarantined_files": rejected[FILE] + rejected[IMAGE],
         "entries_without_file": tally[ENTRY, False, False],
         "impossible_ages": rows.matched.where("impossible_age and reason is null").count(),
+        "unknown_views": rows.gold.where("view is null and path is not null").count(),
         "boxes": sum(count for (kind, _, _), count in tally.items() if kind == BOX),
         "gold_boxes": gold[BOX],
         "quarantined_boxes": rejected[BOX],

@@ -42,6 +42,7 @@ ACCOUNTS: Mapping[str, Mapping[str, str]] = {
         "files": "found",
         "gold_files": "in gold",
         "quarantined_files": "in quarantine",
+        "unknown_views": "(view not stated, taken for frontal)",
     },
     "Drawn boxes": {
         "boxes": "read",
@@ -107,7 +108,6 @@ def build_accounting(counts: Mapping[str, int]) -> list[Table]:
 
 
 def build_guesses(snapshot: Snapshot) -> list[Note | Table]:
-    """What was guessed about the sources."""
     table = Table("Taken for granted, and the key that settles it", [""], [[guess] for guess in snapshot.guesses])
     return [table] if table.rows else [Note("Nothing was guessed.")]
 

@@ -81,7 +81,7 @@ def check_matches(matched: MatchedNames, named: Collection[str], folder: InputFo
         raise UserError(f"{mismatch}: make the names agree")
 
 
-def read_csv_rows(spark: SparkSession, location: str | None, fields: Sequence[str]) -> DataFrame:
+def read_csv_rows(spark: SparkSession, location: str | None, fields: Sequence[str], delimiter: str = ",") -> DataFrame:
     """Return the rows of a CSV table below its header; no rows if the location is None.
 
     Columns: line, text, the fields as strings, malformed (null in a good row). Fields are named by their position,
@@ -89,8 +89,9 @@ def read_csv_rows(spark: SparkSession, location: str | None, fields: Sequence[st
     """
     lines = read_lines(spark, [location] if location else []).where("line > 1")
     columns = ", ".join(f"`{field}` string" for field in [*fields, "malformed"])
-    csv = F.from_csv("text", columns, {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": "malformed"})
-    return lines.select("line", "text", csv.alias("row")).select("line", "text", "row.*")
+    options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": "malformed", "sep": delimiter}
+    row = F.from_csv("text", columns, options)
+    return lines.select("line", "text", row.alias("row")).select("line", "text", "row.*")
 
 
 def parse_ages(column: str) -> Column:
