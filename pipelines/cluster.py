@@ -11,7 +11,7 @@ import ray
 from ray.data import DataContext
 
 from chestai.cli.signals import preserve_sigterm_handler
-from chestai.config.ray_options import find_ray_address, make_runtime_env, plan_embedded_ray
+from chestai.config.ray_options import check_ray_address, find_ray_address, make_runtime_env, plan_embedded_ray
 from chestai.config.schema import Cluster
 from chestai.errors import UserError
 from pipelines.ray_internals import listen_on_loopback
@@ -27,6 +27,9 @@ def ray_cluster(cluster: Cluster, dashboard: bool = False) -> Iterator[None]:
 
     An embedded Ray ends with the block.
 
+    Raises:
+        UserError: No Ray answers at the given address.
+
     Args:
         dashboard: Actors will query Ray's dashboard. An embedded Ray then starts one on loopback, and workers get
             RAY_ADDRESS, because Ray does not tell actors which of several Rays on a machine is theirs.
@@ -34,6 +37,7 @@ def ray_cluster(cluster: Cluster, dashboard: bool = False) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    check_ray_address(cluster)
     address = find_ray_address(cluster)
     with preserve_sigterm_handler():
         if address:

@@ -93,6 +93,7 @@ def _summarize(config: Config, inputs: Sequence[SourceInput], snapshot: Snapshot
         "headline": f"{prefix}snapshot {snapshot.snapshot_id}, {quarantined:,} quarantined",
         "snapshot": snapshot.snapshot_id,
         "labels": "; ".join(f"{source_input.name}: {source_input.source.note}" for source_input in inputs),
+        "guessed": "; ".join(snapshot.guesses) or "nothing",
         "read": read,
         "splits": {
             name: f"{counts['images']:,} of {counts['patients']:,} patients" for name, counts in snapshot.splits.items()
@@ -103,7 +104,10 @@ def _summarize(config: Config, inputs: Sequence[SourceInput], snapshot: Snapshot
         "page": write_report(config, lake, snapshot),
     }
     empty = [name for name, counts in snapshot.splits.items() if not counts["images"]]
-    if empty:
+    if not snapshot.accounting["gold"]:
+        reason, count = Counter(reasons).most_common(1)[0] if reasons else ("entries without a file", 0)
+        facts["empty"] = f"nothing is in gold: {count:,} items are in quarantine as {reason}; the page shows examples"
+    elif empty:
         facts["empty"] = f"no image is in {' and '.join(empty)}: add patients or change split.salt"
     if snapshot.synthetic:
         facts["synthetic"] = "phantoms, no X-rays of people"

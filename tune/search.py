@@ -73,7 +73,7 @@ def open_storage(settings: Tune, lake: Lake) -> optuna.storages.BaseStorage:
     if not lake.local:
         return optuna.storages.InMemoryStorage()
     Path(lake.uri("sweeps")).mkdir(parents=True, exist_ok=True)
-    return optuna.storages.RDBStorage(f"sqlite:///{lake.uri('sweeps', 'optuna.db')}")
+    return optuna.storages.RDBStorage(lake.sqlite_url("sweeps", "optuna.db"))
 
 
 def hide_password(url: str) -> str:

@@ -16,6 +16,7 @@ class Nih(Section):
     name: SourceName
     root: str | None
     images: Images
+    box_pixels: Annotated[int, Field(gt=0)] | None = 1024
     synthetic: bool = False
 
 

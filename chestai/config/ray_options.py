@@ -1,12 +1,15 @@
 """How ChestAI starts an embedded Ray: the pipelines and the endpoint share these options."""
 
 import os
+import socket
 from dataclasses import dataclass, field
 from typing import Any
 
 from chestai.config.cluster import Cluster
+from chestai.errors import UserError
 
 GCS_PORT = "RAY_GCS_SERVER_PORT"  # `ray.init` has no argument for the port; without it, Ray takes any free one
+CONNECT_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,29 @@ class EmbeddedRay:
 def find_ray_address(cluster: Cluster) -> str | None:
     """Return the address of the running Ray to connect to, or None to start an embedded one."""
     return cluster.address or os.environ.get("RAY_ADDRESS")
+
+
+def check_ray_address(cluster: Cluster) -> None:
+    """Check within seconds that something listens at the address of a running Ray; Ray itself tries for ten minutes.
+
+    Raises:
+        UserError: Nothing does, or the address is that of a job server. The message names the key or variable.
+    """
+    address = find_ray_address(cluster)
+    if address in (None, "", "auto", "local"):
+        return
+    where = f"cluster.address={address}" if cluster.address else f"RAY_ADDRESS={address}"
+    scheme, _, rest = address.rpartition("://")
+    if scheme in ("http", "https"):
+        raise UserError(
+            f"{where} is a server of jobs: put `ray job submit --working-dir . --` before the command, or unset it, "
+            "or name the cluster as HOST:6379"
+        )
+    host, _, port = rest.split("/")[0].rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{where}: no Ray answers there ({error}): start it, correct it or unset it") from error
 
 
 def make_runtime_env(address: str | None) -> dict[str, Any] | None:

@@ -41,6 +41,7 @@ class EvaluationData:
             without val predictions.
         prevalence: Finding -> share of positives in the evaluated split.
         unreadable: Reason -> images that could not be read.
+        guesses: What the ETL guessed about the data, see `chestai.lake.snapshot.Snapshot`.
     """
 
     snapshot: str
@@ -53,6 +54,7 @@ class EvaluationData:
     val_prevalence: dict[str, float]
     prevalence: dict[str, float]
     unreadable: dict[str, int]
+    guesses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Why a file is no usable image: a closed set of reasons, and the size limits of all formats."""
 
+import re
+
 MIN_SIDE = 32
 MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 detector; more is a decompression bomb
 
@@ -17,12 +19,16 @@ REASONS = (
     "not_a_chest",
     "not_frontal",
     "no_patient",
+    "no_patient",
     "colour",
 )
 
 
 PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8")  # first bytes of a PNG and of a JPEG
-PADDING = b"\0\r\n "  # bytes that may follow the end of an image
+# What may follow the end of an image: padding, line ends, Ctrl-Z, and a second end marker of a JPEG.
+PADDING = re.compile(rb"(?:[\0\t\n\r\x1a ]|\xff+\xd9|\xff(?!\xd8))*+")
+SAMSUNG = (b"SEFH", b"SEFT")  # begin and end the directory of notes that phones append
+FOREIGN = (b"PK\3\4", b"PK\5\6", b"%PDF", b"\x7fELF", b"ftyp", b"<script", b"<html", b"<?php", b"#!/", b"DICM")
 
 
 class Unreadable(Exception):
@@ -42,9 +48,18 @@ def check_size(height: int, width: int) -> None:
         raise Unreadable("too_small", f"{width} x {height} pixels; at least {MIN_SIDE} a side are needed")
 
 
+def find_rest(data: bytes, end: int) -> bytes:
+    """The data after an image's end, without padding."""
+    padding = PADDING.match(data, end)
+    return data[padding.end() if padding else end :]
+
+
 def check_rest(data: bytes, end: int) -> None:
     """Raises `Unreadable` for data after an image's end: a polyglot file, or a second picture."""
-    rest = data[end:].lstrip(PADDING)
+    rest = find_rest(data, end)
+    notes = rest.endswith(SAMSUNG[1]) and SAMSUNG[0] in rest
+    if notes and not any(mark in rest for mark in (*FOREIGN, *PICTURES)):
+        return
     if rest.startswith(PICTURES):
         raise Unreadable("multi_frame", "a second picture follows the image's end")
     if rest:

@@ -11,11 +11,12 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from chestai.imaging.errors import Unreadable, check_rest, check_size
+from chestai.imaging.errors import Unreadable, check_rest, check_size, find_rest
 
 SIGNATURE = b"\xff\xd8"
 MAX_SEGMENTS = 65_536
 MAX_SCANS = 50  # of a progressive file; encoders make ten or so, and each costs a pass over all pixels
+MULTI_PICTURE, MAX_PICTURES = b"MPF\0", 4  # the mark of a segment that lists further pictures, and their limit
 
 START, END, SCAN = 0xD8, 0xD9, 0xDA  # markers
 ARITHMETIC = 0xC9  # and above; a decoder takes missing data for zeros, as the standard says, without a warning
@@ -39,8 +40,11 @@ class Frame:
         return cls(segment[2], int.from_bytes(segment[3:5], "big"), int.from_bytes(segment[5:7], "big"), segment[7])
 
 
-def walk_jpeg(data: bytes) -> Frame:
+def walk_jpeg(data: bytes, more: int = MAX_PICTURES) -> Frame:
     """Walks every segment as decoders do, which skip other bytes (ITU-T T.81, B.1.1), and returns the frame header.
+
+    Args:
+        more: Pictures that may follow in a file of several (CIPA DC-007, as phones write it): the first is the image.
 
     Raises:
         Unreadable: The file is cut off or arithmetic-coded, has not exactly one frame before its scans, has too many
@@ -69,7 +73,11 @@ def walk_jpeg(data: bytes) -> Frame:
             at += int.from_bytes(data[at : at + 2], "big")
     else:
         raise Unreadable("too_large", f"the JPEG has more than {MAX_SEGMENTS} segments")
-    check_rest(data, at)
+    rest = find_rest(data, at)
+    if more and rest.startswith(SIGNATURE) and MULTI_PICTURE in data[:at]:
+        walk_jpeg(rest, more - 1)
+    else:
+        check_rest(data, at)
     if frame is None or not frame.height or not frame.width:
         raise Unreadable("not_an_image", "the JPEG has no frame header, or one without a size")
     return frame

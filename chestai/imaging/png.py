@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from chestai.imaging.errors import Unreadable, check_rest, check_size
 from chestai.imaging.fast_png.decode import decode_regular
+from chestai.imaging.png_depth import find_full_scale, find_significant_bits
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNKS = 65_536  # 100 megapixels in chunks of 8 KiB are 25,000
@@ -28,7 +29,6 @@ HEADER = struct.Struct(">IIBBBBB")  # width, height, bit depth, colour type, com
 DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # by colour type
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 GREY_8 = (8, 0, 0, 0, 0)  # the header of an 8-bit grey file without interlacing, after its size
-LEAST_PEAK = 2**14  # of 16 bits: below it at most 64 of 256 grey levels would be left
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,10 @@ def split_png(data: bytes) -> Parts:
 
 
 def decode_png(data: bytes) -> NDArray[np.uint8]:
-    """Decodes a file to grey levels (H, W): colour by luma, 16 bits by their high byte, alpha dropped.
+    """Decodes a file to grey levels (H, W): colour by luma, 16 bits by those that are used, alpha dropped.
 
     Raises:
-        Unreadable: As `clean_png`, damaged pixels, or 16-bit values that use less than a quarter of their range.
+        Unreadable: As `clean_png`, damaged pixels, or 16-bit values of an unknown depth.
     """
     parts = split_png(data)
     width, height, depth, *_ = parts.header
@@ -112,8 +112,8 @@ def decode_png(data: bytes) -> NDArray[np.uint8]:
         if grey is not None:
             return grey
     packed = np.frombuffer(parts.join(), np.uint8)
-    if depth == 16:
-        _check_peak(cv2.imdecode(packed, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE))
+    if depth == 16 and (narrow := _decode_narrow(packed, find_significant_bits(data))) is not None:
+        return narrow
     decoded = cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE)
     if decoded is None or decoded.shape != (height, width):
         raise Unreadable("undecodable", "the PNG data are damaged")
@@ -146,13 +146,13 @@ def _check_place(index: int, kind: bytes, body: memoryview, last: dict[bytes, in
         raise Unreadable("undecodable", "the PNG has no pixels")
 
 
-def _check_peak(values: NDArray[np.generic] | None) -> None:
-    """Rejects 16-bit values that were not scaled to their range: as 8 bits, 12-bit values have 16 grey levels left."""
-    if values is not None and 0 < int(values.max()) < LEAST_PEAK:
-        raise Unreadable(
-            "unsupported_format",
-            f"the 16-bit PNG has no value above {values.max()} of 65535: scale it to its range, or write 8 bits",
-        )
+def _decode_narrow(packed: NDArray[np.uint8], significant: int | None) -> NDArray[np.uint8] | None:
+    """Decodes a 16-bit image whose values lie in fewer bits; None for others, whose high byte is the grey level."""
+    values = cv2.imdecode(packed, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
+    if values is None or values.dtype != np.uint16:
+        return None
+    white = find_full_scale(values.astype(np.uint16, copy=False), significant)
+    return None if white == 65535 else np.rint(np.minimum(values, white) * (255 / white)).astype(np.uint8)
 
 
 def _number(data: bytes, at: int) -> int:

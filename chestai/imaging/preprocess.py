@@ -45,10 +45,12 @@ def read_header(data: bytes) -> Header:
         return Header("DICOM", facts.height, facts.width, 1)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if getattr(image, "n_frames", 1) > 1:
+            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                 raise Unreadable("multi_frame", "the file holds more than one picture")
             width, height = image.size
-            header = Header(str(image.format), height, width, CHANNELS.get(image.mode, 0))
+            header = Header(
+                "JPEG" if image.format == "MPO" else str(image.format), height, width, CHANNELS.get(image.mode, 0)
+            )
             mode = image.mode
     except Image.DecompressionBombError as error:
         raise Unreadable("too_large", f"more than {MAX_PIXELS} pixels") from error

@@ -96,9 +96,8 @@ def commit_parts(
         )
         for part in parts
     ]
-    create_table_with_add_actions(
-        lake.uri(table), Schema.from_arrow(schema), actions, mode="overwrite", partition_by=list(partition_by) or None
-    )
+    uri, columns = lake.delta_uri(table), Schema.from_arrow(schema)
+    create_table_with_add_actions(uri, columns, actions, mode="overwrite", partition_by=list(partition_by) or None)
     version = lake.version(table)
     assert version is not None
     return version

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,9 +17,12 @@ from pyarrow import fs
 
 from chestai.errors import UserError
 from chestai.labels.demographics import LATERAL
-from chestai.lake.files import read_bytes
+from chestai.lake.files import read_bytes, resolve
 from chestai.lake.schemas import FILE_MISSING, IMAGES, LABELS, SCHEMAS, STATS
 from chestai.lake.snapshot import Snapshot
+
+# What the Delta library takes for something else, or nothing: an escape, a separator, an address, a control character.
+DELTA_CANNOT_OPEN = re.compile(r"%[0-9A-Fa-f]{2}|[\\\[\]\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,37 @@ class Lake:
 
     def filesystem(self, *parts: str) -> tuple[fs.FileSystem, str]:
         """Returns the pyarrow filesystem of the lake, and the path of `uri(*parts)` on it."""
-        filesystem, path = fs.FileSystem.from_uri(self.uri(*parts))
-        return filesystem, path
+        return resolve(self.uri(*parts))
+
+    def delta_uri(self, table: str) -> str:
+        """Returns the location of a table as the Delta library takes it.
+
+        Raises:
+            UserError: The library cannot open a folder of this name.
+        """
+        if not self.local:
+            return self.uri(table)
+        folder = self.uri(table)
+        refused = DELTA_CANNOT_OPEN.search(folder)
+        if refused:
+            raise UserError(f"lake={self.root}: Delta tables cannot lie below a name with {refused[0]!r}: rename it")
+        return f"file://{quote(folder)}"
+
+    def sqlite_url(self, *parts: str) -> str:
+        """Returns the URL of an SQLite file below a local root.
+
+        Only what ends a path or is a template for somebody is escaped: MLflow makes a folder of the escaped name too.
+        """
+        return "sqlite:///" + re.sub(r"[?{}]", lambda match: quote(match[0]), self.uri(*parts))
+
+    def file_uris(self, table: str) -> list[str]:
+        """Returns the absolute locations of the files of a table's newest version.
+
+        Raises:
+            UserError: There is no such table, or the root cannot be reached.
+        """
+        actions = pa.table(self.open(table).get_add_actions())
+        return [f"{self.uri(table)}/{path}" for path in actions["path"].to_pylist()]
 
     def version(self, table: str) -> int | None:
         """Returns the newest version of a table, or None if there is no such table.
@@ -67,7 +100,7 @@ class Lake:
     def _table(self, table: str, version: int | None = None) -> DeltaTable:
         try:
             self.filesystem()  # deltalake accepts more URIs than pyarrow, and would report a missing table
-            return DeltaTable(self.uri(table), version=version)
+            return DeltaTable(self.delta_uri(table), version=version)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise UserError(f"lake={self.root} cannot be opened: {_summarise_cause(error)}") from error
 
@@ -88,8 +121,8 @@ class Lake:
 
     def write(self, table: str, rows: pa.Table, mode: Literal["append", "overwrite"] = "overwrite") -> int:
         """Writes rows as one atomic commit and returns the new version."""
-        schema_mode: Literal["overwrite"] | None = "overwrite" if mode == "overwrite" else None
-        write_deltalake(self.uri(table), rows, mode=mode, schema_mode=schema_mode)
+        schema_mode: Literal["overwrite", "merge"] = "overwrite" if mode == "overwrite" else "merge"
+        write_deltalake(self.delta_uri(table), rows, mode=mode, schema_mode=schema_mode)
         version = self.version(table)
         assert version is not None
         return version

@@ -16,6 +16,7 @@ FILE_MISSING = "file_missing"
 #   (`source.images=optional`), the path and everything read from the file is null.
 # labels: `uncertain` lists the findings that the source labels uncertain, whatever their `targets`. Builds of earlier
 #   releases lack this column.
+# stats: builds of earlier releases lack `guesses`.
 # quarantine: `item` is the rejected path or source row.
 SCHEMAS: Mapping[str, pa.Schema] = {
     IMAGES: pa.schema(
@@ -79,6 +80,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             "pixel_mean": pa.float64(),
             "pixel_std": pa.float64(),
             "synthetic": pa.bool_(),
+            "guesses": pa.list_(pa.string()),
         }
     ),
 }

@@ -20,6 +20,7 @@ class Snapshot:
             and for each finding the number and share of positives.
         pos_weight: N_neg / N_pos of each finding in the train split.
         cooccurrence: (F, F) counts over all frontal images.
+        guesses: What the sources do not say and the ETL took for granted, with counts, a line each.
         pixel_mean, pixel_std: Of the train split's pixels in units of full scale; NaN if no image has a file.
     """
 
@@ -36,6 +37,7 @@ class Snapshot:
     pixel_mean: float
     pixel_std: float
     synthetic: bool
+    guesses: tuple[str, ...] = ()
 
     def to_row(self) -> dict[str, Any]:
         """Returns the snapshot as a row of `gold/stats`."""
@@ -48,6 +50,7 @@ class Snapshot:
         parsed = {name: json.loads(row[name]) for name in ("versions", "accounting", "splits")}
         tuples = {
             "vocabulary": tuple(row["vocabulary"]),
+            "guesses": tuple(row.get("guesses") or ()),
             "pos_weight": tuple(row["pos_weight"]),
             "cooccurrence": tuple(tuple(counts) for counts in row["cooccurrence"]),
         }

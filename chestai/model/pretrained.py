@@ -23,6 +23,8 @@ from chestai.model.seen_patients import SeenPatients
 HUB_FILE = "model.safetensors"
 GIVE_A_FILE = "give a file: network.pretrained=/path/to/weights.safetensors"
 
+MIN_TAKEN = 0.5  # of the backbone's tensors: fewer fit by chance, and the network would be random
+
 # DenseNet as torchvision named it before 0.2 (CheXNet's published weights): norm.1 for norm1.
 OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
 
@@ -64,7 +66,8 @@ def load_pretrained(network: Classifier, which: str) -> LoadedWeights:
             safetensors, or a state dict saved by torch.save, possibly inside another dict.
 
     Raises:
-        UserError: There are no such weights, they cannot be fetched or read, or none of them fits the backbone.
+        UserError: There are no such weights, they cannot be fetched or read, or they fit less than half of the
+            backbone.
     """
     if which == "none":
         return LoadedWeights("random", 0, len(_floating(network.backbone.state_dict())))
@@ -150,10 +153,10 @@ def _state_dicts(content: Any) -> Iterator[Mapping[str, Tensor]]:
 def _fill(network: Classifier, source: str, found: Mapping[str, Tensor]) -> LoadedWeights:
     wanted = _floating(network.backbone.state_dict())
     modern = {name: OLD_DENSENET.sub(r"\1\2.", name) for name in found}
-    prefix = _prefix({modern[name]: tensor for name, tensor in found.items()}, wanted)
+    prefix, instead = _prefixes({modern[name]: tensor for name, tensor in found.items()}, wanted)
     taken, left_over, adapted = set(), [], []
     for name, tensor in found.items():
-        target = modern[name].removeprefix(prefix)
+        target = instead + modern[name].removeprefix(prefix)
         if not modern[name].startswith(prefix) or target not in wanted:
             left_over.append(name)
             continue
@@ -166,24 +169,30 @@ def _fill(network: Classifier, source: str, found: Mapping[str, Tensor]) -> Load
         taken.add(target)
         if shapes[0] != shapes[1]:
             adapted.append(f"{name} {shapes[0]} as {shapes[1]}")
-    if not taken:
-        raise UserError(
-            f"network.pretrained={source}: none of its {len(found)} tensors fits {network.name}: "
-            f"it has {_some(tuple(found)) or 'nothing'}; wanted are {_some(tuple(wanted))}"
-        )
     missing = tuple(name for name in wanted if name not in taken)
+    if len(taken) < MIN_TAKEN * len(wanted):
+        few = f"only {len(taken)}" if taken else "none"
+        raise UserError(
+            f"network.pretrained={source}: {few} of its {len(found)} tensors fits {network.name}, "
+            f"which has {len(wanted)}: it has {_some(tuple(left_over)) or 'nothing'}; wanted are {_some(missing)}"
+        )
     return LoadedWeights(source, len(taken), len(wanted), missing, tuple(left_over), tuple(adapted))
 
 
-def _prefix(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
-    """The shortest prefix (`module.`, `backbone.`, ...) without which most tensors match in name and shape."""
-    matches: Counter[str] = Counter()
+def _prefixes(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[str, str]:
+    """The shortest prefix (`module.`, `backbone.`, ...) and what to put instead, so that most tensors match.
+
+    Instead of it comes nothing, or the first word that all wanted names share, such as DenseNet's `features.`.
+    """
+    words = {name.partition(".")[0] + "." for name in wanted}
+    matches: Counter[tuple[str, str]] = Counter()
     for name, tensor in found.items():
         for start in (0, *(dot.end() for dot in re.finditer(r"\.", name))):
-            like = wanted.get(name[start:])
-            if like is not None and _fitting(tensor, like) is not None:
-                matches[name[:start]] += 1
-    return max(matches, key=lambda prefix: (matches[prefix], -len(prefix)), default="")
+            for instead in ("", *(words if len(words) == 1 else ())):
+                like = wanted.get(instead + name[start:])
+                if like is not None and _fitting(tensor, like) is not None:
+                    matches[name[:start], instead] += 1
+    return max(matches, key=lambda pair: (matches[pair], -len(pair[0]), -len(pair[1])), default=("", ""))
 
 
 def _fitting(tensor: Tensor, like: Tensor) -> Tensor | None:

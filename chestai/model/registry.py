@@ -89,7 +89,7 @@ class Registry:
             return self.tracking.uri
         if not self.lake.local:
             raise UserError(f"tracking.uri is needed with the remote lake {self.lake.root}: name an MLflow server")
-        return f"sqlite:///{self.lake.uri('mlflow', 'mlflow.db')}"
+        return self.lake.sqlite_url("mlflow", "mlflow.db")
 
     def connect(self) -> mlflow.MlflowClient:
         """Points MLflow at the tracking URI, creates the experiment if needed, and returns a client."""

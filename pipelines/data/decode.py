@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 import cv2
 import pyarrow as pa
 import ray
-from pyarrow import fs, parquet
+from pyarrow import parquet
 
 from chestai.imaging import preprocess
 from chestai.imaging.errors import Unreadable
-from chestai.lake.files import read_bytes
+from chestai.lake.files import explain_unreadable, read_bytes, resolve
 from chestai.lake.schemas import FILE_MISSING
 from chestai.monitoring.ood_detector import OodDetector
 from pipelines.data.digest_set import Digests, contains, make_digest
@@ -92,7 +92,7 @@ def _read_file(
     try:
         data = read_bytes(path)
     except (OSError, ValueError) as error:  # Arrow raises ValueError for a name that makes no URI
-        return {"not_scored": FILE_MISSING, "detail": " ".join(str(error).split())}
+        return {"not_scored": FILE_MISSING, "detail": explain_unreadable(path, error)}
     sha256 = hashlib.sha256(data)
     read: dict[str, object] = {"sha256": sha256.hexdigest()}
     if contains(scored, make_digest(sha256.digest()))[0]:
@@ -118,7 +118,7 @@ def read_cached_shard(rows: pa.Table) -> pa.Table:
     Returns:
         `DECODED_FILE` in the file's order.
     """
-    filesystem, path = fs.FileSystem.from_uri(rows["uri"][0].as_py())
+    filesystem, path = resolve(rows["uri"][0].as_py())
     with parquet.ParquetFile(path, filesystem=filesystem) as file:
         stored = file.read(columns=["image_id", "unread", "pixels"], use_threads=False)
     row_of_image = {row["image_id"]: row for row in rows.to_pylist()}

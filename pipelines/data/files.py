@@ -61,8 +61,10 @@ class InputFolder:
         return path if "://" in path or os.path.isabs(path) else f"{self.uri}/{path}"
 
     def list_files(self) -> list[str]:
-        """Return the names of the files directly in the folder, sorted."""
+        """Return the names of the files directly in the folder, sorted, without those that are not UTF-8."""
         filesystem, root = self.filesystem()
+        if isinstance(filesystem, fs.LocalFileSystem):
+            return sorted(entry.name for entry in os.scandir(root) if entry.is_file() and _is_utf8(entry.name))
         infos = filesystem.get_file_info(fs.FileSelector(root))
         return sorted(info.base_name for info in infos if info.type == fs.FileType.File)
 
@@ -79,14 +81,15 @@ class InputFolder:
     ) -> pa.Table:
         """Return all image files at any depth except hidden ones, as `LISTING` in order of path.
 
-        Links are followed, and each folder is listed once.
+        Links are followed except to a folder around this one, and each folder is listed once. A name that is not UTF-8
+        has `\\x` escapes, so that its file is found missing when it is read, and stops nothing else.
 
         Args:
             is_image: Whether the file of a name is an image. The name becomes its key.
             prefixes: Absolute paths; a link of a local folder that leads into none of them is left out.
 
         Raises:
-            UserError: A folder cannot be listed, or a name is not text.
+            UserError: A folder cannot be listed.
         """
         filesystem, root = self.filesystem()
         if isinstance(filesystem, fs.LocalFileSystem):
@@ -116,18 +119,15 @@ def _list_local(root: Path, prefixes: Sequence[Path]) -> Iterator[tuple[str, int
                 path = f"{name}/{entry.name}" if name else entry.name
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(path)
-                elif entry.is_symlink() and not _leads_into(entry.path, prefixes):
+                elif entry.is_symlink() and (not _leads_into(entry.path, prefixes) or _leads_around(entry.path, root)):
                     continue
                 elif entry.is_dir():
                     links.append(path)
                 elif entry.is_file():
-                    path.encode()
                     state = entry.stat()
-                    yield path, state.st_size, state.st_mtime_ns
+                    yield os.fsencode(path).decode(errors="backslashreplace"), state.st_size, state.st_mtime_ns
         except OSError as error:
             raise UserError(f"{root / name} cannot be listed: {error.strerror}") from error
-        except UnicodeEncodeError as error:
-            raise UserError(f"{str(root / path)!r}: the name is not UTF-8: rename the file") from error
 
 
 def _resolve(prefixes: Sequence[str]) -> list[Path]:
@@ -141,6 +141,16 @@ def _leads_into(path: str, prefixes: Sequence[Path]) -> bool:
     except (OSError, RuntimeError):  # to nothing, or in a circle
         return False
     return any(target.is_relative_to(prefix) for prefix in prefixes)
+
+
+def _is_utf8(name: str) -> bool:
+    """Return whether a name that the system gave is text: other bytes come as half of a surrogate pair."""
+    return not any("\udc80" <= char <= "\udcff" for char in name)
+
+
+def _leads_around(path: str, root: Path) -> bool:
+    """Return whether a link leads to a folder that the listed folder lies in, or to that folder itself."""
+    return root.resolve().is_relative_to(Path(path).resolve())
 
 
 def hash_listing(listing: pa.Table) -> str:

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
-from deltalake import DeltaTable
 from numpy.typing import NDArray
 from pyarrow import fs
 
 from chestai.cli.console import Screen
 from chestai.lake.delta import Part, commit_parts, write_part
+from chestai.lake.files import resolve
 from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
 from pipelines.data.decode import decode_files
@@ -132,7 +132,7 @@ class ShardStore:
 
 
 def _open_parquet(uri: str) -> pq.ParquetFile:
-    filesystem, path = fs.FileSystem.from_uri(uri)
+    filesystem, path = resolve(uri)
     if isinstance(filesystem, fs.LocalFileSystem):
         filesystem = fs.LocalFileSystem(use_mmap=True)  # twice as fast as copying out of the page cache
     return pq.ParquetFile(path, filesystem=filesystem)
@@ -176,9 +176,7 @@ class PixelCache:
         """Return the shards of a split."""
         files = self._files()
         shards = files.filter(pc.field("split") == name).sort_by("shard")
-        uri = self.lake.uri(self.table)
-        root = uri if "://" in uri else f"file://{uri}"
-        uris = tuple(f"{root}/{path}" for path in shards["path"].to_pylist())
+        uris = tuple(self.lake.uri(self.table, path) for path in shards["path"].to_pylist())
         return ShardStore(uris, tuple(shards["rows"].to_pylist()), self.size)
 
     def count_unread(self) -> int:
@@ -188,7 +186,7 @@ class PixelCache:
 
     def _files(self) -> pa.Table:
         """Return path, rows, unread, split and shard of each file. A cache of the old format lacks the shard."""
-        actions = pa.table(DeltaTable(self.lake.uri(self.table)).get_add_actions(flatten=True))
+        actions = pa.table(self.lake.open(self.table).get_add_actions(flatten=True))
         if "partition.shard" not in actions.column_names:
             return actions.select(["path"])
         return pa.table(

@@ -173,6 +173,7 @@ def _describe_data(run: EvaluationRun, inputs: EvaluationInput) -> EvaluationDat
         val_prevalence=_compute_prevalence(val),
         prevalence=_compute_prevalence(evaluated),
         unreadable=dict(evaluated.unread),
+        guesses=run.snapshot.guesses,
     )
 
 

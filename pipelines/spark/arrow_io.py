@@ -8,13 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import pyarrow as pa
-from deltalake import DeltaTable
-from pyarrow import fs, parquet
+from pyarrow import parquet
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from chestai.lake.delta import Part, commit_parts, write_part
-from chestai.lake.files import read_bytes
+from chestai.lake.files import decode_text, read_bytes, resolve
 from chestai.lake.lake import Lake
 from pipelines.spark.python_workers import without_zip_rescan
 
@@ -38,7 +37,7 @@ def read_lines(spark: SparkSession, locations: Sequence[str]) -> DataFrame:
 
 def _read_lines(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for location in _iterate_locations(batches):
-        text = read_bytes(location).decode("utf-8-sig", errors="replace")
+        text = decode_text(read_bytes(location))
         lines = [(number, line.rstrip("\r")) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
         columns = [
             pa.array([location] * len(lines), pa.string()),
@@ -50,17 +49,15 @@ def _read_lines(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 def read_delta(spark: SparkSession, lake: Lake, table: str, schema: pa.Schema) -> DataFrame:
     """Return the newest version of a Delta table; no rows if it does not exist or has other columns."""
-    locations: list[str] = []
-    if lake.version(table) is not None:
-        delta = DeltaTable(lake.uri(table))
-        if [field.name for field in delta.schema().fields] == schema.names:
-            locations = delta.file_uris()
+    known = lake.version(table) is not None
+    columns = [field.name for field in lake.open(table).schema().fields] if known else []
+    locations = lake.file_uris(table) if columns == schema.names else []
     return _make_file_frame(spark, locations).mapInArrow(without_zip_rescan(_read_rows), from_arrow_schema(schema))
 
 
 def _read_rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for location in _iterate_locations(batches):
-        filesystem, path = fs.FileSystem.from_uri(location)
+        filesystem, path = resolve(location)
         with filesystem.open_input_file(path) as file:
             yield from parquet.ParquetFile(file).iter_batches()
 

@@ -14,10 +14,10 @@ from chestai.lake.snapshot import Snapshot
 from pipelines.spark.arrow_io import write_delta
 from pipelines.spark.dataset_stats import compute_content_id, compute_statistics
 from pipelines.spark.file_inspection import inspect_files
-from pipelines.spark.inputs import SourceInput, gather_boxes, gather_entries, gather_files
+from pipelines.spark.inputs import SourceInput, gather_boxes, gather_entries, gather_files, list_guesses
 from pipelines.spark.reconcile import count_inputs, reconcile
 
-ETL_VERSION = 2  # of the ETL's code: raise it when the same input gives other rows than before
+ETL_VERSION = 3  # of the ETL's code: raise it when the same input gives other rows than before
 
 
 def build_snapshot(
@@ -66,6 +66,7 @@ def build_snapshot(
         cooccurrence=statistics.cooccurrence,
         pixel_mean=statistics.pixel_mean,
         pixel_std=statistics.pixel_std,
+        guesses=list_guesses(inputs),
         synthetic=any(source.synthetic for source in config.sources),
     )
     return snapshot, files_read

@@ -25,13 +25,13 @@ from chestai.cli.console import Progress
 from chestai.imaging import preprocess, sandbox
 from chestai.imaging.dicom.header import is_dicom
 from chestai.imaging.errors import Unreadable
-from chestai.lake.files import read_bytes
+from chestai.lake.files import explain_unreadable, read_bytes
 from chestai.lake.lake import Lake
 from pipelines.spark.arrow_io import read_delta, write_delta
 from pipelines.spark.python_workers import without_zip_rescan
 
 INSPECTED = "etl/inspected"
-INSPECTION_VERSION = 2  # of this code: raise it when the same file gives other facts than before
+INSPECTION_VERSION = 3  # of this code: raise it when the same file gives other facts than before
 
 # Images per task. A task costs Spark some 50 ms besides the reading, and counts as progress only when it is done.
 MIN_TASK_IMAGES, MAX_TASK_IMAGES = 64, 256
@@ -102,7 +102,7 @@ def inspect_file(location: str, earlier: Mapping[str, Any] | None = None) -> dic
     try:
         data = read_bytes(location)
     except OSError as error:
-        return {"file_reason": UNREADABLE, "file_detail": str(error)}
+        return {"file_reason": UNREADABLE, "file_detail": explain_unreadable(location, error)}
     digest = hashlib.sha256(data).hexdigest()
     if earlier is not None and earlier["sha256"] == digest:
         return {name: earlier[name] for name in FILE_FACTS.names}

@@ -12,6 +12,7 @@ from chestai.config.schema import Config
 from chestai.errors import UserError
 from pipelines.spark import sources
 from pipelines.spark.arrow_io import from_arrow
+from pipelines.spark.sources.guesses import check_guesses
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,15 @@ def open_inputs(config: Config) -> list[SourceInput]:
         listing = source.list_images()
         if not listing.num_rows and not source.keeps_missing:
             raise UserError(f"source.root={setting.root} holds no image file at any depth")
+        check_guesses(source.guesses, listing.num_rows + sum(guess.lost for guess in source.guesses))
         official = source.has_official_split and config.split.by != "hash"
         inputs.append(SourceInput(setting.name, source, official, listing))
     return inputs
+
+
+def list_guesses(inputs: Sequence[SourceInput]) -> tuple[str, ...]:
+    """Return what was guessed about all sources, a line each."""
+    return tuple(f"{given.name}: {guess.line}" for given in inputs for guess in given.source.guesses)
 
 
 def gather_entries(spark: SparkSession, inputs: Sequence[SourceInput], vocabulary: Sequence[str]) -> DataFrame:

@@ -26,7 +26,10 @@ REASONS = (
     "duplicate_content",
     "conflicting_duplicate",
     "box_unparsable",
+    "box_off_image",
 )
+
+BOX_TOLERANCE = 1.0  # pixels that a box may reach outside its image
 
 # Kinds of rows: a label row without a file, a file without a label row, both together, a bounding box.
 ENTRY, FILE, IMAGE, BOX = "entry", "file", "image", "box"
@@ -111,6 +114,9 @@ def _join(entries: DataFrame, files: DataFrame) -> DataFrame:
     dicom_patient = F.concat_ws(":", "file.source", "dicom_patient_id")
     dicom_patient = F.when(F.col("dicom_patient_id").isNotNull(), dicom_patient)
     header["patient_id"] = F.coalesce("entry.patient_id", dicom_patient)
+    # An anonymised file may have no image ID of its own.
+    name = F.concat_ws(":", "file.source", F.regexp_replace("file.key", "/", ":"))
+    header["image_id"] = F.coalesce(header["image_id"], F.when(F.col("file.key").isNotNull(), name))
     merged = {"source", "key", "reason", "detail", "file_reason", "file_detail", *HEADER_FIELDS}
     return left.join(right, same, "full_outer").select(
         F.coalesce("entry.source", "file.source").alias("source"),
@@ -133,8 +139,10 @@ def reject_duplicates(accepted: DataFrame) -> DataFrame:
     """
     files, without_file = accepted.where("path is not null"), accepted.where("path is null")
     by_content, by_source = Window.partitionBy("sha256"), Window.partitionBy("sha256", "source")
+    # A source that does not know its patients makes each image its own; that is no other patient.
+    patient = F.when(F.col("patient_id") != F.col("image_id"), F.col("patient_id")).alias("patient_id")
     helpers = {
-        "readings": F.size(F.collect_set(F.struct("patient_id", "findings")).over(by_source)),
+        "readings": F.size(F.collect_set(F.struct(patient, "findings")).over(by_source)),
         "first": F.min("image_id").over(by_source),
         "owner": F.min("rank").over(by_content),
     }
@@ -151,11 +159,26 @@ def reject_duplicates(accepted: DataFrame) -> DataFrame:
 
 
 def place_boxes(boxes: DataFrame, gold: DataFrame) -> DataFrame:
-    """Add `in_gold` to boxes (`BOX_COLUMNS` and source): whether a box is good and its image is in gold."""
-    images = gold.select("source", "image_id", F.lit(True).alias("has_image"))
-    in_gold = F.col("reason").isNull() & F.col("has_image").isNotNull()
+    """Put boxes (`BOX_COLUMNS` and source) on their images.
+
+    Returns:
+        The boxes in pixels of the image files, with `in_gold`: whether a box is good and its image is in gold. A box is
+        rejected if it was drawn on a square copy of an image that is not square, or reaches outside its image.
+    """
+    images = gold.select("source", "image_id", F.lit(True).alias("has_image"), "width", "height")
     joined = boxes.join(images, ["source", "image_id"], "left")
-    return joined.withColumn("in_gold", in_gold).drop("has_image")
+    width, height, drawn_on = F.col("width"), F.col("height"), F.col("drawn_on")
+    scale = F.when(width.isNotNull(), width / drawn_on)
+    scaled = joined.withColumns({side: F.coalesce(F.col(side) * scale, side).cast("float") for side in "xywh"})
+    other_shape = (width != height) & drawn_on.isNotNull()
+    outside = (F.col("x") + F.col("w") > width + BOX_TOLERANCE) | (F.col("y") + F.col("h") > height + BOX_TOLERANCE)
+    size = F.concat_ws(" x ", "width", "height")
+    drawn = F.concat(F.lit("drawn on a square image, and the file has "), size, F.lit(" pixels: source.box_pixels"))
+    beyond = F.concat(F.lit("it reaches outside the file's "), size, F.lit(" pixels: source.box_pixels"))
+    rules: list[Rule] = [(other_shape, "box_off_image", drawn), (outside, "box_off_image", beyond)]
+    placed = _apply_rules(scaled, rules)
+    in_gold = F.col("reason").isNull() & F.col("has_image").isNotNull()
+    return placed.withColumn("in_gold", in_gold).drop("has_image", "width", "height")
 
 
 def quarantine_rows(rows: DataFrame) -> DataFrame:
@@ -188,6 +211,7 @@ def count_inputs(entries: int, files: int, rows: ReconciledRows) -> dict[str, in
         "quarantined_files": rejected[FILE] + rejected[IMAGE],
         "entries_without_file": tally[ENTRY, False, False],
         "impossible_ages": rows.matched.where("impossible_age and reason is null").count(),
+        "unknown_views": rows.gold.where("view is null and path is not null").count(),
         "boxes": sum(count for (kind, _, _), count in tally.items() if kind == BOX),
         "gold_boxes": gold[BOX],
         "quarantined_boxes": rejected[BOX],

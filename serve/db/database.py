@@ -52,7 +52,7 @@ def database_url(config: Config) -> str:
     lake = Lake(config.lake)
     if not lake.local:
         raise UserError(f"state.url is needed with the remote lake {lake.root}: name a PostgreSQL database")
-    return f"sqlite:///{lake.uri('state', 'chestai.db')}"
+    return lake.sqlite_url("state", "chestai.db")
 
 
 def open_existing(config: Config) -> "Database":

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import ray
 
 from chestai.cli.signals import preserve_sigterm_handler
-from chestai.config.ray_options import find_ray_address, plan_embedded_ray
+from chestai.config.ray_options import check_ray_address, find_ray_address, plan_embedded_ray
 from chestai.config.schema import Cluster, Config
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
@@ -89,6 +89,7 @@ def connect_ray(config: Config) -> Config:
 
 
 def _init_ray(cluster: Cluster, needs_job_server: bool) -> None:
+    check_ray_address(cluster)
     address = find_ray_address(cluster)
     with preserve_sigterm_handler():
         if address:

@@ -14,7 +14,8 @@ from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
 from chestai.model.registry import Registry
 from pipelines.spark import session as spark
-from pipelines.spark.sources.nih import BOX_TABLE, LISTS
+from pipelines.spark.sources.nih import BOX_TABLE
+from pipelines.spark.sources.split_lists import LISTS
 from pipelines.training.register import register
 from tests.support.corpus import BuiltCorpus, corpus_config, run_etl, write_corpus
 from tests.support.models import make_bundle

@@ -22,7 +22,7 @@ from chestai.lake.snapshot import Snapshot
 from pipelines import etl
 from pipelines.data.files import LISTING
 from pipelines.spark.file_inspection import FILE_FACTS, inspect_file
-from pipelines.spark.inputs import gather_boxes, gather_entries, open_inputs
+from pipelines.spark.inputs import gather_boxes, gather_entries, list_guesses, open_inputs
 from pipelines.spark.reconcile import ReconciledRows, count_inputs, reconcile
 from pipelines.spark.sources.nih import BOX_HEADER, ENTRY_HEADER
 
@@ -102,6 +102,8 @@ def write_corpus(root: Path) -> None:
 
 def corpus_config(root: Path, lake: Path, *overrides: str) -> schema.Config:
     words = ["cluster=laptop", f"source.root={root}", f"lake={lake}", "cluster.spark.memory=512m", *overrides]
+    if not any(word.startswith("source=") for word in overrides):
+        words.append("source.box_pixels=null")
     return conf.load(words)
 
 
@@ -134,6 +136,7 @@ class ReconciledCorpus:
     vocabulary: tuple[str, ...]
     accounting: dict[str, int]
     notes: list[str]
+    guesses: tuple[str, ...]
 
     def gold(self) -> dict[str, dict[str, Any]]:
         return {row["image_id"]: row.asDict() for row in self.rows.gold.collect()}
@@ -159,4 +162,4 @@ def reconcile_corpus(session: SparkSession, config: schema.Config) -> Reconciled
     rows = reconcile(entries, file_frame, gather_boxes(session, inputs), config.split)
     accounting = count_inputs(entries.count(), len(files), rows)
     notes = [source_input.source.note for source_input in inputs]
-    return ReconciledCorpus(rows, vocabulary, accounting, notes)
+    return ReconciledCorpus(rows, vocabulary, accounting, notes, list_guesses(inputs))

@@ -39,7 +39,7 @@ def check_frame(dataset: Dataset) -> None:
             raise Unreadable("undecodable", "more run-length data than the image can have")
         return
     data = _frame(dataset)
-    if END not in data[-64:]:
+    if END not in data.rstrip(b"\0")[-64:]:
         raise Unreadable("truncated", "the compressed pixel data have no end marker")
     frame = _parse(syntax, data)
     if (frame.height, frame.width, frame.components) != (dataset.Rows, dataset.Columns, 1):

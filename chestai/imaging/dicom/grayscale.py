@@ -133,6 +133,7 @@ def _look_up(values: Values, dataset: Dataset, keyword: str) -> tuple[Values, in
     packed = len(data) < 2 * entries  # one byte an entry
     table = np.frombuffer(data, np.uint8 if packed else words, entries).astype(np.float64)
     places = np.clip(np.rint(values) - lowest, 0, entries - 1)
+    bits = max(8, int(table.max()).bit_length())  # whatever the descriptor says: many name the bits of a word
     return table[places.astype(np.int64)], 2**bits - 1
 
 

@@ -21,42 +21,42 @@ from pydicom.uid import UID
 
 from chestai.imaging.dicom.frames import JPEG, RLE, check_frame, decode_frame
 from chestai.imaging.dicom.grayscale import Stored, first, to_grey
-from chestai.imaging.dicom.header import Facts
+from chestai.imaging.dicom.header import Facts, find_elements, has_vr
+from chestai.imaging.dicom.view import find_view, is_chest
 from chestai.imaging.errors import MAX_PIXELS, Unreadable, check_size
-from chestai.labels.demographics import OLDEST_YEARS, parse_age_years, parse_sex, parse_view
+from chestai.labels.demographics import OLDEST_YEARS, parse_age_years, parse_sex
 
 RADIOGRAPHS = ("CR", "DX", "RG")  # PS3.3 C.7.3.1.1.1; RG is screen-film, digitised
-CHESTS = ("CHEST", "THORAX", "TORAX", "LUNG")  # parts of Body Part Examined (PS3.16 Annex L) and of its variants
-
-# Words of View Position (PS3.3 C.8.1.1, C.8.11.5) and of its common variants
-LATERAL = ("LL", "RL", "LAT", "LLAT", "RLAT", "LATERAL")
-OBLIQUE = ("LLO", "RLO", "LAO", "RAO", "LPO", "RPO", "OBL", "OBLIQUE")
-DECUBITUS = ("LLD", "RLD", "DECUBITUS")
+# SOP classes (PS3.4 Annex B) of CR, DX for presentation and for processing, and of secondary captures
+STORAGE = "1.2.840.10008.5.1.4.1.1"
+SOP_CLASSES = (f"{STORAGE}.1", f"{STORAGE}.1.1", f"{STORAGE}.1.1.1", f"{STORAGE}.7")
 
 # Transfer syntaxes (PS3.5 Section 10, PS3.6 Annex A)
+IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 DEFLATED = "1.2.840.10008.1.2.1.99"
-NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", DEFLATED)
+NATIVE = (IMPLICIT, EXPLICIT, "1.2.840.10008.1.2.2", DEFLATED)
 
 PATIENT = ("PatientID", "PatientSex", "PatientAge", "PatientBirthDate")
-IMAGE = ("SOPInstanceUID", "StudyInstanceUID", "StudyDate", "Modality", "BodyPartExamined", "ViewPosition")
+IMAGE = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "StudyDate", "Modality", "BodyPartExamined")
+VIEW = ("ViewPosition", "ViewCodeSequence", "PatientOrientation", "SeriesDescription", "ProtocolName")
 SHAPE = ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
 COUNTS = ("SamplesPerPixel", "NumberOfFrames", "PhotometricInterpretation", "PixelData")
 PADDING = ("PixelPaddingValue", "PixelPaddingRangeLimit")
 SCALE = ("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "PresentationLUTShape")
 WINDOW = ("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction")
-KEYWORDS = (*PATIENT, *IMAGE, *SHAPE, *COUNTS, *PADDING, *SCALE, *WINDOW)
+KEYWORDS = (*PATIENT, *IMAGE, *VIEW, *SHAPE, *COUNTS, *PADDING, *SCALE, *WINDOW)
 
 
 def read_facts(data: bytes) -> Facts:
     """Reads the header of a file. Raises `Unreadable` as `open_dataset`."""
     dataset = open_dataset(data)
     return Facts(
-        image_id=_text(dataset, "SOPInstanceUID"),
-        patient_id=_text(dataset, "PatientID"),
+        image_id=_text(dataset, "SOPInstanceUID") or _text(dataset.file_meta, "MediaStorageSOPInstanceUID") or None,
+        patient_id=_text(dataset, "PatientID") or None,
         study_id=_text(dataset, "StudyInstanceUID") or None,
         age_years=_age(dataset),
         sex=parse_sex(_text(dataset, "PatientSex")),
-        view=parse_view(_text(dataset, "ViewPosition")),
+        view=find_view(dataset)[1],
         height=dataset.Rows,
         width=dataset.Columns,
     )
@@ -71,25 +71,33 @@ def open_dataset(data: bytes) -> Dataset:
     """Parses the `KEYWORDS` of a file.
 
     Raises:
-        Unreadable: Anything but a whole, single frontal chest radiograph of a known patient.
+        Unreadable: Anything but a whole, single frontal chest radiograph.
     """
-    file = io.BytesIO(data)
-    file.seek(132)
-    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
-    syntax = UID(_text(meta, "TransferSyntaxUID"))
-    if not syntax:
-        raise Unreadable("not_an_image", "no DICOM header after the DICOM prefix")
+    start, file = find_elements(data) or 0, io.BytesIO(data)
+    file.seek(start)
+    meta = Dataset()
+    if data[start : start + 2] == b"\2\0":
+        meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+    syntax = UID(_text(meta, "TransferSyntaxUID") or _guess_syntax(data[file.tell() :][:8]))
     if syntax not in (*NATIVE, *JPEG, RLE):
         raise Unreadable("unsupported_format", "no decoder for the file's transfer syntax")
     if syntax == DEFLATED:
         file = io.BytesIO(_inflated(file.read()))
     tags = [Tag(keyword) for keyword in KEYWORDS]
     dataset = read_dataset(file, syntax.is_implicit_VR, syntax.is_little_endian, specific_tags=[*tags])
+    meta.TransferSyntaxUID = syntax
     dataset.file_meta = FileMetaDataset(meta)
     _check_content(dataset)
     _check_shape(dataset)
     _check_whole(dataset)
     return dataset
+
+
+def _guess_syntax(element: bytes) -> str:
+    """The transfer syntax of a file that does not name it, by its first element: one of little endian."""
+    if len(element) < 8 or element[1:2] + element[3:4] != b"\0\0":
+        raise Unreadable("not_an_image", "no DICOM header after the DICOM prefix")
+    return EXPLICIT if has_vr(element) else IMPLICIT
 
 
 def _inflated(packed: bytes) -> bytes:
@@ -104,24 +112,17 @@ def _inflated(packed: bytes) -> bytes:
 
 
 def _check_content(dataset: Dataset) -> None:
-    """Rejects anything but a frontal chest radiograph of a known patient."""
+    """Rejects anything but a frontal chest radiograph. Anonymised files may say nothing of modality, part and view."""
     modality = _text(dataset, "Modality").upper()
-    if modality and modality not in RADIOGRAPHS:
+    kind = _text(dataset, "SOPClassUID") or _text(dataset.file_meta, "MediaStorageSOPClassUID")
+    if modality not in RADIOGRAPHS if modality else kind not in ("", *SOP_CLASSES):
         raise Unreadable("not_a_radiograph", f"the modality is none of {', '.join(RADIOGRAPHS)}")
     if "PixelData" not in dataset:
         raise Unreadable("truncated", "there are no pixel data, or not to their end")
-    if not modality:
-        raise Unreadable("not_a_radiograph", "the header names no modality")
-    part = _text(dataset, "BodyPartExamined").upper()
-    if part and not any(chest in part for chest in CHESTS):
+    if not is_chest(_text(dataset, "BodyPartExamined")):
         raise Unreadable("not_a_chest", "the body part examined is not the chest")
-    view = re.findall(r"[A-Z]+", _text(dataset, "ViewPosition").upper())
-    if any(word in (*LATERAL, *OBLIQUE, *DECUBITUS) for word in view):
-        raise Unreadable("not_frontal", "the view position is lateral, oblique or decubitus")
-    if not _text(dataset, "PatientID"):
-        raise Unreadable("no_patient", "the header has no patient ID")
-    if not _text(dataset, "SOPInstanceUID"):
-        raise Unreadable("undecodable", "the header has no SOP Instance UID")
+    if not find_view(dataset)[0]:
+        raise Unreadable("not_frontal", "the header says that the view is lateral, oblique, decubitus or special")
 
 
 def _check_shape(dataset: Dataset) -> None:

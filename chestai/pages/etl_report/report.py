@@ -42,6 +42,7 @@ ACCOUNTS: Mapping[str, Mapping[str, str]] = {
         "files": "found",
         "gold_files": "in gold",
         "quarantined_files": "in quarantine",
+        "unknown_views": "(view not stated, taken for frontal)",
     },
     "Drawn boxes": {
         "boxes": "read",
@@ -73,6 +74,7 @@ def render_etl_report(lake: Lake, snapshot: Snapshot) -> str:
     banner = SYNTHETIC_IMAGES if snapshot.synthetic else ""
     sections = [
         Section("accounting", "Rows in and rows out", build_accounting(snapshot.accounting)),
+        Section("guesses", "Guesses", build_guesses(snapshot)),
         Section("splits", "Splits", build_splits(snapshot, gold)),
         Section("balance", "Class balance", build_balance(snapshot, frontal)),
         Section("cooccurrence", "Co-occurring findings", [build_cooccurrence(snapshot)]),
@@ -103,6 +105,11 @@ def build_accounting(counts: Mapping[str, int]) -> list[Table]:
     others = [[format_name(name), format_number(count), ""] for name, count in counts.items() if name not in shown]
     tables.append(Table("Other counts", ["", "count", ""], others))
     return [table for table in tables if table.rows]
+
+
+def build_guesses(snapshot: Snapshot) -> list[Note | Table]:
+    table = Table("Taken for granted, and the key that settles it", [""], [[guess] for guess in snapshot.guesses])
+    return [table] if table.rows else [Note("Nothing was guessed.")]
 
 
 def build_splits(snapshot: Snapshot, gold: GoldTables) -> list[Table]:

@@ -115,6 +115,9 @@ def build_data(evidence: Evidence) -> Section:
             "others."
         )
     parts: list[Note | Table] = [Note(text), *map(Note, evidence.subject.notes)]
+    if data.guesses:
+        guessed = [[guess] for guess in data.guesses]
+        parts.append(Table("Guessed when the data were built, and the key that settles it", [""], guessed, prose=True))
     if data.unreadable:
         rows: list[list[str | Cell]] = [
             [format_name(why), format_number(count)] for why, count in data.unreadable.items()

@@ -13,6 +13,7 @@ from pipelines.data.files import InputFolder
 from pipelines.spark.sources.chexpert import Chexpert
 from pipelines.spark.sources.dicom import Dicom
 from pipelines.spark.sources.folders import Folders
+from pipelines.spark.sources.guesses import Guess
 from pipelines.spark.sources.nih import Nih
 
 
@@ -42,6 +43,10 @@ class Source(Protocol):
     @property
     def note(self) -> str:
         """One line for the user on how the source was read."""
+
+    @property
+    def guesses(self) -> tuple[Guess, ...]:
+        """What was guessed about it."""
 
     def list_images(self) -> pa.Table:
         """Return its image files as `pipelines.data.files.LISTING`."""

@@ -3,7 +3,8 @@
 Irvin et al., "CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels and Expert Comparison", AAAI 2019.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -17,16 +18,21 @@ from chestai.labels.demographics import AP, LATERAL, PA
 from chestai.labels.findings import CHEXPERT13, canonicalise
 from chestai.labels.uncertainty import POLICY_TARGETS, resolve_policies
 from pipelines.data.files import InputFolder
+from pipelines.spark.sources.file_names import match_names
+from pipelines.spark.sources.guesses import Guess
 from pipelines.spark.sources.tables import (
     WithoutBoxes,
+    check_matches,
     header_error,
     is_blank_or_in,
     is_impossible_age,
     locate_problem,
     open_root,
     parse_ages,
+    read_column,
     read_csv_rows,
     read_first_line,
+    with_keys,
 )
 from pipelines.spark.splits import TEST, TRAIN_VAL
 
@@ -53,7 +59,9 @@ class Chexpert(WithoutBoxes):
     """A folder in the form of CheXpert, opened by `find`; images lie anywhere below it."""
 
     folder: InputFolder
+    images: pa.Table
     tables: tuple[str, ...]
+    guesses: tuple[Guess, ...]
     policies: Mapping[str, schema.Policy]
     note: str
     keeps_missing: bool
@@ -81,17 +89,16 @@ class Chexpert(WithoutBoxes):
                 raise header_error(folder, table, first, "CheXpert's table: download it again")
         exceptions = "".join(f", {finding} {policy}" for finding, policy in (source.uncertainty_of or {}).items())
         note = f"{' and '.join(tables)}; uncertain labels: {source.uncertainty}{exceptions}"
-        return Chexpert(folder, tables, chosen, note, source.images == "optional")
+        images, guesses = match_images(folder, tables)
+        return Chexpert(folder, images, tables, guesses, chosen, note, source.images == "optional")
 
     @property
     def has_official_split(self) -> bool:
         return len(self.tables) == len(TABLE_SPLITS)
 
     def list_images(self) -> pa.Table:
-        """List the images; their key is patient, study and view, the last three parts of the path."""
-        images = self.folder.list_images()
-        keys = ["/".join(path.split("/")[-3:]) for path in images["path"].to_pylist()]
-        return images.set_column(images.schema.get_field_index("key"), "key", pa.array(keys, pa.string()))
+        """List the images as `find` saw them; their key is patient, study and view, the last parts of the path."""
+        return self.images
 
     def read_entries(self, spark: SparkSession) -> DataFrame:
         """Read both label tables as `pipelines.spark.sources.tables.ENTRY_COLUMNS`."""
@@ -135,6 +142,26 @@ class Chexpert(WithoutBoxes):
             F.when(problem.isNotNull(), "entry_unparsable").alias("reason"),
             locate_problem(table, problem).alias("detail"),
         )
+
+
+def match_images(folder: InputFolder, tables: Sequence[str]) -> tuple[pa.Table, tuple[Guess, ...]]:
+    """List the images with the names in the tables as keys, and say what was guessed.
+
+    Raises:
+        UserError: No table names any of the files.
+    """
+    images = folder.list_images()
+    paths = [path for table in tables for path in read_column(folder, table, 0)]
+    matches = filter(None, (re.match(IMAGE_PATH, path) for path in paths))
+    named = {"/".join(match.groups()[:3]) + match[4] for match in matches}
+    matched = match_names(named, images["path"].to_pylist(), " and ".join(tables), "the names of the files")
+    check_matches(matched, named, folder, tables[0])
+    missing = [table for table in TABLE_SPLITS if table not in tables]
+    alone = [
+        Guess(f"no official split, since {table} is not there: patients are split by hash", "split.by")
+        for table in missing
+    ]
+    return with_keys(images, matched.keys), (*matched.guesses, *alone)
 
 
 def _trimmed(column: str) -> Column:

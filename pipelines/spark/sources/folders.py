@@ -1,8 +1,8 @@
 """The source of one folder per class: root/Normal/*.png, root/Pneumonia/*.png, also below train/, val/ and test/."""
 
 import re
-from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -14,29 +14,10 @@ from chestai.config import schema
 from chestai.errors import UserError
 from chestai.labels.findings import NO_FINDING, canonicalise, encode_targets, merge_vocabularies
 from pipelines.data.files import InputFolder
+from pipelines.spark.sources.folder_layout import FolderLayout, ImageLocation, is_neutral
+from pipelines.spark.sources.guesses import Guess
 from pipelines.spark.sources.tables import ENTRY_COLUMNS, WithoutBoxes, open_root
-from pipelines.spark.splits import TEST, TRAIN_VAL
-
-# Folders that name a split, in lower case; and folders of lung masks next to the images.
-SPLIT_FOLDERS = {"train": TRAIN_VAL, "val": TRAIN_VAL, "valid": TRAIN_VAL, "validation": TRAIN_VAL, "test": TEST}
-MASKS = "masks"
-
-
-@dataclass(frozen=True)
-class ImageLocation:
-    """Where an image lies: its path, its class folder (None without) and the split that its folders name."""
-
-    path: str
-    folder: str | None
-    listed: str | None
-
-    @staticmethod
-    def parse(path: str) -> "ImageLocation":
-        """Read class and split from a path. The class folder is the outermost that does not name a split."""
-        folders = path.split("/")[:-1]
-        splits = [SPLIT_FOLDERS[folder.lower()] for folder in folders if folder.lower() in SPLIT_FOLDERS]
-        classes = [folder for folder in folders if folder.lower() not in SPLIT_FOLDERS]
-        return ImageLocation(path, next(iter(classes), None), next(iter(splits), None))
+from pipelines.spark.splits import TEST
 
 
 @dataclass(frozen=True)
@@ -45,7 +26,7 @@ class Folders(WithoutBoxes):
 
     Attributes:
         name: Of the source; a prefix of its image and patient IDs.
-        images: `pipelines.data.files.LISTING`, without masks.
+        images: `pipelines.data.files.LISTING`, without masks and other companions of images.
         locations: By key, where the images with a class lie; several only with labels=multilabel.
         classes: The finding of each class folder, None for one without finding.
         pattern: Finds the patient in a path; None makes each image its own patient.
@@ -60,6 +41,7 @@ class Folders(WithoutBoxes):
     vocabulary: tuple[str, ...]
     has_official_split: bool
     note: str
+    guesses: tuple[Guess, ...]
     tables: tuple[str, ...] = ()
     keeps_missing: bool = False
 
@@ -72,14 +54,16 @@ class Folders(WithoutBoxes):
         """
         pattern = compile_pattern(source.patient_pattern)
         folder = open_root(source.root, "/data/folders")
-        images, masks = _without_masks(folder.list_images())
+        images = folder.list_images()
+        layout = FolderLayout(images["path"].to_pylist(), source.classes)
+        companions = layout.find_companions()
+        images = images.filter(pa.array([path not in companions for path in layout.paths], pa.bool_()))
         paths = images["path"].to_pylist()
         keys = [PurePosixPath(path).name for path in paths] if source.labels == "multilabel" else paths
         images = images.set_column(images.schema.get_field_index("key"), "key", pa.array(keys, pa.string()))
 
-        parsed = [ImageLocation.parse(path) for path in paths]
-        class_folders = {location.folder for location in parsed if location.folder is not None}
-        classes = map_classes(source, class_folders) if paths else {}
+        parsed = [layout.locate(path) for path in paths]
+        classes = map_classes(source, parsed) if paths else {}
         locations = defaultdict(list)
         for key, location in zip(keys, parsed, strict=True):
             if location.folder in classes:
@@ -89,14 +73,18 @@ class Folders(WithoutBoxes):
         has_official_split = TEST in splits and None not in splits
         vocabulary = merge_vocabularies([[finding for finding in classes.values() if finding]])
         notes = [f"{source.labels}: " + ", ".join(f"{name} = {classes[name] or 'no finding'}" for name in classes)]
-        if masks:
-            notes.append(f"{masks:,} files in folders named {MASKS} are not read")
-        if splits - {None} and not has_official_split:
-            notes.append("split folders are not kept: one must be test and every image in one")
         if pattern is None:
             notes.append("each image its own patient: the split cannot keep patients apart")
+        guesses = (
+            *guess_classes(source, parsed, classes),
+            *guess_wrappers(layout, paths),
+            *guess_splits(parsed, has_official_split),
+            *guess_companions(companions),
+        )
         note = "; ".join(notes)
-        return Folders(folder, source.name, images, locations, classes, pattern, vocabulary, has_official_split, note)
+        return Folders(
+            folder, source.name, images, locations, classes, pattern, vocabulary, has_official_split, note, guesses
+        )
 
     def list_images(self) -> pa.Table:
         """List the images as `find` saw them; their key is their path, or with labels=multilabel their file name."""
@@ -164,17 +152,22 @@ def compile_pattern(text: str | None) -> re.Pattern[str] | None:
     return pattern
 
 
-def map_classes(source: schema.Folders, present: Collection[str]) -> dict[str, str | None]:
+def map_classes(source: schema.Folders, located: Sequence[ImageLocation]) -> dict[str, str | None]:
     """Map each class folder to its finding, None for one without finding: `source.classes`, or all folders present.
 
     Raises:
         UserError: A class without a folder, or no class with a finding.
     """
-    folders = ", ".join(sorted(present)) or "no class folders"
-    classes = source.classes if source.classes is not None else {folder: folder for folder in sorted(present)}
-    unknown = [folder for folder in classes if folder not in present]
+    present = sorted({location.folder for location in located if location.folder is not None})
+    everywhere = sorted({name for location in located for name in location.path.split("/")[:-1]})
+    folders = ", ".join(present or everywhere) or "no class folders"
+    classes = source.classes if source.classes is not None else {folder: folder for folder in present}
+    unknown = [folder for folder in classes if folder not in everywhere]
     if unknown:
-        raise UserError(f"source.classes names the folder {unknown[0]}, but source.root={source.root} has {folders}")
+        raise UserError(
+            f"source.classes names the folder {unknown[0]}, but source.root={source.root} has "
+            f"{', '.join(everywhere) or 'no class folders'}"
+        )
     findings = {folder: canonicalise(name) if name else NO_FINDING for folder, name in classes.items()}
     if set(findings.values()) <= {NO_FINDING}:
         raise UserError(
@@ -184,7 +177,47 @@ def map_classes(source: schema.Folders, present: Collection[str]) -> dict[str, s
     return {folder: None if finding == NO_FINDING else finding for folder, finding in findings.items()}
 
 
-def _without_masks(images: pa.Table) -> tuple[pa.Table, int]:
-    """Return the images outside folders of masks, and how many files lie in such folders."""
-    kept = [MASKS not in path.lower().split("/")[:-1] for path in images["path"].to_pylist()]
-    return images.filter(pa.array(kept, pa.bool_())), kept.count(False)
+def guess_classes(
+    source: schema.Folders, located: Sequence[ImageLocation], classes: Mapping[str, str | None]
+) -> Iterator[Guess]:
+    """Say which folders were taken for classes; nothing if the user named them."""
+    if source.classes is not None:
+        return
+    counts = Counter(location.folder for location in located)
+    taken = ", ".join(f"{name} = {finding or 'no finding'} ({counts[name]:,})" for name, finding in classes.items())
+    yield Guess(f"classes by folder: {taken}", "source.classes")
+
+
+def guess_wrappers(layout: FolderLayout, paths: Sequence[str]) -> Iterator[Guess]:
+    """Say which folders were taken for no classes because they hold class folders."""
+    if layout.classes is not None:
+        return
+    counts: Counter[str] = Counter()
+    for path in paths:
+        folders = tuple(path.split("/")[:-1])
+        outer = (folders[:depth] for depth in range(1, len(folders) + 1))
+        counts.update("/".join(part) for part in outer if not is_neutral(part[-1]) and layout.is_wrapper(part))
+    if counts:
+        held = ", ".join(f"{folder} ({count:,})" for folder, count in sorted(counts.items()))
+        yield Guess(f"no classes, because they hold class folders: {held}", "source.classes")
+
+
+def guess_splits(located: Sequence[ImageLocation], kept: bool) -> Iterator[Guess]:
+    """Say which files were taken for a part of a split, and whether that split is kept."""
+    counts = Counter(location.listed for location in located if location.folder is not None)
+    if not counts.keys() - {None}:
+        return
+    taken = ", ".join(f"{name or 'in none'} {count:,}" for name, count in sorted(counts.items(), key=str))
+    kept_or_not = "" if kept else "; not kept: one folder must be test and every image in one. Split by hash"
+    yield Guess(f"splits by folder: {taken}{kept_or_not}", "split.by=hash" if kept else "split.by")
+
+
+def guess_companions(companions: Mapping[str, bool]) -> Iterator[Guess]:
+    """Say which files are not read because they are masks or other pictures that accompany images."""
+    if not companions:
+        return
+    folders = sorted({PurePosixPath(path).parent.name for path in companions})
+    lost = [*companions.values()].count(False)
+    alone = f", {lost:,} of them without an image of their name" if lost else ""
+    text = f"no images of a class but masks or the like: {len(companions):,} files in {', '.join(folders)}{alone}"
+    yield Guess(text, "source.classes", lost)

@@ -3,7 +3,7 @@
 Wang et al., "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks", CVPR 2017.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
@@ -15,9 +15,13 @@ from chestai.config import schema
 from chestai.errors import UserError
 from chestai.labels.findings import NIH14
 from pipelines.data.files import InputFolder
-from pipelines.spark.arrow_io import read_lines
+from pipelines.spark.arrow_io import from_arrow
+from pipelines.spark.sources.file_names import match_names
+from pipelines.spark.sources.guesses import Guess
+from pipelines.spark.sources.split_lists import LISTS, find_lists, read_lists
 from pipelines.spark.sources.tables import (
     EXTENSION,
+    check_matches,
     header_error,
     is_blank_or_in,
     is_impossible_age,
@@ -26,14 +30,14 @@ from pipelines.spark.sources.tables import (
     open_root,
     parse_ages,
     parse_labels,
+    read_column,
     read_csv_rows,
     read_first_line,
+    with_keys,
 )
-from pipelines.spark.splits import TEST, TRAIN_VAL
 
 # Names of the label table, the first match wins: NIH's own, its re-issue, the 5,606-row sample that Kaggle hosts.
 ENTRY_TABLES = ("Data_Entry_2017.csv", "Data_Entry_2017*.csv", "sample_labels.csv")
-LISTS = {TRAIN_VAL: "train_val_list.txt", TEST: "test_list.txt"}
 BOX_TABLE = "BBox_List_2017.csv"
 
 # The table's forms by their headers; rows of all forms have 11 fields. Header names with a comma inside are not quoted.
@@ -55,16 +59,26 @@ BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h]"
 BOX_FIELDS = ["file", "label", "x", "y", "w", "h"]
 
 # Patient and follow-up number. The column `Follow-up #` is no key: in 2020 it differs from the name in 24,106 rows.
-IMAGE_NAME = r"(?i)^(\d{1,8})_(\d{3})\.(?:png|jpe?g)$"
+IMAGE_NAME = r"(?i)^(\d{1,8})_(\d{3})(?:\.(?:png|jpe?g))?$"
 
 
 @dataclass(frozen=True)
 class Nih:
-    """A folder in the form of ChestX-ray14, opened by `find`; images lie anywhere below it."""
+    """A folder in the form of ChestX-ray14, opened by `find`; images lie anywhere below it.
+
+    Attributes:
+        images: `pipelines.data.files.LISTING`; the key is the name in the label table.
+        listed: Image name without suffix -> official split; empty without split lists.
+        box_pixels: Side of the square images that the boxes were drawn on; None: the image files.
+    """
 
     folder: InputFolder
+    images: pa.Table
     tables: tuple[str, ...]
+    listed: Mapping[str, str]
+    box_pixels: int | None
     note: str
+    guesses: tuple[Guess, ...]
     keeps_missing: bool
     vocabulary: tuple[str, ...] = NIH14
 
@@ -83,23 +97,31 @@ class Nih:
         if not entry_tables:
             names = " or ".join(ENTRY_TABLES[1:])
             raise UserError(f"source.root={source.root} holds no label table {names}{hint}")
-        lists = [name for name in LISTS.values() if name in present]
-        check_lists(folder, lists)
+        lists = find_lists(folder, present)
+        listed = read_lists(folder, lists)
         form = check_entries(folder, entry_tables[0])
         boxes = [BOX_TABLE] if BOX_TABLE in present else []
         if boxes:
             check_boxes(folder)
         unread = f"; not read: {', '.join(entry_tables[1:])}" if entry_tables[1:] else ""
         note = f"{entry_tables[0]} ({form} form){unread}"
-        return Nih(folder, (entry_tables[0], *lists, *boxes), note, source.images == "optional")
+        images = folder.list_images()
+        named = read_column(folder, entry_tables[0], 0)
+        matched = match_names(named, images["path"].to_pylist(), entry_tables[0], "the names of the files")
+        check_matches(matched, named, folder, entry_tables[0])
+        guesses = (*matched.guesses, *guess_split(lists), *guess_boxes(boxes, source.box_pixels))
+        tables = (entry_tables[0], *(name for names in lists.values() for name in names), *boxes)
+        images = with_keys(images, matched.keys)
+        optional = source.images == "optional"
+        return Nih(folder, images, tables, listed, source.box_pixels, note, guesses, optional)
 
     @property
     def has_official_split(self) -> bool:
-        return LISTS[TEST] in self.tables
+        return bool(self.listed)
 
     def list_images(self) -> pa.Table:
-        """List the images; their key is their file name."""
-        return self.folder.list_images()
+        """List the images as `find` saw them."""
+        return self.images
 
     def read_entries(self, spark: SparkSession) -> DataFrame:
         """Read the label table as `pipelines.spark.sources.tables.ENTRY_COLUMNS`."""
@@ -118,11 +140,12 @@ class Nih:
         )
         rows = read_csv_rows(spark, self.folder.location(self.tables[0]), ENTRY_FIELDS)
         rows = rows.withColumns({"age_years": parse_ages("age"), "parsed": parse_labels("label", self.vocabulary)})
-        return rows.join(self._read_lists(spark), "file", "left").select(
+        rows = rows.withColumn("stem", F.regexp_replace("file", EXTENSION, ""))
+        return rows.join(self._read_lists(spark), "stem", "left").select(
             "line",
             "text",
             F.col("file").alias("key"),
-            F.regexp_replace("file", EXTENSION, "").alias("image_id"),
+            F.col("stem").alias("image_id"),
             patient_id.alias("patient_id"),
             F.concat_ws("_", patient_id, follow_up).alias("study_id"),
             "age_years",
@@ -155,16 +178,15 @@ class Nih:
             F.regexp_replace("file", EXTENSION, "").alias("image_id"),
             F.col("parsed.findings")[0].alias("finding"),
             *"xywh",
+            F.lit(self.box_pixels).cast("int").alias("drawn_on"),
             reason.alias("reason"),
             locate_problem(BOX_TABLE, F.coalesce(malformed, unknown)).alias("detail"),
         )
 
     def _read_lists(self, spark: SparkSession) -> DataFrame:
-        """Read the official split: file, listed."""
-        lists = [self.folder.location(name) for name in LISTS.values() if name in self.tables]
-        listed = F.when(F.col("location").endswith(LISTS[TEST]), TEST).otherwise(TRAIN_VAL)
-        lines = read_lines(spark, lists).select(F.trim("text").alias("file"), listed.alias("listed"))
-        return lines.dropDuplicates(["file"])
+        """Return the official split: stem, listed."""
+        columns = {"stem": list(self.listed), "listed": list(self.listed.values())}
+        return from_arrow(spark, pa.table(columns, pa.schema({name: pa.string() for name in columns})))
 
 
 def check_entries(folder: InputFolder, table: str) -> str:
@@ -186,18 +208,21 @@ def check_boxes(folder: InputFolder) -> None:
         raise header_error(folder, BOX_TABLE, first, "NIH's box list: download it again")
 
 
-def check_lists(folder: InputFolder, names: Sequence[str]) -> None:
-    """Check the two split lists.
+def guess_split(lists: Mapping[str, Sequence[str]]) -> list[Guess]:
+    """Say which files were taken for the split lists, or that there are none; nothing for the published names."""
+    if not lists:
+        names = " and ".join(LISTS.values())
+        return [Guess(f"no official split, since {names} are not there: patients are split by hash", "split.by")]
+    if {split: [name] for split, name in LISTS.items()} == lists:
+        return []
+    taken = ", ".join(f"{' and '.join(names)} = {split}" for split, names in lists.items())
+    return [Guess(f"official split by the words of file names: {taken}", "split.by=hash")]
 
-    Raises:
-        UserError: One of them is missing, or an image is in both.
-    """
-    if len(names) == 1:
-        raise UserError(f"{folder.location(names[0])} is alone: add the other split list or remove this one")
-    lists = [set(folder.read(name).split()) for name in names]
-    overlap = set.intersection(*lists) if lists else set()
-    if overlap:
-        raise UserError(f"{min(overlap).decode()} is in both {' and '.join(names)} of {folder.uri}: remove it from one")
+
+def guess_boxes(tables: Sequence[str], side: int | None) -> list[Guess]:
+    """Say on what images the boxes are taken to be drawn."""
+    text = f"boxes drawn on images of {side} x {side} pixels, and scaled for square files of another size"
+    return [Guess(text, "source.box_pixels")] if tables and side else []
 
 
 def _is_image_name(column: str) -> Column:

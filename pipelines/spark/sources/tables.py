@@ -1,17 +1,21 @@
 """What the sources share: label tables are read line by line, so that every row can be accounted for."""
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Collection, Sequence
 
 import pandas as pd
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from chestai.errors import UserError
 from chestai.labels.demographics import parse_age_years
 from chestai.labels.findings import encode_targets, parse_findings
-from pipelines.data.files import InputFolder
+from chestai.lake.files import decode_text
+from pipelines.data.files import LISTING, InputFolder
 from pipelines.spark.arrow_io import read_lines
 from pipelines.spark.python_workers import without_zip_rescan
+from pipelines.spark.sources.file_names import MatchedNames
 
 # Columns of a label row. line: from 1. text: the raw row. key: names the image file, like `key` of the listing.
 # study_id to view: null if the row does not say. impossible_age: the row gives an age that cannot be; age_years is then
@@ -24,9 +28,10 @@ ENTRY_COLUMNS = (
     "uncertain array<string>, listed string, reason string, detail string"
 )
 
-# Columns of a bounding box. x, y, w, h: pixels of the image file, from its top left corner. The rest as above.
+# Columns of a bounding box. x, y, w, h: pixels from the top left corner, of the image file or, if `drawn_on` is not
+# null, of a square copy with sides of so many pixels. The rest as above.
 BOX_COLUMNS = (
-    "line int, text string, image_id string, finding string, x float, y float, w float, h float, "
+    "line int, text string, image_id string, finding string, x float, y float, w float, h float, drawn_on int, "
     "reason string, detail string"
 )
 
@@ -45,8 +50,8 @@ def open_root(root: str | None, example: str, hint: str = "") -> InputFolder:
 
 
 def read_first_line(folder: InputFolder, table: str) -> str:
-    """Return the first line of a table without byte order mark and line end."""
-    return folder.read(table).decode("utf-8-sig", errors="replace").split("\n", 1)[0].rstrip()
+    """Return the first line of a table, without byte order mark and line end."""
+    return decode_text(folder.read(table)).split("\n", 1)[0].rstrip()
 
 
 def header_error(folder: InputFolder, table: str, first: str, expected: str) -> UserError:
@@ -54,7 +59,29 @@ def header_error(folder: InputFolder, table: str, first: str, expected: str) -> 
     return UserError(f"{folder.location(table)} line 1 is {first[:60]!r}, not the header of {expected}")
 
 
-def read_csv_rows(spark: SparkSession, location: str | None, fields: Sequence[str]) -> DataFrame:
+def read_column(folder: InputFolder, table: str, column: int) -> set[str]:
+    """Return the values of a column of a CSV table below its header."""
+    rows = csv.reader(decode_text(folder.read(table)).splitlines()[1:])
+    return {row[column].strip() for row in rows if len(row) > column and row[column].strip()}
+
+
+def with_keys(images: pa.Table, keys: Sequence[str | None]) -> pa.Table:
+    """Return a `pipelines.data.files.LISTING` with other keys."""
+    return images.set_column(LISTING.get_field_index("key"), "key", pa.array(keys, pa.string()))
+
+
+def check_matches(matched: MatchedNames, named: Collection[str], folder: InputFolder, table: str) -> None:
+    """Check that a label table names one image file at least.
+
+    Raises:
+        UserError: It names none; the message has the nearest names.
+    """
+    mismatch = matched.explain_mismatch(named, folder.location(table))
+    if mismatch:
+        raise UserError(f"{mismatch}: make the names agree")
+
+
+def read_csv_rows(spark: SparkSession, location: str | None, fields: Sequence[str], delimiter: str = ",") -> DataFrame:
     """Return the rows of a CSV table below its header; no rows if the location is None.
 
     Columns: line, text, the fields as strings, malformed (null in a good row). Fields are named by their position,
@@ -62,8 +89,9 @@ def read_csv_rows(spark: SparkSession, location: str | None, fields: Sequence[st
     """
     lines = read_lines(spark, [location] if location else []).where("line > 1")
     columns = ", ".join(f"`{field}` string" for field in [*fields, "malformed"])
-    csv = F.from_csv("text", columns, {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": "malformed"})
-    return lines.select("line", "text", csv.alias("row")).select("line", "text", "row.*")
+    options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": "malformed", "sep": delimiter}
+    row = F.from_csv("text", columns, options)
+    return lines.select("line", "text", row.alias("row")).select("line", "text", "row.*")
 
 
 def parse_ages(column: str) -> Column:

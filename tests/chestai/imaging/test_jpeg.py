@@ -192,6 +192,46 @@ def test_rejects_data_other_than_padding_after_the_end(whole: bytes) -> None:
     assert reason(whole + bytes(9) + whole) == "multi_frame"
 
 
+def make_notes(*parts: bytes) -> bytes:
+    """What a Samsung phone appends: notes, and a directory of them."""
+    return b"".join(parts) + b"SEFH" + struct.pack("<II", 106, len(parts)) + bytes(12) + struct.pack("<I", 24) + b"SEFT"
+
+
+@pytest.mark.parametrize("whole", [make_jpeg(GREY), encode_image(GREY, ".jpg")])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"\xff\xd9",
+        bytes(2) + b"\xff\xd9",
+        b"\xff" * 32,
+        b"\n",
+        b"\x1a",
+        make_notes(b"\0\0\1\x0aImage_UTC_Data1700000000000"),
+    ],
+)
+def test_phones_and_writers_may_append_what_is_no_other_file(whole: bytes, rest: bytes) -> None:
+    assert np.array_equal(preprocess.decode(whole + rest), preprocess.decode(whole))
+    assert preprocess.read_header(whole + rest) == preprocess.read_header(whole)
+
+
+def test_notes_of_a_phone_may_hold_no_other_file() -> None:
+    for inner in (made.make_zip(), b"....ftypmp42", b"<script>", make_jpeg(GREY)):
+        assert reason(make_jpeg(GREY) + make_notes(inner)) in ("undecodable", "multi_frame")
+
+
+def test_first_of_the_pictures_of_a_phone_is_read() -> None:
+    file = io.BytesIO()
+    first = Image.fromarray(GREY)
+    first.save(file, "MPO", save_all=True, append_images=[Image.fromarray(GREY[:, ::-1])])
+    whole = file.getvalue()
+    grey = preprocess.decode(whole)
+    assert np.abs(grey.astype(int) - GREY).mean() < np.abs(grey.astype(int) - GREY[:, ::-1]).mean()
+    header = preprocess.read_header(whole)
+    assert (header.format, header.height, header.width) == ("JPEG", *GREY.shape)
+    assert reason(whole + made.make_zip()) == "undecodable"
+    assert reason(whole + make_jpeg(GREY) * 5) == "multi_frame"
+
+
 def test_ignores_jpeg_inside_a_segment() -> None:
     """As a thumbnail, with scans and an end."""
     inner = made.make_comment_segment(made.make_scan_bomb(32, 200)[:60_000])

@@ -144,10 +144,40 @@ def test_rejects_data_other_than_padding_after_the_end() -> None:
     assert reason(WHOLE + bytes(9) + WHOLE) == "multi_frame"
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("rest", [b"\n", b"\x1a", b"\r\n\x1a", b"\xff" * 9, bytes(200)])
+def test_line_ends_and_padding_may_follow_the_end(rest: bytes) -> None:
+    assert np.array_equal(preprocess.decode(WHOLE + rest), GREY)
+
+
+def with_significant_bits(whole: bytes, bits: int) -> bytes:
+    return whole[:33] + make_chunk(b"sBIT", bytes([bits])) + whole[33:]
+
+
 @pytest.mark.parametrize("bits", [10, 12, 14])
-def test_rejects_16_bit_values_that_were_not_scaled(bits: int, channels: int) -> None:
-    values = np.random.default_rng(0).integers(0, 2**bits, (40, 50, channels)).astype(np.uint16)
+def test_values_of_fewer_bits_are_scaled_to_their_depth(bits: int) -> None:
+    values = np.random.default_rng(0).integers(0, 2**bits, (40, 50)).astype(np.uint16)
+    expected = np.rint(values * (255 / (2**bits - 1))).astype(np.uint8)
+    assert np.array_equal(preprocess.decode(encode_image(values)), expected)
+    dark = (values // 3).astype(np.uint16)
+    assert np.array_equal(
+        preprocess.decode(with_significant_bits(encode_image(dark), bits)), np.rint(dark * (255 / (2**bits - 1)))
+    )
+    marked = values.copy()
+    marked[:3, :5] = 65535  # a burnt-in marker
+    grey = preprocess.decode(encode_image(marked))
+    assert (grey[:3, :5] == 255).all() and np.array_equal(grey[3:], expected[3:])
+
+
+def test_values_that_use_their_range_are_read_by_the_high_byte_whatever_is_significant() -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (40, 50)).astype(np.uint16) << 4
+    for whole in (encode_image(values), with_significant_bits(encode_image(values), 12)):
+        assert np.array_equal(preprocess.decode(whole), values >> 8)
+
+
+@pytest.mark.parametrize("most", [1, 255, 511])
+def test_rejects_16_bit_values_of_an_unknown_depth(most: int) -> None:
+    values = np.random.default_rng(0).integers(0, most + 1, (40, 50)).astype(np.uint16)
     assert reason(encode_image(values)) == "unsupported_format"
-    scaled = preprocess.decode(encode_image(values << (16 - bits)))
-    assert len(np.unique(scaled)) > 200
+    assert np.array_equal(
+        preprocess.decode(with_significant_bits(encode_image(values), 9)), np.rint(values * (255 / 511))
+    )

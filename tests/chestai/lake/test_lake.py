@@ -1,14 +1,17 @@
 """Tests of the lake: snapshots, published builds, parts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from sqlalchemy import create_engine, text
 
 from chestai.clock import now
 from chestai.errors import UserError
 from chestai.labels.findings import NIH14, encode_targets
 from chestai.lake.delta import commit_parts, write_part
+from chestai.lake.files import read_bytes
 from chestai.lake.lake import Lake, find_unusable_reasons
 from chestai.lake.schemas import FILE_MISSING, IMAGES, LABELS, SCHEMAS, STATS
 from chestai.lake.snapshot import Snapshot
@@ -106,3 +109,39 @@ def test_parts_become_visible_in_one_commit(tmp_path: Path) -> None:
     second = commit_parts(lake, LABELS, schema, [])
     assert lake.read(LABELS).schema == lake.read(LABELS, first).schema and lake.read(LABELS).num_rows == 0
     assert lake.read(LABELS, first).num_rows == 3 and second > first
+
+
+@pytest.mark.parametrize("name", ["a b", "ü", "a#b", "a?b", "{a}", "100%", "a&b=c;d", "a'b\"c", " a", "*"])
+def test_lake_may_lie_below_any_name(tmp_path: Path, name: str) -> None:
+    lake = Lake(str(tmp_path / name / "lake"))
+    rows = make_images("a")
+    for _ in range(2):
+        part = write_part(lake, IMAGES, rows.schema, rows.to_batches())
+        commit_parts(lake, IMAGES, rows.schema, [part])
+    lake.write(IMAGES, rows, mode="append")
+    assert lake.read(IMAGES).num_rows == 2
+    assert sorted(read_bytes(path)[:4] for path in lake.file_uris(IMAGES)) == [b"PAR1"] * 2
+    assert lake.read_report("etl") is None and lake.write_report("etl", {"a": 1})
+    assert lake.read_report("etl") == {"a": 1}
+    lake.write_bytes(b"", "state", "x.db")
+    with create_engine(lake.sqlite_url("state", "x.db")).connect() as connection:
+        connection.execute(text("create table t (x int)"))
+    assert Path(lake.uri("state", "x.db")).stat().st_size and [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a\\b", "[a]", "a\tb"])
+def test_names_that_delta_cannot_open_are_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
+    lake = Lake(str(tmp_path / name / "lake"))
+    for act in (lambda: lake.version(IMAGES), lambda: lake.write(IMAGES, make_images("a"))):
+        with pytest.raises(UserError, match=r"lake=.*: Delta tables cannot lie below a name with '.*': rename it"):
+            act()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_build_is_appended_to_a_lake_of_an_earlier_release(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    row = make_snapshot("one", {}).to_row()
+    lake.write(STATS, pa.Table.from_pylist([row], schema=SCHEMAS[STATS]).drop_columns("guesses"), mode="append")
+    assert lake.find_snapshot().guesses == ()
+    lake.publish(replace(make_snapshot("two", {}), guesses=("nih: no official split",)))
+    assert [build.guesses for build in lake.list_snapshots()] == [(), ("nih: no official split",)]

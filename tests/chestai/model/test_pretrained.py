@@ -144,6 +144,27 @@ def test_rejects_weights_of_another_network(tmp_path: Path) -> None:
         load_pretrained(fresh(), str(path))
 
 
+def test_rejects_weights_that_fit_by_chance(tmp_path: Path) -> None:
+    """A ResNet-50 as a sequence of its children: some shapes and ends of names agree with another network's."""
+    backbone = nn.Sequential(*list(models.resnet50(weights=None).children())[:-1])
+    foreign = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
+    with pytest.raises(
+        UserError, match=r"(only \d+|none) of its \d+ tensors fits resnet50, which has \d+: it has backb"
+    ):
+        load_pretrained(fresh("resnet50"), str(safetensors(foreign, tmp_path)))
+
+
+def test_loads_weights_whose_first_word_has_another_name(densenet: nn.Module, tmp_path: Path) -> None:
+    named = {
+        name.replace("features.", "backbone."): tensor
+        for name, tensor in densenet.state_dict().items()
+        if name not in HEAD
+    }
+    network = fresh("densenet121")
+    loaded = load_pretrained(network, str(safetensors(named, tmp_path)))
+    assert loaded.taken == loaded.total and not loaded.left_over
+
+
 class Code:
     def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
         return os.mkdir, ("executed",)

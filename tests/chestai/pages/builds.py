@@ -57,6 +57,7 @@ def write_build(
         pixel_mean=pixel_mean,
         pixel_std=0.25,
         synthetic=synthetic,
+        guesses=("test: classes by folder: a (2) (source.classes)",),
     )
     lake.publish(snapshot)
     return lake, lake.find_snapshot()

@@ -134,6 +134,7 @@ def make_data(**changes: Any) -> EvaluationData:
         "val_images": 11212,
         "val_prevalence": {finding: value / 1.7 for finding, value in prevalence.items()},
         "prevalence": prevalence | {RARE: 0.0},
+        "guesses": ("nih: no official split (split.by)",),
         "unreadable": {"truncated": 3, "not_an_image": 1},
     }
     return EvaluationData(**values | changes)

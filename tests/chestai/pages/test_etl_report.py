@@ -63,6 +63,7 @@ def test_page_shows_the_numbers_of_the_build(phantoms: tuple[Lake, Snapshot], ht
         "snapshot 0123456789ab",
         "Images 24",
         "Patients 12",
+        "test: classes by folder: a (2) (source.classes)",
         "Quarantined items 1,203",
         "SYNTHETIC",
         "not for diagnosis",

@@ -117,3 +117,51 @@ def test_malformed_table_is_refused_with_its_line(tmp_path: Path, table: str, me
 def test_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"source\.labels=found\.csv: there is no label table .*found\.csv"):
         Dicom.find(schema.Dicom(format="dicom", name="dicom", root=str(tmp_path), labels="found.csv"))
+
+
+def test_spreadsheet_of_anonymised_files_is_matched(tmp_path: Path, spark_session: SparkSession) -> None:
+    """Lost zeros, a patient's column, words for labels, a column too many; files without patient, modality and UIDs."""
+    blank = {"PatientID": "", "Modality": "", "BodyPartExamined": "", "SOPInstanceUID": "", "StudyInstanceUID": ""}
+    for number in range(1, 5):
+        (tmp_path / f"0000000{number}.dcm").write_bytes(film(number, **blank))
+    (tmp_path / "labels.csv").write_text(
+        "file;PatientID;Mass;Effusion;Notes\n1;p1;TRUE;nan;a\n2;p1;n;Y;b\n3;nan;1.0;0;c\n4;p2;maybe;0;d\n", "cp1252"
+    )
+    result = reconcile_corpus(spark_session, dicom_config(tmp_path, tmp_path / "lake"))
+    gold = {row["path"].rpartition("/")[2]: row for row in result.gold().values()}
+    assert {name: (row["patient_id"], row["targets"]) for name, row in gold.items()} == {
+        "00000001.dcm": ("dicom:p1", [None, 1.0]),
+        "00000002.dcm": ("dicom:p1", [1.0, 0.0]),
+    }
+    assert result.vocabulary == ("Effusion", "Mass") and result.accounting["unknown_views"] == 0
+    reasons = {(row["item"].rpartition("/")[2], row["reason"]) for row in result.quarantine()}
+    assert reasons == {
+        ("00000003.dcm", "no_patient"),
+        ("00000004.dcm", "image_without_entry"),
+        ("labels.csv line 5", "entry_unparsable"),
+    }
+    assert [line.partition(":")[2].split(",")[0].strip() for line in result.guesses] == [
+        "patients from the column PatientID (source.labels)",
+        "columns that are no finding: Notes (source.labels)",
+        "4 files matched with labels.csv although the zeros before a number differs",
+    ]
+
+
+def test_files_of_one_name_in_several_folders_are_told_apart_by_their_path(
+    tmp_path: Path, spark_session: SparkSession
+) -> None:
+    for number, folder in enumerate(("p1", "p2"), 1):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "img.dcm").write_bytes(film(number, **instance(number, folder)))
+    (tmp_path / "labels.csv").write_text("file,Mass\np1/img.dcm,1\np2\\img.dcm,0\n")
+    result = reconcile_corpus(spark_session, dicom_config(tmp_path, tmp_path / "lake"))
+    assert {image_id: row["targets"] for image_id, row in result.gold().items()} == {"1.2.1": [1.0], "1.2.2": [0.0]}
+
+
+def test_table_of_other_files_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    (tmp_path / "a_17.dcm").write_bytes(b"")
+    (tmp_path / "labels.csv").write_text("file,Mass\nb_3.dcm,1\na_18.dcm,0\n")
+    with pytest.raises(
+        UserError, match=r"labels\.csv names none of the 1 image files: nearest to a_17\.dcm is a_18\.dcm"
+    ):
+        Dicom.find(schema.Dicom(format="dicom", name="dicom", root=str(tmp_path), labels="labels.csv"))

@@ -12,7 +12,7 @@ from chestai.labels.findings import NIH14
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import BOXES, IMAGES, LABELS
 from pipelines.spark.dataset_stats import compute_statistics
-from pipelines.spark.sources.nih import LISTS
+from pipelines.spark.sources.split_lists import LISTS
 from pipelines.spark.splits import TEST
 from tests.support.corpus import corpus_config, reconcile_corpus
 

@@ -9,7 +9,8 @@ from pyspark.sql import Row, SparkSession
 from chestai.config import schema
 from chestai.errors import UserError
 from pipelines.data.files import LISTING
-from pipelines.spark.sources.folders import Folders, ImageLocation
+from pipelines.spark.sources.folder_layout import FolderLayout, ImageLocation
+from pipelines.spark.sources.folders import Folders
 from pipelines.spark.sources.tables import BOX_COLUMNS, ENTRY_COLUMNS
 
 NO_PATIENTS = "each image its own patient: the split cannot keep patients apart"
@@ -43,11 +44,12 @@ def read_entries(source: Folders, spark_session: SparkSession) -> list[Row]:
         ("Test/NORMAL/deep/x.jpeg", "NORMAL", "test"),
         ("NORMAL/validation/x.jpeg", "NORMAL", "train_val"),
         ("val/x.jpeg", None, "train_val"),
-        ("testing/x.jpeg", "testing", None),
+        ("testing/x.jpeg", None, "test"),
+        ("images/x.png", None, None),
     ],
 )
 def test_path_gives_class_and_split(path: str, folder: str | None, listed: str | None) -> None:
-    assert ImageLocation.parse(path) == ImageLocation(path, folder, listed)
+    assert FolderLayout([path]).locate(path) == ImageLocation(path, folder, listed)
 
 
 def test_one_folder_per_class(tmp_path: Path, spark_session: SparkSession) -> None:
@@ -100,7 +102,9 @@ def test_incomplete_split_folders_are_ignored_with_a_note(
     write_files(tmp_path, *paths)
     source = Folders.find(make_config(tmp_path))
     assert not source.has_official_split
-    assert "split folders are not kept: one must be test and every image in one" in source.note
+    assert (
+        "not kept: one folder must be test and every image in one. Split by hash (split.by)" in source.guesses[1].line
+    )
     assert {entry.listed for entry in read_entries(source, spark_session)} == {None}
 
 
@@ -109,7 +113,7 @@ def test_masks_are_not_read_and_counted_in_the_note(tmp_path: Path, spark_sessio
         write_files(tmp_path, f"{folder}/images/{folder}-1.png", f"{folder}/masks/{folder}-1.png")
     source = Folders.find(make_config(tmp_path))
     assert source.vocabulary == ("Lung_Opacity", "COVID-19", "Viral_Pneumonia")
-    assert "4 files in folders named masks are not read" in source.note
+    assert "masks or the like: 4 files in masks (source.classes)" in source.guesses[1].line
     entries = {entry.key: entry.findings for entry in read_entries(source, spark_session)}
     assert entries == {
         "COVID/images/COVID-1.png": ["COVID-19"],

@@ -97,7 +97,7 @@ def test_image_in_both_lists_is_refused(tmp_path: Path) -> None:
         "train_val_list__txt": "00000001_000.png\n",
     }
     config = corpus(tmp_path, Data_Entry_2017__csv=ENTRY_HEADER, **lists)
-    with pytest.raises(UserError, match=r"00000001_000\.png is in both"):
+    with pytest.raises(UserError, match=r"00000001_000 is in both train_val_list\.txt and test_list\.txt"):
         Nih.find(config)
 
 

@@ -152,7 +152,6 @@ DICOMS: dict[str, tuple[Callable[[], bytes], str]] = {
     "colour dicom": (_dicom(SamplesPerPixel=3, PhotometricInterpretation="RGB"), "colour"),
     "ct": (_dicom(Modality="CT"), "not_a_radiograph"),
     "hand by its header": (_dicom(BodyPartExamined="HAND"), "not_a_chest"),
-    "nobody": (_dicom(PatientID=""), "no_patient"),
     "lying rows": (_dicom(Rows=HEIGHT + 1), "truncated"),
     "enormous rows": (_dicom(Rows=65_535, Columns=65_535), "too_large"),
     "no rows": (_dicom(Rows=0), "too_small"),

