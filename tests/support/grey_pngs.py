@@ -1,5 +1,6 @@
 """Makes grey PNG files of any filters, chunks and faults, and decodes them with and without the compiled kernel."""
 
+import re
 import struct
 import zlib
 from collections.abc import Sequence
@@ -69,6 +70,23 @@ def same(one: Answer, other: Answer) -> bool:
     if isinstance(one, tuple) or isinstance(other, tuple):
         return isinstance(one, tuple) and isinstance(other, tuple) and one == other
     return one.dtype == other.dtype and np.array_equal(one, other)
+
+
+def agree(data: bytes) -> bool:
+    """Whether a file gets the same answer with the kernel and without, but for what only ISA-L forgives.
+
+    zlib refuses a block whose Huffman code has words to spare. ISA-L reads it; the Adler-32 then says if all is well.
+    """
+    ours, theirs = decode(data), decode_by_opencv(data)
+    if same(ours, theirs):
+        return True
+    if isinstance(ours, tuple) or theirs != ("undecodable", "the PNG data are damaged"):
+        return False
+    try:
+        zlib.decompress(b"".join(png.split_png(data).pixels))
+    except zlib.error as error:
+        return re.search(r"invalid (literal/lengths|distances|code lengths) set", str(error)) is not None
+    return False
 
 
 def make_case(random: Random) -> bytes:

@@ -1,7 +1,8 @@
 """Decodes a perfectly regular 8-bit grey PNG: ISA-L inflates it, the compiled kernel takes the filters off.
 
 Whatever is unusual in the least is left to OpenCV, which alone decides what is refused and why: so there is one answer
-to every file, with the kernel and without.
+to every file, with the kernel and without. One exception no encoder makes: ISA-L reads a block whose Huffman code has
+words to spare, which zlib refuses. Its pixels are then those that the Adler-32 vouches for.
 """
 
 from collections.abc import Sequence
