@@ -16,9 +16,9 @@ from serve.auth.authenticator import Authenticator
 from serve.auth.oidc import OidcVerifier
 from serve.auth.oidc_sign_in import OidcSignIn
 from serve.auth.rate_limit import RateLimiter
+from serve.auth.refusals import RefusalLog
 from serve.auth.sessions import SessionAuthenticator
 from serve.db.database import Database
-from serve.db.refusals import RefusalLog
 from serve.db.store import Store
 from serve.inference.batch_jobs import JobRunner
 from serve.inference.image_decoder import ImageDecoder

@@ -11,11 +11,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from serve.api.refreshes import RefreshLog
+from serve.auth.refreshes import RefreshLog
+from serve.auth.refusals import RefusalLog
 from serve.db.audit import AuditEvent
 from serve.db.database import is_unavailable
 from serve.db.outbox import OutboxFull
-from serve.db.refusals import RefusalLog
 from serve.db.store import Store
 from serve.problems import ApiError
 from serve.storage.image_store import ImageStore

@@ -157,10 +157,8 @@ class Job(Record):
 
 
 class Study(Record):
-    """An image with its predictions (newest first), reviews (oldest first) and labels (by source and finding).
-
-    rejection: the last time that a version did not score it; None if none is known.
-    """
+    """An image with its predictions (newest first), reviews (oldest first), labels (by source and finding), and last
+    rejection."""
 
     image: Image
     predictions: tuple[Prediction, ...]
@@ -170,10 +168,7 @@ class Study(Record):
 
 
 def record_image(session: Session, image: Image) -> None:
-    """Writes an image, and takes its write lock.
-
-    A stored image keeps its first time of receipt; other values that are not None replace the stored ones.
-    """
+    """Writes an image. A stored one keeps its first time of receipt; other values that are not None replace its own."""
     serialise_writes(session, image.image_id)
     row = session.get(ImageRow, image.image_id)
     if row is None:

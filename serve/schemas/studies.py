@@ -109,6 +109,7 @@ class ImageRecord(Answer, Study):
             ],
             "reviews": [REVIEW_EXAMPLE],
             "labels": [],
+            "rejection": None,
         }
     )
 

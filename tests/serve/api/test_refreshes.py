@@ -9,10 +9,10 @@ from fastapi import FastAPI
 from sqlalchemy import select
 
 from chestai.clock import now
-from serve.api import refreshes
-from serve.api.refreshes import SPAN, RefreshLog
 from serve.api.services import Services
+from serve.auth import refreshes
 from serve.auth.permissions import PERMISSIONS
+from serve.auth.refreshes import SPAN, RefreshLog
 from serve.db.models import AuditRow
 from tests.serve.support.local import local_app, send_request
 

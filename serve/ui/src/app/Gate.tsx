@@ -3,15 +3,16 @@
  * no half-written comment is lost.
  */
 import { useQueryClient } from "@tanstack/react-query";
-import { Activity, useEffect, useState, type ReactNode } from "react";
+import { Activity, useEffect, useRef, useState, type ReactNode } from "react";
 import { onSignedOut } from "../api/client";
 import { SESSION, useSession } from "../api/queries";
 import type { Session } from "../api/types";
 import { returnToAddress } from "./returnAddress";
 import { SignIn } from "./SignIn";
-import { useActivity } from "./useActivity";
 
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
+const NOTE_MS = 60_000;
+const SIGNS = ["keydown", "pointerdown", "pointermove", "wheel"] as const;
 
 export function Gate({ children }: { children: (session: Session) => ReactNode }) {
   const client = useQueryClient();
@@ -54,4 +55,32 @@ function Unavailable({ error, onRetry }: { error: Error; onRetry: () => void }) 
       </button>
     </main>
   );
+}
+
+/**
+ * Calls back once a minute if the reader used keyboard, mouse or touch since the last time. What the page asks by itself
+ * keeps no session open; a reader who moves the film and asks nothing does, by this.
+ */
+function useActivity(enabled: boolean, onActive: () => void): void {
+  const latest = useRef(onActive);
+  useEffect(() => {
+    latest.current = onActive;
+  });
+  useEffect(() => {
+    if (!enabled) return undefined;
+    let active = false;
+    const note = () => {
+      active = true;
+    };
+    const stop = new AbortController();
+    SIGNS.forEach((sign) => window.addEventListener(sign, note, { signal: stop.signal, capture: true, passive: true }));
+    const timer = window.setInterval(() => {
+      if (active) latest.current();
+      active = false;
+    }, NOTE_MS);
+    return () => {
+      stop.abort();
+      window.clearInterval(timer);
+    };
+  }, [enabled]);
 }

@@ -1,11 +1,12 @@
 /** Beside the film: the bucket, the findings, the verdicts, and where it all comes from. */
 
 import type { ImageRecord, Model, Verdict } from "../api/types";
+import { BucketMark } from "../queue/BucketMark";
 import { VerdictPanel } from "../review/VerdictPanel";
 import { About } from "./model/About";
 import { FindingTable } from "./model/FindingTable";
 import { hasNumbers } from "./model/findings";
-import { BucketMark, Triage } from "./model/Triage";
+import { Triage } from "./model/Triage";
 
 interface Props {
   record: ImageRecord | undefined;

@@ -26,7 +26,7 @@ export function ApiKeys() {
             columns={[
               { name: "Owner", cell: (key) => key.owner },
               { name: "Key", cell: (key) => <code>{key.prefix}</code> },
-              { name: "May", cell: (key) => key.scopes?.join(", ") ?? "all of the role" },
+              { name: "May", cell: (key) => key.scopes?.join(", ") ?? "all" },
               { name: "Made", cell: (key) => toTime(key.created_at) },
               { name: "Ends", cell: (key) => (key.expires_at ? toTime(key.expires_at) : "never") },
               { name: "", cell: (key) => <Revoke apiKey={key} onDone={refresh} /> },

@@ -1,19 +1,11 @@
 /** The bucket, and what put the study there. */
 
-import type { Bucket, Model, Prediction } from "../../api/types";
+import type { Model, Prediction } from "../../api/types";
+import { BucketMark } from "../../queue/BucketMark";
 import { probability } from "../format";
 import { plainName } from "./names";
 
-const SHAPES: Record<Bucket, string> = { urgent: "▲", soon: "◆", routine: "●" };
 const DRIVERS = 3;
-
-export function BucketMark({ bucket }: { bucket: Bucket }) {
-  return (
-    <strong className={`bucket-mark bucket-${bucket}`}>
-      <span aria-hidden="true">{SHAPES[bucket]}</span> {bucket}
-    </strong>
-  );
-}
 
 export function Triage({ prediction, model }: { prediction: Prediction; model: Model | undefined }) {
   const rule = model?.version === prediction.model_version ? model.triage : null;

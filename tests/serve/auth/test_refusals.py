@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from serve.db import refusals
+from serve.auth import refusals
+from serve.auth.refusals import OTHERS, RefusalLog
 from serve.db.audit import AuditEvent
-from serve.db.refusals import OTHERS, RefusalLog
 
 
 class Saved:
