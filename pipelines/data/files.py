@@ -81,7 +81,7 @@ class InputFolder:
     ) -> pa.Table:
         """Return all image files at any depth except hidden ones, as `LISTING` in order of path.
 
-        Links are followed except to a folder around this one, and each folder is listed once. A name that is not UTF-8
+        Links are followed, and each folder is listed once. A name that is not UTF-8
         has `\\x` escapes, so that its file is found missing when it is read, and stops nothing else.
 
         Args:
@@ -119,7 +119,7 @@ def _list_local(root: Path, prefixes: Sequence[Path]) -> Iterator[tuple[str, int
                 path = f"{name}/{entry.name}" if name else entry.name
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(path)
-                elif entry.is_symlink() and (not _leads_into(entry.path, prefixes) or _leads_around(entry.path, root)):
+                elif entry.is_symlink() and not _leads_into(entry.path, prefixes):
                     continue
                 elif entry.is_dir():
                     links.append(path)
@@ -146,11 +146,6 @@ def _leads_into(path: str, prefixes: Sequence[Path]) -> bool:
 def _is_utf8(name: str) -> bool:
     """Return whether a name that the system gave is text: other bytes come as half of a surrogate pair."""
     return not any("\udc80" <= char <= "\udcff" for char in name)
-
-
-def _leads_around(path: str, root: Path) -> bool:
-    """Return whether a link leads to a folder that the listed folder lies in, or to that folder itself."""
-    return root.resolve().is_relative_to(Path(path).resolve())
 
 
 def hash_listing(listing: pa.Table) -> str:

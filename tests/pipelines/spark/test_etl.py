@@ -113,6 +113,7 @@ def test_accounting_covers_every_input(built_corpus: BuiltCorpus) -> None:
         "quarantined_files": 11,
         "entries_without_file": 1,
         "impossible_ages": 1,
+        "unknown_views": 0,
         "boxes": 4,
         "gold_boxes": 1,
         "quarantined_boxes": 2,

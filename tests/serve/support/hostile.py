@@ -127,7 +127,8 @@ JPEGS: dict[str, tuple[Callable[[], bytes], str]] = {
     "jpeg of no height": (lambda: forgery.change_jpeg_size(PHOTO, 0, WIDTH), "not_an_image"),
     "scan bomb": (lambda: forgery.make_scan_bomb(2000, 2000), "too_large"),
     "70,000 segments": (lambda: PHOTO[:2] + forgery.make_comment_segment(b"") * 70_000 + PHOTO[2:], "too_large"),
-    "two pictures": (lambda: forgery.make_two_pictures(FILM), "multi_frame"),
+    "two pictures": (lambda: PHOTO + PHOTO, "multi_frame"),
+    "two pictures of a phone": (lambda: forgery.make_two_pictures(FILM), SCORED),
     "and a page": (lambda: PHOTO + HTML, "undecodable"),
     "jpeg and a zip": (lambda: PHOTO + forgery.make_zip(), "undecodable"),
 }
