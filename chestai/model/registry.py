@@ -1,6 +1,7 @@
 """Runs and the model registry: everything that is read from and written to MLflow."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from mlflow.types import ColSpec, DataType, Schema
 
 from chestai.config.schema import Tracking
 from chestai.errors import UserError
+from chestai.lake.alembic_lock import ALEMBIC_LOCK
 from chestai.lake.lake import Lake
 from chestai.model.bundle import DRIFT, Bundle
 from chestai.model.runtimes import Runtime
@@ -97,8 +99,11 @@ class Registry:
             Path(self.lake.uri("mlflow")).mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
-        client = mlflow.MlflowClient()
-        if client.get_experiment_by_name(self.tracking.experiment) is None:
+        is_server = self.uri.startswith(("http://", "https://"))  # which has its tables, and may take long to answer
+        with nullcontext() if is_server else ALEMBIC_LOCK:  # the first client creates the tables
+            client = mlflow.MlflowClient()
+            experiment = client.get_experiment_by_name(self.tracking.experiment)
+        if experiment is None:
             location = None if self.tracking.uri else Path(self.lake.uri("mlflow", "artifacts")).as_uri()
             client.create_experiment(self.tracking.experiment, artifact_location=location)
         mlflow.set_experiment(self.tracking.experiment)

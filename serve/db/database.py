@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -19,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from chestai.config.schema import Config
 from chestai.errors import UserError
+from chestai.lake.alembic_lock import ALEMBIC_LOCK
 from chestai.lake.lake import Lake
 from serve.db.deadline import DeadlineConnection, DeadlineGuard, check_patience
 
@@ -26,8 +26,6 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 DEADLINE_S = 4.0  # of a statement on PostgreSQL
 TIMEOUT_S = 3  # for a lock, for a connection, and for one from the pool: the server's reasons come before the deadline
 SQLITE_TIMEOUT_S = 5  # for SQLite's single writer
-
-_ALEMBIC = threading.Lock()
 
 # A peer that vanished is dropped within seconds, and a client that hangs in a transaction does not block the others.
 POSTGRESQL_OPTIONS: dict[str, Any] = {
@@ -131,8 +129,7 @@ class Database:
     @contextmanager
     def locked_alembic(self) -> Iterator[Alembic]:
         """Yields a config for Alembic's commands, in a transaction in which nobody else migrates."""
-        # Alembic keeps the connection of a command in a variable of the process, even if another thread changes it.
-        with self._write_engine.begin() as connection, _ALEMBIC:
+        with self._write_engine.begin() as connection, ALEMBIC_LOCK:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")

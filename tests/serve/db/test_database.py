@@ -2,6 +2,8 @@
 
 import os
 import stat
+import threading
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from sqlalchemy.exc import IntegrityError, OperationalError, StatementError
 
 from chestai.config import load as conf
 from chestai.errors import UserError
+from chestai.lake.lake import Lake
+from chestai.model.registry import Registry
 from serve.db.database import Database, database_url, is_unavailable
 from serve.db.models import Base, ImageRow, PredictionRow
 from serve.db.records import Image
@@ -49,6 +53,22 @@ def test_replicas_that_start_at_once_migrate_once(url: str) -> None:
     assert table_names(database) == TABLES
     with database.read_session() as session:
         assert session.execute(text("SELECT count(*) FROM audit_head")).scalar() == 1
+    database.close()
+
+
+def test_migrates_its_own_database_while_mlflow_makes_its_tables(tmp_path: Path) -> None:
+    registry = Registry(conf.load().tracking, Lake(str(tmp_path / "lake")))
+    thread = threading.Thread(target=registry.connect)
+    thread.start()
+    database = Database(f"sqlite:///{tmp_path / 'state.db'}")
+    while thread.is_alive() and not (tmp_path / "lake" / "mlflow" / "mlflow.db").exists():
+        time.sleep(0.01)
+    time.sleep(0.2)
+    assert thread.is_alive(), "MLflow is not at it any more"
+    database.migrate()
+    thread.join()
+    assert table_names(database) == TABLES
+    assert registry.connect().search_experiments(), "MLflow has its tables"
     database.close()
 
 
