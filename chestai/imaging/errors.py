@@ -18,8 +18,6 @@ REASONS = (
     "not_a_radiograph",
     "not_a_chest",
     "not_frontal",
-    "no_patient",
-    "no_patient",
     "colour",
 )
 

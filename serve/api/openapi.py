@@ -32,7 +32,6 @@ NOT_SCORED_ERRORS = {
     "not_a_radiograph": "by its DICOM header",
     "not_a_chest": "by its DICOM header",
     "not_frontal": "by its DICOM header",
-    "no_patient": "the DICOM header has no patient ID",
     "colour": "a DICOM file in colour",
     OUT_OF_DISTRIBUTION: "unlike the chest radiographs that the model was trained on",
     LATERAL_VIEW: "a lateral view",

@@ -75,7 +75,7 @@ def test_uploads_cover_every_reason() -> None:
     assert len(UPLOADS) + len(REQUESTS) > 200
     assert set(NOT_SCORED_ERRORS) == {*REASONS, *OOD_REASONS}
     expected = {upload.expected for upload in UPLOADS.values()}
-    assert expected >= {SCORED, *NOT_SCORED_ERRORS} - {"lateral_view", "no_patient"}  # of callers, and of label tables
+    assert expected >= {SCORED, *NOT_SCORED_ERRORS} - {"lateral_view"}  # by what callers say
 
 
 @pytest.mark.usefixtures("next_request_is_scored")
