@@ -11,7 +11,7 @@ import gdcm
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Route
 
 from chestai.imaging import preprocess
 from serve.api.routes import images
@@ -222,6 +222,22 @@ def test_flags_alone_have_no_numbers_no_overlay_and_no_verdicts(browser: Browser
 def clear_positives(site: Site, image_id: str) -> None:
     with site.services.state.store.database.write_session() as session:
         session.get_one(PredictionRow, (image_id, 1)).positives = []
+
+
+def test_keys_of_a_length_judge_nothing_though_the_record_comes_late(site: Site) -> None:
+    image_id = site.upload(dicom.a_file())
+    page, held = site.open(), list[Route]()
+    page.route(f"**/images/{image_id}", lambda route: held.append(route))
+    page.goto(f"{site.url}/ui/studies/{image_id}?renderer=cpu")
+    wait_for_film(page)
+    page.keyboard.press("l")
+    poll(lambda: held, "the request for the record")
+    held[0].continue_()
+    poll(lambda: page.locator(".findings tbody tr").count(), "the findings, and with them the keys of verdicts")
+    for key in ("Enter", *["ArrowRight"] * 10, "Enter"):
+        page.keyboard.press(key)
+    assert page.locator(".film-lengths text").text_content() == "8 px"
+    assert image_id in page.url and site.reviews() == []
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
  * The keyboard: bindings that are active now, and the keys that the reader chose for them.
  *
  * A key is written as `j`, `?`, `Enter`, `Escape`, `Space`, `ArrowDown` or, where Shift makes no other character,
- * `Shift+J`, `Shift+Enter`. Of several active bindings of a key, the one added last runs.
+ * `Shift+J`, `Shift+Enter`. Of several active bindings of a key, that of a tool in hand runs, else the one added last.
  */
 import { useEffect, useRef, useSyncExternalStore } from "react";
 
@@ -25,24 +25,30 @@ interface Settings {
   keys: Record<string, string[]>;
 }
 
+interface Group {
+  bindings: Binding[];
+  ofTool: boolean;
+}
+
 const STORE = "chestai.keys";
-const active = new Set<{ current: Binding[] }>();
+const active = new Set<Group>();
 const listeners = new Set<() => void>();
 let settings = readSettings();
 let listed: Binding[] = [];
 
-/** Makes bindings active while the component is shown. */
-export function useKeys(bindings: Binding[]): void {
-  const latest = useRef(bindings);
+/** Makes bindings active while the component is shown. ofTool: whether it is a tool in hand. */
+export function useKeys(bindings: Binding[], ofTool = false): void {
+  const group = useRef<Group>({ bindings, ofTool });
   useEffect(() => {
-    latest.current = bindings;
+    group.current.bindings = bindings;
   });
   const ids = bindings.map((binding) => binding.id).join();
   useEffect(() => {
-    active.add(latest);
+    const added = group.current;
+    active.add(added);
     announce();
     return () => {
-      active.delete(latest);
+      active.delete(added);
       announce();
     };
   }, [ids]);
@@ -89,7 +95,8 @@ function onKeyDown(event: KeyboardEvent): void {
   if (presses && event.target instanceof Element && event.target.closest("button, a, summary, input")) return;
   const binding = [...active]
     .reverse()
-    .flatMap((group) => group.current)
+    .sort((one, other) => Number(other.ofTool) - Number(one.ofTool))
+    .flatMap((group) => group.bindings)
     .find((one) => keysOf(one).includes(name) && (one.inText || !inText));
   if (!binding) return;
   event.preventDefault();
@@ -118,7 +125,7 @@ function save(changed: Settings): void {
 }
 
 function announce(): void {
-  listed = [...active].flatMap((group) => group.current);
+  listed = [...active].flatMap((group) => group.bindings);
   listeners.forEach((listener) => listener());
 }
 

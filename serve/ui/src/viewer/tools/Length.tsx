@@ -94,23 +94,26 @@ function LengthKeys({
     group: "Length",
     run: () => move(dx, dy),
   });
-  useKeys([
-    arrow("ArrowLeft", -1, 0),
-    arrow("ArrowRight", 1, 0),
-    arrow("ArrowUp", 0, -1),
-    arrow("ArrowDown", 0, 1),
-    {
-      id: "length.set",
-      keys: ["Enter"],
-      label: "Set the start, then the end",
-      group: "Length",
-      run: () => {
-        if (started) finish();
-        else move(0, 0);
-        setStarted(!started);
+  useKeys(
+    [
+      arrow("ArrowLeft", -1, 0),
+      arrow("ArrowRight", 1, 0),
+      arrow("ArrowUp", 0, -1),
+      arrow("ArrowDown", 0, 1),
+      {
+        id: "length.set",
+        keys: ["Enter"],
+        label: "Set the start, then the end",
+        group: "Length",
+        run: () => {
+          if (started) finish();
+          else move(0, 0);
+          setStarted(!started);
+        },
       },
-    },
-  ]);
+    ],
+    true,
+  );
   return null;
 }
 
