@@ -23,7 +23,6 @@ from chestai.model.registry import RegisteredModel, Registry
 from chestai.model.runtimes import Runtime, exports_folder, open_session
 from chestai.model.runtimes.effect import RuntimeEffect
 from chestai.model.runtimes.precision import list_candidates
-from chestai.model.runtimes.quantisation import quantise
 from chestai.model.runtimes.quantised_file import QuantisedFile
 from pipelines.inference.engine import run_predictor
 from pipelines.inference.labelled_predictions import load_usable_rows, match_predictions
@@ -76,6 +75,8 @@ def _measure(
         raise UserError(f"runtime.precision={runtime.precision} is checked on val images first: {error}") from error
     quantised = None
     if runtime.precision == "int8":
+        from chestai.model.runtimes.quantisation import quantise  # here: OpenVINO takes half a second to import
+
         images = _sample(train, config.runtime.calibration_images)
         content = quantise(bundle.network, _read_pixels(bundle, images, batch_size, screen), exports_folder())
         quantised = QuantisedFile.write(lake, f"{model.name}-{model.version}.openvino.zip", content)

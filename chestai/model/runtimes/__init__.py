@@ -47,7 +47,7 @@ class Runtime:
 
     @classmethod
     def of(cls, section: schema.Runtime, precision: Precision) -> "Runtime":
-        """The runtime of a config in one of the precisions that it allows, see `candidates`."""
+        """The runtime of a config in one of its precisions, see `precision.list_candidates`."""
         return cls(section.engine, precision, section.channels_last, section.compile)
 
 

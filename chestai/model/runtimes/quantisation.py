@@ -38,9 +38,7 @@ def quantise(network: Classifier | Ensemble, pixels: NDArray[np.uint8], cache: P
     def make() -> Parts:
         images, preset = nncf.Dataset([image[None] for image in pixels]), nncf.QuantizationPreset.MIXED
         graph = read_graph(export(network, cache))
-        apply_moc_transformations(
-            graph, cf=False
-        )  # folds batch normalisation into the layers, which are then quantised
+        apply_moc_transformations(graph, cf=False)  # folds batch normalisation into the layers before it
         fine = nncf.IgnoredScope(names=_find_heads(graph), types=["ReduceMean"])  # a logit is a mean of large values
         return save_graph(nncf.quantize(graph, images, preset=preset, subset_size=len(pixels), ignored_scope=fine))
 
