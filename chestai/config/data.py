@@ -4,11 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from chestai.config.label_table import Images, SourceName, Table
 from chestai.config.types import Section
 from chestai.labels.uncertainty import Policy
-
-SourceName = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
-Images = Literal["required", "optional"]
 
 
 class Nih(Section):
@@ -48,7 +46,7 @@ class Dicom(Section):
     synthetic: Literal[False] = False
 
 
-Source = Annotated[Nih | Chexpert | Folders | Dicom, Field(discriminator="format")]
+Source = Annotated[Nih | Chexpert | Folders | Dicom | Table, Field(discriminator="format")]
 
 
 class Split(Section):

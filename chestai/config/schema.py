@@ -5,6 +5,7 @@ from typing import Any
 from chestai.config.cluster import Cluster, SparkSettings, Tracking
 from chestai.config.data import Chexpert, Dicom, Folders, Nih, Phantom, Source, Split
 from chestai.config.evaluation import Derive, Evaluate, Gate, Promote, Queue
+from chestai.config.label_table import Table
 from chestai.config.serving import Alert, Auth, Jwt, Modes, Oidc, Runtime, Score, Serve, State, Tls, Triage
 from chestai.config.training import Asymmetric, Augment, Bce, Feed, Focal, Loss, Network, Train
 from chestai.config.tuning import Choice, Dimension, Range, Tune
@@ -38,6 +39,7 @@ __all__ = [
     "Source",
     "SparkSettings",
     "Split",
+    "Table",
     "Tls",
     "Tracking",
     "Train",

@@ -54,6 +54,8 @@ SYNONYMS: dict[str, str] = {
     "pleural effusion": "Effusion",
     "oedema": "Edema",
     "airspace opacity": "Lung_Opacity",
+    "pulmonary edema": "Edema",
+    "pulmonary fibrosis": "Fibrosis",
     "covid": "COVID-19",
     "covid19": "COVID-19",
     "tb": "Tuberculosis",

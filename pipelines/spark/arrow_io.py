@@ -22,7 +22,8 @@ ROWS_PER_FILE = 200_000  # readers work best with few, large files
 
 def from_arrow(spark: SparkSession, rows: pa.Table) -> DataFrame:
     """Return an Arrow table as a Spark frame with the same columns."""
-    return spark.createDataFrame(rows.to_pandas(), from_arrow_schema(rows.schema))
+    # Spark refuses columns of several chunks.
+    return spark.createDataFrame(rows.combine_chunks().to_pandas(), from_arrow_schema(rows.schema))
 
 
 def read_lines(spark: SparkSession, locations: Sequence[str]) -> DataFrame:

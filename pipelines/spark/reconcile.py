@@ -16,6 +16,7 @@ from pipelines.spark.splits import check_patient_splits, make_split_function
 REASONS = (
     "entry_unparsable",
     "unknown_finding",
+    "excluded",
     "duplicate_entry",
     "duplicate_file",
     "conflicting_file",

@@ -37,7 +37,7 @@ def find_view(dataset: Dataset) -> tuple[bool, str | None]:
     """
     items = list(dataset.get("ViewCodeSequence") or ())
     texts = [_text(dataset, "ViewPosition"), *(_text(item, "CodeMeaning") for item in items)]
-    if any(map(_denies_frontal, texts)) or any(_text(item, "CodeValue") in LATERAL_CODES for item in items):
+    if any(map(denies_frontal, texts)) or any(_text(item, "CodeValue") in LATERAL_CODES for item in items):
         return False, None
     named = next((view for text in texts if (view := _name_view(text))), None)
     if named or any(FRONTAL.search(_fold(text)) for text in texts):
@@ -48,7 +48,8 @@ def find_view(dataset: Dataset) -> tuple[bool, str | None]:
     return not any(NOT_FRONTAL.search(text) and not FRONTAL.search(text) for text in told), None
 
 
-def _denies_frontal(text: str) -> bool:
+def denies_frontal(text: str) -> bool:
+    """Whether the words for a view mean one that is not frontal, such as lateral, oblique or lordotic."""
     words = {*re.findall(r"[A-Z]+", _fold(text))}
     return NOT_FRONTAL.search(_fold(text)) is not None or (bool(words) and words <= SIDES)
 

@@ -1,6 +1,6 @@
 """Sources of images and labels. A source knows the form of its files; everything else is common to all sources.
 
-One module per source (`nih`, `chexpert`, `folders`, `dicom`); they share `tables`.
+One module per source (`nih`, `chexpert`, `folders`, `dicom`), a room for that of any label table; they share `tables`.
 """
 
 from typing import Protocol
@@ -14,6 +14,7 @@ from pipelines.spark.sources.chexpert import Chexpert
 from pipelines.spark.sources.dicom import Dicom
 from pipelines.spark.sources.folders import Folders
 from pipelines.spark.sources.guesses import Guess
+from pipelines.spark.sources.label_table.source import LabelTable
 from pipelines.spark.sources.nih import Nih
 
 
@@ -58,7 +59,13 @@ class Source(Protocol):
         """Return the bounding boxes of its images as `tables.BOX_COLUMNS`."""
 
 
-SOURCE_TYPES = {schema.Nih: Nih, schema.Chexpert: Chexpert, schema.Folders: Folders, schema.Dicom: Dicom}
+SOURCE_TYPES = {
+    schema.Nih: Nih,
+    schema.Chexpert: Chexpert,
+    schema.Folders: Folders,
+    schema.Dicom: Dicom,
+    schema.Table: LabelTable,
+}
 
 
 def open_source(source: schema.Source) -> Source:

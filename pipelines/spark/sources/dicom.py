@@ -67,7 +67,7 @@ class Dicom(WithoutBoxes):
         except OSError as error:
             raise UserError(f"source.labels={source.labels}: there is no label table {where}") from error
         columns = read_columns(text, where)
-        images, guesses = folder.list_images(_may_be_dicom), columns.guesses
+        images, guesses = folder.list_images(may_be_dicom), columns.guesses
         if columns.key == UID:
             return Dicom(
                 folder, source.name, with_keys(images, [None] * images.num_rows), (source.labels,), columns, guesses
@@ -142,10 +142,15 @@ class Dicom(WithoutBoxes):
         return F.when(~F.lower(patient).isin(blank), F.concat(F.lit(f"{self.name}:"), patient))
 
 
-def _may_be_dicom(name: str) -> bool:
-    """Whether a name has a DICOM suffix or none. Files are often named by a UID, whose last number looks like one."""
-    suffix = PurePosixPath(name).suffix
-    return name != "DICOMDIR" and bool(re.search(DICOM_SUFFIX, name) or not suffix or suffix[1:].isdigit())
+def is_dicom_suffix(name: str) -> bool:
+    """Whether a name ends as that of a DICOM file."""
+    return bool(re.search(DICOM_SUFFIX, name))
+
+
+def may_be_dicom(path: str) -> bool:
+    """Whether a file has a DICOM suffix or none. Files are often named by a UID, whose last number looks like one."""
+    name, suffix = PurePosixPath(path).name, PurePosixPath(path).suffix
+    return name != "DICOMDIR" and (is_dicom_suffix(name) or not suffix or suffix[1:].isdigit())
 
 
 def _target(field: str) -> Column:
