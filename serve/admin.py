@@ -26,7 +26,6 @@ from serve.db.audit import verify_chain
 from serve.db.database import error_summary, open_existing
 from serve.db.leftovers import Leftovers
 from serve.db.retention import describe_counts, purge
-from serve.inference.lake_scores import import_scores
 from serve.storage.image_store import ImageStore
 
 USAGE = (
@@ -76,6 +75,10 @@ def purge_once(config: Config, screen: Screen) -> None:
 
 def import_offline_scores(config: Config, screen: Screen) -> None:
     """Fills the worklist and prints the number of images. Raises as `import_scores`."""
+    from serve.inference.lake_scores import (
+        import_scores,  # loads torch and MLflow, which the other commands do not need
+    )
+
     screen.say(f"worklist: {import_scores(config, screen):,} images of offline scoring recorded")
 
 

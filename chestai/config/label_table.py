@@ -26,9 +26,9 @@ class Columns(Section):
 
 
 def _as_texts(value: Any) -> Any:
-    """Make numbers in a mapping texts, for cells are texts."""
+    """Make numbers in a mapping texts, for cells are texts; null is an empty mapping."""
     if not isinstance(value, dict):
-        return value
+        return {} if value is None else value
     return {str(key): str(item) if isinstance(item, int) else item for key, item in value.items()}
 
 
@@ -104,12 +104,12 @@ class Table(Section):
     tables: str | list[str] | None
     header: list[str] | None
     join: list[Join]
-    exclude: dict[str, list[str]]
+    exclude: Annotated[dict[str, list[str]], Texts]
     namespace: str | None
     columns: Columns
     words: Words
     labels: Labels
     boxes: Boxes
     uncertainty: Policy
-    uncertainty_of: dict[str, Policy]
+    uncertainty_of: Annotated[dict[str, Policy], Texts]
     synthetic: Literal[False] = False

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -60,6 +59,8 @@ class Classifier(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        import timm  # takes 2 s, which only who builds a network should wait
+
         if len(mean) not in (1, 3) or len(std) != len(mean):
             raise ValueError(f"mean and std have 1 or 3 channels each, not {len(mean)} and {len(std)}")
         self.name, self.size = backbone, size
@@ -89,6 +90,8 @@ class Classifier(nn.Module):
 
 def input_size(backbone: str, size: int) -> dict[str, Any]:
     """The argument of `timm.create_model` that builds a backbone of fixed input size for `size` pixels a side."""
+    import timm
+
     published = timm.get_pretrained_cfg(backbone)
     return {"img_size": size} if published is not None and published.fixed_input_size else {}
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 
 import openvino
-import timm
 import torch
 from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
@@ -53,7 +53,7 @@ def network_key(network: Classifier | Ensemble) -> str:
     about = [
         [(one.name, one.size, one.mean.flatten().tolist(), one.std.flatten().tolist()) for one in classifiers(network)],
         network.views if isinstance(network, Ensemble) else None,
-        (openvino.__version__, torch.__version__, timm.__version__),
+        (openvino.__version__, torch.__version__, version("timm")),
     ]
     digest = sha256(repr(about).encode())
     for module in (__file__, architecture.__file__, ensemble.__file__):

@@ -9,6 +9,7 @@ from string import Formatter
 import pandas as pd
 
 from chestai.errors import UserError
+from pipelines.spark.sources.label_table.reader import TABLE
 
 MAX_SHOWN = 40  # columns in an error
 
@@ -79,7 +80,7 @@ class Rows:
 
 def list_columns(frame: pd.DataFrame) -> list[str]:
     """Return the columns that a table has of its own."""
-    return [name for name in frame.columns if not name.startswith("\0")]
+    return [name for name in frame.columns if name != TABLE and not name.startswith("\0")]
 
 
 def explain_unknown(column: str, columns: Sequence[str], start: str) -> str:

@@ -1,0 +1,285 @@
+"""A label table of any form: dialects, columns, words, joins, readers, boxes, and what is refused with which advice."""
+
+import gzip
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from chestai.config import load as conf
+from chestai.errors import UserError
+from pipelines.spark.sources.label_table.source import LabelTable
+from tests.support.corpus import encode_png, make_noise
+from tests.support.dicom import film, instance
+
+ROWS = "file,who,Pneumothorax,Mass\na.png,p 1,1,0\nsub/b.png,p 2,,-1\n"
+ACCENTED = ROWS.replace("p 2", "Müller")
+
+
+def find(root: Path, *overrides: str, images: tuple[str, ...] = ("a.png", "sub/b.png")) -> LabelTable:
+    """Open the table of a folder whose films are noise."""
+    for seed, name in enumerate(images):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(encode_png(make_noise(seed)))
+    settings = [f"source.root={root}", "source.columns.image=file", "source.columns.patient=who"]
+    return LabelTable.find(conf.load(["source=table", *settings, *overrides]).source)  # type: ignore[arg-type]
+
+
+def entries(source: LabelTable) -> dict[str, dict[str, Any]]:
+    return {row["key"]: row for row in source.entries.to_pylist() if row["reason"] is None}
+
+
+def codes(source: LabelTable) -> dict[str, dict[str, str]]:
+    return {key: dict(zip(source.vocabulary, row["codes"], strict=True)) for key, row in entries(source).items()}
+
+
+def pack(name: str, data: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(name, data)
+        archive.writestr("__MACOSX/._labels.csv", b"x")
+    return file.getvalue()
+
+
+def write_parquet(text: str) -> bytes:
+    frame = pd.read_csv(io.StringIO(text)).astype({"Pneumothorax": "float64", "Mass": "int64"})
+    file = io.BytesIO()
+    parquet.write_table(pa.Table.from_pandas(frame), file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("labels.csv", ACCENTED.encode("utf-8-sig")),
+        ("labels.csv", ACCENTED.replace("\n", "\r\n").encode("utf-16")),
+        ("labels.csv", ACCENTED.replace(",", ";").encode("cp1252")),
+        ("labels.tsv", ACCENTED.replace(",", "\t").encode()),
+        ("labels.txt", ACCENTED.replace(",", " | ").encode()),
+        ("labels.csv", ACCENTED.replace("p 1", '"p\n 1"').encode()),
+        ("labels.csv.gz", gzip.compress(ACCENTED.encode())),
+        ("labels.zip", pack("labels.csv", ACCENTED.encode())),
+        ("labels.parquet", write_parquet(ACCENTED)),
+        (
+            "labels.jsonl",
+            '{"file": "a.png", "who": "p 1", "Pneumothorax": 1.0, "Mass": 0}\n'
+            '{"file": "sub/b.png", "who": "Müller", "Pneumothorax": null, "Mass": -1}\n'.encode(),
+        ),
+    ],
+)
+def test_every_dialect_gives_the_same_labels(name: str, data: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(data)
+    source = find(tmp_path, f"source.tables={name}")
+    assert codes(source) == {
+        "a.png": {"Mass": "0", "Pneumothorax": "1"},
+        "sub/b.png": {"Mass": "u", "Pneumothorax": "?"},
+    }
+    patients = {key: row["patient_id"] for key, row in entries(source).items()}
+    assert patients["sub/b.png"] == "table:Müller" and patients["a.png"].startswith("table:p")
+
+
+def test_table_is_found_packed_or_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv.gz").write_bytes(gzip.compress(ROWS.encode()))
+    assert len(entries(find(tmp_path))) == 2
+    (tmp_path / "labels.csv.gz").unlink()
+    (tmp_path / "labels.csv").write_text(ROWS)
+    assert len(entries(find(tmp_path, "source.tables=labels.csv.gz"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["source.columns.patient=Who is"],
+            r"source\.columns\.patient: labels\.csv has no column Who is \(nearest: who\), only file, who",
+        ),
+        (["source.columns.image=files"], r"has no column files \(nearest: file\), only file, who, Pneumothorax, Mass"),
+        (
+            ["source.columns.view=who"],
+            r"source\.columns\.view=who holds 'p 1', 'p 2', which is no view: map .*words\.view",
+        ),
+        (["source.columns.age=file"], r"source\.columns\.age=file holds 'a\.png', 'sub/b\.png', which is no age"),
+        (["source.columns.image='{file'"], r"\{file is not a pattern such as"),
+        (["source.columns.patient='{where}/{who}'"], r"has no column where, only file"),
+        (["source.columns.patient='who ~ ('"], r"\( is not a regular expression"),
+        (["source.columns.patient='who ~ p'"], r"p has no group"),
+        (["source.columns.image=null"], r"source\.columns\.image is not set: .* labels\.csv has file, who"),
+        (["source.labels.columns=[who]"], r"source\.labels\.columns: who holds 'p 1', 'p 2', which is no label"),
+        (["source.labels.columns=[Mass, mass]"], r"has no column mass|both mean Mass"),
+        (["source.tables=label.csv"], r"there is no file .*label\.csv; nearest: labels\.csv"),
+        (["source.files=png/*"], r"source\.files=png/\* matches none of 2 files, such as a\.png"),
+        (
+            ["source.uncertainty_of={Edema: ones}"],
+            r"uncertainty_of names Edema, but the findings are Mass, Pneumothorax",
+        ),
+        (["source.join=[{table: labels.csv, by: [whom]}]"], r"source\.join\[0\]\.by: labels\.csv has no column whom"),
+    ],
+)
+def test_wrong_setting_is_refused_with_what_there_is(overrides: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(ROWS)
+    with pytest.raises(UserError, match=message):
+        find(tmp_path, *overrides)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<!DOCTYPE html>\n<html>\n", r"labels\.csv line 1 is '<!DOCTYPE html>', not the header of a table"),
+        ("", r"not the header of a table"),
+        ("file,who,grade\na.png,1,2\n", r"no column named like a finding: set source\.labels\.columns"),
+        ("file,who,Mass\nx.png,1,1\n", r"labels\.csv names none of the 2 image files: nearest to a\.png is x\.png"),
+    ],
+)
+def test_table_that_cannot_be_meant_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        find(tmp_path)
+
+
+def test_bad_rows_are_rejected_with_their_line(tmp_path: Path) -> None:
+    good = "".join(f"g{number}.png,p,M,PA,0\n" for number in range(30))
+    bad = (
+        "x1.png,p,M,PA\n,p,M,PA,1\nx2.png,p,Q,PA,1\nx3.png,p,M,wrong,1\nx4.png,p,M,PA,maybe so\nx5.png,p,M,SWIMMERS,1\n"
+    )
+    (tmp_path / "labels.csv").write_text(f"file,who,sex,view,Mass\n{good}{bad}x6.png,p,M,PA,1\n")
+    source = find(
+        tmp_path,
+        *("source.columns.sex=sex", "source.columns.view=view", "source.exclude={file: [x6.png]}"),
+        images=("g1.png",),
+    )
+    rejected = [(row["line"], row["reason"], row["detail"]) for row in source.entries.to_pylist() if row["reason"]]
+    assert rejected == [
+        (32, "entry_unparsable", "labels.csv line 32: 4 cells under 5 columns"),
+        (33, "entry_unparsable", "labels.csv line 33: the column of the image is blank"),
+        (34, "entry_unparsable", "labels.csv line 34: the column sex holds no sex"),
+        (35, "entry_unparsable", "labels.csv line 35: the column view holds no view"),
+        (36, "entry_unparsable", "labels.csv line 36: the column Mass is not 1, 0, -1 or blank"),
+        (37, "not_frontal", "labels.csv line 37: its view is not frontal"),
+        (38, "excluded", "labels.csv line 38: source.exclude: file is x6.png"),
+    ]
+
+
+def test_words_say_what_cells_mean(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(
+        "file;who;g;v;part;Erguss\na.png;1;0;stehend;1;ja\nsub/b.png;2;1;liegend;2;fraglich\nc.png;3;1;seitlich;2;nein\n"
+    )
+    source = find(
+        tmp_path,
+        *("source.columns.sex=g", "source.columns.view=v", "source.columns.split=part"),
+        "source.words.sex={0: M, 1: F}",
+        "source.words.view={stehend: PA, liegend: AP, seitlich: lateral}",
+        "source.words.split={1: train, 2: test}",
+        "source.words.label={ja: 1, nein: 0, fraglich: -1}",
+        "source.labels.columns={Erguss: Pleural Effusion}",
+    )
+    rows = entries(source)
+    assert source.vocabulary == ("Effusion",) and source.has_official_split
+    assert [(row["sex"], row["view"], row["listed"], row["codes"]) for row in rows.values()] == [
+        ("M", "PA", "train_val", "1"),
+        ("F", "AP", "test", "u"),
+        ("F", "lateral", "test", "0"),
+    ]
+
+
+def test_unmapped_names_are_counted_and_blank_means_what_is_said(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("file,who,is\na.png,1,Pneu|scoliosis\nsub/b.png,2,\nc.png,3,none found\n")
+    names = "source.labels.names={pneu: Pneumothorax, none found: null}"
+    column = ["source.labels.column=is", "source.labels.separator='|'"]
+    source = find(tmp_path, *column, names)
+    assert codes(source) == {
+        "a.png": {"Pneumothorax": "1"},
+        "sub/b.png": {"Pneumothorax": "?"},
+        "c.png": {"Pneumothorax": "0"},
+    }
+    assert [guess.text for guess in source.guesses] == ["labels that are no finding: scoliosis (1)"]
+    assert codes(find(tmp_path, *column, names, "source.labels.blank=negative"))["sub/b.png"] == {"Pneumothorax": "0"}
+
+
+def test_joined_tables_add_columns_and_lonely_rows_are_rejected(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("file,study\na.png,1\nsub/b.png,2\nc.png,3\n")
+    (tmp_path / "findings.csv").write_text("StudyID,Mass,who\n1,1,x\n2,0,y\n")
+    (tmp_path / "people.csv").write_text("who,sex\nx,F\n")
+    joins = "{table: findings.csv, by: {study: StudyID}}, {table: people.csv, by: [who], required: false}"
+    source = find(tmp_path, f"source.join=[{joins}]", "source.columns.sex=sex")
+    rows = source.entries.to_pylist()
+    assert [(row["key"], row["codes"], row["sex"], row["reason"]) for row in rows[:2]] == [
+        ("a.png", "1", "F", None),
+        ("sub/b.png", "0", None, None),
+    ]
+    assert rows[2]["detail"] == "labels.csv line 4: no row of findings.csv has its study"
+    (tmp_path / "findings.csv").write_text("StudyID,Mass,who\n1,1,x\n1,0,y\n")
+    with pytest.raises(UserError, match=r"several different rows of one study, 1 in all"):
+        find(tmp_path, f"source.join=[{joins}]")
+
+
+def test_readers_agree_or_leave_doubt(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(
+        "file,who,reader,says,x,y,w,h\n"
+        "a.png,1,A,Mass,1,2,3,4\na.png,1,B,Mass,1,2,3,5\na.png,1,B,Mass,9,9,3,5\na.png,1,C,Edema,0,0,1,1\n"
+        "sub/b.png,2,A,Mass,5,5,5,5\nsub/b.png,2,A,Mass,6,6,5,5\nsub/b.png,2,B,No Finding,,,,\n"
+        "c.png,3,,Edema,1,1,0,1\n"
+    )
+    boxes = "source.boxes.xywh=[x, y, w, h]"
+    source = find(tmp_path, "source.labels.column=says", "source.labels.raters=reader", "source.labels.agree=2", boxes)
+    assert codes(source) == {
+        "a.png": {"Mass": "1", "Edema": "u"},
+        "sub/b.png": {"Mass": "u", "Edema": "0"},
+        "c.png": {"Mass": "0", "Edema": "1"},
+    }
+    drawn = [(row["image_id"], row["finding"], row["y"], row["reason"]) for row in source.boxes.to_pylist()]
+    assert drawn == [
+        ("table:a", "Mass", 2.0, None),
+        ("table:a", "Mass", 2.0, None),
+        ("table:a", "Mass", 9.0, None),
+        ("table:c", "Edema", 1.0, "box_unparsable"),
+    ]
+    assert any(guess.text.startswith("3 boxes not read") for guess in source.guesses)
+
+
+def test_rows_of_one_image_with_two_patients_are_rejected(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("file,who,says\na.png,1,Mass\na.png,2,Edema\nsub/b.png,3,Mass\n")
+    source = find(tmp_path, "source.labels.column=says", "source.labels.rows=several")
+    reasons = {row["key"]: row["reason"] for row in source.entries.to_pylist()}
+    assert reasons == {"a.png": "entry_unparsable", "sub/b.png": None}
+
+
+@pytest.mark.parametrize(
+    ("runs", "box"),
+    [
+        ("20 5 3 4", (2.0, 0.0, 2.0, 10.0)),  # rows 0 to 4 and 8, 9 of column 2, rows 0 and 1 of column 3
+        ("21 2 8 2", (2.0, 1.0, 2.0, 2.0)),  # rows 1, 2 of columns 2 and 3
+        ("1 2 3", None),
+        ("99 5", None),
+        ("a b", None),
+        ("3 0", None),
+    ],
+)
+def test_box_surrounds_its_mask(runs: str, box: tuple[float, ...] | None, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(f"file,who,mask\na.png,1,{runs}\nsub/b.png,2,-1\n")
+    columns = ["source.columns.image=file", "source.labels.column=mask", "source.boxes.rle=mask"]
+    settings = ["source=siim", f"source.root={tmp_path}", "source.tables=labels.csv", "source.boxes.pixels=10"]
+    (tmp_path / "a.png").write_bytes(encode_png(make_noise(1)))
+    source = LabelTable.find(conf.load([*settings, *columns]).source)  # type: ignore[arg-type]
+    (drawn,) = source.boxes.to_pylist()
+    found = None if drawn["reason"] else tuple(drawn[side] for side in "xywh")
+    assert found == box and drawn["drawn_on"] == 10
+
+
+def test_dicom_files_are_known_by_name_or_by_header(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("file,Mass\n1.2.5,1\n1.2.6,0\n")
+    for number, name in ((5, "x.dcm"), (6, "y")):
+        (tmp_path / name).write_bytes(film(number, **instance(number, "77")))
+    settings = ["source=table", f"source.root={tmp_path}", "source.columns.image=file"]
+    source = LabelTable.find(conf.load(settings).source)  # type: ignore[arg-type]
+    assert source.images["key"].to_pylist() == [None, None]
+    assert [row["patient_id"] for row in source.entries.to_pylist()] == [None, None], "it is in the header"
+    assert "SOP Instance UID" in source.guesses[-1].text
+    (tmp_path / "x.dcm").rename(tmp_path / "1.2.5")
+    (tmp_path / "y").rename(tmp_path / "1.2.6")
+    (tmp_path / "README").write_text("no image")
+    assert LabelTable.find(conf.load(settings).source).images["key"].to_pylist() == ["1.2.5", "1.2.6"]  # type: ignore[arg-type]
