@@ -2,6 +2,7 @@
 
     python -m pipelines.etl source=nih source.root=/data/nih lake=./lake
     python -m pipelines.etl source=nih source.root=/data/nih +source@also.b=chexpert also.b.root=/data/chexpert
+    python -m pipelines.etl inspect /data/films [NAME]
     python -m pipelines.etl history lake=./lake
 
 - Spark on Ray parses the labels, reads each new or changed file once, joins both, and moves what is broken, duplicate
@@ -10,6 +11,7 @@
 - The last row written, in `gold/stats`, makes a build visible. An interrupted build leaves nothing to read.
 - The same input gives the same snapshot and is not built again unless `force=true`.
 - `reports/etl-<snapshot>.html` shows the build, and MLflow logs it.
+- `inspect` says which source fits a folder, and writes `conf/source/NAME.yaml` if a name is given.
 
 Raises `UserError` for missing or malformed inputs, and for a patient in two splits.
 """
@@ -20,6 +22,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from chestai.cli.console import Screen
@@ -37,6 +40,7 @@ from pipelines.spark.history import show_history
 from pipelines.spark.inputs import SourceInput, open_inputs
 from pipelines.spark.report import write_report
 from pipelines.spark.session import spark_session
+from pipelines.spark.sources.folder_inspection.inspect import inspect_folder
 
 NOTHING = "nothing"  # what a run read that found its snapshot already built
 
@@ -119,4 +123,7 @@ def _summarize(config: Config, inputs: Sequence[SourceInput], snapshot: Snapshot
 if __name__ == "__main__":
     if sys.argv[1:2] == ["history"]:
         main("pipelines.etl", show_history, sys.argv[2:])
+    if sys.argv[1:2] == ["inspect"] and len(sys.argv) in (3, 4):
+        name = sys.argv[3] if len(sys.argv) == 4 else None
+        main("pipelines.etl", partial(inspect_folder, root=sys.argv[2], name=name), [])
     run_stage_command("pipelines.etl", run)

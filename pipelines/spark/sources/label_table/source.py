@@ -59,12 +59,10 @@ class LabelTable:
             UserError: No such folder, table or column, cells that mean nothing, or no row that names a file.
         """
         folder = open_root(source.root, "/data/films")
-        images = list_images(folder, source.files)
         tables = [source.tables] if isinstance(source.tables, str) else source.tables or []
-        if tables:
-            rows, join_guesses = read_rows(folder, tables, source.header, source.join)
-        else:
-            rows, join_guesses = list_files_as_rows(images), []
+        read, join_guesses = read_rows(folder, tables, source.header, source.join) if tables else (None, [])
+        images = list_images(folder, source.files)
+        rows = read or list_files_as_rows(images)
         labels = read_labels(rows, source.labels, source.words.label)
         policies = resolve_policies_of(source, labels.vocabulary)
         every, entry_guesses = make_entries(rows, labels, source)
