@@ -41,14 +41,7 @@ def load_for_machine(overrides: Sequence[str] = (), section: str = "") -> tuple[
     Raises:
         UserError: A key or value is wrong; the message names it in one line.
     """
-    overrides = [_add_section(override, section) for override in overrides]
-    for override in overrides:
-        if "=" not in override and not override.startswith("~"):
-            raise UserError(f"{override!r} is not an override: write key=value, such as train.epochs=3")
-        try:
-            OverridesParser.create().parse_override(override)
-        except HydraException as error:
-            raise UserError(f"{override!r} cannot be parsed: quote the value, such as 'key=\"a, b\"'") from error
+    overrides = [_parse(_add_section(override, section)) for override in overrides]
     machines: list[Machine] = []
 
     def choose_by_machine() -> str:
@@ -123,6 +116,24 @@ def quote(text: str) -> str:
     """Quotes a text as the value of an override, so that `load` reads it back unchanged, whatever characters it has."""
     literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # or OmegaConf would interpolate
     return "'" + re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), literal) + "'"
+
+
+def _parse(override: str) -> str:
+    """Check an override. A value that Hydra cannot parse is the text that it is, such as a path with brackets.
+
+    Raises:
+        UserError: It is no override, or a list, a mapping or a quoted text that does not end.
+    """
+    if "=" not in override and not override.startswith("~"):
+        raise UserError(f"{override!r} is not an override: write key=value, such as train.epochs=3")
+    try:
+        OverridesParser.create().parse_override(override)
+        return override
+    except HydraException as error:
+        key, _, value = override.partition("=")
+        if not re.fullmatch(r"[+~]*[\w@./-]+", key) or value[:1] in tuple("[{'\""):
+            raise UserError(f"{override!r} cannot be parsed: quote the value, such as 'key=\"a, b\"'") from error
+    return f"{key}={quote(value)}"
 
 
 def _add_section(override: str, section: str) -> str:

@@ -48,7 +48,7 @@ def test_config_may_have_several_sources() -> None:
         ("train.epochs=0", "train.epochs=0 is wrong"),
         ("split.val_fraction=1.5", "split.val_fraction=1.5 is wrong"),
         ("train.precision=fp8", "train.precision='fp8' is wrong"),
-        ("source=chexprt", "there is no such source; choose one of chexpert, dicom, folders, nih, phantom"),
+        ("source=chexprt", "there is no such source; choose one of chexpert, chexpert-plus"),
         ("source.rot=/data", "unknown key source.rot; did you mean source.root"),
         ("source=chexpert source.uncertainty=maybe", "source.uncertainty='maybe' is wrong"),
         ("source=dicom source.images=optional", "unknown key source.images"),
@@ -213,3 +213,16 @@ def test_apply_changes_rejects_file_that_sets_several_sections(choice: dict[str,
 def test_quoted_text_is_read_back_unchanged(text: str) -> None:
     read = OverridesParser.create().parse_override(f"csv={conf.quote(text)}").value()
     assert OmegaConf.create({"csv": read}).csv == text
+
+
+@pytest.mark.parametrize(
+    "value", ["/data/CheXpert v1.0 (small)", "/data/a, b (c)", "a:b (c) {d", "/x/{patient}=1 (2)", "C:\\films (1)"]
+)
+def test_value_that_hydra_cannot_parse_is_its_text(value: str) -> None:
+    assert conf.load([f"source.root={value}"]).source.root == value
+
+
+@pytest.mark.parametrize("override", ["source.root=[a", "source.root='a", 'source.root="a', "so urce={(=1"])
+def test_broken_list_mapping_or_quote_is_refused(override: str) -> None:
+    with pytest.raises(UserError, match="cannot be parsed"):
+        conf.load([override])

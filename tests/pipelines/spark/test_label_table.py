@@ -83,6 +83,13 @@ def test_every_dialect_gives_the_same_labels(name: str, data: bytes, tmp_path: P
     assert patients["sub/b.png"] == "table:Müller" and patients["a.png"].startswith("table:p")
 
 
+def test_header_or_rows_may_end_with_commas(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("file,who,Mass,,\na.png,1,1\nsub/b.png,2,0\n")
+    assert codes(find(tmp_path)) == {"a.png": {"Mass": "1"}, "sub/b.png": {"Mass": "0"}}
+    (tmp_path / "labels.csv").write_text("file,who,Mass\na.png,1,1,,\nsub/b.png,2,0\n")
+    assert codes(find(tmp_path)) == {"a.png": {"Mass": "1"}, "sub/b.png": {"Mass": "0"}}
+
+
 def test_table_is_found_packed_or_unpacked(tmp_path: Path) -> None:
     (tmp_path / "labels.csv.gz").write_bytes(gzip.compress(ROWS.encode()))
     assert len(entries(find(tmp_path))) == 2

@@ -11,13 +11,13 @@ from chestai.labels.demographics import parse_age_years
 from chestai.labels.findings import KNOWN_FINDINGS, NO_FINDING, canonicalise
 from pipelines.spark.sources.file_names import match_names
 from pipelines.spark.sources.label_columns import LABELS, PATIENT, ROLES
-from pipelines.spark.sources.label_table.cells import NOTHING, NOTHING_OF, PARSERS
+from pipelines.spark.sources.label_table.cells import NOT_FRONTAL, NOTHING, NOTHING_OF, PARSERS
 from pipelines.spark.sources.label_table.columns import list_columns
 
 MIN_CELLS = 0.9  # of the cells that say something must mean what a role says
 MAX_ROWS = 20_000  # looked at
 SEPARATORS = ("|", ";", ",")
-STUDY = re.compile(r"(?i)study|accession|exam")
+STUDY = re.compile(r"(?i)study|accession|^exam")
 AGE = re.compile(r"(?i)age\b|^age|alter|edad")
 
 
@@ -77,7 +77,7 @@ def _find_role(name: str, cells: pd.Series) -> ColumnRole:
         return ColumnRole(name, "finding", f"its name; {_show(cells)}")
     for kind in ("view", "sex", "split"):
         says = filled[~filled.str.lower().isin(NOTHING_OF[kind])]
-        meant = [PARSERS[kind](cell) is not None for cell in says.unique()]
+        meant = [PARSERS[kind](cell) not in (None, NOT_FRONTAL) for cell in says.unique()]
         if meant and sum(meant) >= MIN_CELLS * len(meant) and len(meant) < 20:
             return ColumnRole(name, kind, _show(cells))
     if AGE.search(name) and len(filled):

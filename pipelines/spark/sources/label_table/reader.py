@@ -6,6 +6,7 @@ import difflib
 import gzip
 import io
 import re
+import statistics
 import zipfile
 from collections.abc import Sequence
 from pathlib import PurePosixPath
@@ -118,6 +119,10 @@ def _read_text(text: str, where: str, header: Sequence[str] | None) -> pd.DataFr
     if not names or names[0].startswith("<"):
         raise UserError(f"{where} line 1 is {first[:60]!r}, not the header of a table")
     lines = lines[len(lines) - len(rows) :]
+    usual = statistics.mode(map(len, rows)) if rows else len(names)
+    while len(names) > usual and not names[-1].strip():  # a header that ends with commas
+        names.pop()
+    rows = [row[: len(names)] if not any(row[len(names) :]) else row for row in rows]
     wrong = [f"{len(row)} cells under {len(names)} columns" if len(row) != len(names) else None for row in rows]
     whole = [row if problem is None else [""] * len(names) for row, problem in zip(rows, wrong, strict=True)]
     frame = pd.DataFrame(whole, columns=_name_columns(names), dtype=object)
