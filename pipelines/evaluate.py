@@ -6,6 +6,9 @@ intervals, operating points chosen on val, calibration, subgroups, heatmaps agai
 triage and a simulated reading queue. It is written as a model card (HTML and Markdown) with tables and plots to the
 lake, to MLflow and to the registry version. A model is never tested on patients that it was trained on.
 
+`model=champion across=[LAKE, ...]` measures it on the test splits of other lakes: what ranking loses there, and what a
+calibration to their prevalence gives back.
+
 The default, `model=candidate`, is the model registered last. Only the candidate passes through the gate; every other
 evaluation measures and changes nothing.
 
@@ -28,7 +31,8 @@ from chestai.model.calibrate import recalibrate
 from chestai.model.registry import RegisteredModel
 from pipelines.cluster import ray_cluster
 from pipelines.evaluation import report
-from pipelines.evaluation.candidate import find_candidate, find_earlier_summary, list_inputs
+from pipelines.evaluation.across import evaluate_across
+from pipelines.evaluation.candidate import CANDIDATE, find_candidate, find_earlier_summary, list_inputs
 from pipelines.evaluation.context import EvaluationRun
 from pipelines.evaluation.external_predictions import prepare_predictions
 from pipelines.evaluation.leakage import check_leakage
@@ -37,14 +41,15 @@ from pipelines.evaluation.promotion import ChampionComparison, GateVerdict, appl
 from pipelines.evaluation.run_probes import report_probes, run_probes
 from pipelines.inference.labelled_predictions import LabelledPredictions
 
-CANDIDATE = "candidate"
 NOTHING_CHANGED = GateVerdict("measured, nothing changed")
 
 
 def run(config: Config, screen: Screen) -> Summary:
     """Evaluate and gate the candidate, or measure another model or a predictions file."""
     evaluation = EvaluationRun.start(config, screen)
-    if config.evaluate.predictions is not None:
+    if config.evaluate.across:
+        summary = evaluate_across(evaluation)
+    elif config.evaluate.predictions is not None:
         summary = _evaluate_file(evaluation, config.evaluate.predictions)
     elif config.evaluate.model == CANDIDATE:
         summary = _evaluate_candidate(evaluation)

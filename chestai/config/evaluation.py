@@ -25,6 +25,7 @@ class Evaluate(Section):
     tta: tuple[View, ...]
     predictions: str | None
     predictions_prefix: str
+    across: tuple[str, ...] = ()
     split: Literal["train", "val", "test"]
     prevalence: dict[str, Prevalence] | Literal["measured"] | None
     batch_size: Positive

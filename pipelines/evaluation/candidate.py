@@ -8,6 +8,7 @@ from chestai.cli.summary import Summary
 from chestai.errors import UserError
 from pipelines.evaluation.context import EvaluationRun
 
+CANDIDATE = "candidate"  # what `evaluate.model` calls it
 STAGES = ("train", "derive")  # the stages that register models
 
 

@@ -52,11 +52,11 @@ def render_files(evidence: Evidence, checks: Sequence[GateCheck] = ()) -> dict[s
     return files
 
 
-def save_files(lake: Lake, name: str, files: dict[str, bytes]) -> str:
-    """Write the files to `reports/evaluation/<name>` of the lake and return the location of the model card."""
+def save_files(lake: Lake, name: str, files: dict[str, bytes], page: str = "model_card.html") -> str:
+    """Write the files to `reports/evaluation/<name>` of the lake and return the location of the page."""
     for file, content in files.items():
         lake.write_bytes(content, "reports", "evaluation", name, *file.split("/"))
-    return lake.uri("reports", "evaluation", name, "model_card.html")
+    return lake.uri("reports", "evaluation", name, page)
 
 
 def start_mlflow_run(run: EvaluationRun, name: str) -> str:
