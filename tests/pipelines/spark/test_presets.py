@@ -7,6 +7,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from chestai.config import load as conf
+from pipelines import etl, score, train
+from tests.support.chain import run_quietly
 from tests.support.corpus import ReconciledCorpus, reconcile_corpus
 from tests.support.presets import COPIES
 from tests.support.presets.copy import Copy
@@ -54,3 +56,17 @@ def test_presets_read_their_corpora(build: ReconciledCorpus, copies: dict[str, t
         assert sorted(rejected) == sorted(copy.rejected), name
     assert build.accounting["gold"] == sum(len(copy.images) for _, copy in copies.values())
     assert build.accounting["quarantined"] == sum(len(copy.rejected) for _, copy in copies.values())
+
+
+@pytest.mark.slow
+def test_a_model_trains_on_all_presets_and_scores_every_image(
+    spark_session: SparkSession, copies: dict[str, tuple[Path, Copy]], tmp_path: Path
+) -> None:
+    small = ["network.size=64", "train.epochs=1", "train.batch_size=8", "score.model=1", "score.gate=false"]
+    config = conf.load([*use_presets(copies), *small, f"lake={tmp_path / 'lake'}"])
+    facts = run_quietly(etl.run, config).facts["accounting"]
+    images = sum(len(copy.images) for _, copy in copies.values())
+    assert facts["gold"] == images
+    assert facts["entries"] == facts["gold"] + facts["quarantined_entries"] + facts["entries_without_file"]
+    run_quietly(train.run, config)
+    assert run_quietly(score.run, config).rows == images
