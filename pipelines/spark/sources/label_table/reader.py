@@ -1,6 +1,5 @@
 """Read a label table of any common form as columns of text: CSV in its dialects, Parquet, JSON lines, packed or not."""
 
-import contextlib
 import csv
 import difflib
 import gzip
@@ -14,10 +13,10 @@ from pathlib import PurePosixPath
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import json, parquet
+from pyarrow import fs, json, parquet
 
 from chestai.errors import UserError
-from chestai.lake.files import decode_text
+from chestai.lake.files import decode_text, resolve
 from pipelines.data.files import InputFolder
 
 DELIMITERS = ",;\t|"
@@ -28,7 +27,7 @@ TABLE, LINE, PROBLEM = "table", "\0line", "\0problem"
 
 
 def read_table(folder: InputFolder, name: str, header: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read a table below a folder, or at a path or URI.
+    """Read a table below a folder, or at a path or URI, that is there.
 
     Args:
         header: Names of the columns of a text table that has none.
@@ -38,10 +37,10 @@ def read_table(folder: InputFolder, name: str, header: Sequence[str] | None = No
         (null in a good row).
 
     Raises:
-        UserError: No such table, or no rows and columns are in it.
+        UserError: It is no table.
     """
     where = folder.location(name)
-    data = _read(folder, name)
+    data = folder.read(name)
     data, inner = _unpack(data, name, where)
     suffix = PurePosixPath(inner).suffix.lower()
     try:
@@ -58,11 +57,16 @@ def read_table(folder: InputFolder, name: str, header: Sequence[str] | None = No
     return frame
 
 
-def _read(folder: InputFolder, name: str) -> bytes:
-    """Read a file, or the same packed or unpacked by gzip."""
+def find_table(folder: InputFolder, name: str) -> str:
+    """Return the name of a table as it is there: as given, or packed or unpacked by gzip.
+
+    Raises:
+        UserError: It is not there; the message has the nearest name.
+    """
     for variant in (name, name.removesuffix(".gz") if name.endswith(".gz") else f"{name}.gz"):
-        with contextlib.suppress(OSError):
-            return folder.read(variant)
+        filesystem, path = resolve(folder.location(variant))
+        if filesystem.get_file_info(path).type == fs.FileType.File:
+            return variant
     nearest = difflib.get_close_matches(name, folder.list_files(), 1, 0.3)
     hint = f"; nearest: {nearest[0]}" if nearest else ""
     raise UserError(f"source.tables: there is no file {folder.location(name)}{hint}")

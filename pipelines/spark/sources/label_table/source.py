@@ -25,6 +25,7 @@ from pipelines.spark.sources.label_table.entries import CODES, ENTRIES, make_ent
 from pipelines.spark.sources.label_table.images import list_files_as_rows, list_images, match_images
 from pipelines.spark.sources.label_table.joins import read_rows
 from pipelines.spark.sources.label_table.labels import NEGATIVE, POSITIVE, UNCERTAIN, read_labels
+from pipelines.spark.sources.label_table.reader import find_table
 from pipelines.spark.sources.tables import BOX_COLUMNS, open_root
 from pipelines.spark.splits import TEST
 
@@ -59,8 +60,10 @@ class LabelTable:
             UserError: No such folder, table or column, cells that mean nothing, or no row that names a file.
         """
         folder = open_root(source.root, "/data/films")
-        tables = [source.tables] if isinstance(source.tables, str) else source.tables or []
-        read, join_guesses = read_rows(folder, tables, source.header, source.join) if tables else (None, [])
+        named = [source.tables] if isinstance(source.tables, str) else source.tables or []
+        tables = [find_table(folder, name) for name in named]
+        joins = [join.model_copy(update={"table": find_table(folder, join.table)}) for join in source.join]
+        read, join_guesses = read_rows(folder, tables, source.header, joins) if tables else (None, [])
         images = list_images(folder, source.files)
         rows = read or list_files_as_rows(images)
         labels = read_labels(rows, source.labels, source.words.label)
@@ -73,11 +76,11 @@ class LabelTable:
         images, match_guesses = match_images(images, {*entries["key"].dropna()}, folder, source, rows.where)
         found = read_boxes(rows, source.boxes)
         boxes, box_guesses = make_boxes(found, labels, every, entries, source.boxes.pixels)
-        named = entries["key"].nunique()
-        note = f"{rows.where}, {len(every):,} rows of {named:,} images, {len(labels.vocabulary)} findings"
+        keys = entries["key"].nunique()
+        note = f"{rows.where}, {len(every):,} rows of {keys:,} images, {len(labels.vocabulary)} findings"
         return LabelTable(
             folder,
-            (*tables, *(join.table for join in source.join)),
+            (*tables, *(join.table for join in joins)),
             images,
             pa.Table.from_pandas(complete_ids(entries, images), ENTRIES, preserve_index=False),
             boxes,
