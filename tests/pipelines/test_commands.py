@@ -94,9 +94,10 @@ def interrupt(process: subprocess.Popen[str], mark: str, signal_name: str = "Ctr
     return output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("signal_name", "after_s"),
-    [("Ctrl-C", 0.5), *(pytest.param(name, 8, marks=pytest.mark.slow) for name in ("Ctrl-C", "SIGTERM"))],
+    [("Ctrl-C", 0.5), ("Ctrl-C", 8), ("SIGTERM", 8)],
 )
 def test_interrupted_etl_leaves_no_process_and_no_build(
     built: Chain, tmp_path: Path, signal_name: str, after_s: float

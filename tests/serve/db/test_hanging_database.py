@@ -48,6 +48,7 @@ def read(database: Database) -> tuple[str, float]:
     return error, time.monotonic() - started
 
 
+@pytest.mark.slow
 def test_transaction_ends_at_its_deadline(proxied: tuple[str, Proxy]) -> None:
     url, proxy = proxied
     database = Database(url)
@@ -64,6 +65,7 @@ def test_transaction_ends_at_its_deadline(proxied: tuple[str, Proxy]) -> None:
     database.close()
 
 
+@pytest.mark.slow
 def test_deadline_spares_statements_that_may_take_long(proxied: tuple[str, Proxy]) -> None:
     database = Database(proxied[0])
     with database.read_session(deadline_s=None) as session:
@@ -84,6 +86,7 @@ def timed(app: FastAPI, *request: object, **more: object) -> tuple[Reply, float]
     return reply, time.monotonic() - started
 
 
+@pytest.mark.slow
 def test_endpoint_answers_within_seconds_and_loses_nothing(proxied: tuple[str, Proxy], tmp_path: Path) -> None:
     """Known keys go on scoring; everything else is told that the database does not respond."""
     url, proxy = proxied

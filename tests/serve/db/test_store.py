@@ -57,6 +57,7 @@ class Load:
         return [f"{thread} {number}" for thread in range(4) for number in range(self.written[thread])]
 
 
+@pytest.mark.slow
 def test_loses_nothing_when_postgresql_stops_and_starts_under_load(server: Postgres, tmp_path: Path) -> None:
     """The server crashes once and stops in order once, and comes back each time."""
     store = open_store(tmp_path, server.create_database())

@@ -38,7 +38,7 @@ STARTS = {
 }
 
 
-@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("start", ["endpoint", pytest.param("pipelines", marks=pytest.mark.slow)])
 def test_embedded_ray_listens_on_loopback_only(start: str) -> None:
     ports = [free_port(), free_port()]
     metrics = dict(zip(("AUTOSCALER_METRIC_PORT", "DASHBOARD_METRIC_PORT"), map(str, ports), strict=True))

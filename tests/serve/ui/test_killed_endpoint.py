@@ -31,6 +31,7 @@ def endpoint(database: Database, tmp_path: Path) -> Iterator[KillableEndpoint]:
     endpoint.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite"])
 def test_every_verdict_arrives_once(browser: Browser, database: Database, endpoint: KillableEndpoint) -> None:
     keys = add_readers(database)

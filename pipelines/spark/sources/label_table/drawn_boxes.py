@@ -55,5 +55,5 @@ def make_boxes(
     rows["drawn_on"] = pixels
     table = pa.Table.from_pandas(rows[kept], BOXES, preserve_index=False)
     left = int((~kept).sum())
-    text = f"{left:,} boxes not read, of labels that are no finding or that too few readers name"
+    text = f"boxes not read, of labels that are no finding or that too few readers name: {left:,}"
     return table, (Guess(text, "source.labels"),) if left else ()
