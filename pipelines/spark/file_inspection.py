@@ -25,21 +25,23 @@ from chestai.cli.console import Progress
 from chestai.imaging import preprocess, sandbox
 from chestai.imaging.dicom.header import is_dicom
 from chestai.imaging.errors import Unreadable
+from chestai.imaging.thumbnail import sketch
 from chestai.lake.files import explain_unreadable, read_bytes
 from chestai.lake.lake import Lake
 from pipelines.spark.arrow_io import read_delta, write_delta
 from pipelines.spark.python_workers import without_zip_rescan
 
 INSPECTED = "etl/inspected"
-INSPECTION_VERSION = 3  # of this code: raise it when the same file gives other facts than before
+INSPECTION_VERSION = 4  # of this code: raise it when the same file gives other facts than before
 
 # Images per task. A task costs Spark some 50 ms besides the reading, and counts as progress only when it is done.
 MIN_TASK_IMAGES, MAX_TASK_IMAGES = 64, 256
 
 UNREADABLE = "unreadable_file"
 
-# What inspection finds. pixel_mean, pixel_std: in units of full scale. dicom_*: from the DICOM header, null for other
-# files. file_reason, file_detail: why a file is rejected; sizes and means are then null.
+# What inspection finds. pixel_mean, pixel_std: in units of full scale. thumbnail, grey_*, common_grey: see
+# `chestai.imaging.thumbnail.Sketch`. dicom_*: from the DICOM header, null for other files. file_reason, file_detail:
+# why a file is rejected; what is measured on pixels is then null.
 FILE_FACTS = pa.schema(
     {
         "height": pa.int32(),
@@ -49,6 +51,10 @@ FILE_FACTS = pa.schema(
         "sha256": pa.string(),
         "pixel_mean": pa.float64(),
         "pixel_std": pa.float64(),
+        "thumbnail": pa.binary(),
+        "grey_low": pa.int32(),
+        "grey_high": pa.int32(),
+        "common_grey": pa.float64(),
         "dicom_image_id": pa.string(),
         "dicom_patient_id": pa.string(),
         "dicom_study_id": pa.string(),
@@ -124,6 +130,7 @@ def inspect_file(location: str, earlier: Mapping[str, Any] | None = None) -> dic
         "channels": header.channels,
         "pixel_mean": mean,
         "pixel_std": math.sqrt(max(mean_square - mean**2, 0.0)),
+        **vars(sketch(grey)),
     }
 
 
