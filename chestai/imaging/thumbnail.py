@@ -12,8 +12,8 @@ import numpy as np
 from chestai.imaging.preprocess import Grey
 
 SIDE = 16  # pixels of a thumbnail
-SAMPLED_SIDE = 256  # pixels of the image's shorter side that are looked at, or up to twice as many
-RANGE_STEP = 4  # of the sampled pixels, for the grey range: some 4,000 give a share to 0.8 percentage points
+SAMPLED_SIDE = 256  # pixels of the shorter side that the thumbnail is made from, or up to twice as many
+RANGE_SIDE = 48  # the same for the grey range: 2,300 pixels give a share to 1 percentage point
 LOW, HIGH = 0.01, 0.99  # quantiles between which the grey range lies
 
 
@@ -35,16 +35,23 @@ class Sketch:
 
 def sketch(grey: Grey) -> Sketch:
     """Sketch an image: uint8 of shape (H, W), at least one pixel."""
-    step = max(1, min(grey.shape) // SAMPLED_SIDE)
-    sample = np.ascontiguousarray(grey[::step, ::step])
-    counts = np.bincount(sample[::RANGE_STEP, ::RANGE_STEP].ravel(), minlength=256)
-    shares = np.cumsum(counts) / counts.sum()
+    sample = np.ascontiguousarray(_thin(grey, SAMPLED_SIDE))
+    counts = np.bincount(_thin(sample, RANGE_SIDE).ravel(), minlength=256)
+    up_to = counts.cumsum()
+    total = int(up_to[-1])
+    low, high = up_to.searchsorted((LOW * total, HIGH * total)).tolist()
     return Sketch(
         thumbnail=_shrink(sample).tobytes(),
-        grey_low=int(np.searchsorted(shares, LOW)),
-        grey_high=int(np.searchsorted(shares, HIGH)),
-        common_grey=float(counts.max() / counts.sum()),
+        grey_low=low,
+        grey_high=high,
+        common_grey=int(counts.max()) / total,
     )
+
+
+def _thin(grey: Grey, side: int) -> Grey:
+    """Take every k-th pixel of every k-th row, so that the shorter side keeps `side` to 2 `side` pixels, if it can."""
+    step = max(1, min(grey.shape) // side)
+    return grey[::step, ::step]
 
 
 def _shrink(grey: Grey) -> Grey:

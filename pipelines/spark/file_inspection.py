@@ -5,7 +5,6 @@ The facts are kept in the lake. A later build reads only files that are new or h
 
 import contextlib
 import hashlib
-import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -121,15 +120,14 @@ def inspect_file(location: str, earlier: Mapping[str, Any] | None = None) -> dic
         return {**facts, "file_reason": error.reason, "file_detail": error.detail}
     except cv2.error as error:
         return {**facts, "file_reason": "undecodable", "file_detail": str(error)}
-    mean = cv2.sumElems(grey)[0] / grey.size / 255
-    mean_square = cv2.norm(grey, cv2.NORM_L2SQR) / grey.size / 255**2
+    mean, deviation = (float(value.item()) / 255 for value in cv2.meanStdDev(grey))
     return {
         **facts,
         "height": header.height,
         "width": header.width,
         "channels": header.channels,
         "pixel_mean": mean,
-        "pixel_std": math.sqrt(max(mean_square - mean**2, 0.0)),
+        "pixel_std": deviation,
         **vars(sketch(grey)),
     }
 
