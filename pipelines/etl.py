@@ -8,12 +8,13 @@
 - Spark on Ray parses the labels, reads each new or changed file once, joins both, and moves what is broken, duplicate
   or contradictory to `gold/quarantine` with a reason.
 - Each patient is in one split only; otherwise the build fails.
+- Data that make no sense by the limits of `sanity` stop the build or are warned of.
 - The last row written, in `gold/stats`, makes a build visible. An interrupted build leaves nothing to read.
 - The same input gives the same snapshot and is not built again unless `force=true`.
 - `reports/etl-<snapshot>.html` shows the build, and MLflow logs it.
 - `inspect` says which source fits a folder, and writes `conf/source/NAME.yaml` if a name is given.
 
-Raises `UserError` for missing or malformed inputs, and for a patient in two splits.
+Raises `UserError` for missing or malformed inputs, for a patient in two splits, and for data that make no sense.
 """
 
 import hashlib
@@ -76,6 +77,7 @@ def fingerprint_inputs(config: Config, inputs: Sequence[SourceInput]) -> str:
     settings = [
         [source.model_dump(mode="json") for source in config.sources],
         config.split.model_dump(mode="json"),
+        config.sanity.model_dump(mode="json"),
         [[source.folder.uri, source.vocabulary] for source in sources],
     ]
     listings = [hash_listing(source_input.listing) for source_input in inputs]
@@ -93,11 +95,13 @@ def _summarize(config: Config, inputs: Sequence[SourceInput], snapshot: Snapshot
     quarantined = snapshot.accounting["quarantined"]
     reasons = lake.read(QUARANTINE, snapshot.versions[QUARANTINE], ["reason"])["reason"].to_pylist()
     prefix = "already built: " if read == NOTHING else ""
+    warned = f", {len(snapshot.warnings)} warned of" if snapshot.warnings else ""
     facts: dict[str, Any] = {
-        "headline": f"{prefix}snapshot {snapshot.snapshot_id}, {quarantined:,} quarantined",
+        "headline": f"{prefix}snapshot {snapshot.snapshot_id}, {quarantined:,} quarantined{warned}",
         "snapshot": snapshot.snapshot_id,
         "labels": "; ".join(f"{source_input.name}: {source_input.source.note}" for source_input in inputs),
         "guessed": "; ".join(snapshot.guesses) or "nothing",
+        "warned": "; ".join(snapshot.warnings) or "nothing",
         "read": read,
         "splits": {
             name: f"{counts['images']:,} of {counts['patients']:,} patients" for name, counts in snapshot.splits.items()
@@ -105,7 +109,7 @@ def _summarize(config: Config, inputs: Sequence[SourceInput], snapshot: Snapshot
         "accounting": snapshot.accounting,
         "quarantine": dict(sorted(Counter(reasons).items())),
         "tables": snapshot.versions,
-        "page": write_report(config, lake, snapshot),
+        "page": write_report(config, lake, snapshot, built=read != NOTHING),
     }
     empty = [name for name, counts in snapshot.splits.items() if not counts["images"]]
     if not snapshot.accounting["gold"]:

@@ -6,6 +6,7 @@ from chestai.config.cluster import Cluster, SparkSettings, Tracking
 from chestai.config.data import Chexpert, Dicom, Folders, Nih, Phantom, Source, Split
 from chestai.config.evaluation import Derive, Evaluate, Gate, Promote, Queue
 from chestai.config.label_table import Table
+from chestai.config.sanity import Sanity
 from chestai.config.serving import Alert, Auth, Jwt, Modes, Oidc, Runtime, Score, Serve, State, Tls, Triage
 from chestai.config.training import Asymmetric, Augment, Bce, Feed, Focal, Loss, Network, Train
 from chestai.config.tuning import Choice, Dimension, Range, Tune
@@ -35,6 +36,7 @@ __all__ = [
     "Policy",
     "Range",
     "Runtime",
+    "Sanity",
     "Score",
     "Source",
     "SparkSettings",
@@ -56,6 +58,7 @@ class Config(Section):
     source: Source
     also: dict[str, Source]
     split: Split
+    sanity: Sanity = Sanity()  # runs of earlier versions lack this section
     network: Network
     loss: Loss
     augment: Augment

@@ -42,6 +42,7 @@ class EvaluationData:
         prevalence: Finding -> share of positives in the evaluated split.
         unreadable: Reason -> images that could not be read.
         guesses: What the ETL guessed about the data, see `chestai.lake.snapshot.Snapshot`.
+        warnings: What the ETL's checks of the data warned of.
     """
 
     snapshot: str
@@ -55,6 +56,7 @@ class EvaluationData:
     prevalence: dict[str, float]
     unreadable: dict[str, int]
     guesses: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,14 @@ STATS = "gold/stats"
 
 FILE_MISSING = "file_missing"
 
+# `chestai.lake.remark.Remark`.
+REMARK = pa.struct({"text": pa.string(), "warns": pa.bool_(), "examples": pa.list_(pa.list_(pa.string()))})
+
 # images: `pixel_mean` and `pixel_std` describe the single image, in units of full scale. Without a file
 #   (`source.images=optional`), the path and everything read from the file is null.
 # labels: `uncertain` lists the findings that the source labels uncertain, whatever their `targets`. Builds of earlier
 #   releases lack this column.
-# stats: builds of earlier releases lack `guesses`.
+# stats: builds of earlier releases lack `guesses` or `remarks`.
 # quarantine: `item` is the rejected path or source row.
 SCHEMAS: Mapping[str, pa.Schema] = {
     IMAGES: pa.schema(
@@ -81,6 +84,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             "pixel_std": pa.float64(),
             "synthetic": pa.bool_(),
             "guesses": pa.list_(pa.string()),
+            "remarks": pa.list_(REMARK),
         }
     ),
 }

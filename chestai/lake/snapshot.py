@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from chestai.lake.remark import Remark
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -21,6 +23,7 @@ class Snapshot:
         pos_weight: N_neg / N_pos of each finding in the train split.
         cooccurrence: (F, F) counts over all frontal images.
         guesses: What the sources do not say and the ETL took for granted, with counts, a line each.
+        remarks: What the checks of the build's sanity say about its images.
         pixel_mean, pixel_std: Of the train split's pixels in units of full scale; NaN if no image has a file.
     """
 
@@ -38,11 +41,17 @@ class Snapshot:
     pixel_std: float
     synthetic: bool
     guesses: tuple[str, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Returns the remarks that warn, a line each."""
+        return tuple(remark.text for remark in self.remarks if remark.warns)
 
     def to_row(self) -> dict[str, Any]:
         """Returns the snapshot as a row of `gold/stats`."""
         as_json = {name: json.dumps(getattr(self, name)) for name in ("versions", "accounting", "splits")}
-        return {**self.__dict__, **as_json}
+        return {**self.__dict__, **as_json, "remarks": [remark.to_row() for remark in self.remarks]}
 
     @staticmethod
     def from_row(row: Mapping[str, Any]) -> "Snapshot":
@@ -51,6 +60,7 @@ class Snapshot:
         tuples = {
             "vocabulary": tuple(row["vocabulary"]),
             "guesses": tuple(row.get("guesses") or ()),
+            "remarks": tuple(map(Remark.from_row, row.get("remarks") or ())),
             "pos_weight": tuple(row["pos_weight"]),
             "cooccurrence": tuple(tuple(counts) for counts in row["cooccurrence"]),
         }

@@ -174,6 +174,7 @@ def _describe_data(run: EvaluationRun, inputs: EvaluationInput) -> EvaluationDat
         prevalence=_compute_prevalence(evaluated),
         unreadable=dict(evaluated.unread),
         guesses=run.snapshot.guesses,
+        warnings=run.snapshot.warnings,
     )
 
 

@@ -16,6 +16,7 @@ from pipelines.spark.dataset_stats import compute_content_id, compute_statistics
 from pipelines.spark.file_inspection import inspect_files
 from pipelines.spark.inputs import SourceInput, gather_boxes, gather_entries, gather_files, list_guesses
 from pipelines.spark.reconcile import count_inputs, reconcile
+from pipelines.spark.sanity.checks import check_sanity
 
 ETL_VERSION = 3  # of the ETL's code: raise it when the same input gives other rows than before
 
@@ -32,7 +33,7 @@ def build_snapshot(
         The snapshot, and how many files were read. The others have not changed since an earlier build read them.
 
     Raises:
-        UserError: A patient would be in two splits.
+        UserError: A patient would be in two splits, or the data fail a check of their sanity.
     """
     lake = Lake(config.lake)
     vocabulary = merge_vocabularies(source_input.source.vocabulary for source_input in inputs)
@@ -42,6 +43,7 @@ def build_snapshot(
     entries = gather_entries(session, inputs, vocabulary).persist()
     rows = reconcile(entries, files, gather_boxes(session, inputs), config.split)
     accounting = count_inputs(entries.count(), files.count(), rows)
+    remarks = check_sanity(config, rows, vocabulary, lambda check: progress.update(progress.done, check))
     statistics = compute_statistics(rows.gold, vocabulary)
     snapshot_id = compute_content_id(rows.gold, vocabulary, ETL_VERSION)
 
@@ -61,12 +63,9 @@ def build_snapshot(
         vocabulary=vocabulary,
         versions=versions,
         accounting=accounting,
-        splits=statistics.splits,
-        pos_weight=statistics.pos_weight,
-        cooccurrence=statistics.cooccurrence,
-        pixel_mean=statistics.pixel_mean,
-        pixel_std=statistics.pixel_std,
+        **vars(statistics),
         guesses=list_guesses(inputs),
+        remarks=remarks,
         synthetic=any(source.synthetic for source in config.sources),
     )
     return snapshot, files_read

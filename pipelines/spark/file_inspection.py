@@ -5,7 +5,6 @@ The facts are kept in the lake. A later build reads only files that are new or h
 
 import contextlib
 import hashlib
-import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,21 +24,23 @@ from chestai.cli.console import Progress
 from chestai.imaging import preprocess, sandbox
 from chestai.imaging.dicom.header import is_dicom
 from chestai.imaging.errors import Unreadable
+from chestai.imaging.thumbnail import sketch
 from chestai.lake.files import explain_unreadable, read_bytes
 from chestai.lake.lake import Lake
 from pipelines.spark.arrow_io import read_delta, write_delta
 from pipelines.spark.python_workers import without_zip_rescan
 
 INSPECTED = "etl/inspected"
-INSPECTION_VERSION = 3  # of this code: raise it when the same file gives other facts than before
+INSPECTION_VERSION = 4  # of this code: raise it when the same file gives other facts than before
 
 # Images per task. A task costs Spark some 50 ms besides the reading, and counts as progress only when it is done.
 MIN_TASK_IMAGES, MAX_TASK_IMAGES = 64, 256
 
 UNREADABLE = "unreadable_file"
 
-# What inspection finds. pixel_mean, pixel_std: in units of full scale. dicom_*: from the DICOM header, null for other
-# files. file_reason, file_detail: why a file is rejected; sizes and means are then null.
+# What inspection finds. pixel_mean, pixel_std: in units of full scale. thumbnail, grey_*, common_grey: see
+# `chestai.imaging.thumbnail.Sketch`. dicom_*: from the DICOM header, null for other files. file_reason, file_detail:
+# why a file is rejected; what is measured on pixels is then null.
 FILE_FACTS = pa.schema(
     {
         "height": pa.int32(),
@@ -49,6 +50,10 @@ FILE_FACTS = pa.schema(
         "sha256": pa.string(),
         "pixel_mean": pa.float64(),
         "pixel_std": pa.float64(),
+        "thumbnail": pa.binary(),
+        "grey_low": pa.int32(),
+        "grey_high": pa.int32(),
+        "common_grey": pa.float64(),
         "dicom_image_id": pa.string(),
         "dicom_patient_id": pa.string(),
         "dicom_study_id": pa.string(),
@@ -115,15 +120,15 @@ def inspect_file(location: str, earlier: Mapping[str, Any] | None = None) -> dic
         return {**facts, "file_reason": error.reason, "file_detail": error.detail}
     except cv2.error as error:
         return {**facts, "file_reason": "undecodable", "file_detail": str(error)}
-    mean = cv2.sumElems(grey)[0] / grey.size / 255
-    mean_square = cv2.norm(grey, cv2.NORM_L2SQR) / grey.size / 255**2
+    mean, deviation = (float(value.item()) / 255 for value in cv2.meanStdDev(grey))
     return {
         **facts,
         "height": header.height,
         "width": header.width,
         "channels": header.channels,
         "pixel_mean": mean,
-        "pixel_std": math.sqrt(max(mean_square - mean**2, 0.0)),
+        "pixel_std": deviation,
+        **vars(sketch(grey)),
     }
 
 

@@ -8,14 +8,17 @@ from chestai.lake.schemas import IMAGES
 from chestai.lake.snapshot import Snapshot
 
 
-def write_report(config: Config, lake: Lake, snapshot: Snapshot) -> str:
-    """Write the page unless it exists, log it to MLflow, and return its location.
+def write_report(config: Config, lake: Lake, snapshot: Snapshot, built: bool) -> str:
+    """Write the page, log it to MLflow, and return its location.
 
     A remote lake without an MLflow server (`tracking.uri`) has nowhere to log to; the page is then only written.
+
+    Args:
+        built: By this run. Otherwise a page that exists stays as it is.
     """
     name = f"etl-{snapshot.snapshot_id}.html"
     filesystem, path = lake.filesystem("reports", name)
-    if filesystem.get_file_info(path).type == fs.FileType.NotFound or config.force:
+    if filesystem.get_file_info(path).type == fs.FileType.NotFound or built:
         # Imported here because it takes seconds, and most calls find the page already written.
         from chestai.pages.etl_report.report import render_etl_report
 

@@ -10,7 +10,9 @@ from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
 from chestai.pages import plots
 from chestai.pages.etl_report import thumbnails
+from chestai.pages.etl_report.accounting import build_accounting
 from chestai.pages.etl_report.gold import GoldTables, fill_not_stated, sort_values
+from chestai.pages.etl_report.sanity import build_sanity
 from chestai.pages.page import (
     DASH,
     SYNTHETIC_IMAGES,
@@ -28,29 +30,6 @@ from chestai.pages.page import (
 )
 
 NO_FILES = "No image of this build has a file."
-# `Snapshot.accounting` in words: the first entry of each group is the sum of the others, except those in brackets.
-ACCOUNTS: Mapping[str, Mapping[str, str]] = {
-    "Label rows": {
-        "entries": "read",
-        "gold": "in gold",
-        "gold_without_file": "(without an image file)",
-        "quarantined_entries": "in quarantine",
-        "entries_without_file": "skipped: no image file",
-        "impossible_ages": "(impossible age, set to unknown)",
-    },
-    "Image files": {
-        "files": "found",
-        "gold_files": "in gold",
-        "quarantined_files": "in quarantine",
-        "unknown_views": "(view not stated, taken for frontal)",
-    },
-    "Drawn boxes": {
-        "boxes": "read",
-        "gold_boxes": "in gold",
-        "quarantined_boxes": "in quarantine",
-        "boxes_without_image": "skipped: image not in gold",
-    },
-}
 
 
 def render_etl_report(lake: Lake, snapshot: Snapshot) -> str:
@@ -75,6 +54,7 @@ def render_etl_report(lake: Lake, snapshot: Snapshot) -> str:
     sections = [
         Section("accounting", "Rows in and rows out", build_accounting(snapshot.accounting)),
         Section("guesses", "Guesses", build_guesses(snapshot)),
+        Section("sanity", "Sanity", build_sanity(snapshot, gold)),
         Section("splits", "Splits", build_splits(snapshot, gold)),
         Section("balance", "Class balance", build_balance(snapshot, frontal)),
         Section("cooccurrence", "Co-occurring findings", [build_cooccurrence(snapshot)]),
@@ -85,26 +65,6 @@ def render_etl_report(lake: Lake, snapshot: Snapshot) -> str:
         Section("montage", "Examples", build_examples(snapshot, frontal)),
     ]
     return render_html(Page(f"Data report: snapshot {snapshot.snapshot_id}", subtitle, facts, banner, sections))
-
-
-def build_accounting(counts: Mapping[str, int]) -> list[Table]:
-    """Where every input ended up; counts without a known name come last."""
-    counts = dict(counts)
-    if "files" in counts and "gold" in counts:
-        counts["gold_files"] = counts["gold"] - counts.get("gold_without_file", 0)
-    tables = []
-    for title, names in ACCOUNTS.items():
-        total = counts.get(next(iter(names)), 0)
-        rows = [
-            [label, format_number(counts[name]), format_percent(counts[name], total)]
-            for name, label in names.items()
-            if name in counts
-        ]
-        tables.append(Table(title, ["", "count", "share"], rows))
-    shown = {name for names in ACCOUNTS.values() for name in names} | {"quarantined"}  # that one has its own section
-    others = [[format_name(name), format_number(count), ""] for name, count in counts.items() if name not in shown]
-    tables.append(Table("Other counts", ["", "count", ""], others))
-    return [table for table in tables if table.rows]
 
 
 def build_guesses(snapshot: Snapshot) -> list[Note | Table]:

@@ -21,6 +21,7 @@ PER_GALLERY = 4
 SALT = "montage"
 MAX_CHARACTERS = 64  # of an item or detail
 GONE = "the file is gone"
+NO_BOXES = pd.DataFrame(columns=["image_id", "x", "y", "w", "h"])
 
 
 def select_examples(
@@ -76,6 +77,17 @@ def select_extremes(images: pd.DataFrame) -> Gallery | None:
         values = [f"mean {image['pixel_mean']:.3f}", f"sd {image['pixel_std']:.3f}"]
         pictures.append(Picture(*_load_image(image), [name, *values, image["image_id"]]))
     return Gallery("Extremes", pictures, "worth a look: they may be badly exposed or inverted")
+
+
+def select_named(images: pd.DataFrame, names: Sequence[str]) -> list[Picture]:
+    """Select images by their IDs, in this order; those without a row or a file are left out.
+
+    Args:
+        images: image_id, path, split, view and age_years, sex.
+    """
+    row_of = {name: row for row, name in enumerate(images["image_id"]) if name in names}
+    rows = [row_of[name] for name in names if name in row_of and pd.notna(images["path"].iloc[row_of[name]])]
+    return [_build_picture(images.iloc[row], NO_BOXES) for row in rows]
 
 
 def select_quarantined(quarantine: pd.DataFrame, stores: set[str]) -> list[Gallery]:

@@ -118,6 +118,9 @@ def build_data(evidence: Evidence) -> Section:
     if data.guesses:
         guessed = [[guess] for guess in data.guesses]
         parts.append(Table("Guessed when the data were built, and the key that settles it", [""], guessed, prose=True))
+    if data.warnings:
+        warned = [[warning] for warning in data.warnings]
+        parts.append(Table("Warned of when the data were built, and the limit", [""], warned, prose=True))
     if data.unreadable:
         rows: list[list[str | Cell]] = [
             [format_name(why), format_number(count)] for why, count in data.unreadable.items()

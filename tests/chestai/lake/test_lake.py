@@ -13,6 +13,7 @@ from chestai.labels.findings import NIH14, encode_targets
 from chestai.lake.delta import commit_parts, write_part
 from chestai.lake.files import read_bytes
 from chestai.lake.lake import Lake, find_unusable_reasons
+from chestai.lake.remark import Remark
 from chestai.lake.schemas import FILE_MISSING, IMAGES, LABELS, SCHEMAS, STATS
 from chestai.lake.snapshot import Snapshot
 
@@ -141,7 +142,12 @@ def test_names_that_delta_cannot_open_are_refused_before_anything_is_written(tmp
 def test_build_is_appended_to_a_lake_of_an_earlier_release(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path / "lake"))
     row = make_snapshot("one", {}).to_row()
-    lake.write(STATS, pa.Table.from_pylist([row], schema=SCHEMAS[STATS]).drop_columns("guesses"), mode="append")
-    assert lake.find_snapshot().guesses == ()
-    lake.publish(replace(make_snapshot("two", {}), guesses=("nih: no official split",)))
+    lake.write(
+        STATS, pa.Table.from_pylist([row], schema=SCHEMAS[STATS]).drop_columns(["guesses", "remarks"]), mode="append"
+    )
+    assert lake.find_snapshot().guesses == lake.find_snapshot().remarks == ()
+    remarks = (Remark("2 copies", True, (("a", "b"), ("c", "d"))), Remark("views agree", False))
+    lake.publish(replace(make_snapshot("two", {}), guesses=("nih: no official split",), remarks=remarks))
     assert [build.guesses for build in lake.list_snapshots()] == [(), ("nih: no official split",)]
+    assert [build.remarks for build in lake.list_snapshots()] == [(), remarks]
+    assert lake.find_snapshot().warnings == ("2 copies",)

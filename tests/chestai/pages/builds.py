@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from chestai.clock import now
 from chestai.labels.findings import NIH14
 from chestai.lake.lake import Lake
+from chestai.lake.remark import Remark
 from chestai.lake.schemas import BOXES, IMAGES, LABELS, QUARANTINE, SCHEMAS
 from chestai.lake.snapshot import Snapshot
 
@@ -43,6 +44,7 @@ def write_build(
     frontal = np.array([image["view"] != "lateral" for image in images], bool)
     positive = (targets[frontal] == 1).astype(int)
     positives = positive.sum(axis=0)
+    copied = tuple((str(image["image_id"]), "no such image") for image in images[:1])
     snapshot = Snapshot(
         snapshot_id="0123456789ab",
         built_at=now(),
@@ -58,6 +60,10 @@ def write_build(
         pixel_std=0.25,
         synthetic=synthetic,
         guesses=("test: classes by folder: a (2) (source.classes)",),
+        remarks=(
+            Remark("views agree (sanity.contradicted_views)", warns=False),
+            Remark("1 of 2 are copies of an image (sanity.copied_images)", warns=True, examples=copied),
+        ),
     )
     lake.publish(snapshot)
     return lake, lake.find_snapshot()

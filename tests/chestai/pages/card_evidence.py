@@ -135,6 +135,7 @@ def make_data(**changes: Any) -> EvaluationData:
         "val_prevalence": {finding: value / 1.7 for finding, value in prevalence.items()},
         "prevalence": prevalence | {RARE: 0.0},
         "guesses": ("nih: no official split (split.by)",),
+        "warnings": ("3 of 24 boxes do not fit on their images (sanity.boxes_off_image)",),
         "unreadable": {"truncated": 3, "not_an_image": 1},
     }
     return EvaluationData(**values | changes)

@@ -64,6 +64,8 @@ def test_page_shows_the_numbers_of_the_build(phantoms: tuple[Lake, Snapshot], ht
         "Images 24",
         "Patients 12",
         "test: classes by folder: a (2) (source.classes)",
+        "warning 1 of 2 are copies of an image (sanity.copied_images) views agree (sanity.contradicted_views)",
+        "pairs: an image, then the one that it is a copy of",
         "Quarantined items 1,203",
         "SYNTHETIC",
         "not for diagnosis",

@@ -165,7 +165,8 @@ def test_brightness_is_that_of_the_train_split_in_units_of_full_scale(built_corp
 
 def test_summary_names_snapshot_quarantine_and_tables(built_corpus: BuiltCorpus) -> None:
     facts = built_corpus.summary.facts
-    assert facts["headline"] == f"snapshot {built_corpus.snapshot.snapshot_id}, 17 quarantined"
+    assert facts["headline"] == f"snapshot {built_corpus.snapshot.snapshot_id}, 17 quarantined, 1 warned of"
+    assert facts["warned"].startswith("1 of 6 images show next to nothing"), "too few to stop"
     assert facts["quarantine"]["conflicting_duplicate"] == 2
     assert facts["tables"] == built_corpus.snapshot.versions
     assert (Path(built_corpus.lake.root) / "reports" / "etl.json").exists()
@@ -174,6 +175,6 @@ def test_summary_names_snapshot_quarantine_and_tables(built_corpus: BuiltCorpus)
 def test_same_input_is_not_built_again(built_corpus: BuiltCorpus) -> None:
     started = time.monotonic()
     summary = run_etl(corpus_config(built_corpus.root, Path(built_corpus.lake.root)))
-    assert summary.facts["headline"] == f"already built: snapshot {built_corpus.snapshot.snapshot_id}, 17 quarantined"
+    assert summary.facts["headline"] == f"already built: {built_corpus.summary.facts['headline']}"
     assert time.monotonic() - started < 10  # no Spark
     assert len(built_corpus.lake.list_snapshots()) == 1 and summary.rows == 6

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from chestai.imaging.errors import REASONS
@@ -32,3 +33,12 @@ def test_known_facts_are_reused_for_the_same_content_only(tmp_path: Path) -> Non
     assert inspect_file(str(path), known)["pixel_mean"] == 0.125
     path.write_bytes(encode_png(make_noise(2)))
     assert inspect_file(str(path), known)["pixel_mean"] != 0.125
+
+
+def test_inspection_keeps_a_thumbnail_and_the_grey_range(tmp_path: Path) -> None:
+    pixels = np.full((256, 256), 40, np.uint8)
+    pixels[:128] = 200
+    (tmp_path / "a.png").write_bytes(encode_png(pixels))
+    facts = inspect_file(str(tmp_path / "a.png"))
+    assert facts["thumbnail"] == bytes([200] * 128 + [40] * 128)
+    assert (facts["grey_low"], facts["grey_high"], facts["common_grey"]) == (40, 200, 0.5)
