@@ -1,12 +1,12 @@
 """The page and the table of a model on several corpora."""
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from chestai.evaluation.cross_corpus import CorpusReport
-from chestai.lake.csv_cells import quote_formula
+from chestai.lake.csv_cells import write_csv
 from chestai.pages.model_card.cells import format_estimate, format_signed
 from chestai.pages.page import Cell, Note, Page, Section, Table, format_name, format_number, format_percent
 
@@ -66,32 +66,29 @@ def _show_ece(ece: float, floor: float) -> str:
     return f"{format_number(ece, 3)} ({format_number(floor, 3)})"
 
 
-def render_cross_corpus_csv(reports: Sequence[CorpusReport]) -> str:
+def render_cross_corpus_csv(reports: Sequence[CorpusReport]) -> bytes:
     """One row per corpus and finding, and one with the means (finding `macro`)."""
-    text = io.StringIO()
-    rows = [row for report in reports for row in _list_rows(report)]
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    sink = pa.BufferOutputStream()
+    write_csv(pa.Table.from_pylist([row for report in reports for row in _list_rows(report)]), sink)
+    return bytes(sink.getvalue())
 
 
 def _list_rows(report: CorpusReport) -> list[dict[str, Any]]:
-    name, shifted = quote_formula(report.name), report.shifted
+    name, shifted = report.name, report.shifted
     macro = report.performance.macro_auroc
     means = {
         "corpus": name,
         "finding": "macro",
-        "positives": "",
+        "positives": None,
         "auroc": macro.value,
         "auroc_low": macro.low,
         "auroc_high": macro.high,
         "auroc_home": report.home.value,
         "ece": report.as_trained.macro_ece,
         "ece_floor": report.as_trained.macro_floor,
-        "ece_shifted": shifted.macro_ece if shifted else "",
+        "ece_shifted": shifted.macro_ece if shifted else None,
         "brier": report.as_trained.macro_brier,
-        "brier_shifted": shifted.macro_brier if shifted else "",
+        "brier_shifted": shifted.macro_brier if shifted else None,
     }
     rows = []
     for at, ranked in enumerate(report.performance.findings):
@@ -104,12 +101,12 @@ def _list_rows(report: CorpusReport) -> list[dict[str, Any]]:
                 "auroc": ranked.auroc.value,
                 "auroc_low": ranked.auroc.low,
                 "auroc_high": ranked.auroc.high,
-                "auroc_home": "",
+                "auroc_home": None,
                 "ece": before.ece,
                 "ece_floor": before.floor,
-                "ece_shifted": after.ece if after else "",
+                "ece_shifted": after.ece if after else None,
                 "brier": before.brier,
-                "brier_shifted": after.brier if after else "",
+                "brier_shifted": after.brier if after else None,
             }
         )
     return [means, *rows]

@@ -49,7 +49,7 @@ def evaluate_across(run: EvaluationRun) -> Summary:
     files = {
         "cross_corpus.html": render_html(page).encode(),
         "cross_corpus.md": render_markdown(page).encode(),
-        "cross_corpus.csv": render_cross_corpus_csv(reports).encode(),
+        "cross_corpus.csv": render_cross_corpus_csv(reports),
     }
     location = report.save_files(run.lake, f"version-{model.version}-across", files, "cross_corpus.html")
     return _summarise(run, title, reports, location)

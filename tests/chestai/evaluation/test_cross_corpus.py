@@ -53,5 +53,5 @@ def test_findings_that_a_corpus_does_not_label_are_left_out_on_both_sides() -> N
     assert reports[1].home.value == pytest.approx(np.mean(known))
     text = render_html(build_cross_corpus_page("model version 1", reports, ""))
     assert "prevalence not known" in text
-    table = render_cross_corpus_csv(reports)
-    assert "'=other,macro" in table and len(table.splitlines()) == 1 + 4 + 3
+    table = render_cross_corpus_csv(reports).decode()
+    assert '"\'=other","macro"' in table and len(table.splitlines()) == 1 + 4 + 3

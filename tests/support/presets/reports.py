@@ -32,8 +32,7 @@ def make_mimic() -> Copy:
     )
     split = lines(
         "dicom_id,study_id,subject_id,split",
-        "02aa804e-bde0afdd,50414267,10000032,train",
-        "174413ec-4ec4c1f7,50414267,10000032,train",
+        *(f"{image},50414267,10000032,train" for image in ("02aa804e-bde0afdd", "174413ec-4ec4c1f7")),
         "2a2277a9-b0ded155,53189527,10000032,train",
         "096052b7-d256dc40,57375967,10000764,test",
         "b79e55c3-735ce5ac,57375967,10000764,test",
