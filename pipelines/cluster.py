@@ -38,6 +38,7 @@ def ray_cluster(cluster: Cluster, dashboard: bool = False) -> Iterator[None]:
         yield
         return
     check_ray_address(cluster)
+    _use_utf8()
     address = find_ray_address(cluster)
     with preserve_sigterm_handler():
         if address:
@@ -53,6 +54,12 @@ def ray_cluster(cluster: Cluster, dashboard: bool = False) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _use_utf8() -> None:
+    """Let the Java of driver and workers read file names as Python does, which takes LC_ALL=C for UTF-8."""
+    if os.environ.get("LC_ALL") in ("C", "POSIX"):
+        os.environ["LC_ALL"] = "C.UTF-8"
 
 
 def _find_free_port() -> int:

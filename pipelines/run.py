@@ -1,9 +1,11 @@
 """Run the chain in one Ray: (phantom,) etl, train, evaluate, score, and the endpoint.
 
 `python -m pipelines.run +experiment=demo` is `make demo`. With `serve.stay=false` it ends after the last stage;
-otherwise the endpoint stays up until Ctrl-C.
+otherwise the endpoint stays up until Ctrl-C. If the gate refuses the first model, that one scores and is served all the
+same, marked "not champion".
 """
 
+import shlex
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,10 +18,10 @@ from chestai.cli.console import Screen
 from chestai.cli.main import main
 from chestai.cli.summary import Stage, Summary, build_stage_table
 from chestai.config.schema import Config
-from chestai.errors import UserError
+from chestai.evaluation.standing import why_not_champion
 from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
-from chestai.model.registry import Registry
+from chestai.model.registry import CHAMPION, Registry
 from chestai.notice import RESEARCH_USE
 from pipelines import etl, evaluate, phantom, score, train
 from pipelines.cluster import ray_cluster
@@ -49,13 +51,14 @@ def run(config: Config, screen: Screen) -> None:
             summaries.append(stage(config, screen))
             facts = summaries[-1].facts
             screen.say(f"{name} {summaries[-1].seconds:.1f} s: {facts['headline']}")
-            if name == "evaluate" and Registry(config.tracking, Lake(config.lake)).champion() is None:
-                command = f"`python -m pipelines.promote lake={config.lake} model={facts['version']} force=true`"
-                raise UserError(f"no champion to score with: {facts['verdict']}; by hand: {command}")
+            if name == "evaluate":
+                config = _choose_model(config, facts["version"], screen)
         started = time.monotonic()
-        url, _ = endpoint.deploy(config)
+        url, model = endpoint.deploy(config)
         try:
-            summaries.append(Summary("serve", 1, "endpoint", time.monotonic() - started, {"headline": url}))
+            mark = _mark(why_not_champion(Registry(config.tracking, Lake(config.lake)), model.version))
+            facts = {"headline": f"{url}, version {model.version}{mark}"}
+            summaries.append(Summary("serve", 1, "endpoint", time.monotonic() - started, facts))
             screen.say(f"worklist: {import_scores(config, screen):,} images of offline scoring recorded")
             if config.auth.required:
                 create_first_admin(config, screen.say)
@@ -66,6 +69,30 @@ def run(config: Config, screen: Screen) -> None:
                     time.sleep(3600)
         finally:
             endpoint.stop()
+
+
+def _choose_model(config: Config, candidate: int | None, screen: Screen) -> Config:
+    """Return the config of scoring and endpoint: without a champion they take the candidate, and say so."""
+    registry = Registry(config.tracking, Lake(config.lake))
+    champion = registry.champion()
+    if candidate is None or candidate == champion:
+        return config
+    reason = why_not_champion(registry, candidate)
+    lake = shlex.quote(f"lake={config.lake}")
+    by_hand = f"to promote it by hand: `python -m pipelines.promote {lake} model={candidate} force=true`"
+    if champion is not None:
+        screen.say(f"version {candidate} was not promoted: {reason}; version {champion} scores and serves; {by_hand}")
+        return config
+    screen.say(f"version {candidate} scores and serves{_mark(reason)}; {by_hand}")
+    pinned = {"model": str(candidate)}
+    score, endpoint = (
+        part.model_copy(update=pinned if part.model == CHAMPION else {}) for part in (config.score, config.serve)
+    )
+    return config.model_copy(update={"score": score, "serve": endpoint})
+
+
+def _mark(reason: str | None) -> str:
+    return "" if reason is None else f", not champion: {reason}"
 
 
 def _print_summary(config: Config, screen: Screen, summaries: Sequence[Summary], url: str) -> None:

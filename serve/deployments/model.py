@@ -12,6 +12,7 @@ import torch
 from ray import serve
 
 from chestai.config.schema import Config
+from chestai.evaluation.standing import why_not_champion
 from chestai.imaging.preprocess import Grey
 from chestai.lake.lake import Lake
 from chestai.model.registry import CHAMPION, Registry
@@ -100,20 +101,31 @@ class ModelDeployment:
             if self.current is not None and self.current.registered.version == registered.version:
                 return
             runtime = choose_runtime(self.config.runtime, self.registry, registered.version, self.device)
-            self.current = load_model(registered, runtime, self.device, self.threads)
+            loaded = load_model(registered, runtime, self.device, self.threads)
+            self.current = replace(loaded, not_champion=why_not_champion(self.registry, registered.version))
             log.info("serving version %d on %s", registered.version, self.current.forward.name)
 
     def _follow_champion(self) -> None:
-        """Loads the new champion when the alias moves; if that fails, the old one stays."""
+        """Loads the new champion when the alias moves; if that fails, the old one stays, as a pinned one does."""
         pause = threading.Event()
         while not pause.wait(self.config.serve.follow_seconds):
-            if self.current is None or self.pinned_version is not None:
+            if self.current is None:
                 continue
             try:
-                if self.registry.champion() not in (None, self.current.registered.version):
+                champion = self.registry.champion()
+                if self.pinned_version is None and champion not in (None, self.current.registered.version):
                     self._load(CHAMPION)
+                self._update_standing()
             except Exception:
                 log.exception("the new champion could not be loaded; version %d stays", self.current.registered.version)
+
+    def _update_standing(self) -> None:
+        """Notes whether the current version is the champion by now."""
+        with self.load_lock:
+            current = self._loaded_model()
+            standing = why_not_champion(self.registry, current.registered.version)
+            if standing != current.not_champion:
+                self.current = replace(current, not_champion=standing)
 
     async def _forward(self, batch: list[tuple[LoadedModel, Grey]]) -> list[ScoreResult]:
         return await asyncio.get_running_loop().run_in_executor(self.forward_thread, score_batch, batch)

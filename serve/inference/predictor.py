@@ -69,10 +69,11 @@ class OodError(ApiError):
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model version with its network loaded."""
+    """A model version with its network loaded. not_champion: why it is not the champion; None if it is."""
 
     registered: RegisteredModel
     forward: InferenceSession
+    not_champion: str | None = None
 
     @property
     def size(self) -> int:
@@ -92,7 +93,8 @@ class LoadedModel:
 
     @property
     def card(self) -> ModelCard:
-        return ModelCard(**self.registered.bundle.card.model_dump(), version=self.registered.version)
+        card, version = self.registered.bundle.card, self.registered.version
+        return ModelCard(**card.model_dump(), version=version, not_champion=self.not_champion)
 
     def inspect(self, square: Grey) -> tuple[MonitoredFeatures, OodReason | None]:
         """Returns the monitored features of an image's pixels, and why the OOD detector rejects it, if it does.

@@ -117,9 +117,13 @@ class ServiceDescription(Answer):
 
 
 class ModelCard(Card):
-    """The card of the served bundle, and its version in the registry."""
+    """The card of the served bundle, and its version in the registry.
+
+    not_champion: why that version is not the champion; null if it is.
+    """
 
     version: int
+    not_champion: str | None = None
 
 
 class DescribedModel(ModelCard):
@@ -128,6 +132,7 @@ class DescribedModel(ModelCard):
     model_config = with_examples(
         {
             "version": 3,
+            "not_champion": None,
             "format": FORMAT,
             "name": "chestai",
             "findings": list(examples.PROBABILITIES),

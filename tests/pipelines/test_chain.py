@@ -1,19 +1,26 @@
 """The stages one after another on real Ray, Spark, Delta and MLflow."""
 
+import io
+import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import httpx
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 
+from chestai.cli.console import Screen
 from chestai.errors import UserError
 from chestai.imaging import preprocess
+from chestai.lake.lake import Lake
 from chestai.lake.schemas import BOXES, IMAGES, QUARANTINE, STATS
 from chestai.model.registry import Registry
-from pipelines import etl, evaluate, phantom, score, train
+from pipelines import etl, evaluate, phantom, run, score, train
 from pipelines.scoring.ledger import read_scores
 from tests.support.chain import Chain, make_small_config, run_quietly
 
@@ -105,6 +112,36 @@ def test_worse_candidate_does_not_become_champion(finished: Chain) -> None:
         r"champion stays version 1: version 2 is refused, better: macro-AUROC 0\.\d+, champion 0\.\d+", verdict
     ), verdict
     assert registry.champion() == 1
+
+
+@pytest.mark.slow
+def test_chain_goes_on_with_a_model_that_the_gate_refuses(
+    built: Chain, tmp_path: Path, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = shutil.ignore_patterns("mlflow", "scores", "reports", "models")
+    shutil.copytree(built.config.lake, tmp_path / "lake", ignore=made)
+    impossible = ("gate.max_latency_ms=0.001", "train.epochs=1", "evaluate.robustness_images=0", "serve.stay=false")
+    config = make_small_config(tmp_path, f"phantom.root={built.config.phantom.root}", *impossible)
+    served: list[dict[str, Any]] = []
+    print_summary = run._print_summary
+
+    def ask(*given: Any) -> None:
+        served.append(httpx.get(f"{given[-1]}/model").raise_for_status().json())
+        print_summary(*given)
+
+    monkeypatch.setattr(run, "_print_summary", ask)
+    run.run(config, screen)
+    lake = Lake(config.lake)
+    assert Registry(config.tracking, lake).champion() is None
+    (card,) = served
+    assert card["version"] == 1 and card["not_champion"].startswith("the gate refused it, latency: ")
+    assert lake.read("scores/1").num_rows == lake.read_gold(lake.find_snapshot(), IMAGES).num_rows
+    report = json.loads(Path(lake.uri("reports", "score.json")).read_text())
+    assert report["facts"]["not_champion"] == card["not_champion"]
+    assert isinstance(screen.console.file, io.StringIO)
+    output = " ".join(screen.console.file.getvalue().split())
+    assert "version 1 scores and serves, not champion: the gate refused it, latency: " in output
+    assert f"`python -m pipelines.promote lake={config.lake} model=1 force=true`" in output
 
 
 def test_stage_without_input_names_the_command_that_makes_it(tmp_path: Path, ray_cluster: None) -> None:

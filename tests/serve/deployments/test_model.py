@@ -196,3 +196,18 @@ def test_int8_serves_the_network_that_was_checked_and_no_other(config: Config) -
     registry.lake.write_bytes(b"another one", "quantised", "two.zip")
     assert choose_runtime(fastest, registry, 2, "cpu").precision == "fp32"
     assert choose_runtime(fastest, registry, 1, "cpu").precision == "fp32", "nobody checked it"
+
+
+def test_replica_knows_whether_its_version_is_the_champion(config: Config) -> None:
+    replica, registry = model(config, "2"), Registry(config.tracking, Lake(config.lake))
+    assert replica.card().not_champion == "the gate never judged it"
+    registry.note_gate(2, "ece: 0.2 is above 0.05")
+    replica._update_standing()
+    assert replica.card().not_champion == "the gate refused it, ece: 0.2 is above 0.05"
+    registry.promote(2)
+    replica._update_standing()
+    assert replica.card().not_champion is None
+    registry.rollback()
+    registry.note_gate(2, "")
+    replica._update_standing()
+    assert replica.card().not_champion == "version 1 is"

@@ -122,7 +122,7 @@ def test_health_model_and_docs(service: Service) -> None:
     assert health["model"]["version"] == 1
     assert service.get("/health/live").json()["status"] == "ok"
     card = service.get("/model").json()
-    assert card.pop("version") == 1
+    assert card.pop("version") == 1 and card.pop("not_champion") is None
     assert card.pop("modes") == {"overlays": True, "reordering": True, "flag_only": False}
     assert card == service.bundle.card.model_dump(mode="json")
     assert service.get("/health").json()["status"] == "ok"

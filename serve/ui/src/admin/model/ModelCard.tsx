@@ -7,8 +7,13 @@ import { Table } from "../Table";
 export function ModelCard() {
   return (
     <Section title="Model" query={useModel()}>
-      {({ version, findings, thresholds, triage, modes }) => (
+      {({ version, not_champion, findings, thresholds, triage, modes }) => (
         <>
+          {not_champion && (
+            <p>
+              <b>Not champion</b>: {not_champion}.
+            </p>
+          )}
           <p>
             Version {version}. Urgent from {triage.urgent}, soon from {triage.soon}: the largest weight × probability of a
             study. {describe(modes)}

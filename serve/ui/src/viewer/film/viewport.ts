@@ -3,6 +3,7 @@
 import { Enums, getShouldUseCPURendering, type Types, utilities, cache } from "@cornerstonejs/core";
 
 import type { Decoded } from "./decoded";
+import { draftOf } from "./draft";
 import { renderingEngine } from "./engine";
 import type { FilmPoint, View } from "./view";
 
@@ -11,10 +12,13 @@ export type CanvasPoint = readonly [number, number];
 
 const DEGREE = Math.PI / 180;
 const DISTANCE = 1000; // of the camera from the film; any will do in a parallel projection
+const REST_MS = 150; // without a change of the window: its drag is over, or pauses
 
 export class FilmViewport {
   private film: Decoded | undefined;
   private view: View | undefined;
+  private draft: Types.IImage["render"] | null = null;
+  private resting = 0;
 
   constructor(
     private readonly id: string,
@@ -28,6 +32,7 @@ export class FilmViewport {
   }
 
   close(): void {
+    this.rest();
     renderingEngine().disableElement(this.id);
   }
 
@@ -36,6 +41,7 @@ export class FilmViewport {
     if (!cache.getImage(image.imageId)) cache.putImageSync(image.imageId, image);
     await this.stack.setStack([image.imageId]);
     this.film = film;
+    this.draft = getShouldUseCPURendering() ? draftOf(image) : null;
     this.view = undefined;
     this.apply(view);
   }
@@ -47,6 +53,7 @@ export class FilmViewport {
     const before = this.view;
     this.view = view;
     if (now !== before?.window || inverted !== before.inverted) {
+      this.hurry();
       this.stack.setProperties({ voiRange: this.range(now), invert: this.film.image.invert !== inverted });
     }
     const moved = view.zoom !== before?.zoom || view.centre !== before.centre || view.rotation !== before.rotation;
@@ -84,6 +91,24 @@ export class FilmViewport {
   onDrawn(callback: () => void): () => void {
     this.element.addEventListener(Enums.Events.IMAGE_RENDERED, callback);
     return () => this.element.removeEventListener(Enums.Events.IMAGE_RENDERED, callback);
+  }
+
+  /** Draws drafts while one change of the window follows the other, and all pixels when they end. */
+  private hurry(): void {
+    if (!this.draft) return;
+    const follows = this.resting !== 0;
+    window.clearTimeout(this.resting);
+    if (follows) this.film!.image.render = this.draft;
+    this.resting = window.setTimeout(() => {
+      this.rest();
+      this.stack.render();
+    }, REST_MS);
+  }
+
+  private rest(): void {
+    window.clearTimeout(this.resting);
+    this.resting = 0;
+    if (this.film) delete this.film.image.render;
   }
 
   /** On the CPU Cornerstone sizes the canvas in CSS pixels, and takes it for screen pixels everywhere else. */

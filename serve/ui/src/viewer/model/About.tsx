@@ -13,12 +13,13 @@ interface Props {
 }
 
 export function About({ record, prediction, model, verified }: Props) {
-  const synthetic = model?.version === prediction.model_version && model.synthetic;
+  const served = model?.version === prediction.model_version ? model : null;
   return (
     <div className="about">
       <p className="about-tags">
         {!verified && <span>not verified</span>}
-        {synthetic && <span title="Trained on synthetic radiographs">synthetic</span>}
+        {served?.synthetic && <span title="Trained on synthetic radiographs">synthetic</span>}
+        {served?.not_champion && <span title={served.not_champion}>not champion</span>}
       </p>
       <dl>
         <dt>Model</dt>
