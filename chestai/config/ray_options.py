@@ -1,7 +1,9 @@
 """How ChestAI starts an embedded Ray: the pipelines and the endpoint share these options."""
 
 import os
+import shlex
 import socket
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,7 +74,7 @@ def plan_embedded_ray(
         dashboard_port: Port of the dashboard. None tries 8265 and the ports after it.
         gcs_port: Port of Ray's control service. Workers then find this Ray through RAY_ADDRESS.
     """
-    arguments = {
+    arguments: dict[str, Any] = {
         "address": "local",
         "num_cpus": max(cluster.cpus, os.cpu_count() or 1),
         "object_store_memory": int(cluster.object_store_gb * 2**30),
@@ -80,7 +82,10 @@ def plan_embedded_ray(
         "dashboard_port": dashboard_port,
         "log_to_driver": False,
     }
+    # Ray hands this path to a shell without quotes: with a blank in it, no worker with variables of its own starts.
+    python = shlex.quote(sys.executable)
+    arguments["runtime_env"] = {} if python == sys.executable else {"py_executable": python}
     if gcs_port is None:
         return EmbeddedRay(arguments)
-    arguments["runtime_env"] = make_runtime_env(f"127.0.0.1:{gcs_port}")
+    arguments["runtime_env"] |= make_runtime_env(f"127.0.0.1:{gcs_port}") or {}
     return EmbeddedRay(arguments, {GCS_PORT: str(gcs_port)})
