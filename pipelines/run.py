@@ -120,12 +120,13 @@ def _print_summary(config: Config, screen: Screen, summaries: Sequence[Summary],
     curl = 'curl -s -H "X-API-Key: $KEY"' if config.auth.required else "curl -s"
     screen.say(f"Readers' page: {url}/ui/")
     screen.say("Try:")
-    screen.say(f"  {curl} -F file=@{path} {url}/infer")
-    screen.say(f"  {curl} -F file=@{path} -H 'Accept: image/png' '{url}/infer?explain={label}' -o overlay.png")
+    film = shlex.quote(f"file=@{path}")
+    screen.say(f"  {curl} -F {film} {url}/infer")
+    screen.say(f"  {curl} -F {film} -H 'Accept: image/png' '{url}/infer?explain={label}' -o overlay.png")
     if corpus.snapshot is not None:
         screen.say(f"  {curl} '{url}/images/{image_id}/heatmap?label={label}' -o heatmap.png")
     screen.say(f"  curl -s {url}/health/ready    (interactive: {url}/docs)")
-    screen.say(f"  .venv/bin/mlflow ui --backend-store-uri {Registry(config.tracking, lake).uri}")
+    screen.say(f"  .venv/bin/mlflow ui --backend-store-uri {shlex.quote(Registry(config.tracking, lake).uri)}")
     screen.say(f"reports: {lake.uri('reports')}   log: {screen.log}   Ray's logs: {get_log_folder()}")
     screen.say(RESEARCH_USE)
 
