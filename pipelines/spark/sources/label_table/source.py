@@ -29,6 +29,8 @@ from pipelines.spark.sources.label_table.reader import find_table
 from pipelines.spark.sources.tables import BOX_COLUMNS, open_root
 from pipelines.spark.splits import TEST
 
+MAX_REPEATED = 0.1  # of the rows, where each image should have one
+
 
 @dataclass(frozen=True)
 class LabelTable:
@@ -70,7 +72,9 @@ class LabelTable:
         policies = resolve_policies_of(source, labels.vocabulary)
         every, entry_guesses = make_entries(rows, labels, source)
         entries = every
-        if source.labels.rows == "several" or source.labels.raters:
+        if source.labels.rows == "one" and source.labels.raters is None:
+            check_rows(every, rows.where)
+        else:
             readers = rows.find(source.labels.raters, "source.labels.raters") if source.labels.raters else None
             entries = merge_entries(every, labels.codes, readers, source.labels.agree)
         images, match_guesses = match_images(images, {*entries["key"].dropna()}, folder, source, rows.where)
@@ -82,7 +86,7 @@ class LabelTable:
             folder,
             (*tables, *(join.table for join in joins)),
             images,
-            pa.Table.from_pandas(complete_ids(entries, images), ENTRIES, preserve_index=False),
+            pa.Table.from_pandas(complete_ids(entries, images, source), ENTRIES, preserve_index=False),
             boxes,
             labels.vocabulary,
             policies,
@@ -144,13 +148,27 @@ def resolve_policies_of(source: schema.Table, vocabulary: tuple[str, ...]) -> di
     return {finding: own.get(finding, source.uncertainty) for finding in vocabulary}
 
 
-def complete_ids(entries: pd.DataFrame, images: pa.Table) -> pd.DataFrame:
-    """Make images without study or patient their own; those of DICOM files are left to the header."""
+def check_rows(entries: pd.DataFrame, where: str) -> None:
+    """Check that hardly any image has several rows.
+
+    Raises:
+        UserError: More than a tenth of the rows name an image that an earlier row names.
+    """
+    repeated = int(entries["key"].dropna().duplicated().sum())
+    if repeated > MAX_REPEATED * len(entries):
+        raise UserError(
+            f"{repeated:,} of {len(entries):,} rows of {where} name an image that an earlier row names: if each adds "
+            "its findings, set source.labels.rows=several, or name the reader of a row with source.labels.raters"
+        )
+
+
+def complete_ids(entries: pd.DataFrame, images: pa.Table, source: schema.Table) -> pd.DataFrame:
+    """Make images their own study, and their own patient if no column names it; DICOM files have it in their header."""
     paths, keys = images["path"].to_pylist(), images["key"].to_pylist()
     by_header = {key for key, path in zip(keys, paths, strict=True) if may_be_dicom(path)}
     free = ~entries["key"].isin(by_header) & (None not in by_header)
     own = entries["image_id"].where(free, None)
     return entries.assign(
-        patient_id=entries["patient_id"].where(entries["patient_id"].notnull(), own),
+        patient_id=entries["patient_id"] if source.columns.patient else own,
         study_id=entries["study_id"].where(entries["study_id"].notnull(), own),
     )
