@@ -94,6 +94,11 @@ def test_unknown_table_is_explained_and_gives_a_configuration_that_works(
         look(root, "mine")
 
 
+def test_several_rows_an_image_are_proposed_as_such(tmp_path: Path) -> None:
+    write(tmp_path, {"y.csv": "name,labels\nk1.png,Mass\nk1.png,Edema\nk2.png,No Finding\n", "in/k1.png": png()})
+    assert "rows: several" in look(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("files", "line"),
     [

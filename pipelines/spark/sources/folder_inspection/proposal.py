@@ -17,11 +17,16 @@ PEOPLE = ("image", "patient", "study", "view", "age", "sex", "split")
 
 @dataclass(frozen=True)
 class Proposal:
-    """A label table of a folder, and what its columns may be."""
+    """A label table of a folder, and what its columns may be.
+
+    Attributes:
+        repeats: Whether images have several rows.
+    """
 
     table: str
     rows: int
     roles: tuple[ColumnRole, ...]
+    repeats: bool
 
     @property
     def share(self) -> float:
@@ -39,6 +44,8 @@ class Proposal:
             labels["columns"] = [column.column for column in findings]
         elif named := self.find("findings"):
             labels = {"column": named[0].column, "separator": named[0].separator}
+        if self.repeats:
+            labels["rows"] = "several"
         return {"name": name, "root": root, "tables": self.table, "columns": columns, "labels": labels}
 
 
@@ -51,7 +58,9 @@ def find_tables(folder: InputFolder, files: Sequence[str]) -> list[Proposal]:
                 frame = read_table(folder, name)
             except UserError:
                 continue
-            found.append(Proposal(name, len(frame), tuple(find_roles(frame, files))))
+            roles = tuple(find_roles(frame, files))
+            repeats = any(frame[role.column].duplicated().any() for role in roles if role.role == "image")
+            found.append(Proposal(name, len(frame), roles, repeats))
     return sorted(found, key=lambda proposal: -proposal.share)
 
 
