@@ -93,17 +93,22 @@ class Registry:
             raise UserError(f"tracking.uri is needed with the remote lake {self.lake.root}: name an MLflow server")
         return self.lake.sqlite_url("mlflow", "mlflow.db")
 
-    def connect(self) -> mlflow.MlflowClient:
-        """Points MLflow at the tracking URI, creates the experiment if needed, and returns a client."""
+    def client(self) -> mlflow.MlflowClient:
+        """Returns a client that leaves MLflow's global state alone, for replicas ask while others log."""
         if self.tracking.uri is None:
             Path(self.lake.uri("mlflow")).mkdir(parents=True, exist_ok=True)
-        mlflow.set_tracking_uri(self.uri)
-        mlflow.set_registry_uri(self.uri)
         is_server = self.uri.startswith(("http://", "https://"))  # which has its tables, and may take long to answer
         with nullcontext() if is_server else ALEMBIC_LOCK:  # the first client creates the tables
-            client = mlflow.MlflowClient()
-            experiment = client.get_experiment_by_name(self.tracking.experiment)
-        if experiment is None:
+            client = mlflow.MlflowClient(self.uri, self.uri)
+            client.get_experiment_by_name(self.tracking.experiment)
+        return client
+
+    def connect(self) -> mlflow.MlflowClient:
+        """Points MLflow at the tracking URI, creates the experiment if needed, and returns a client."""
+        client = self.client()
+        mlflow.set_tracking_uri(self.uri)
+        mlflow.set_registry_uri(self.uri)
+        if client.get_experiment_by_name(self.tracking.experiment) is None:
             location = None if self.tracking.uri else Path(self.lake.uri("mlflow", "artifacts")).as_uri()
             client.create_experiment(self.tracking.experiment, artifact_location=location)
         mlflow.set_experiment(self.tracking.experiment)
@@ -111,21 +116,17 @@ class Registry:
 
     def finished_runs(self, tags: Mapping[str, str]) -> list[Run]:
         """Finished runs that carry all these tags, newest first."""
-        client = self.connect()
+        client = self.client()
         experiment = client.get_experiment_by_name(self.tracking.experiment)
-        assert experiment is not None
-        wanted = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
-        return list(
-            client.search_runs(
-                [experiment.experiment_id],
-                " and ".join([*wanted, "attributes.status = 'FINISHED'"]),
-                order_by=["attributes.start_time DESC"],
-            )
-        )
+        if experiment is None:
+            return []
+        equal = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
+        wanted = " and ".join([*equal, "attributes.status = 'FINISHED'"])
+        return list(client.search_runs([experiment.experiment_id], wanted, order_by=["attributes.start_time DESC"]))
 
     def version_of(self, run_id: str) -> int | None:
         """The registered version of a run, or None."""
-        found = self.connect().search_model_versions(f"name = '{self.tracking.model}' and run_id = '{run_id}'")
+        found = self.client().search_model_versions(f"name = '{self.tracking.model}' and run_id = '{run_id}'")
         return max((int(version.version) for version in found), default=None)
 
     def register(self, bundle: Bundle, folder: Path, tags: Mapping[str, Any], example: bytes) -> int:
@@ -160,7 +161,7 @@ class Registry:
             MlflowException: The registry did not answer, which must not look like a missing champion.
         """
         try:
-            return int(self.connect().get_model_version_by_alias(self.tracking.model, CHAMPION).version)
+            return int(self.client().get_model_version_by_alias(self.tracking.model, CHAMPION).version)
         except MlflowException as error:
             if error.error_code in NOT_FOUND:
                 return None
@@ -168,21 +169,21 @@ class Registry:
 
     def promote(self, version: int) -> None:
         """Moves the alias `champion` to a version, and remembers the one before it."""
-        client, past = self.connect(), self.champions()
+        client, past = self.client(), self.champions()
         client.set_registered_model_alias(self.tracking.model, CHAMPION, str(version))
         self._set_champions([*(number for number in past if number != version), version])
         client.delete_model_version_tag(self.tracking.model, str(version), ROLLED_BACK)
 
     def champions(self) -> list[int]:
         """The versions that were champion, the current one last, without those that were rolled back."""
-        model = self.connect().get_registered_model(self.tracking.model)
+        model = self.client().get_registered_model(self.tracking.model)
         past = [int(number) for number in model.tags.get(CHAMPIONS, "").split(",") if number]
         current = self.champion()
         return past if current is None else [*(number for number in past if number != current), current]
 
     def history(self) -> list[Champion]:
         """The champions of `champions`, the current one first."""
-        client, versions = self.connect(), reversed(self.champions())
+        client, versions = self.client(), reversed(self.champions())
         found = [client.get_model_version(self.tracking.model, str(version)) for version in versions]
         return [Champion.of(version) for version in found]
 
@@ -192,6 +193,7 @@ class Registry:
         Raises:
             UserError: There is no such version.
         """
+        self.connect()
         place = self._tags(version).get(MODEL_CARD)
         return None if place is None else str(mlflow.artifacts.load_text(place))
 
@@ -209,7 +211,7 @@ class Registry:
                 f"model {self.tracking.model} had no champion before this one: there is nothing to go back to"
             )
         *kept, removed = past
-        client = self.connect()
+        client = self.client()
         client.set_registered_model_alias(self.tracking.model, CHAMPION, str(kept[-1]))
         self._set_champions(kept)
         client.set_model_version_tag(self.tracking.model, str(removed), ROLLED_BACK, "true")
@@ -221,7 +223,7 @@ class Registry:
 
     def note_gate(self, version: int, refused: str) -> None:
         """Stores the verdict of the promotion gate: why the version was refused, or empty if it passed."""
-        self.connect().set_model_version_tag(self.tracking.model, str(version), GATE, refused or PASSED)
+        self.client().set_model_version_tag(self.tracking.model, str(version), GATE, refused or PASSED)
 
     def gate(self, version: int) -> str | None:
         """The verdict of the promotion gate on a version: `PASSED`, the reason for a refusal, or None if never asked.
@@ -234,7 +236,7 @@ class Registry:
     def note_runtime(self, version: int, runtime: Runtime, effect: RuntimeEffect) -> None:
         """Stores the effect of a runtime on a version's probabilities."""
         tag = RUNTIME.format(runtime.engine, runtime.precision)
-        self.connect().set_model_version_tag(self.tracking.model, str(version), tag, effect.model_dump_json())
+        self.client().set_model_version_tag(self.tracking.model, str(version), tag, effect.model_dump_json())
 
     def runtime(self, version: int, runtime: Runtime) -> RuntimeEffect | None:
         """The stored effect of a runtime on a version, or None if never measured."""
@@ -243,13 +245,13 @@ class Registry:
 
     def _tags(self, version: int) -> dict[str, str]:
         try:
-            return dict(self.connect().get_model_version(self.tracking.model, str(version)).tags)
+            return dict(self.client().get_model_version(self.tracking.model, str(version)).tags)
         except MlflowException as error:
             raise UserError(f"model {self.tracking.model} has no version {version} in {self.uri}") from error
 
     def _set_champions(self, versions: Sequence[int]) -> None:
         text = ",".join(str(version) for version in versions)
-        self.connect().set_registered_model_tag(self.tracking.model, CHAMPIONS, text)
+        self.client().set_registered_model_tag(self.tracking.model, CHAMPIONS, text)
 
     def load_all(self, which: str) -> list[RegisteredModel]:
         """Loads several versions at once, such as `3+5` or `champion+7`; raises as `load`."""

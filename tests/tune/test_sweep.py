@@ -20,6 +20,7 @@ from tune.trial import END_REASON
 OVERRIDES = ("tune.trials=2", "tune.epochs=1", "tune.max_concurrent=2", "tune.scheduler=asha", "tune.seed=5")
 
 
+@pytest.mark.slow
 def test_runs_each_trial_as_a_child_run_of_the_sweep(
     lake: Lake, screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

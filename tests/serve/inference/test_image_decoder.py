@@ -1,5 +1,6 @@
 """Images that keep their decoders busy hold up nobody but those who wait for a decoder."""
 
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,8 +22,12 @@ FLOOD = 40  # more than asyncio has threads by default
 
 
 def find_decoders() -> list[psutil.Process]:
-    children = psutil.Process().children()
-    return [child for child in children if decoder_process.__name__ in child.cmdline()]
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # it may have ended
+            if decoder_process.__name__ in child.cmdline():
+                found.append(child)
+    return found
 
 
 @pytest.mark.parametrize("kind", ["PNG", "DICOM"])

@@ -3,6 +3,7 @@
 from collections import Counter
 from datetime import timedelta
 
+import pytest
 from playwright.sync_api import Page
 from sqlalchemy import select, update
 
@@ -51,6 +52,7 @@ def last_use(site: Site, minutes_ago: float | None = None) -> float:
         return (now() - session.scalars(select(SessionRow.last_seen_at)).one()).total_seconds() / 60
 
 
+@pytest.mark.slow
 def test_session_ends_although_a_queue_is_open(site: Site) -> None:
     site.upload_films(2)
     page, asked = open_queue(site)
@@ -66,6 +68,7 @@ def test_session_ends_although_a_queue_is_open(site: Site) -> None:
     assert "Your session has ended" in page.inner_text("main")
 
 
+@pytest.mark.slow
 def test_refreshes_have_one_row_in_the_audit(site: Site) -> None:
     site.upload_films(2)
     page, asked = open_queue(site)
