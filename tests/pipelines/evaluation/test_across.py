@@ -20,14 +20,14 @@ def make_site(folder: Path, seed: int, scanner: str) -> str:
         f"lake={folder / 'lake'}",
         f"phantom.root={folder / 'phantom'}",
         f"phantom.seed={seed}",
-        "phantom.count=120",
+        "phantom.count=240",
     ]
     config = conf.load([*SMALL, *words, f"source.name={folder.name}"])  # its patients are others than at home
     run_quietly(phantom.run, config)
     for path in (folder / "phantom").rglob("*.png"):
         film = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         if film is not None and film.shape == (64, 64):
-            noise = np.random.default_rng(len(path.name)).normal(0, 12, film.shape)
+            noise = np.random.default_rng(len(path.name)).normal(0, 25, film.shape)
             changed = ordinary(scanner, film.astype(np.uint8)[None])[0] if scanner != "as it is" else film
             noisy = changed if scanner == "as it is" else np.clip(changed + noise, 0, 255).astype(np.uint8)
             cv2.imwrite(str(path), noisy)
