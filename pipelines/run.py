@@ -18,7 +18,7 @@ from chestai.cli.console import Screen
 from chestai.cli.main import main
 from chestai.cli.summary import Stage, Summary, build_stage_table
 from chestai.config.schema import Config
-from chestai.evaluation.standing import why_not_champion
+from chestai.evaluation.champion_status import why_not_champion
 from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
 from chestai.model.registry import CHAMPION, Registry

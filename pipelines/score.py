@@ -29,7 +29,7 @@ from chestai.cli.console import Screen
 from chestai.cli.main import run_stage_command
 from chestai.cli.summary import Summary
 from chestai.config.schema import Config
-from chestai.evaluation.standing import why_not_champion
+from chestai.evaluation.champion_status import why_not_champion
 from chestai.lake.lake import Lake
 from chestai.model.registry import RegisteredModel, Registry
 from chestai.model.runtimes import Runtime

@@ -41,6 +41,9 @@ def evaluate_across(run: EvaluationRun) -> Summary:
         _check_corpus(model.bundle, title, name, lake, snapshots[name])
     with ray_cluster(run.config.cluster):
         corpora = [_predict(run, model.bundle, name, lakes[name], snapshots[name]) for name in lakes]
+    for corpus in corpora:
+        if not ((corpus.targets == 1).any(axis=0) & (corpus.targets == 0).any(axis=0)).any():
+            raise UserError(f"{corpus.name}: no finding of {title} has a positive and a negative test image")
     fitted_on = _read_targets(model.bundle, run.lake, run.snapshot, ["val"])
     findings, bootstrap = model.bundle.card.findings, run.config.evaluate.bootstrap()
     reports = measure_corpora(corpora, findings, model.bundle.calibration, fitted_on, bootstrap)

@@ -12,7 +12,7 @@ import torch
 from ray import serve
 
 from chestai.config.schema import Config
-from chestai.evaluation.standing import why_not_champion
+from chestai.evaluation.champion_status import why_not_champion
 from chestai.imaging.preprocess import Grey
 from chestai.lake.lake import Lake
 from chestai.model.registry import CHAMPION, Registry

@@ -16,7 +16,7 @@ from chestai.labels.findings import NO_FINDING, canonicalise, encode_targets, me
 from pipelines.data.files import InputFolder
 from pipelines.spark.sources.folder_layout import FolderLayout, ImageLocation, is_neutral
 from pipelines.spark.sources.guesses import Guess
-from pipelines.spark.sources.tables import ENTRY_COLUMNS, WithoutBoxes, open_root
+from pipelines.spark.sources.tables import ENTRY_COLUMNS, WithoutBoxes, compile_pattern, open_root
 from pipelines.spark.splits import TEST
 
 
@@ -52,7 +52,8 @@ class Folders(WithoutBoxes):
         Raises:
             UserError: No such folder, a bad pattern (see `compile_pattern`) or bad classes (see `map_classes`).
         """
-        pattern = compile_pattern(source.patient_pattern)
+        text = source.patient_pattern
+        pattern = None if text is None else compile_pattern(text, f"source.patient_pattern={text}")
         folder = open_root(source.root, "/data/folders")
         images = folder.list_images()
         layout = FolderLayout(images["path"].to_pylist(), source.classes)
@@ -133,23 +134,6 @@ class Folders(WithoutBoxes):
     def _find_patient(self, path: str) -> str | None:
         match = self.pattern.search(path) if self.pattern else None
         return f"{self.name}:{match[1]}" if match and match[1] else None
-
-
-def compile_pattern(text: str | None) -> re.Pattern[str] | None:
-    """Compile `source.patient_pattern`.
-
-    Raises:
-        UserError: It is not a regular expression, or has no group.
-    """
-    if text is None:
-        return None
-    try:
-        pattern = re.compile(text)
-    except re.error as error:
-        raise UserError(f"source.patient_pattern={text} is not a regular expression: {error}") from error
-    if not pattern.groups:
-        raise UserError(f"source.patient_pattern={text} has no group: put the patient's part in parentheses")
-    return pattern
 
 
 def map_classes(source: schema.Folders, located: Sequence[ImageLocation]) -> dict[str, str | None]:

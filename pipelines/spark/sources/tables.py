@@ -1,6 +1,7 @@
 """What the sources share: label tables are read line by line, so that every row can be accounted for."""
 
 import csv
+import re
 from collections.abc import Collection, Sequence
 
 import pandas as pd
@@ -47,6 +48,24 @@ def open_root(root: str | None, example: str, hint: str = "") -> InputFolder:
     if root is None:
         raise UserError(f"source.root is not set: name the folder, source.root={example}{hint}")
     return InputFolder.open(root, hint)
+
+
+def compile_pattern(text: str, where: str) -> re.Pattern[str]:
+    """Compile a regular expression that a setting gives, whose group 1 is the part that is meant.
+
+    Args:
+        where: The setting, for errors.
+
+    Raises:
+        UserError: It is not a regular expression, or has no group.
+    """
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise UserError(f"{where} is not a regular expression: {error}") from error
+    if not pattern.groups:
+        raise UserError(f"{where} has no group: put the part that is meant in parentheses")
+    return pattern
 
 
 def read_first_line(folder: InputFolder, table: str) -> str:

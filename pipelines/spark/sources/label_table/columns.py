@@ -1,7 +1,6 @@
 """Where a setting finds its text in a row: in a column, in several put together, or in a part of one."""
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
@@ -10,6 +9,7 @@ import pandas as pd
 
 from chestai.errors import UserError
 from pipelines.spark.sources.label_table.reader import TABLE
+from pipelines.spark.sources.tables import compile_pattern
 
 MAX_SHOWN = 40  # columns in an error
 
@@ -48,12 +48,7 @@ class Rows:
     def _extract(self, column: str, pattern: str, key: str) -> pd.Series:
         if column not in self.frame:
             raise self._unknown(column, key)
-        try:
-            compiled = re.compile(pattern)
-        except re.error as error:
-            raise UserError(f"{key}: {pattern} is not a regular expression: {error}") from error
-        if not compiled.groups:
-            raise UserError(f"{key}: {pattern} has no group: put the part that you mean in parentheses")
+        compiled = compile_pattern(pattern, f"{key}: {pattern}")
         found = self.frame[column].map(lambda text: match[1] if (match := compiled.search(text)) else "")
         return found.fillna("")
 
