@@ -1,7 +1,7 @@
 """The deployable model: safetensors weights, one JSON card, and hashes of its training patients. No pickle anywhere."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from chestai.calibration import AnyCalibration, from_dict
 from chestai.config.schema import View
@@ -54,10 +55,45 @@ class Prediction(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """A card, its network in evaluation mode, and what was learnt from its training data.
+class StoredNetwork:
+    """A network as its card and weights, which is built when first used: timm, which builds it, takes 2 s to import.
 
     Attributes:
+        weights: By name, on the device of the network.
+        origin: Where they come from, for messages.
+    """
+
+    card: Card
+    weights: Mapping[str, Tensor]
+    origin: str = "the weights"
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the network."""
+        return next(iter(self.weights.values())).device
+
+    @cached_property
+    def built(self) -> Classifier | Ensemble:
+        """The network in evaluation mode.
+
+        Raises:
+            UserError: The weights are of another network.
+        """
+        network = self.card.network().to(self.device)
+        try:
+            network.load_state_dict(self.weights)
+        except RuntimeError as error:
+            backbones = " + ".join(member.backbone for member in self.card.members)
+            raise UserError(f"{self.origin} does not fit backbone {backbones}") from error
+        return network.to(memory_format=torch.channels_last).eval()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A card, its network, and what was learnt from its training data.
+
+    Attributes:
+        stored: The network in evaluation mode, or what it is built from.
         seen_patients: The patients of each training behind it, if known. They have a file of their own, because the
             endpoint publishes the card.
         ood_detector: None in bundles of earlier releases.
@@ -65,10 +101,20 @@ class Bundle:
     """
 
     card: Card
-    network: Classifier | Ensemble
+    stored: Classifier | Ensemble | StoredNetwork
     seen_patients: tuple[SeenPatients, ...] = ()
     ood_detector: OodDetector | None = None
     drift_reference: DriftReference | None = None
+
+    @property
+    def network(self) -> Classifier | Ensemble:
+        """The network in evaluation mode. Raises UserError if the weights do not fit the card."""
+        return self.stored.built if isinstance(self.stored, StoredNetwork) else self.stored
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """The weights by name."""
+        return self.stored.weights if isinstance(self.stored, StoredNetwork) else self.stored.state_dict()
 
     @cached_property
     def calibration(self) -> AnyCalibration:
@@ -89,10 +135,7 @@ class Bundle:
         """Writes all files of the bundle, replacing earlier ones."""
         folder.mkdir(parents=True, exist_ok=True)
         # Cloned, because one classifier may be a member twice, and safetensors stores no tensor under two names.
-        weights = {
-            name: tensor.clone(memory_format=torch.contiguous_format)
-            for name, tensor in self.network.state_dict().items()
-        }
+        weights = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in self.weights.items()}
         save_file(weights, folder / WEIGHTS)
         (folder / CARD).write_text(self.card.model_dump_json(indent=2))
         if self.seen_patients or self.card.split_known:
@@ -108,10 +151,10 @@ class Bundle:
 
     @staticmethod
     def load(folder: Path, device: str = "cpu") -> "Bundle":
-        """Reads a bundle and checks that its weights fit its card.
+        """Reads a bundle.
 
         Raises:
-            UserError: A file is missing or damaged, or the weights are of another network.
+            UserError: A file is missing or damaged.
         """
         card, patients = read_card(folder)
         try:
@@ -120,13 +163,7 @@ class Bundle:
             drift = DriftReference.from_json((folder / DRIFT).read_text()) if (folder / DRIFT).exists() else None
         except (OSError, ValueError, SafetensorError) as error:
             raise UserError(_unusable(folder, error)) from error
-        network = card.network().to(device)
-        try:
-            network.load_state_dict(weights)
-        except RuntimeError as error:
-            backbones = " + ".join(member.backbone for member in card.members)
-            raise UserError(f"{folder / WEIGHTS} does not fit backbone {backbones}") from error
-        return Bundle(card, network.to(memory_format=torch.channels_last).eval(), patients, detector, drift)
+        return Bundle(card, StoredNetwork(card, weights, str(folder / WEIGHTS)), patients, detector, drift)
 
 
 def read_card(folder: Path) -> tuple[Card, tuple[SeenPatients, ...]]:

@@ -17,10 +17,8 @@ from chestai.evaluation.evidence import Latency
 from chestai.imaging.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from chestai.imaging.heatmap import heatmap
 from chestai.metrics.localisation import centre_prior, match_boxes, random_map
-from chestai.model.bundle import FORWARD_ENV, Bundle, forward
+from chestai.model.bundle import FORWARD_ENV, Bundle, StoredNetwork, forward
 from chestai.model.card import Card
-from chestai.model.classifier import Classifier
-from chestai.model.ensemble import Ensemble
 
 CONDITIONS = tuple((name, severity) for name in CORRUPTIONS for severity in SEVERITIES)
 MODEL, RANDOM_MAP, CENTRE, RANDOM_WEIGHTS = MAPS = ("model", "random map", "centre prior", "random weights")
@@ -55,11 +53,10 @@ class ProbePredictor:
         }
     )
 
-    def __init__(self, card: Card, network: Classifier | Ensemble) -> None:
-        self.findings, self.network = card.findings, network
+    def __init__(self, stored: StoredNetwork) -> None:
+        self.findings, self.network = stored.card.findings, stored.built
         torch.manual_seed(SEED)
-        device = next(network.parameters()).device
-        self.untrained = card.network().to(device).to(memory_format=torch.channels_last).eval()
+        self.untrained = stored.card.network().to(stored.device).to(memory_format=torch.channels_last).eval()
 
     def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
         logits, evidence, _ = forward(self.network, pixels)

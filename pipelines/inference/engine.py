@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy
 
 from chestai.cli.console import Screen
-from chestai.model.bundle import FORWARD_ENV, Bundle
+from chestai.model.bundle import FORWARD_ENV, Bundle, StoredNetwork
 from chestai.model.card import Card
 from pipelines.data.decode import decode_table
-from pipelines.inference.predictors import LogitsPredictor, PredictorFactory
+from pipelines.inference.predictors import LogitsPredictor, PredictorFactory, predict_batch
 
 MAX_BLOCK_ROWS = 256  # a block is read again as a whole when its task's process dies
 
@@ -82,7 +82,7 @@ def run_predictor(
     reading = Reading(partial(_decode_in_pieces, size=bundle.card.size, piece=batch_size))
     blocks = split_into_blocks(images, batch_size)
     with screen.progress(stage, images.num_rows, "images") as progress:
-        for batch in stream_predictions(bundle, blocks, reading, predictor, batch_size, ["image_id"]):
+        for batch in stream_predictions(bundle, blocks, reading, predictor, batch_size, ["image_id", "not_scored"]):
             for row in batch.to_pylist():
                 if row["not_scored"] is None:
                     results.outputs[row["image_id"]] = row["output"]
@@ -118,15 +118,15 @@ def stream_predictions(
 
     Args:
         batch_size: Images of a forward pass.
-        keep: Columns of the read rows that are passed on.
+        keep: Columns of the read rows that are passed on, `not_scored` among them.
         actors: Maximum number of actors; None: one per GPU that is up, or one per node with more than one core.
 
     Yields:
-        Tables of `keep`, `not_scored`, and `output`: the predictor's, or null without pixels.
+        Tables of `keep` and `output`: the predictor's, or null without pixels.
     """
     if not blocks:
         return
-    weights, gpus = ray.put(bundle.network.state_dict()), int(ray.cluster_resources().get("GPU", 0))
+    weights, gpus = ray.put(dict(bundle.weights)), int(ray.cluster_resources().get("GPU", 0))
     hosts = gpus or sum(node["Alive"] and node["Resources"].get("CPU", 0) > 1 for node in ray.nodes())
     images = ray.data.from_blocks(list(blocks))  # `from_arrow` would start a task per block to look at it
     images.context.max_errored_blocks = -1 if reading.skip_errors else 0
@@ -139,7 +139,7 @@ def stream_predictions(
         concurrency=_reading_tasks(),
     ).map_batches(
         PredictorActor,
-        fn_constructor_args=(bundle.card.model_dump(), weights, predictor, [*keep, "not_scored"]),
+        fn_constructor_args=(bundle.card.model_dump(), weights, predictor, list(keep)),
         batch_size=batch_size,
         batch_format="pyarrow",
         num_cpus=2,  # differs from the reading tasks', or Ray Data would fuse both and decode in this one actor
@@ -169,18 +169,8 @@ class PredictorActor:
         self.card, self.keep = Card.model_validate(card), keep
         device = "cuda" if torch.cuda.is_available() else "cpu"
         torch.set_num_threads(len(os.sched_getaffinity(0)))
-        network = self.card.network()
-        network.load_state_dict(ray.get(weights))
-        self.predictor = predictor(self.card, network.to(device).to(memory_format=torch.channels_last).eval())
+        on_device = {name: tensor.to(device) for name, tensor in ray.get(weights).items()}
+        self.predictor = predictor(StoredNetwork(self.card, on_device))
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        raw = batch["pixels"].to_pylist()
-        readable = [index for index, pixels in enumerate(raw) if pixels is not None]
-        outputs: list[Any] = [None] * len(raw)
-        if readable:
-            size = self.card.size
-            pixels = np.frombuffer(b"".join(raw[index] for index in readable), np.uint8).reshape(-1, size, size)
-            rows = batch.drop_columns("pixels").take(readable).to_pylist()
-            for index, output in zip(readable, self.predictor(pixels.copy(), rows), strict=True):
-                outputs[index] = output
-        yield batch.select(self.keep).append_column("output", pa.array(outputs, self.predictor.output))
+        yield predict_batch(self.predictor, self.card.size, batch, self.keep)

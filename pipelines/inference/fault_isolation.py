@@ -12,19 +12,12 @@ from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
 from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
-from pipelines.data.decode import DECODED_FILE, read_cached_shard, read_files
+from pipelines.data.decode import read_cached_shard, read_files
+from pipelines.data.decoded_file import CRASHES_READER
 from pipelines.data.digest_set import Digests
 from pipelines.data.pixel_cache import PixelCache, read_split_rows
 from pipelines.inference.engine import Reading, split_into_blocks, stream_predictions
-from pipelines.inference.predictors import SCORING_OUTPUT, OutputOptions, ScoringPredictor
-
-CRASHES_READER = "crashes_reader"
-
-# A file's prediction: `DECODED_FILE` without pixels. output: null if not scored, or if its content is scored already.
-PREDICTED = pa.schema([field for field in DECODED_FILE if field.name != "pixels"]).append(
-    pa.field("output", SCORING_OUTPUT)
-)
-KEEP = ["row", "sha256", "detail"]
+from pipelines.inference.predictors import KEEP, PREDICTED, OutputOptions, ScoringPredictor
 
 SUSPECTS_AT_ONCE = 64  # files that are tried alone at the same time
 GIVE_UP_AFTER = 100  # readers that all crash: the cause is not in the files

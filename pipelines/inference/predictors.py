@@ -1,6 +1,6 @@
-"""What an inference actor computes from a batch of images: logits, or everything that scoring stores."""
+"""What inference computes from a batch of images: logits, or everything that scoring stores. Needs no Ray."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -8,15 +8,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from chestai.model.bundle import forward
-from chestai.model.card import Card
-from chestai.model.classifier import Classifier
-from chestai.model.ensemble import Ensemble
+from chestai.model.bundle import StoredNetwork, forward
 from chestai.model.runtimes import Runtime, open_session
+from pipelines.data.decoded_file import DECODED_FILE
 
 
 class Predictor(Protocol):
-    """Computes the outputs of a batch in an actor."""
+    """Computes the outputs of a batch."""
 
     @property
     def output(self) -> pa.DataType:
@@ -26,8 +24,8 @@ class Predictor(Protocol):
         """uint8 (N, S, S) and the N rows that they belong to -> N values of the type `output`."""
 
 
-# Makes a predictor in its actor, from the card and the network on its device.
-PredictorFactory = Callable[[Card, Classifier | Ensemble], Predictor]
+# Makes a predictor where it runs, from a network whose weights are on its device.
+PredictorFactory = Callable[[StoredNetwork], Predictor]
 
 
 class LogitsPredictor:
@@ -35,8 +33,8 @@ class LogitsPredictor:
 
     output = pa.list_(pa.float32())
 
-    def __init__(self, card: Card, network: Classifier | Ensemble) -> None:
-        self.network = network
+    def __init__(self, stored: StoredNetwork) -> None:
+        self.network = stored.built
 
     def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
         return list(forward(self.network, pixels)[0].tolist())
@@ -55,6 +53,12 @@ SCORING_OUTPUT = pa.struct(
     }
 )
 
+# A file's prediction: `DECODED_FILE` without pixels. output: null if not scored, or if its content is scored already.
+PREDICTED = pa.schema([field for field in DECODED_FILE if field.name != "pixels"]).append(
+    pa.field("output", SCORING_OUTPUT)
+)
+KEEP = ["row", "sha256", "detail", "not_scored"]  # its columns without the output
+
 
 @dataclass(frozen=True)
 class OutputOptions:
@@ -70,9 +74,9 @@ class ScoringPredictor:
 
     output = SCORING_OUTPUT
 
-    def __init__(self, card: Card, network: Classifier | Ensemble, options: OutputOptions) -> None:
+    def __init__(self, stored: StoredNetwork, options: OutputOptions) -> None:
         self.options = options
-        self.session = open_session(network, options.runtime, str(next(network.parameters()).device))
+        self.session = open_session(stored, options.runtime, str(stored.device))
 
     def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
         result = self.session(pixels)
@@ -87,3 +91,25 @@ class ScoringPredictor:
             if self.options.embeddings:
                 output["embedding"] = result.embedding[index].tolist()
         return outputs
+
+
+def predict_batch(predictor: Predictor, size: int, batch: pa.Table, keep: Sequence[str]) -> pa.Table:
+    """Predicts the rows that have pixels.
+
+    Args:
+        size: Pixels a side.
+        batch: With `pixels`, size * size bytes each or null.
+        keep: Columns that are passed on.
+
+    Returns:
+        `keep` and `output`: the predictor's, or null without pixels.
+    """
+    raw = batch["pixels"].to_pylist()
+    readable = [index for index, pixels in enumerate(raw) if pixels is not None]
+    outputs: list[Any] = [None] * len(raw)
+    if readable:
+        pixels = np.frombuffer(b"".join(raw[index] for index in readable), np.uint8).reshape(-1, size, size)
+        rows = batch.drop_columns("pixels").take(readable).to_pylist()
+        for index, output in zip(readable, predictor(pixels.copy(), rows), strict=True):
+            outputs[index] = output
+    return batch.select(keep).append_column("output", pa.array(outputs, predictor.output))

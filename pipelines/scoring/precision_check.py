@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray
-import torch
 from numpy.typing import NDArray
 
 from chestai.cli.console import Screen
@@ -15,53 +13,28 @@ from chestai.config.schema import Config
 from chestai.errors import UserError
 from chestai.lake.snapshot import Snapshot
 from chestai.metrics.ranking import auroc, mean_of_defined
-from chestai.model.bundle import Bundle, ForwardOutput, forward
-from chestai.model.card import Card
-from chestai.model.classifier import Classifier
-from chestai.model.ensemble import Ensemble
+from chestai.model.bundle import Bundle, ForwardOutput, StoredNetwork, forward
 from chestai.model.registry import RegisteredModel, Registry
 from chestai.model.runtimes import Runtime, exports_folder, open_session
 from chestai.model.runtimes.effect import RuntimeEffect
-from chestai.model.runtimes.precision import list_candidates
 from chestai.model.runtimes.quantised_file import QuantisedFile
+from pipelines.cluster import ray_cluster
 from pipelines.inference.engine import run_predictor
 from pipelines.inference.labelled_predictions import load_usable_rows, match_predictions
 
 IMAGES, SEED = 500, 17
 
 
-def choose_runtime(config: Config, registry: Registry, model: RegisteredModel, screen: Screen) -> Runtime:
-    """Returns the runtime of the config in the precision that it names, or in the fastest that passes the check.
-
-    Ray must be connected. A precision is checked once per version. The result is stored as a tag of the registered
-    version, where the endpoint finds it too.
+def measure_effect(
+    config: Config, registry: Registry, model: RegisteredModel, runtime: Runtime, screen: Screen
+) -> RuntimeEffect:
+    """Measures a runtime in bf16, fp16 or int8, for which it quantises, on val images. Starts Ray if need be.
 
     Raises:
-        UserError: The named precision breaks a limit of `runtime`, or there is no readable val image.
+        UserError: There is no readable val image; or, for int8, no train image, or no NNCF.
     """
-    device = torch.device("cuda" if ray.cluster_resources().get("GPU", 0) else "cpu")
-    *others, last = list_candidates(config.runtime, device)
-    for precision in others:
-        try:
-            return _check(config, registry, model, Runtime.of(config.runtime, precision), screen)
-        except UserError as error:
-            screen.say(str(error))
-    return _check(config, registry, model, Runtime.of(config.runtime, last), screen)
-
-
-def _check(config: Config, registry: Registry, model: RegisteredModel, runtime: Runtime, screen: Screen) -> Runtime:
-    """Returns the runtime, with the quantised network if it needs one. Raises as `choose_runtime`."""
-    if runtime.precision == "fp32":
-        return runtime
-    effect = registry.runtime(model.version, runtime)
-    if effect is None:
-        effect = _measure(config, registry, model, runtime, screen)
-        registry.note_runtime(model.version, runtime, effect)
-    line, fault = f"{runtime.precision}: {effect}", effect.find_fault(config.runtime)
-    if fault is not None:
-        raise UserError(f"{line}; {fault}: take runtime.precision=fp32")
-    screen.say(line)
-    return effect.complete(runtime, registry.lake)
+    with ray_cluster(config.cluster):
+        return _measure(config, registry, model, runtime, screen)
 
 
 def _measure(
@@ -78,7 +51,7 @@ def _measure(
         from chestai.model.runtimes.quantisation import quantise  # here: OpenVINO takes half a second to import
 
         images = _sample(train, config.runtime.calibration_images)
-        content = quantise(bundle.network, _read_pixels(bundle, images, batch_size, screen), exports_folder())
+        content = quantise(bundle.stored, _read_pixels(bundle, images, batch_size, screen), exports_folder())
         quantised = QuantisedFile.write(lake, f"{model.name}-{model.version}.openvino.zip", content)
         runtime = replace(runtime, quantised=content)
     val = _sample(val, IMAGES)
@@ -111,7 +84,7 @@ class PixelsPredictor:
 
     output = pa.binary()
 
-    def __init__(self, card: Card, network: Classifier | Ensemble) -> None:
+    def __init__(self, stored: StoredNetwork) -> None:
         pass
 
     def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
@@ -123,9 +96,9 @@ class ComparisonPredictor:
 
     output = pa.struct({name: pa.list_(pa.float32()) for name in ("reference", "other", "maps")})
 
-    def __init__(self, card: Card, network: Classifier | Ensemble, runtime: Runtime) -> None:
-        self.reference = partial(forward, network)
-        self.other = open_session(network, runtime, str(next(network.parameters()).device))
+    def __init__(self, stored: StoredNetwork, runtime: Runtime) -> None:
+        self.reference = partial(forward, stored.built)
+        self.other = open_session(stored, runtime, str(stored.device))
 
     def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
         reference, other = self.reference(pixels), self.other(pixels)

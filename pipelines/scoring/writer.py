@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from chestai.clock import now
 from chestai.imaging.heatmap import is_shown
 from chestai.model.registry import RegisteredModel
+from pipelines.data.decoded_file import CRASHES_READER
 from pipelines.data.digest_set import Digests, find_new, insert, parse_digests
-from pipelines.inference.fault_isolation import CRASHES_READER
 from pipelines.scoring.corpus import Corpus
 from pipelines.scoring.ledger import FILES, HEATMAPS, Ledger, ScoringPlan, contents_schema
 
@@ -72,7 +72,7 @@ class Writer:
             self._queue(contents_schema(self.findings).empty_table(), files, rows)
 
     def add(self, predicted: pa.Table) -> None:
-        """Adds rows of `pipelines.inference.fault_isolation.PREDICTED`, and commits if it is time."""
+        """Adds rows of `pipelines.inference.predictors.PREDICTED`, and commits if it is time."""
         images = self.corpus.rows.take(predicted["row"])
         # A crashing file has no hash of its own; the hash that a snapshot states keeps later runs from trying it again.
         crashed = pc.fill_null(pc.equal(predicted["not_scored"], CRASHES_READER), False)

@@ -147,8 +147,10 @@ def _to_rows(columns: Columns) -> list[MonitoredFeatures]:
 
 
 def load_model(registered: RegisteredModel, runtime: Runtime, device: str, threads: int | None) -> LoadedModel:
-    """Loads the network of a version. Raises as `open_session`."""
-    return LoadedModel(registered, open_session(registered.bundle.network, runtime, device, threads=threads))
+    """Loads the network of a version, and runs it once, because the first run is slower. Raises as `open_session`."""
+    session = open_session(registered.bundle.stored, runtime, device, threads=threads)
+    session(np.zeros((1, session.size, session.size), np.uint8))
+    return LoadedModel(registered, session)
 
 
 def choose_runtime(section: schema.Runtime, registry: Registry, version: int, device: str) -> Runtime:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from chestai.config import schema
 from chestai.errors import UserError
-from chestai.model.bundle import ForwardOutput
+from chestai.model.bundle import ForwardOutput, StoredNetwork
 from chestai.model.classifier import Classifier
 from chestai.model.ensemble import Ensemble
 from chestai.model.runtimes import torch_runtime
@@ -71,7 +71,7 @@ class InferenceSession:
 
 
 def open_session(
-    network: Classifier | Ensemble,
+    network: Classifier | Ensemble | StoredNetwork,
     runtime: Runtime,
     device: str = "cpu",
     cache: Path | None = None,
@@ -83,7 +83,8 @@ def open_session(
     the other.
 
     Args:
-        network: Of a bundle, a single classifier or an ensemble.
+        network: Of a bundle, a single classifier or an ensemble. A stored one is built only if the runtime needs it:
+            for torch, or for its first export.
         device: of torch, `cpu`, `cuda` or `cuda:1`.
         cache: folder of exported networks, made if it is not there; None: `exports_folder()`. What lies there is used
             by any number of processes and may be deleted at any time.
@@ -96,7 +97,7 @@ def open_session(
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be 1 or more, not {threads}")
-    size = torch_runtime.classifiers(network)[0].size
+    size: int = network.card.size if isinstance(network, StoredNetwork) else torch_runtime.classifiers(network)[0].size
     if runtime.engine == "openvino" or (runtime.engine == "auto" and device == "cpu" and not runtime.compiled):
         if runtime.compiled:
             raise UserError("compiled=true is for engine=torch: OpenVINO compiles by itself")
@@ -111,12 +112,13 @@ def open_session(
         raise UserError("precision=int8 is for OpenVINO: take engine=auto or engine=openvino")
     if threads is not None:
         torch.set_num_threads(threads)
-    answer = torch_runtime.open_session(network, place, precision, runtime.channels_last, runtime.compiled)
+    built = network.built if isinstance(network, StoredNetwork) else network
+    answer = torch_runtime.open_session(built, place, precision, runtime.channels_last, runtime.compiled)
     return InferenceSession(f"torch {precision}", size, answer)
 
 
 def _open_openvino(
-    network: Classifier | Ensemble, runtime: Runtime, size: int, cache: Path, threads: int | None
+    network: Classifier | Ensemble | StoredNetwork, runtime: Runtime, size: int, cache: Path, threads: int | None
 ) -> InferenceSession:
     from chestai.model.runtimes import openvino_export, openvino_runtime  # here: OpenVINO takes half a second to import
 

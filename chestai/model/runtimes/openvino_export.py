@@ -11,13 +11,12 @@ from pathlib import Path
 
 import openvino
 import torch
-from openvino.frontend import FrontEndManager
-from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 from torch import Tensor, nn
 
 from chestai.errors import UserError
 from chestai.model import classifier as architecture
 from chestai.model import ensemble
+from chestai.model.bundle import StoredNetwork
 from chestai.model.classifier import Classifier
 from chestai.model.ensemble import Ensemble
 from chestai.model.runtimes.cache import Parts, cached
@@ -27,13 +26,13 @@ GRAPH, WEIGHTS = "model.xml", "model.bin"
 PARTS = (GRAPH, WEIGHTS)
 
 
-def export(network: Classifier | Ensemble, cache: Path) -> Parts:
+def export(network: Classifier | Ensemble | StoredNetwork, cache: Path) -> Parts:
     """Exports a network in fp32, or reads its export from the cache. One export serves fp32 and bf16.
 
     Raises:
         UserError: torch or OpenVINO cannot export this network.
     """
-    return cached(cache / f"{network_key(network)}.openvino.zip", PARTS, lambda: _export(network))
+    return cached(cache / f"{network_key(network)}.openvino.zip", PARTS, lambda: _export(_build(network)))
 
 
 def read_graph(parts: Parts) -> openvino.Model:
@@ -48,20 +47,37 @@ def save_graph(graph: openvino.Model) -> Parts:
         return {part: (Path(folder) / part).read_bytes() for part in PARTS}
 
 
-def network_key(network: Classifier | Ensemble) -> str:
-    """A digest of everything an export depends on: weights, architecture, its code, and the packages that make it."""
-    about = [
-        [(one.name, one.size, one.mean.flatten().tolist(), one.std.flatten().tolist()) for one in classifiers(network)],
-        network.views if isinstance(network, Ensemble) else None,
-        (openvino.__version__, torch.__version__, version("timm")),
-    ]
+def network_key(network: Classifier | Ensemble | StoredNetwork) -> str:
+    """A digest of everything an export depends on: weights, architecture, its code, and the packages that make it.
+
+    It is the same for a network and for what that is built from.
+    """
+    about = [*_describe(network), (openvino.__version__, torch.__version__, version("timm"))]
     digest = sha256(repr(about).encode())
     for module in (__file__, architecture.__file__, ensemble.__file__):
         digest.update(Path(module).read_bytes())
-    for name, tensor in network.state_dict().items():
+    weights = network.weights if isinstance(network, StoredNetwork) else network.state_dict()
+    for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.cpu().contiguous().numpy().data)
     return digest.hexdigest()[:32]
+
+
+def _describe(network: Classifier | Ensemble | StoredNetwork) -> tuple[object, ...]:
+    """The classifiers (backbone, size, mean and std as float32), and the views of an ensemble."""
+    if isinstance(network, StoredNetwork):
+        card = network.card
+        plain = len(card.members) == 1 and not card.tta
+        members = [(one.backbone, card.size, torch.tensor(one.mean), torch.tensor(one.std)) for one in card.members]
+        views = None if plain else card.tta
+    else:
+        members = [(one.name, one.size, one.mean, one.std) for one in classifiers(network)]
+        views = network.views if isinstance(network, Ensemble) else None
+    return [(name, size, mean.flatten().tolist(), std.flatten().tolist()) for name, size, mean, std in members], views
+
+
+def _build(network: Classifier | Ensemble | StoredNetwork) -> Classifier | Ensemble:
+    return network.built if isinstance(network, StoredNetwork) else network
 
 
 class _Plain(nn.Module):
@@ -77,6 +93,9 @@ class _Plain(nn.Module):
 
 
 def _export(network: Classifier | Ensemble) -> Parts:
+    from openvino.frontend import FrontEndManager  # here, for who finds an export need not wait for these
+    from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
+
     ours = deepcopy(network).cpu().eval()
     size = classifiers(ours)[0].size
     example = torch.zeros((2, size, size), dtype=torch.uint8)

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from openvino._offline_transformations import apply_moc_transformations
 
 from chestai.errors import UserError
+from chestai.model.bundle import StoredNetwork
 from chestai.model.classifier import Classifier
 from chestai.model.ensemble import Ensemble
 from chestai.model.runtimes.cache import Parts, cached
 from chestai.model.runtimes.openvino_export import PARTS, export, network_key, read_graph, save_graph
 
 
-def quantise(network: Classifier | Ensemble, pixels: NDArray[np.uint8], cache: Path) -> bytes:
+def quantise(network: Classifier | Ensemble | StoredNetwork, pixels: NDArray[np.uint8], cache: Path) -> bytes:
     """Quantises a network, once for these weights and images; returns the file for `Runtime.quantised`.
 
     Weights are symmetric per channel, activations asymmetric where they have both signs, in ranges that fit the

@@ -21,8 +21,8 @@ def stream_in_process(
     actors: int | None = None,
 ) -> Iterator[pa.Table]:
     """Do what `engine.stream_predictions` does, without Ray Data: one block after the other, errors are raised."""
-    weights = ray.put(bundle.network.state_dict())
-    predict = engine.PredictorActor(bundle.card.model_dump(), weights, predictor, [*keep, "not_scored"])
+    weights = ray.put(dict(bundle.weights))
+    predict = engine.PredictorActor(bundle.card.model_dump(), weights, predictor, list(keep))
     for block in blocks:
         read = reading.read(block)
         for table in [read] if isinstance(read, pa.Table) else read:

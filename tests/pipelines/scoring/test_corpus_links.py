@@ -10,8 +10,8 @@ from chestai.errors import UserError
 from chestai.lake.lake import Lake
 from pipelines.data.files import InputFolder
 from pipelines.scoring.corpus import find_corpus
-from serve.deployments.ray_jobs import RayJobs
 from serve.inference.batch_jobs import JobRequest
+from serve.inference.job_run import job_command
 from tests.support.models import image
 
 
@@ -86,5 +86,5 @@ def test_name_that_is_not_text_stops_nothing(site: Path) -> None:
 def test_prefixes_reach_the_job() -> None:
     prefixes = ["/data/in, 'our' ${oc.env:HOME}", "s3://xray/incoming"]
     config = conf.load(["cluster=laptop", f"serve.prefixes=[{','.join(map(conf.quote, prefixes))}]"])
-    words = RayJobs(config).command("j", JobRequest("/data/in", 1))
+    words = job_command(config, "j", JobRequest("/data/in", 1), None)
     assert conf.load(words[3:]).score.prefixes == config.serve.prefixes == tuple(prefixes)

@@ -27,9 +27,10 @@ from chestai.model.registry import Registry
 from chestai.model.runtimes import Runtime
 from chestai.monitoring.ood_detector import OUT_OF_DISTRIBUTION
 from pipelines import score
-from pipelines.scoring import corpus, exports
+from pipelines.scoring import corpus
+from pipelines.scoring.gallery_page import render_gallery_page
 from pipelines.scoring.ledger import Ledger, read_scores
-from pipelines.scoring.precision_check import choose_runtime
+from pipelines.scoring.runtime_choice import choose_runtime
 from pipelines.training.register import register
 from tests.pipelines.scoring.folder import FILES, REFUSED, score_config, write_files
 from tests.serve.support.forgery import encode_image, make_films
@@ -127,7 +128,7 @@ def test_writes_csv_parquet_worklist_and_gallery(
     (folder / shown_ids[0]).unlink()  # after it was scored
     kept = read_scores(Lake(str(tmp_path / "out")), 1)
     registry = Registry(registered.tracking, Lake(registered.lake))
-    html = exports.render_gallery_page(kept, 4, registry.load("1"), found)
+    html = render_gallery_page(kept, 4, registry.load("1"), found)
     assert "no longer readable" in html and f"<bdi>{shown_ids[0]}</bdi>" not in html
 
 

@@ -19,7 +19,7 @@ import pytest
 from chestai.config import load as conf
 from chestai.lake.lake import Lake
 from chestai.model.registry import Registry
-from pipelines.inference.fault_isolation import CRASHES_READER
+from pipelines.data.decoded_file import CRASHES_READER
 from pipelines.scoring.ledger import Ledger
 from pipelines.training.register import register
 from tests.support.corpus import encode_png, make_noise
