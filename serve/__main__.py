@@ -3,28 +3,35 @@
 import threading
 from functools import partial
 
-import ray
-
 from chestai.cli.console import Screen
 from chestai.cli.main import main
 from chestai.config.schema import Config
 from chestai.notice import RESEARCH_USE
 from serve.auth.bootstrap import create_first_admin
 from serve.deployments import single_node
-from serve.deployments.app import deploy, stop
 from serve.deployments.preflight import Endpoint
 from serve.deployments.tls import network_warning
 
 
 def run(config: Config, screen: Screen) -> None:
     """Deploys the endpoint, prints how to use it, and waits for an interrupt; no process is left behind."""
-    screen.say(f"serve: starting {config.serve.model} of {config.tracking.model} on Ray Serve ...")
+    is_single = single_node.needs_one_replica(config)
+    place = "in this process (serve.max_replicas=1)" if is_single else "on Ray Serve"
+    screen.say(f"serve: starting {config.serve.model} of {config.tracking.model} {place} ...")
+    if is_single:
+        single_node.run(config, partial(_print_usage, config, screen))
+    else:
+        _serve_on_ray(config, screen)
+
+
+def _serve_on_ray(config: Config, screen: Screen) -> None:
+    import ray  # here, for Ray and Serve take seconds to import
+
+    from serve.deployments.app import deploy, stop
+
     try:
-        if single_node.needs_one_replica(config):
-            single_node.run(config, partial(_print_usage, config, screen))
-        else:
-            _print_usage(config, screen, deploy(config))
-            threading.Event().wait()
+        _print_usage(config, screen, deploy(config))
+        threading.Event().wait()
     finally:
         if ray.is_initialized():
             stop()

@@ -15,10 +15,11 @@ from ray.serve.schema import ProxyStatus
 from chestai.config.schema import Config
 from chestai.model.bundle import FORWARD_ENV
 from serve.deployments.ingress import Ingress
-from serve.deployments.model import ModelDeployment
-from serve.deployments.monitor import MonitorDeployment
-from serve.deployments.preflight import Endpoint, check_start, connect_ray
+from serve.deployments.preflight import Endpoint, check_start
+from serve.deployments.ray_connection import connect_ray
 from serve.deployments.tls import check_proxy_certificate
+from serve.inference.model_host import ModelHost
+from serve.monitoring.monitor import Monitor
 
 log = logging.getLogger("ray.serve")
 
@@ -98,7 +99,7 @@ def build_application(config: Config) -> serve.Application:
 def bind_models(config: Config) -> dict[str, serve.Application]:
     """Builds the deployments behind the HTTP side, by the argument names of `deployments.ingress.connect_services`."""
     limits = config.serve
-    monitor = serve.deployment(name="Monitor", num_replicas=1, ray_actor_options={"num_cpus": 0})(MonitorDeployment)
+    monitor = serve.deployment(name="Monitor", num_replicas=1, ray_actor_options={"num_cpus": 0})(Monitor)
     rollouts = {"canary": limits.canary.model, "shadow": limits.shadow}
     return {
         "model": _bind_model(config, limits.model, "Model", limits.min_replicas),
@@ -127,5 +128,5 @@ def _bind_model(config: Config, version: str, name: str, min_replicas: int) -> s
         autoscaling_config=replicas,
         request_router_config={"max_backoff_s": ROUTER_BACKOFF_S},
         user_config={"model": version},
-    )(ModelDeployment)
+    )(ModelHost)
     return deployment.bind(config)

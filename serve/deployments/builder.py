@@ -15,7 +15,7 @@ from chestai.errors import UserError
 from chestai.lake.lake import Lake
 from serve.db.database import database_url
 from serve.deployments.app import build_application
-from serve.deployments.ray_jobs import check_no_password
+from serve.deployments.preflight import check_no_password
 from serve.monitoring.alerts import check_webhook
 
 

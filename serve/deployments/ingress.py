@@ -1,7 +1,5 @@
 """The HTTP side as a deployment, and its services over the other deployments."""
 
-import threading
-
 import ray
 from fastapi import FastAPI
 from ray import serve
@@ -9,12 +7,10 @@ from ray.serve.handle import DeploymentHandle
 
 from chestai.config.schema import Config
 from serve.api.app import create_app
-from serve.api.services import Services, build_services
-from serve.db.leftovers import Leftovers
-from serve.db.retention import purge_hourly
-from serve.deployments.durable_state import check_durable
+from serve.api.services import Services
 from serve.deployments.handles import RemoteMonitor, RemoteScorer
 from serve.deployments.ray_jobs import RayJobs
+from serve.deployments.start_services import start_services
 
 
 def connect_services(
@@ -25,14 +21,9 @@ def connect_services(
     canary: DeploymentHandle | None = None,
     shadow: DeploymentHandle | None = None,
 ) -> Services:
-    """Builds the services of the HTTP side over deployments of Ray Serve, and starts the hourly purge.
-
-    Raises:
-        UserError: As `build_services` and `check_durable`.
-    """
-    check_durable(config)
+    """Builds the services of the HTTP side over deployments of Ray Serve. Raises UserError as `start_services`."""
     cluster = ray.get_runtime_context().gcs_address
-    services = build_services(
+    return start_services(
         config,
         scorer=RemoteScorer(model),
         monitor=RemoteMonitor(monitor),
@@ -40,11 +31,6 @@ def connect_services(
         canary=RemoteScorer(canary) if canary is not None else None,
         shadow=RemoteScorer(shadow) if shadow is not None else None,
     )
-    if (days := config.state.retention_days) is not None:
-        state = services.state
-        arguments = (state.store.database, state.images, Leftovers(config), days, threading.Event())
-        threading.Thread(target=purge_hourly, args=arguments, name="retention", daemon=True).start()
-    return services
 
 
 @serve.ingress()

@@ -1,22 +1,18 @@
-"""Before the endpoint starts: checks everything that can be wrong, then connects to Ray."""
+"""Before the endpoint starts: checks everything that can be wrong. Needs no Ray."""
 
 import ipaddress
 import socket
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
-import ray
-
-from chestai.cli.signals import preserve_sigterm_handler
-from chestai.config.ray_options import check_ray_address, find_ray_address, plan_embedded_ray
-from chestai.config.schema import Cluster, Config
+from chestai.config.ray_options import find_ray_address
+from chestai.config.schema import Config
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
 from chestai.model.registry import RegisteredModel, Registry
 from serve.auth.bootstrap import check_database
 from serve.deployments.durable_state import check_durable
-from serve.deployments.ray_internals import get_dashboard_address, listen_on_loopback, use_any_agent_port
-from serve.deployments.ray_jobs import check_no_password
 from serve.deployments.tls import check_exposure, https_options
 from serve.monitoring.alerts import check_webhook
 
@@ -71,34 +67,14 @@ def check_start(config: Config) -> StartPlan:
     return StartPlan(config, model, host, find_port(host, config.serve.port), tls)
 
 
-def connect_ray(config: Config) -> Config:
-    """Connects to the running Ray, or starts an embedded one, which `ray.init` protects with a token.
-
-    Returns:
-        The config; if `serve.jobs` needs a job server, with that of this Ray, or without jobs if it has none. An
-        embedded Ray has one on loopback.
-    """
-    needs_job_server = config.serve.jobs and config.serve.job_server is None
-    if not ray.is_initialized():
-        _init_ray(config.cluster, needs_job_server)
-    if not needs_job_server:
-        return config
-    address = get_dashboard_address()
-    update = {"job_server": f"http://{address}"} if address else {"jobs": False}
-    return config.model_copy(update={"serve": config.serve.model_copy(update=update)})
-
-
-def _init_ray(cluster: Cluster, needs_job_server: bool) -> None:
-    check_ray_address(cluster)
-    address = find_ray_address(cluster)
-    with preserve_sigterm_handler():
-        if address:
-            ray.init(address=address, log_to_driver=False)
-            return
-        # A free port, because two endpoints on a machine must not share a job server.
-        port = find_port("127.0.0.1", 0) if needs_job_server else None
-        with use_any_agent_port(), listen_on_loopback():
-            ray.init(**plan_embedded_ray(cluster, dashboard=needs_job_server, dashboard_port=port).arguments)
+def check_no_password(config: Config) -> None:
+    """Raises UserError if a job's command line, which Ray's dashboard shows, would hold a password."""
+    uri = config.tracking.uri
+    if uri is not None and urlsplit(uri).password:
+        raise UserError(
+            "tracking.uri holds a password, which the jobs of POST /batch_infer would show: "
+            "put it into MLFLOW_TRACKING_PASSWORD or PGPASSWORD, or set serve.jobs=false"
+        )
 
 
 def find_port(host: str, port: int) -> int:

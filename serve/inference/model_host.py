@@ -1,21 +1,21 @@
-"""The model deployment: a replica loads the champion, follows its alias, and scores requests in batches."""
+"""A model that stays loaded: it follows the champion's alias, and scores images in batches. Needs no Ray."""
 
 import asyncio
 import logging
 import os
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import torch
-from ray import serve
 
 from chestai.config.schema import Config
 from chestai.evaluation.champion_status import why_not_champion
 from chestai.imaging.preprocess import Grey
 from chestai.lake.lake import Lake
 from chestai.model.registry import CHAMPION, Registry
+from serve.inference.batcher import Batcher
 from serve.inference.predictor import LoadedModel, OodRejection, ScoreResult, choose_runtime, load_model
 from serve.schemas.inference import ModelInfo
 from serve.schemas.operations import ModelCard
@@ -28,8 +28,11 @@ BATCH_WAIT_S = {"cuda": 0.005, "cpu": 0.0}
 log = logging.getLogger("ray.serve")
 
 
-class ModelDeployment:
-    """Serves one registered version at a time; each request is handled by a single version from start to end."""
+class ModelHost:
+    """Serves one registered version at a time; each request is handled by a single version from start to end.
+
+    A deployment of Ray Serve, which knows some of its methods by their names, or part of an endpoint on one machine.
+    """
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -39,11 +42,13 @@ class ModelDeployment:
         self.pinned_version: int | None = None
         self.current: LoadedModel | None = None
         self.load_lock = threading.Lock()  # one version is loaded at a time
-        # One thread runs all batches. OpenMP keeps the number of threads per calling thread, so it is set inside.
-        self.forward_thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(self.threads,))
-        max_batch = min(MAX_BATCH, config.serve.max_ongoing_requests)
-        wait_s = BATCH_WAIT_S[self.device]
-        self.forward = serve.batch(max_batch_size=max_batch, batch_wait_timeout_s=wait_s)(self._forward)
+        # OpenMP keeps the number of threads per calling thread, so it is set in the one that runs the batches.
+        self.batcher = Batcher(
+            score_batch,
+            min(MAX_BATCH, config.serve.max_ongoing_requests),
+            BATCH_WAIT_S[self.device],
+            partial(torch.set_num_threads, self.threads),
+        )
         threading.Thread(target=self._follow_champion, daemon=True).start()
 
     def reconfigure(self, user_config: dict[str, str]) -> None:
@@ -68,28 +73,37 @@ class ModelDeployment:
             The result, or why the OOD detector rejected the image; or only the size S that the current version takes,
             if the image has another.
         """
-        model = self._loaded_model()
+        model = self.loaded_model()
         if square.shape != (model.size, model.size):
             return model.size
+        return await self.score_with(model, square)
+
+    async def score_with(self, model: LoadedModel, square: Grey) -> ScoreResult | OodRejection:
+        """Scores an image with a version that is or was the current one.
+
+        Args:
+            square: `uint8` (S, S) of the version's size S.
+        """
         features, rejection = await asyncio.to_thread(model.inspect, square)
         if self.config.serve.gate and rejection is not None:
             return OodRejection(rejection, model.model_info, features)
-        result: ScoreResult = await self.forward((model, square))
+        result = await self.batcher.submit((model, square))
         return replace(result, features={**features, **result.features})
 
     def model_info(self) -> ModelInfo:
         """Returns the current version."""
-        return self._loaded_model().model_info
+        return self.loaded_model().model_info
 
     def card(self) -> ModelCard:
         """Returns the card of the current version."""
-        return self._loaded_model().card
+        return self.loaded_model().card
 
     def check_health(self) -> None:
         """Raises RuntimeError if no model is loaded; Ray Serve then replaces the replica."""
-        self._loaded_model()
+        self.loaded_model()
 
-    def _loaded_model(self) -> LoadedModel:
+    def loaded_model(self) -> LoadedModel:
+        """Returns the current version. Raises RuntimeError if none is loaded."""
         if self.current is None:
             raise RuntimeError("no model is loaded: user_config names none")
         return self.current
@@ -122,13 +136,10 @@ class ModelDeployment:
     def _update_standing(self) -> None:
         """Notes whether the current version is the champion by now."""
         with self.load_lock:
-            current = self._loaded_model()
+            current = self.loaded_model()
             standing = why_not_champion(self.registry, current.registered.version)
             if standing != current.not_champion:
                 self.current = replace(current, not_champion=standing)
-
-    async def _forward(self, batch: list[tuple[LoadedModel, Grey]]) -> list[ScoreResult]:
-        return await asyncio.get_running_loop().run_in_executor(self.forward_thread, score_batch, batch)
 
 
 def score_batch(batch: Sequence[tuple[LoadedModel, Grey]]) -> list[ScoreResult]:

@@ -1,6 +1,6 @@
 """The monitor's counts: events of all HTTP processes, and drift of the incoming images against the training data.
 
-Plain Python for any number of threads; `serve.deployments.monitor` runs it on Ray Serve.
+Plain Python for any number of threads; `serve.monitoring.monitor` runs it.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""The monitor deployment: one small actor that counts for the whole endpoint, and sends alerts."""
+"""The monitor: it counts for the whole endpoint, and sends alerts. Needs no Ray."""
 
 import asyncio
 import logging
@@ -16,8 +16,11 @@ log = logging.getLogger("ray.serve")
 CHECK_INTERVAL_S = 60.0  # between two checks for drift; less if alerts may follow each other faster
 
 
-class MonitorDeployment:
-    """Collects events. A restart loses the counts, so its responses say since when it has counted."""
+class Monitor:
+    """Collects events: a deployment of Ray Serve, or part of an endpoint on one machine; a `MonitorClient`.
+
+    A restart loses the counts, so its responses say since when it has counted.
+    """
 
     def __init__(self, config: Config) -> None:
         self.collector = EventCollector(Registry(config.tracking, Lake(config.lake)).drift)

@@ -15,9 +15,11 @@ from ray.job_submission import JobStatus
 from chestai.config import load as conf
 from chestai.errors import UserError
 from serve.deployments import ray_internals, ray_jobs
+from serve.deployments.preflight import check_no_password
 from serve.deployments.ray_internals import JobServerError
-from serve.deployments.ray_jobs import LOST_JOB, RayJobs, check_no_password, combine_status
+from serve.deployments.ray_jobs import STATES, RayJobs
 from serve.inference.batch_jobs import JobRequest, JobServerUnavailable
+from serve.inference.job_run import LOST_JOB, combine_states, job_command
 from serve.schemas.jobs import BatchJobRequest
 
 RUNNING = {"state": "running", "done": 3, "total": 8, "detail": None, "result": None}
@@ -46,7 +48,8 @@ FAILED = {"state": "failed", "done": 0, "total": None, "detail": "corpus=x holds
 def test_combines_the_states_of_ray_and_of_the_run(
     status: JobStatus | None, run: dict[str, Any] | None, state: str, error: str | None
 ) -> None:
-    progress = combine_status("j", status, -9, run)
+    process = None if status is None else STATES.get(status, "ended")
+    progress = combine_states(process, -9, run, "the log")
     assert progress.state == state
     assert (progress.error or "").startswith(error or "") and bool(progress.error) == bool(error)
     assert (progress.done, progress.total) == ((run["done"], run["total"]) if run else (0, None))
@@ -59,7 +62,7 @@ def test_command_line_passes_client_text_unchanged(text: str, monkeypatch: pytes
     monkeypatch.setenv("SECRET", "hush")
     config = conf.load(["cluster=laptop", "lake=/data/the lake", "runtime.channels_last=false", "score.batch_size=7"])
     request = JobRequest(f"/in/{text}", 3, text, heatmaps=True)
-    words = shlex.split(shlex.join(RayJobs(config, "10.0.0.1:6379").command("j-1", request)))
+    words = shlex.split(shlex.join(job_command(config, "j-1", request, "10.0.0.1:6379")))
     assert words[:3] == [sys.executable, "-m", "pipelines.score"]
     loaded = conf.load(words[3:])
     assert (loaded.score.corpus, loaded.score.match, loaded.score.model) == (f"/in/{text}", text, "3")
@@ -73,7 +76,7 @@ def test_endpoint_and_job_accept_the_same_globs(text: str) -> None:
     """What the endpoint accepts must not be refused by the job, which nobody watches."""
     with suppress(ValidationError):
         request = BatchJobRequest(prefix="lake", match=text)
-        words = RayJobs(conf.load(["cluster=laptop"])).command("j", JobRequest("lake", 1, request.match))
+        words = job_command(conf.load(["cluster=laptop"]), "j", JobRequest("lake", 1, request.match), None)
         assert conf.load(words[3:]).score.match == text
         return
     with pytest.raises(UserError, match=r"^score\.match=.* is wrong: ") as caught:

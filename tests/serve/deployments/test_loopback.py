@@ -33,7 +33,7 @@ from chestai.config import load as conf
 config = conf.load(["cluster=laptop", "lake=/nowhere", "cluster.object_store_gb=0.2"])
 """
 STARTS = {
-    "endpoint": "from serve.deployments.preflight import connect_ray\nconnect_ray(config)\n",
+    "endpoint": "from serve.deployments.ray_connection import connect_ray\nconnect_ray(config)\n",
     "pipelines": "from pipelines.cluster import ray_cluster\n(ray := ray_cluster(config.cluster, True)).__enter__()\n",
 }
 

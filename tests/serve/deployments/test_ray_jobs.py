@@ -26,7 +26,7 @@ from chestai.model.registry import Registry
 from pipelines.training.register import register
 from serve.db.records import Job
 from serve.db.store import Store
-from serve.deployments.ray_jobs import LOST_JOB
+from serve.inference.job_run import LOST_JOB
 from tests.pipelines.scoring.folder import assert_matches_bundle
 from tests.support.models import image, make_bundle
 from tests.support.pngs import add_comment

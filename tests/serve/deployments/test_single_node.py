@@ -1,4 +1,4 @@
-"""One replica on one machine: HTTP in the process of the command, the model on a Ray Serve of its own."""
+"""One replica on one machine: HTTP and model in the process of the command; Ray only for batch jobs."""
 
 import os
 import re
@@ -7,11 +7,12 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -29,7 +30,7 @@ from tests.support.models import image
 from tests.support.paths import ROOT
 from tests.support.processes import wait_until
 
-MODEL, PROXY, INGRESS = (f"ray::{name}" for name in ("ServeReplica:model:Model", "ProxyActor", "ServeReplica:chestai"))
+DECODER = "chestai.imaging.decoder_process"
 CONCURRENT = 24  # requests under way at shutdown
 
 
@@ -47,11 +48,11 @@ class Command:
         return httpx.post(f"{self.url}/infer", content=data, headers=headers, verify=self.trust, timeout=60)
 
     def children(self, name: str = "") -> list[psutil.Process]:
-        """Returns its child processes whose title starts with `name`."""
+        """Returns its child processes whose command line has `name`."""
         return [
             child
             for child in psutil.Process(self.process.pid).children(recursive=True)
-            if child.is_running() and "".join(child.cmdline()[:1]).startswith(name)
+            if child.is_running() and child.status() != psutil.STATUS_ZOMBIE and name in " ".join(child.cmdline())
         ]
 
 
@@ -63,7 +64,7 @@ def served(champion: tuple[Config, Bundle], tmp_path: Path) -> Iterator[Command]
         find_port("127.0.0.1", 0),
         tmp_path / "said",
     )
-    words = ["cluster=laptop", f"lake={champion[0].lake}", f"serve.port={port}"]
+    words = ["cluster=laptop", f"lake={champion[0].lake}", f"serve.port={port}", f"serve.prefixes=[{tmp_path}]"]
     words += [f"serve.tls.certificate={tls.certificate}", f"serve.tls.key={tls.key}", "auth.requests_per_minute=null"]
     words += [f"state.url=sqlite:///{tmp_path / 'state.db'}", "state.ephemeral=true"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -122,30 +123,28 @@ def test_agrees_only_to_ciphers_with_forward_secrecy(served: Command) -> None:
         assert not agrees(served, ssl.TLSVersion.TLSv1_2, weak), weak
 
 
+def has_done(futures: list[Future[httpx.Response]], count: int) -> bool:
+    return sum(future.done() for future in futures) > count
+
+
 @pytest.mark.slow
-def test_recovers_from_a_killed_replica_and_finishes_requests_at_shutdown(
+def test_recovers_from_killed_decoders_and_finishes_requests_at_shutdown(
     served: Command, champion: tuple[Config, Bundle]
 ) -> None:
     service = Service(served.url, served.key, champion[1], champion[0])
     found = served.infer(image(1))
     assert found.status_code == 200, found.text
     assert list(found.json()["probabilities"].values()) == pytest.approx(service.expected(image(1)), abs=1e-5)
-    assert served.children(MODEL) and not served.children(PROXY) and not served.children(INGRESS), "none in between"
+    assert served.children() == served.children(DECODER) != [], "no Ray"
     with pytest.raises(httpx.TransportError):
         httpx.get(served.url.replace("https", "http") + "/health/live", timeout=60)
 
-    def retry(seed: int) -> list[int]:
-        statuses: list[int] = []
-        while not statuses or (statuses[-1] == 503 and len(statuses) < 200):
-            time.sleep(0.1 * (len(statuses) > 0))
-            statuses.append(served.infer(image(seed)).status_code)
-        return statuses
-
     with ThreadPoolExecutor(4) as pool:
-        futures = [pool.submit(retry, seed) for seed in range(60)]
-        wait_until(lambda: sum(future.done() for future in futures) > 10, 60, "responses")
-        served.children(MODEL)[0].kill()
-        assert all(future.result()[-1] == 200 for future in futures)
+        futures = [pool.submit(served.infer, image(seed)) for seed in range(60)]
+        for count in (5, 15, 25):
+            wait_until(partial(has_done, futures, count), 60, "responses")
+            served.children(DECODER)[0].kill()
+        assert [future.result().status_code for future in futures] == [200] * 60, "a file is tried again"
 
     children = served.children()
     with ThreadPoolExecutor(CONCURRENT) as pool:
@@ -157,4 +156,43 @@ def test_recovers_from_a_killed_replica_and_finishes_requests_at_shutdown(
     assert statuses == [200] * len(statuses) and len(statuses) >= CONCURRENT / 2, "requests that had arrived are served"
     assert served.process.wait(60) == 130
     _, left = psutil.wait_procs(children, timeout=10)
+    assert not [child for child in left if child.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.slow
+def test_runs_batch_jobs_in_processes_that_end_with_it(
+    served: Command, champion: tuple[Config, Bundle], tmp_path: Path
+) -> None:
+    """A small job is done in this way, one is cancelled, and one is under way at shutdown."""
+    options: dict[str, Any] = {"headers": {"X-API-Key": served.key}, "verify": served.trust, "timeout": 120}
+
+    def submit(name: str, count: int) -> str:
+        folder = tmp_path / name
+        folder.mkdir()
+        for seed in range(count):
+            (folder / f"{seed}.png").write_bytes(image(1000 * count + seed))
+        sent = httpx.post(f"{served.url}/batch_infer", json={"prefix": str(folder)}, **options)
+        assert sent.status_code == 202, sent.text
+        return f"{served.url}/jobs/{sent.json()['job_id']}"
+
+    def read(job: str) -> dict[str, Any]:
+        found: dict[str, Any] = httpx.get(job, **options).json()
+        return found
+
+    small = submit("small", 3)
+    assert served.infer(image(1)).status_code == 200
+    wait_until(lambda: read(small)["state"] in ("done", "failed"), 120, "the job")
+    found = read(small)
+    assert (found["state"], found["done"]) == ("done", 3), found
+    assert len(Path(found["result"]["csv"]).read_text().splitlines()) == 4
+    cancelled = submit("cancelled", 400)
+    wait_until(lambda: read(cancelled)["state"] == "running", 60, "the job")
+    assert httpx.delete(cancelled, **options).status_code < 300
+    wait_until(lambda: read(cancelled)["state"] == "cancelled", 60, "the end of the job")
+    submit("under way", 450)
+    wait_until(lambda: served.children("pipelines.score") != [], 60, "the job")
+    children = served.children()
+    served.process.send_signal(signal.SIGTERM)
+    assert served.process.wait(60) == 130
+    _, left = psutil.wait_procs(children, timeout=15)
     assert not [child for child in left if child.status() != psutil.STATUS_ZOMBIE]

@@ -1,4 +1,4 @@
-"""The model deployment without Ray: versions and runtimes, the OOD detector, two versions in a batch."""
+"""The model host: versions and runtimes, the OOD detector, two versions in a batch."""
 
 import asyncio
 from dataclasses import replace
@@ -24,8 +24,8 @@ from chestai.monitoring import features
 from chestai.monitoring.drift import DriftReference
 from chestai.monitoring.ood_detector import OodDetector
 from pipelines.training.register import register
-from serve.deployments.model import ModelDeployment, score_batch
-from serve.inference.predictor import LoadedModel, OodRejection, ScoreResult, choose_runtime, load_model
+from serve.inference.model_host import ModelHost, score_batch
+from serve.inference.predictor import OodRejection, ScoreResult, choose_runtime, load_model
 from tests.support.models import SIZE, image, make_bundle
 
 REFERENCE = DriftReference.of({"pixels.mean": [1.0, 2.0, 3.0], "view": ["PA", "AP", None]})
@@ -58,19 +58,14 @@ def load_bundle(config: Config, version: int) -> Bundle:
     return Registry(config.tracking, Lake(config.lake)).load(str(version)).bundle
 
 
-def model(config: Config, which: str = "champion") -> ModelDeployment:
+def model(config: Config, which: str = "champion") -> ModelHost:
     torch.set_num_threads(1)
-    made = ModelDeployment(config)
-
-    async def alone(item: tuple[LoadedModel, preprocess.Grey]) -> ScoreResult:
-        return (await made._forward([item]))[0]
-
-    made.forward = alone  # Ray Serve batches only within a replica
+    made = ModelHost(config)
     made.reconfigure({"model": which})
     return made
 
 
-def ask(model: ModelDeployment, data: bytes, size: int = SIZE) -> ScoreResult | OodRejection | int:
+def ask(model: ModelHost, data: bytes, size: int = SIZE) -> ScoreResult | OodRejection | int:
     async def score() -> ScoreResult | OodRejection | int:
         return await model.score(preprocess.load(data, size))
 
@@ -140,7 +135,7 @@ def test_unknown_version_keeps_the_current_one(config: Config) -> None:
 
 def test_is_unhealthy_without_a_model(config: Config) -> None:
     with pytest.raises(RuntimeError, match="no model is loaded"):
-        ModelDeployment(config).check_health()
+        ModelHost(config).check_health()
 
 
 def test_drift_reference_is_loaded_without_the_bundle(config: Config) -> None:
