@@ -3,11 +3,12 @@
     python -m tests.bench.load /data/nih/images
 
 Bodies are 1024 px originals, each with a different comment, so that every one is a new image. The network is a
-DenseNet-121 with random weights at 224 px, in fp32. The ways take turns, each alone on the machine with the client,
-which is a separate process; medians of all rounds are compared. The endpoint is `python -m serve` with its defaults,
-including keys, state in SQLite and audit.
+DenseNet-121 with random weights at 224 px, in fp32 and in int8. The ways take turns, each alone on the machine with the
+client, which is a separate process; medians of all rounds are compared. The endpoint is `python -m serve` with its
+defaults, including keys, state in SQLite and audit.
 
 - bare: decoding and resizing, and a forward pass of one image on all cores, in a separate process.
+- plain: uvicorn with the same model and runtime, in the precision of the endpoint. usual: FastAPI, PIL, eager fp32.
 - one at a time, eight at a time: a closed loop. overload: four times the rate that eight at a time reach, whatever the
   responses; memory of all its processes before and after.
 """
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,27 +34,28 @@ import psutil
 from chestai.config import load as conf
 from chestai.imaging import preprocess
 from chestai.model.bundle import FORWARD_ENV
-from chestai.model.runtimes import Runtime, open_session
+from chestai.model.runtimes import Precision
+from tests.bench.champion import SIZE, load_champion, register_champion
 from tests.bench.etl_images import write_copies
 from tests.bench.record import record
-from tests.bench.score import SIZE, make_bundle, register_champion
 from tests.support.processes import free_port
 
 ROUNDS, FILES, WARM = 3, 400, 40
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 ONE, EIGHT, OVERLOAD = 60, 240, 2000  # requests
 START_S = 180
 
 
-def measure_parts_in_process(folder: Path) -> list[float]:
+def measure_parts_in_process(folder: Path, lake: str, precision: str) -> list[float]:
     """Run `measure_parts` in a process with the memory settings of replicas."""
-    command = [sys.executable, "-m", "tests.bench.load", "--bare", str(folder)]
+    command = [sys.executable, "-m", "tests.bench.load", "--bare", str(folder), lake, precision]
     done = subprocess.run(command, env={**os.environ, **FORWARD_ENV}, stdout=subprocess.PIPE, text=True, check=True)
     return [float(word) for word in done.stdout.split()[-2:]]
 
 
-def measure_parts(folder: Path) -> tuple[float, float]:
+def measure_parts(folder: Path, lake: str, precision: str) -> tuple[float, float]:
     """Return milliseconds of decoding and of a forward pass, medians over images."""
-    predict = open_session(make_bundle().network, Runtime.of(conf.load().runtime, "fp32"))
+    predict = load_champion(lake, precision).forward
     decoding, forwarding = [], []
     for path in sorted(folder.iterdir())[:ONE]:
         data = path.read_bytes()
@@ -130,53 +132,66 @@ def main(originals: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         write_copies(sorted(originals.glob("*.png")), root / "images", FILES)
-        ours = [sys.executable, "-m", "serve", "cluster=laptop", "auth.requests_per_minute=null"]
         for turn in range(ROUNDS):
-            for name, milliseconds in zip(
-                ("bare decode", "bare forward"), measure_parts_in_process(root / "images"), strict=True
-            ):
-                note(make_row(name, {"responses": [(200, milliseconds)], "seconds": milliseconds / 1000}))
-            config = conf.load([f"lake={root / f'lake{turn}'}"])
-            register_champion(config)
-            for name in ("usual", "plain", "endpoint"):
-                port = free_port()
-                rival = [sys.executable, "-m", "tests.bench.load_rivals", name, str(port)]
-                command = [*ours, f"lake={config.lake}", f"serve.port={port}"] if name == "endpoint" else rival
-                with start_server(command, port) as (process, key):
-                    run_client(port, key, root / "images", requests=WARM, at_a_time=8)
-                    note(
-                        make_row(
-                            f"{name}, one", run_client(port, key, root / "images", requests=ONE, at_a_time=1, skip=WARM)
-                        )
-                    )
-                    eight = make_row(
-                        f"{name}, eight", run_client(port, key, root / "images", requests=EIGHT, at_a_time=8)
-                    )
-                    note(eight)
-                    if name == "endpoint" and turn == ROUNDS - 1:
-                        before, rate = measure_memory(process), 4 * float(str(eight["per_s"]))
-                        found = run_client(port, key, root / "images", requests=OVERLOAD, per_second=rate)
-                        note(
-                            make_row("endpoint, overload", found, before_mib=before, after_mib=measure_memory(process))
-                        )
+            lake = str(root / f"lake{turn}")  # each round has a new state, so that every image is new
+            register_champion(conf.load([f"lake={lake}"]), originals)
+            for precision in PRECISIONS:
+                times = measure_parts_in_process(root / "images", lake, precision)
+                for name, milliseconds in zip(("bare decode", f"bare forward, {precision}"), times, strict=True):
+                    note(make_row(name, {"responses": [(200, milliseconds)], "seconds": milliseconds / 1000}))
+            measure_server("usual", "fp32", lake, root / "images", note)
+            for precision in PRECISIONS:
+                measure_server("plain", precision, lake, root / "images", note)
+                overload = precision == "fp32" and turn == ROUNDS - 1
+                (root / f"lake{turn}" / "state" / "chestai.db").unlink(missing_ok=True)
+                measure_server("endpoint", precision, lake, root / "images", note, overload)
     print(record("load", rows))
     print_summary(rows)
+
+
+def measure_server(
+    name: str,
+    precision: Precision,
+    lake: str,
+    folder: Path,
+    note: Callable[[dict[str, object]], None],
+    overload: bool = False,
+) -> None:
+    """Measure one way in a process of its own."""
+    port = free_port()
+    command = [sys.executable, "-m", "tests.bench.load_rivals", name, str(port), lake, precision]
+    if name == "endpoint":
+        settings = [f"lake={lake}", f"serve.port={port}", f"runtime.precision={precision}"]
+        command = [sys.executable, "-m", "serve", "cluster=laptop", "auth.requests_per_minute=null", *settings]
+    way = name if name == "usual" else f"{name} {precision}"
+    with start_server(command, port) as (process, key):
+        run_client(port, key, folder, requests=WARM, at_a_time=8)
+        note(make_row(f"{way}, one", run_client(port, key, folder, requests=ONE, at_a_time=1, skip=WARM)))
+        eight = make_row(f"{way}, eight", run_client(port, key, folder, requests=EIGHT, at_a_time=8, skip=WARM + ONE))
+        note(eight)
+        if overload:
+            before, rate = measure_memory(process), 4 * float(str(eight["per_s"]))
+            found = run_client(port, key, folder, requests=OVERLOAD, per_second=rate)
+            note(make_row(f"{way}, overload", found, before_mib=before, after_mib=measure_memory(process)))
 
 
 def print_summary(rows: list[dict[str, object]]) -> None:
     def median(what: str, column: str) -> float:
         return statistics.median(float(str(row[column])) for row in rows if row["what"] == what)
 
-    eight, alone = median("endpoint, eight", "per_s"), median("endpoint, one", "p50_ms")
-    least = median("bare decode", "p50_ms") + median("bare forward", "p50_ms")
-    print(f"eight at a time: {eight:.1f} requests/s, {eight / median('plain, eight', 'per_s'):.2f} of plain uvicorn,")
-    print(f"  {eight / median('usual, eight', 'per_s'):.2f} times the usual way;", end=" ")
-    print(f"p99 is {median('endpoint, eight', 'p99_ms') / median('endpoint, eight', 'p50_ms'):.2f} times p50")
-    print(f"one at a time: p50 {alone:.1f} ms, {alone - least:.1f} ms above bare decoding and forward pass")
+    for precision in PRECISIONS:
+        ours = f"endpoint {precision}"
+        eight, alone = median(f"{ours}, eight", "per_s"), median(f"{ours}, one", "p50_ms")
+        least = median("bare decode", "p50_ms") + median(f"bare forward, {precision}", "p50_ms")
+        print(f"{precision}, eight at a time: {eight:.1f} requests/s,", end=" ")
+        print(f"{eight / median(f'plain {precision}, eight', 'per_s'):.2f} of plain uvicorn,", end=" ")
+        print(f"{eight / median('usual, eight', 'per_s'):.2f} times the usual way;", end=" ")
+        print(f"p99 is {median(f'{ours}, eight', 'p99_ms') / median(f'{ours}, eight', 'p50_ms'):.2f} times p50")
+        print(f"one at a time: p50 {alone:.1f} ms, {alone - least:.1f} ms above bare decoding and forward pass")
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "--bare":
-        print(*measure_parts(Path(sys.argv[2])))
+        print(*measure_parts(Path(sys.argv[2]), *sys.argv[3:]))
     else:
         main(Path(sys.argv[1]))

@@ -1,6 +1,6 @@
 """Servers that the endpoint is compared with, each in its own process on loopback.
 
-    python -m tests.bench.load_rivals plain|usual PORT
+    python -m tests.bench.load_rivals plain|usual PORT LAKE PRECISION
 
 - plain: the same model, runtime and preprocessing behind plain uvicorn, without queue, state, keys or batches.
 - usual: the common tutorial: FastAPI, PIL, torchvision's transforms, one eager fp32 forward pass per request.
@@ -18,20 +18,13 @@ from fastapi import FastAPI, Request
 from PIL import Image
 from torchvision import transforms
 
-from chestai.config import load as conf
 from chestai.imaging import preprocess
 from chestai.labels.findings import NIH14
-from chestai.model.registry import RegisteredModel
-from chestai.model.runtimes import Runtime
-from serve.inference.predictor import load_model
-from tests.bench.score import SIZE, make_bundle
+from tests.bench.champion import SIZE, load_champion
 
 
-def make_plain_app() -> FastAPI:
-    app, turn = FastAPI(), ThreadPoolExecutor(1)
-    version = load_model(
-        RegisteredModel("chestai", 1, make_bundle()), Runtime.of(conf.load().runtime, "fp32"), "cpu", threads=None
-    )
+def make_plain_app(lake: str, precision: str) -> FastAPI:
+    app, turn, version = FastAPI(), ThreadPoolExecutor(1), load_champion(lake, precision)
 
     @app.post("/infer")
     async def infer(request: Request) -> dict[str, object]:
@@ -42,7 +35,7 @@ def make_plain_app() -> FastAPI:
     return app
 
 
-def make_usual_app() -> FastAPI:
+def make_usual_app(lake: str, precision: str) -> FastAPI:
     app, network = FastAPI(), torchvision.models.densenet121(num_classes=len(NIH14)).eval()
     normalise = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     to_input = transforms.Compose([transforms.Resize((SIZE, SIZE)), transforms.ToTensor(), normalise])
@@ -58,5 +51,5 @@ def make_usual_app() -> FastAPI:
 
 
 if __name__ == "__main__":
-    which, port = sys.argv[1:]
-    uvicorn.run({"plain": make_plain_app, "usual": make_usual_app}[which](), port=int(port), log_level="warning")
+    which, port, *model = sys.argv[1:]
+    uvicorn.run({"plain": make_plain_app, "usual": make_usual_app}[which](*model), port=int(port), log_level="warning")

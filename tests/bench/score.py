@@ -5,7 +5,8 @@
 Copies of 1024 px originals, each with a different comment, scored by a DenseNet-121 with random weights at 224 px. All
 ways take turns in one run; the medians are compared. Files are in the page cache.
 
-- bare decode: as many processes as cores, side by side. bare forward: batches in one process with all cores.
+- bare decode: as many processes as cores, side by side. bare forward: batches in one process with all cores. In fp32,
+  bf16 and int8, which is calibrated on the originals.
 - limit: 1 / (1 / decode + 1 / forward), because both share the same cores.
 - plain script: as in public CheXNet code: PIL -> RGB -> torchvision transforms -> DenseNet-121 in eager fp32, a
   DataLoader with one worker per core; images per second after the first batch.
@@ -22,7 +23,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import torch
 import torchvision
@@ -31,54 +31,27 @@ from rich.console import Console
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from chestai.calibration import LinearCalibration
 from chestai.cli.console import Screen
 from chestai.cli.summary import Summary
 from chestai.config import load as conf
 from chestai.config.schema import Config
 from chestai.labels.findings import NIH14
-from chestai.lake.lake import Lake
-from chestai.model.bundle import FORWARD_ENV, Bundle
-from chestai.model.card import Card, Member
-from chestai.model.registry import Registry
-from chestai.model.runtimes import Runtime, open_session
-from chestai.model.runtimes.effect import RuntimeEffect
+from chestai.model.bundle import FORWARD_ENV
 from pipelines import score
 from pipelines.cluster import ray_cluster
-from pipelines.training.register import register
+from tests.bench.champion import SIZE, load_champion, register_champion
 from tests.bench.etl_images import write_copies
 from tests.bench.feed import BARE, measure_bare_on_all_cores
 from tests.bench.record import measure_peak_memory, record
 
-SIZE, BATCH, PLAIN = 224, 64, 320
-RUNS = {"bf16": (BATCH, 1000, 8000), "fp32": (BATCH, 1000, 4000)}  # images, by precision
+BATCH, PLAIN = 64, 320
+RUNS = {"int8": (BATCH, 2000, 6000), "bf16": (BATCH, 1000, 3000), "fp32": (BATCH, 1000)}  # images, by precision
 FORWARDED = 6  # batches
 
 
-def make_bundle() -> Bundle:
-    """Make a DenseNet-121 with random weights that rates most images routine."""
-    torch.manual_seed(0)
-    count = len(NIH14)
-    card = Card(
-        name="chestai",
-        findings=NIH14,
-        size=SIZE,
-        members=(Member(backbone="densenet121", mean=(0.5,), std=(0.25,)),),
-        calibration=LinearCalibration((1.0,) * count, (-2.0,) * count).to_dict(),
-        thresholds=dict.fromkeys(NIH14, 0.2),
-        triage=conf.load().triage.to_rule().restrict_to(NIH14).to_dict(),
-        snapshot="none",
-        run_id="none",
-        synthetic=True,
-        split_known=False,
-        provenance={"pos_weight": [1.0] * count},
-    )
-    return Bundle(card, card.network().eval())
-
-
-def measure_forward(precision: str) -> float:
+def measure_forward(lake: str, precision: str) -> float:
     """Measure images per second of this process."""
-    predict = open_session(make_bundle().network, Runtime("auto", precision))  # type: ignore[arg-type]
+    predict = load_champion(lake, precision).forward
     batch = np.random.default_rng(0).integers(0, 256, (BATCH, SIZE, SIZE), dtype=np.uint8)
     predict(batch)
     started = time.monotonic()
@@ -87,9 +60,9 @@ def measure_forward(precision: str) -> float:
     return FORWARDED * BATCH / (time.monotonic() - started)
 
 
-def measure_forward_in_process(precision: str) -> float:
+def measure_forward_in_process(lake: str, precision: str) -> float:
     """Run `measure_forward` in a process with the memory settings of workers."""
-    command = [sys.executable, "-m", "tests.bench.score", "--forward", precision]
+    command = [sys.executable, "-m", "tests.bench.score", "--forward", lake, precision]
     done = subprocess.run(command, env={**os.environ, **FORWARD_ENV}, stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout.split()[-1])
 
@@ -153,16 +126,17 @@ def main(originals: Path) -> None:
             write_copies(sorted(originals.glob("*.png")), folder, count)
         few = folders[1000]
         config = conf.load([f"lake={root / 'lake'}", f"score.batch_size={BATCH}"])
-        register_champion(config)
+        register_champion(config, originals)
 
         def measure_parts() -> None:
             note("bare decode and resize, every core", BARE, measure_bare_on_all_cores(few))
             note("plain script", PLAIN, measure_plain_script(few))
             for precision in RUNS:
-                note(f"bare forward, {precision}", FORWARDED * BATCH, measure_forward_in_process(precision))
+                note(
+                    f"bare forward, {precision}", FORWARDED * BATCH, measure_forward_in_process(config.lake, precision)
+                )
 
-        for precision in RUNS:
-            measure_forward_in_process(precision)  # exports the network
+        measure_forward_in_process(config.lake, "fp32")  # exports the network
         measure_parts()
         for precision, counts in RUNS.items():
             for count in counts:
@@ -182,26 +156,6 @@ def main(originals: Path) -> None:
     _print_summary(rows)
 
 
-def register_champion(config: Config) -> None:
-    """Register a champion with random weights in the registry of a lake."""
-    registry = Registry(config.tracking, Lake(config.lake))
-    registry.connect()
-    with mlflow.start_run():
-        registry.promote(register(make_bundle(), registry))
-    # Random weights have no val images for the precision check.
-    effect = RuntimeEffect(
-        images=0,
-        mean=0.0,
-        most=0.0,
-        reference_auroc=0.5,
-        auroc=0.5,
-        changed_buckets=0.0,
-        changed_calls=0.0,
-        map_correlation=1.0,
-    )
-    registry.note_runtime(1, Runtime("auto", "bf16"), effect)
-
-
 def _print_summary(rows: list[dict[str, object]]) -> None:
     def median(what: str) -> float:
         return statistics.median(float(str(row["images_per_s"])) for row in rows if row["what"] == what)
@@ -218,6 +172,6 @@ def _print_summary(rows: list[dict[str, object]]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--forward":
-        print(measure_forward(sys.argv[2]))
+        print(measure_forward(*sys.argv[2:]))
     else:
         main(Path(sys.argv[1]))
