@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from sqlalchemy import exists, select
+from sqlalchemy import exists, insert, select, update
 from sqlalchemy.orm import Session
 
 from chestai.clock import now
 from serve.db.database import Database
-from serve.db.models import AuditHeadRow, AuditRow
+from serve.db.models import AuditHeadRow, AuditRow, table
 from serve.db.records import new_id
 
 GENESIS = "0" * 64
@@ -65,14 +65,13 @@ def append_event(session: Session, event: AuditEvent) -> None:
         ValueError: The detail holds a value that JSON lacks, such as NaN.
     """
     detail = _canonical_json(event.detail)
-    head = session.scalars(select(AuditHeadRow).with_for_update().execution_options(populate_existing=True)).one()
+    head = session.execute(select(AuditHeadRow.sequence, AuditHeadRow.hash).with_for_update()).one()
     if session.scalar(select(exists().where(AuditRow.event_id == event.event_id))):
         return
-    row = AuditRow(**{**dict(event), "detail": detail}, sequence=head.sequence + 1, previous=head.hash)
-    row.hash = _row_hash(row)
-    head.sequence, head.hash = row.sequence, row.hash
-    session.add(row)
-    session.flush()
+    row = {**dict(event), "detail": detail, "sequence": head.sequence + 1, "previous": head.hash}
+    row["hash"] = _hash_content(row)
+    session.execute(insert(table(AuditRow)), [row])
+    session.execute(update(table(AuditHeadRow)).values(sequence=row["sequence"], hash=row["hash"]))
 
 
 def verify_chain(database: Database, anchor: tuple[int, str] | None = None) -> ChainCheck:
@@ -116,9 +115,13 @@ def _find_fault(row: AuditRow, sequence: int, previous: str, anchor: tuple[int, 
 
 
 def _row_hash(row: AuditRow) -> str:
+    return _hash_content({name: getattr(row, name) for name in HASHED_COLUMNS})
+
+
+def _hash_content(columns: Mapping[str, Any]) -> str:
     """Returns the hex SHA-256 of a row's canonical JSON: all columns except the hash."""
-    content = {name: getattr(row, name) for name in HASHED_COLUMNS}
-    content["at"] = row.at.isoformat(timespec="microseconds")
+    content = {name: columns[name] for name in HASHED_COLUMNS}
+    content["at"] = columns["at"].isoformat(timespec="microseconds")
     return hashlib.sha256(_canonical_json(content).encode()).hexdigest()
 
 

@@ -1,9 +1,22 @@
 """The tables, the same on SQLite and PostgreSQL. All times are UTC; an image's ID is the SHA-256 of its bytes."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import JSON, BigInteger, Boolean, DateTime, Dialect, Double, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+)
 from sqlalchemy import text as sql
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -43,6 +56,11 @@ Json = JSON().with_variant(JSONB(), "postgresql")
 
 class Base(DeclarativeBase):
     """The declarative base. Tests compare the migrations with `Base.metadata`."""
+
+
+def table(row: type[Base]) -> Table:
+    """Returns the table of a class, for statements in the path of each image: the ORM's take twice the CPU time."""
+    return cast(Table, row.__table__)
 
 
 class UserRow(Base):

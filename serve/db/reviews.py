@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session, aliased
 
 from serve.db.database import serialise_writes
 from serve.db.models import ReviewRow, WorklistRow
-from serve.db.records import Review, Verdict, find_review_time
+from serve.db.records import Review, Verdict
+from serve.db.worklist.row import find_review_time
 
 AGREEING: tuple[Verdict, ...] = ("TP", "TN")
 DISAGREEING: tuple[Verdict, ...] = ("FP", "FN")

@@ -23,7 +23,8 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from chestai.clock import now
 from chestai.triage.rule import Bucket
 from serve.db.models import ClaimRow, ImageRow, PositiveRow, PredictionRow, WorklistRow
-from serve.db.records import URGENCY, FiniteFloat, ImageId
+from serve.db.records import FiniteFloat, ImageId
+from serve.db.worklist.row import URGENCY
 
 MAX_PAGE_SIZE = 500
 MAX_SECTIONS = 3

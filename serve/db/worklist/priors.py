@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from chestai.triage.rule import Bucket
 from serve.db.models import ImageRow, WorklistRow
-from serve.db.records import URGENCY
+from serve.db.worklist.row import URGENCY
 
 MAX_PRIORS = 20
 MAX_IMAGES = 500  # of a patient that are looked at

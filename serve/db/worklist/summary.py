@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from chestai.triage.rule import Bucket
 from serve.db.models import PositiveRow, WorklistRow
-from serve.db.records import URGENCY
+from serve.db.worklist.row import URGENCY
 
 
 @dataclass(frozen=True)
