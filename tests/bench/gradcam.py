@@ -25,7 +25,7 @@ from chestai.model.classifier import Classifier
 from tests.bench.record import record
 
 SIZE = 224
-ROUNDS = {1: 40, 16: 11}  # by batch
+ROUNDS = {1: 40, 16: 5}  # by batch
 LOGITS, MAPS, PACKAGE = "logits alone", "logits and 14 maps, closed form", "pytorch-grad-cam, one map"
 
 Way = Callable[[NDArray[np.uint8]], NDArray[np.float32]]

@@ -1,6 +1,6 @@
 """How fast each runtime predicts on a CPU: torch eager, channels_last and bf16, against OpenVINO in fp32 and bf16.
 
-    python -m tests.bench.runtime
+    python -m tests.bench.runtime [BATCH ...]
 
 DenseNet-121 at 224 pixels with random weights, one core, and the memory settings of workers (`FORWARD_ENV`); logits
 and evidence from `uint8` pixels. The ways take turns. CPU time is given beside wall time, because other work on the
@@ -38,9 +38,11 @@ WAYS = {
 }
 
 
-def main() -> None:
+def main(batches: list[int]) -> None:
     if not os.environ.keys() >= FORWARD_ENV.keys():  # it is read when a process starts
-        os.execve(sys.executable, [sys.executable, "-m", "tests.bench.runtime"], {**os.environ, **FORWARD_ENV})
+        os.execve(
+            sys.executable, [sys.executable, "-m", "tests.bench.runtime", *sys.argv[1:]], {**os.environ, **FORWARD_ENV}
+        )
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     torch.manual_seed(0)
     network = Classifier("densenet121", len(NIH14), SIZE, mean=(0.5,), std=(0.25,)).eval()
@@ -55,12 +57,12 @@ def main() -> None:
             ways[name] = open_session(network, runtime, cache=Path(cache), threads=1)
             load[name] = time.process_time() - started
     rows: list[dict[str, object]] = []
-    for size, rounds in ROUNDS.items():
+    for size in batches or ROUNDS:
         batch = np.random.default_rng(0).integers(0, 256, (size, SIZE, SIZE), dtype=np.uint8)
         for way in ways.values():
             way(batch)  # first calls load code
         taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-        for _ in range(rounds):
+        for _ in range(ROUNDS[size]):
             for name, way in ways.items():
                 taken[name].append(time_call(way, batch))
         for name in ways:
@@ -101,4 +103,4 @@ def _row(
 
 
 if __name__ == "__main__":
-    main()
+    main([int(word) for word in sys.argv[1:]])

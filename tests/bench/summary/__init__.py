@@ -1,0 +1,1 @@
+"""Writes docs/benchmarks.md from the results of all benchmarks."""
