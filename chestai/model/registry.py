@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pandas as pd
@@ -20,10 +20,12 @@ from chestai.config.schema import Tracking
 from chestai.errors import UserError
 from chestai.lake.alembic_lock import ALEMBIC_LOCK
 from chestai.lake.lake import Lake
-from chestai.model.bundle import DRIFT, Bundle
-from chestai.model.runtimes import Runtime
-from chestai.model.runtimes.effect import RuntimeEffect
 from chestai.monitoring.drift import DriftReference
+
+if TYPE_CHECKING:  # they import torch, for which commands that only read or move an alias should not wait
+    from chestai.model.bundle import Bundle
+    from chestai.model.runtimes import Runtime
+    from chestai.model.runtimes.effect import RuntimeEffect
 
 CHAMPION = "champion"
 NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for no such model or alias
@@ -35,15 +37,7 @@ MODEL_CARD = "model_card"  # tag of a version: where the page of its model card 
 BUNDLE = "bundle"  # artifact folder of a training run, and of a registered model
 
 PACKAGE = Path(__file__).resolve().parents[1]
-SERVING_NEEDS = (
-    "torch",
-    "timm",
-    "safetensors",
-    "opencv-python-headless",
-    "numpy",
-    "pydantic",
-    "scikit-learn",
-)
+SERVING_NEEDS = ("torch", "timm", "safetensors", "opencv-python-headless", "numpy", "pydantic", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,7 @@ class RegisteredModel:
 
     name: str
     version: int
-    bundle: Bundle
+    bundle: "Bundle"
 
 
 @dataclass(frozen=True)
@@ -129,7 +123,7 @@ class Registry:
         found = self.client().search_model_versions(f"name = '{self.tracking.model}' and run_id = '{run_id}'")
         return max((int(version.version) for version in found), default=None)
 
-    def register(self, bundle: Bundle, folder: Path, tags: Mapping[str, Any], example: bytes) -> int:
+    def register(self, bundle: "Bundle", folder: Path, tags: Mapping[str, Any], example: bytes) -> int:
         """Logs a saved bundle as a model of the active run and registers it; returns the version.
 
         The model is data and a loader module, so nothing is pickled.
@@ -233,13 +227,15 @@ class Registry:
         """
         return self._tags(version).get(GATE)
 
-    def note_runtime(self, version: int, runtime: Runtime, effect: RuntimeEffect) -> None:
+    def note_runtime(self, version: int, runtime: "Runtime", effect: "RuntimeEffect") -> None:
         """Stores the effect of a runtime on a version's probabilities."""
         tag = RUNTIME.format(runtime.engine, runtime.precision)
         self.client().set_model_version_tag(self.tracking.model, str(version), tag, effect.model_dump_json())
 
-    def runtime(self, version: int, runtime: Runtime) -> RuntimeEffect | None:
+    def runtime(self, version: int, runtime: "Runtime") -> "RuntimeEffect | None":
         """The stored effect of a runtime on a version, or None if never measured."""
+        from chestai.model.runtimes.effect import RuntimeEffect
+
         stored = self._tags(version).get(RUNTIME.format(runtime.engine, runtime.precision))
         return None if stored is None else RuntimeEffect.model_validate_json(stored)
 
@@ -263,6 +259,8 @@ class Registry:
         Raises:
             UserError: There is no such version, or no champion yet.
         """
+        from chestai.model.bundle import Bundle
+
         self.connect()
         name = self.tracking.model
         version = self.champion() if which == CHAMPION else _number(which)
@@ -284,6 +282,8 @@ class Registry:
             MlflowException: There is no such version, or the registry did not answer.
             OSError, ValueError: The file cannot be read.
         """
+        from chestai.model.bundle import DRIFT
+
         self.connect()
         folder = f"models:/{self.tracking.model}/{version}/data/{BUNDLE}"
         artifacts = mlflow.artifacts.list_artifacts(folder, tracking_uri=self.uri)

@@ -13,8 +13,8 @@ from chestai.model.runtimes.precision import list_candidates
 def choose_runtime(config: Config, registry: Registry, model: RegisteredModel, screen: Screen, device: str) -> Runtime:
     """Returns the runtime of the config in the precision that it names, or in the fastest that passes the check.
 
-    A precision is checked once per version, on Ray, which is started if need be. The result is stored as a tag of the
-    registered version, where the endpoint finds it too.
+    A precision is checked once per version, on Ray, which is started if need be; again if its quantised network is no
+    longer in the lake. The result is stored as a tag of the registered version, where the endpoint finds it too.
 
     Args:
         device: Of the forward passes, `cpu` or `cuda`.
@@ -36,7 +36,7 @@ def _check(config: Config, registry: Registry, model: RegisteredModel, runtime: 
     if runtime.precision == "fp32":
         return runtime
     effect = registry.runtime(model.version, runtime)
-    if effect is None:
+    if effect is None or (effect.quantised is not None and not effect.quantised.is_intact(registry.lake)):
         from pipelines.scoring.precision_check import measure_effect  # here, for Ray takes a second to import
 
         effect = measure_effect(config, registry, model, runtime, screen)

@@ -25,6 +25,14 @@ class QuantisedFile(BaseModel):
         lake.write_bytes(content, FOLDER, name)
         return cls(name=name, sha256=sha256(content).hexdigest())
 
+    def is_intact(self, lake: Lake) -> bool:
+        """Returns whether the file is the one that was written."""
+        try:
+            self.read(lake)
+        except UserError:
+            return False
+        return True
+
     def read(self, lake: Lake) -> bytes:
         """Reads the file.
 

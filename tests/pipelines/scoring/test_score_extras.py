@@ -155,7 +155,7 @@ def test_bf16_is_used_when_precision_check_passes(
     registry = Registry(config.tracking, Lake(config.lake))
     model = registry.load("1")
     lenient = config.model_copy(update={"runtime": config.runtime.model_copy(update={"max_auroc_drop": 0.9})})
-    choose_runtime(lenient, registry, model, screen)
+    choose_runtime(lenient, registry, model, screen, "cpu")
     assert re.search(r"bf16: on \d+ val images macro-AUROC 0\.\d+", screen.console.file.getvalue())  # type: ignore[attr-defined]
     bf16 = Runtime("auto", "bf16")
     effect = registry.runtime(1, bf16)
@@ -163,10 +163,10 @@ def test_bf16_is_used_when_precision_check_passes(
 
     registry.note_runtime(1, bf16, effect.model_copy(update={"auroc": effect.reference_auroc - 0.01}))
     with pytest.raises(UserError, match=r"max_auroc_drop=0\.002: take runtime.precision=fp32"):
-        choose_runtime(config, registry, model, screen)  # by the stored effect, without a new measurement
+        choose_runtime(config, registry, model, screen, "cpu")  # by the stored effect, without a new measurement
     registry.note_runtime(1, bf16, effect.model_copy(update={"auroc": float("nan")}))
     with pytest.raises(UserError, match=r"take runtime\.precision=fp32"):
-        choose_runtime(config, registry, model, screen)
+        choose_runtime(config, registry, model, screen, "cpu")
 
 
 def test_fp16_is_refused_without_val_images(
