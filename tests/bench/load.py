@@ -79,7 +79,7 @@ def start_server(command: list[str], port: int) -> Iterator[tuple[psutil.Process
             text = ""
             while not is_ready(port) or ("serve" in command and "Ctrl-C" not in text):
                 assert process.poll() is None and time.monotonic() < end, text
-                time.sleep(0.5)
+                time.sleep(0.1)
                 text = Path(log.name).read_text()
             key = re.search(r"key, shown this once: (\S+)", text)
             yield psutil.Process(process.pid), key and key[1]

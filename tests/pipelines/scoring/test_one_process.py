@@ -104,7 +104,7 @@ def test_file_that_kills_its_decoder_is_rejected_and_the_rest_is_scored(
     found = read_corpus_scores(out, str(tmp_path / "folder"))
     for name in files.keys() - {"4.png"}:
         assert_matches_bundle(bundle, found.loc[name], files[name])
-    assert found.loc["4.png", "not_scored"] == "undecodable" and pd.isna(found.loc["4.png", "triage_score"])
+    assert found.loc["4.png", "not_scored"] == "undecodable" and found["triage_score"].isna()["4.png"]
 
 
 def test_leaves_no_decoder_behind(registered: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
