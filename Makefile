@@ -35,6 +35,9 @@ $(PACKAGES): $(UI)/package-lock.json | $(READY)
 test: page  ## the whole suite but the slow second tier: the tests of the shared Ray beside all others
 	$(MAKE) --no-print-directory -j 2 test-ray test-rest
 
+# Two halves on the same cores: OpenMP's threads must sleep while they wait, or each half slows the other fivefold.
+test-ray test-rest test-fast test-all: export OMP_WAIT_POLICY := PASSIVE
+
 test-ray: $(READY)
 	$(BIN)/python -m pytest -m "not slow and ray" -q
 
