@@ -7,7 +7,7 @@
 
 - Ray Data streams bytes -> pixels (PNG, JPEG, DICOM) -> logits. Calibration and triage rule are the model's. If the
   snapshot's pixel cache has the model's size, nothing is decoded.
-- Up to `FEW` images are scored in this process, before Ray would have started, unless the command runs on a cluster.
+- Few images are scored in this process, before Ray would have started, unless the command runs on a cluster.
 - A run scores only what is missing (`pipelines.scoring.ledger`) and commits every `score.commit_seconds`: whatever
   dies, the next run repeats no more than that. `force=true` scores everything again; readers see old scores meanwhile.
 - `runtime` chooses engine and precision. A precision below fp32 must pass the precision check.
@@ -19,37 +19,31 @@
 Raises UserError: no build, no such folder, no image in it, no match, no such model, a precision that fails its check.
 """
 
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from chestai.cli.console import Screen
 from chestai.cli.main import run_stage_command
 from chestai.cli.summary import Summary
-from chestai.config.ray_options import find_ray_address
-from chestai.config.schema import Config
+from chestai.config.schema import Config, Score
 from chestai.evaluation.champion_status import why_not_champion
 from chestai.lake.lake import Lake
-from chestai.model.registry import RegisteredModel, Registry
+from chestai.model.bundle import Bundle
+from chestai.model.registry import Registry
 from chestai.model.runtimes import Runtime
-from pipelines.data.digest_set import Digests
-from pipelines.inference.one_process import predict_files_here
-from pipelines.inference.predictors import OutputOptions
+from pipelines.inference.predictors import BatchInference, OutputOptions
 from pipelines.scoring import ledger as ledgers
-from pipelines.scoring.corpus import Corpus, find_corpus
+from pipelines.scoring.corpus import find_corpus
 from pipelines.scoring.exports import write_exports
 from pipelines.scoring.ledger import BUCKETS
+from pipelines.scoring.place import choose_place
 from pipelines.scoring.runtime_choice import choose_runtime
 from pipelines.scoring.status import StatusFile, open_status
 from pipelines.scoring.writer import Writer
-
-FEW = 500  # images; on two cores Ray's start takes as long as scoring some hundred
 
 
 def run(config: Config, screen: Screen) -> Summary:
@@ -72,13 +66,13 @@ def _run(config: Config, screen: Screen, status: StatusFile) -> Summary:
     writer.add_unread()
     missing, speed = np.flatnonzero(plan.missing), Speed(started)
     status.start(corpus.rows.num_rows - len(missing), corpus.rows.num_rows)
-    place = "this process, without Ray" if is_small(config, len(missing)) else "Ray"
+    place = choose_place(config.cluster, lake, len(missing))
     if len(missing):
         rows = corpus.rows.take(pa.array(missing)).append_column("row", pa.array(missing, pa.int64()))
-        with _ray(config) if place == "Ray" else _this_process() as device:
+        with place.connect() as device:
             runtime = choose_runtime(config, registry, model, screen, device)
-            predict = _predict_on_ray if place == "Ray" else _predict_here
-            predicted = predict(config, corpus, model, runtime, writer.scored, rows)
+            inference = _describe_inference(settings, model.bundle, corpus, runtime)
+            predicted = place.predict(inference, corpus, rows, writer.scored)
             _write(screen, writer, speed, status, predicted, len(missing))
     else:
         writer.commit()
@@ -97,7 +91,7 @@ def _run(config: Config, screen: Screen, status: StatusFile) -> Summary:
         "quarantined": counts.quarantined,
         "ignored_files": corpus.ignored,
         "buckets": counts.buckets,
-        "scored_by": place if len(missing) else None,
+        "scored_by": place.name if len(missing) else None,
         "startup_seconds": speed.startup,
         "images_per_second": speed.rate,
         "table": out.uri(ledger.contents),
@@ -128,56 +122,10 @@ class Speed:
             self.rate = (done - self.first) / (now - self.startup)
 
 
-def is_small(config: Config, count: int) -> bool:
-    """Whether images are scored in this process: they are few, and there is no cluster that was asked to do it."""
-    ray = sys.modules.get("ray")  # importing it takes a second
-    is_on_cluster = bool(find_ray_address(config.cluster)) or (ray is not None and ray.is_initialized())
-    return count <= FEW and not is_on_cluster
-
-
-@contextmanager
-def _this_process() -> Iterator[str]:
-    """Yields the device of forward passes."""
-    yield "cuda" if torch.cuda.is_available() else "cpu"
-
-
-@contextmanager
-def _ray(config: Config) -> Iterator[str]:
-    """Connects to Ray; yields the device of forward passes."""
-    import ray
-
-    from pipelines.cluster import ray_cluster
-
-    with ray_cluster(config.cluster):
-        yield "cuda" if ray.cluster_resources().get("GPU", 0) else "cpu"
-
-
-def _predict_here(
-    config: Config, corpus: Corpus, model: RegisteredModel, runtime: Runtime, scored: Digests, rows: pa.Table
-) -> Iterator[pa.Table]:
-    """Yields `pipelines.inference.predictors.PREDICTED` for rows of `CORPUS` with their index `row`."""
-    settings = config.score
+def _describe_inference(settings: Score, bundle: Bundle, corpus: Corpus, runtime: Runtime) -> BatchInference:
     options = OutputOptions(runtime, settings.heatmaps, settings.embeddings)
-    gate = settings.gate and corpus.snapshot is None
-    return predict_files_here(model.bundle, options, settings.batch_size, gate, rows, scored)
-
-
-def _predict_on_ray(
-    config: Config, corpus: Corpus, model: RegisteredModel, runtime: Runtime, scored: Digests, rows: pa.Table
-) -> Iterator[pa.Table]:
-    """As `_predict_here`, on the connected Ray."""
-    from pipelines.data.pixel_cache import PixelCache
-    from pipelines.inference.fault_isolation import BatchInference, predict_cached, predict_files
-
-    settings = config.score
-    options = OutputOptions(runtime, settings.heatmaps, settings.embeddings)
-    gate = settings.gate and corpus.snapshot is None
-    inference = BatchInference(model.bundle, options, settings.batch_size, settings.actors, gate)
-    if corpus.snapshot is not None:
-        cache = PixelCache(Lake(config.lake), corpus.snapshot, model.bundle.card.size)
-        if cache.built:
-            return predict_cached(inference, cache, rows)
-    return predict_files(inference, rows.select(["row", "path", "bytes"]), scored)
+    gate = settings.gate and corpus.snapshot is None  # images of the lake have passed the ETL
+    return BatchInference(bundle, options, settings.batch_size, settings.actors, gate)
 
 
 def _write(

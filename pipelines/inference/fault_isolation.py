@@ -1,7 +1,6 @@
 """Inference over files that may crash the process that reads them, or over a pixel cache."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -11,42 +10,16 @@ import ray
 from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
 from chestai.lake.lake import Lake
-from chestai.model.bundle import Bundle
 from pipelines.data.decode import read_cached_shard, read_files
 from pipelines.data.decoded_file import CRASHES_READER
 from pipelines.data.digest_set import Digests
 from pipelines.data.pixel_cache import PixelCache, read_split_rows
 from pipelines.inference.engine import Reading, split_into_blocks, stream_predictions
-from pipelines.inference.predictors import KEEP, PREDICTED, OutputOptions, ScoringPredictor
+from pipelines.inference.predictors import KEEP, PREDICTED, BatchInference, ScoringPredictor
 
 SUSPECTS_AT_ONCE = 64  # files that are tried alone at the same time
 GIVE_UP_AFTER = 100  # readers that all crash: the cause is not in the files
 STOP_AFTER = 1000  # readers that all survive: the cause is not in the files either
-
-
-@dataclass(frozen=True)
-class BatchInference:
-    """The settings of a scoring run.
-
-    Attributes:
-        batch_size: Images of a forward pass.
-        actors: As of `stream_predictions`.
-        gate: Whether the model's OOD detector rejects files.
-    """
-
-    bundle: Bundle
-    options: OutputOptions
-    batch_size: int
-    actors: int | None
-    gate: bool = False
-
-    def stream(self, blocks: Sequence[pa.Table], reading: Reading) -> Iterator[pa.Table]:
-        """Yields rows of `PREDICTED`."""
-        predictor = partial(ScoringPredictor, options=self.options)
-        for batch in stream_predictions(
-            self.bundle, blocks, reading, predictor, self.batch_size, KEEP, actors=self.actors
-        ):
-            yield batch.select(PREDICTED.names).cast(PREDICTED)
 
 
 def predict_files(inference: BatchInference, rows: pa.Table, scored: Digests) -> Iterator[pa.Table]:
@@ -69,7 +42,7 @@ def predict_files(inference: BatchInference, rows: pa.Table, scored: Digests) ->
 
     def predict(some: pa.Table, attempts: int, skip_errors: bool) -> Iterator[pa.Table]:
         reading = Reading(read, attempts, skip_errors)
-        for batch in inference.stream(split_into_blocks(some, inference.batch_size), reading):
+        for batch in _stream(inference, split_into_blocks(some, inference.batch_size), reading):
             index = np.searchsorted(numbers, batch["row"].to_numpy())
             fresh = left[index]
             left[index] = False
@@ -132,7 +105,7 @@ def predict_cached(inference: BatchInference, cache: PixelCache, rows: pa.Table)
     Args:
         rows: `row`, `image_id`, `sha256` of usable images of the snapshot; each is predicted exactly once.
     """
-    yield from inference.stream(split_by_cache_file(cache.lake, cache, rows), Reading(read_cached_shard))
+    yield from _stream(inference, split_by_cache_file(cache.lake, cache, rows), Reading(read_cached_shard))
 
 
 def split_by_cache_file(lake: Lake, cache: PixelCache, rows: pa.Table) -> list[pa.Table]:
@@ -149,3 +122,12 @@ def split_by_cache_file(lake: Lake, cache: PixelCache, rows: pa.Table) -> list[p
                 blocks.append(block.append_column("uri", pa.array([uri] * len(wanted))))
     assert sum(block.num_rows for block in blocks) == rows.num_rows, "the pixel cache lacks images of its snapshot"
     return blocks
+
+
+def _stream(inference: BatchInference, blocks: Sequence[pa.Table], reading: Reading) -> Iterator[pa.Table]:
+    """Yields rows of `PREDICTED`."""
+    predictor = partial(ScoringPredictor, options=inference.options)
+    for batch in stream_predictions(
+        inference.bundle, blocks, reading, predictor, inference.batch_size, KEEP, actors=inference.actors
+    ):
+        yield batch.select(PREDICTED.names).cast(PREDICTED)

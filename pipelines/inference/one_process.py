@@ -15,39 +15,36 @@ import pyarrow as pa
 from chestai.imaging import preprocess
 from chestai.imaging.preprocess import Grey
 from chestai.imaging.sandbox import Sandbox
-from chestai.model.bundle import Bundle, StoredNetwork
+from chestai.model.bundle import StoredNetwork
 from pipelines.data.decoded_file import DECODED_FILE, read_file
 from pipelines.data.digest_set import Digests
-from pipelines.inference.predictors import KEEP, PREDICTED, OutputOptions, ScoringPredictor, predict_batch
+from pipelines.inference.predictors import KEEP, PREDICTED, BatchInference, ScoringPredictor, predict_batch
 
 
-def predict_files_here(
-    bundle: Bundle, options: OutputOptions, batch_size: int, gate: bool, rows: pa.Table, scored: Digests
-) -> Iterator[pa.Table]:
+def predict_files_here(inference: BatchInference, rows: pa.Table, scored: Digests) -> Iterator[pa.Table]:
     """Predicts files; yields rows of `PREDICTED`.
 
     Args:
-        batch_size: Images of a forward pass.
-        gate: Whether the model's OOD detector rejects files.
         rows: `row`, `path`, `bytes`; each is predicted exactly once.
         scored: Contents that need no prediction.
     """
-    cores, card = len(os.sched_getaffinity(0)), bundle.card
+    cores, bundle, card = len(os.sched_getaffinity(0)), inference.bundle, inference.bundle.card
     sandbox = Sandbox(cores)
     read = partial(
         read_file,
         load=partial(_load, sandbox, card.size),
         scored=scored,
-        detector=bundle.ood_detector if gate else None,
+        detector=bundle.ood_detector if inference.gate else None,
     )
-    batches = [rows.slice(at, batch_size).to_pylist() for at in range(0, rows.num_rows, batch_size)]
+    size = inference.batch_size
+    batches = [rows.slice(at, size).to_pylist() for at in range(0, rows.num_rows, size)]
     with ThreadPoolExecutor(cores) as threads:
 
         def start(batch: list[dict[str, Any]]) -> list[Future[dict[str, object]]]:
             return [threads.submit(read, row["path"], row["bytes"]) for row in batch]
 
         reading = start(batches[0])  # decoders start while the network is loaded
-        predictor = ScoringPredictor(StoredNetwork(card, bundle.weights), options)
+        predictor = ScoringPredictor(StoredNetwork(card, bundle.weights), inference.options)
         for batch, following in zip(batches, [*batches[1:], []], strict=True):
             decoded = [{"row": row["row"], **file.result()} for row, file in zip(batch, reading, strict=True)]
             reading = start(following)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from chestai.model.bundle import StoredNetwork, forward
+from chestai.model.bundle import Bundle, StoredNetwork, forward
 from chestai.model.runtimes import Runtime, open_session
 from pipelines.data.decoded_file import DECODED_FILE
 
@@ -67,6 +67,23 @@ class OutputOptions:
     runtime: Runtime
     heatmaps: bool = False
     embeddings: bool = False
+
+
+@dataclass(frozen=True)
+class BatchInference:
+    """The settings of a scoring run.
+
+    Attributes:
+        batch_size: Images of a forward pass.
+        actors: As of `pipelines.inference.engine.stream_predictions`.
+        gate: Whether the model's OOD detector rejects files.
+    """
+
+    bundle: Bundle
+    options: OutputOptions
+    batch_size: int
+    actors: int | None
+    gate: bool = False
 
 
 class ScoringPredictor:

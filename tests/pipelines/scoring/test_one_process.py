@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
 from chestai.model.runtimes import Runtime, open_session
 from pipelines import score
+from pipelines.scoring import place
 from tests.pipelines.scoring.folder import (
     FILES,
     OTHERS,
@@ -71,16 +73,21 @@ def test_command_scores_a_folder_of_all_kinds_of_files_without_ray(
     assert len(pd.read_csv(tmp_path / "scores.csv")) == 10
 
 
+def use(chosen: place.Place) -> Callable[..., place.Place]:
+    return lambda *_: chosen
+
+
 def test_gives_the_numbers_of_ray(ray_cluster: None, registered: Config, folder: Path, tmp_path: Path) -> None:
     tables = {}
     with pytest.MonkeyPatch.context() as patch:
-        for place, is_small in (("here", lambda *_: True), ("ray", lambda *_: False)):
-            patch.setattr(score, "is_small", is_small)
-            out = Lake(str(tmp_path / place))
+        for chosen in (place.ThisProcess(), place.OnRay(registered.cluster, Lake(registered.lake))):
+            patch.setattr(score, "choose_place", use(chosen))
+            out = Lake(str(tmp_path / chosen.name))
             facts = run_quietly(score.run, score_config(registered, corpus=str(folder), out=out.root)).facts
-            assert facts["scored_by"] == ("Ray" if place == "ray" else "this process, without Ray")
-            tables[place] = read_corpus_scores(out, str(folder)).drop(columns="scored_at").sort_index()
-    pd.testing.assert_frame_equal(tables["here"], tables["ray"], check_exact=True)
+            assert facts["scored_by"] == chosen.name
+            tables[chosen.name] = read_corpus_scores(out, str(folder)).drop(columns="scored_at").sort_index()
+    here, ray = tables.values()
+    pd.testing.assert_frame_equal(here, ray, check_exact=True)
 
 
 def test_file_that_kills_its_decoder_is_rejected_and_the_rest_is_scored(
@@ -97,7 +104,7 @@ def test_file_that_kills_its_decoder_is_rejected_and_the_rest_is_scored(
         return ask(decoder, what, data)
 
     monkeypatch.setattr(sandbox._Decoder, "ask", ask_and_die)
-    monkeypatch.setattr(score, "is_small", lambda *_: True)
+    monkeypatch.setattr(score, "choose_place", use(place.ThisProcess()))
     out = Lake(str(tmp_path / "out"))
     facts = run_quietly(score.run, score_config(registered, corpus=str(tmp_path / "folder"), out=out.root)).facts
     assert (facts["scored"], facts["quarantined"]) == (8, {"undecodable": 1})
@@ -109,7 +116,7 @@ def test_file_that_kills_its_decoder_is_rejected_and_the_rest_is_scored(
 
 def test_leaves_no_decoder_behind(registered: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_files(tmp_path / "folder", {f"{number}.png": image(number) for number in range(3)})
-    monkeypatch.setattr(score, "is_small", lambda *_: True)
+    monkeypatch.setattr(score, "choose_place", use(place.ThisProcess()))
     before = set(psutil.Process().children())
     run_quietly(score.run, score_config(registered, corpus=str(tmp_path / "folder"), out=str(tmp_path / "out")))
     left = [child for child in set(psutil.Process().children()) - before if child.is_running()]
@@ -119,21 +126,20 @@ def test_leaves_no_decoder_behind(registered: Config, tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("count", "address", "variable", "expected"),
     [
-        (score.FEW, None, None, True),
-        (score.FEW + 1, None, None, False),
-        (1, "auto", None, False),
-        (1, None, "10.0.0.1:6379", False),
+        (place.FEW, None, None, place.ThisProcess),
+        (place.FEW + 1, None, None, place.OnRay),
+        (1, "auto", None, place.OnRay),
+        (1, None, "10.0.0.1:6379", place.OnRay),
     ],
 )
-def test_is_small_without_a_cluster_only(
-    count: int, address: str | None, variable: str | None, expected: bool, monkeypatch: pytest.MonkeyPatch
+def test_few_images_are_scored_here_unless_there_is_a_cluster(
+    count: int, address: str | None, variable: str | None, expected: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = conf.load(["cluster=laptop"])
-    cluster = config.cluster.model_copy(update={"address": address})
+    cluster, lake = conf.load(["cluster=laptop"]).cluster.model_copy(update={"address": address}), Lake("/nowhere")
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if variable is not None:
         monkeypatch.setenv("RAY_ADDRESS", variable)
-    assert score.is_small(config.model_copy(update={"cluster": cluster}), count) is expected
+    assert type(place.choose_place(cluster, lake, count)) is expected
     monkeypatch.setattr("ray.is_initialized", lambda: True)
-    assert not score.is_small(config, 1)
+    assert type(place.choose_place(cluster, lake, 1)) is place.OnRay
