@@ -37,7 +37,7 @@ from chestai.model.registry import Registry
 from chestai.model.runtimes import Runtime
 from pipelines.inference.predictors import BatchInference, OutputOptions
 from pipelines.scoring import ledger as ledgers
-from pipelines.scoring.corpus import find_corpus
+from pipelines.scoring.corpus import Corpus, find_corpus
 from pipelines.scoring.exports import write_exports
 from pipelines.scoring.ledger import BUCKETS
 from pipelines.scoring.place import choose_place
