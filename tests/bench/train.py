@@ -112,7 +112,7 @@ def measure_round(size: int, steps: int, overrides: Sequence[str]) -> list[dict[
 
 
 def main(words: Sequence[str]) -> None:
-    os.environ["RAY_worker_niceness"] = "0"  # by default 15: other programs would slow down only one of the ways
+    os.environ.update(RAY_worker_niceness="0")  # by default 15: other programs would slow down only one of the ways
     rounds, steps = SHORT if "--short" in words else FULL
     sizes = [int(word) for word in words if word.isdigit()] or [SIZE]
     overrides = [word for word in words if "=" in word]

@@ -71,8 +71,8 @@ def test_training_goes_on_with_fewer_workers_to_the_same_numbers(
     assert read_curve(lake, "workers") == [2] + [1] * (EPOCHS - 1)
     found, wanted = read_outcome(lake), read_outcome(calm)
     for name, values in wanted.curves.items():
-        np.testing.assert_allclose(found.curves[name], values, rtol=0, atol=1e-3, err_msg=name)
-    np.testing.assert_allclose(found.probabilities, wanted.probabilities, rtol=0, atol=1e-3)
+        np.testing.assert_allclose(found.curves[name], values, rtol=0, atol=5e-3, err_msg=name)
+    np.testing.assert_allclose(found.probabilities, wanted.probabilities, rtol=0, atol=5e-3)
 
 
 @pytest.mark.parametrize("workers", ["0", "[0,2]", "[2,1]", "[1,2,3]", "[2]", "[1,many]", "two", "1.5", "null"])
