@@ -49,7 +49,10 @@ def build_trainer(
         train_loop,
         train_loop_config=vars(job),
         # One logical CPU per worker leaves room for the tasks that feed it; torch takes the real cores by itself.
-        scaling_config=ScalingConfig(num_workers=config.train.workers, use_gpu=config.train.gpu),
+        scaling_config=ScalingConfig(
+            num_workers=config.train.workers,  # type: ignore[arg-type]
+            use_gpu=config.train.gpu,
+        ),
         run_config=RunConfig(
             name=run_id,
             storage_path=registry.lake.uri("runs"),
