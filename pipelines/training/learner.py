@@ -127,7 +127,7 @@ class Learner:
 
 
 def make_optimizer(network: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW in one fused kernel: on a CPU, a loop over hundreds of small tensors costs a tenth of the step."""
+    """AdamW in one fused kernel instead of a loop over hundreds of small tensors: 2 % of a step at 112 px."""
     return torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
 
 
