@@ -110,11 +110,12 @@ def check_feasible(config: Config, lake: Lake, snapshot: Snapshot) -> None:
             raise UserError(f"snapshot {snapshot.snapshot_id} has no frontal {split} image with a file to learn from")
     settings = config.train
     try:
-        lanes = choose_lanes(settings.batch_size, settings.workers)
+        lanes = choose_lanes(settings.batch_size, settings.most_workers)
     except ValueError as error:
         raise UserError(f"train.batch_size={settings.batch_size}: {error}") from error
-    if settings.workers > 1 and snapshot.splits["train"]["files"] < lanes:
-        raise UserError(f"train.workers={settings.workers} is too many for {snapshot.splits['train']['files']} images")
+    if settings.most_workers > 1 and snapshot.splits["train"]["files"] < lanes:
+        images = snapshot.splits["train"]["files"]
+        raise UserError(f"train.workers={settings.most_workers} is too many for {images} images")
     if settings.precision == "fp16" and not settings.gpu:
         raise UserError("train.precision=fp16 needs train.gpu=true: on the CPU take bf16, fp32 or auto")
 
@@ -154,7 +155,7 @@ def _train(training: Training, started: float) -> Summary:
     config, snapshot = training.config, training.snapshot
     cached = config.feed.cache == "pixels"
     with ray_cluster(config.cluster):
-        check_capacity(config.cluster, config.train.workers, config.train.gpu)
+        check_capacity(config.cluster, config.train.fewest_workers, config.train.gpu)
         if cached:
             build_pixel_cache(training.lake, snapshot, config.network.size, training.screen)
         decoded = time.monotonic()

@@ -96,7 +96,7 @@ def test_jobs_run_known_stages_with_known_keys() -> None:
     assert {config.cluster.address for config in configs.values()} == {"auto"}
     sweep = configs["chestai-sweep"]
     assert sweep.train.gpu and sweep.tune.max_concurrent is not None
-    assert sweep.tune.max_concurrent * sweep.train.workers == gpus["chestai-sweep"]["maxReplicas"]
+    assert sweep.tune.max_concurrent * sweep.train.most_workers == gpus["chestai-sweep"]["maxReplicas"]
     score = gpus["chestai-score"]
     assert score["minReplicas"] == score["maxReplicas"], "scoring uses the GPUs that are up when it starts"
 

@@ -110,7 +110,7 @@ def count_trial_slots(config: Config) -> int:
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     slots = sum(node.get("GPU", 0) if config.train.gpu else node.get("CPU", 0) >= 1 for node in nodes)
-    return max(1, int(slots) // config.train.workers)
+    return max(1, int(slots) // config.train.most_workers)
 
 
 def _run_trials(
@@ -118,7 +118,7 @@ def _run_trials(
 ) -> tune.ResultGrid:
     """Run the trials that are left, and end their MLflow runs whatever happens."""
     settings, lake = config.tune, registry.lake
-    check_capacity(config.cluster, config.train.workers, config.train.gpu)
+    check_capacity(config.cluster, config.train.fewest_workers, config.train.gpu)
     for size in list_values(settings.space, "network.size", config.network.size):
         build_pixel_cache(lake, snapshot, size, screen)
     tuner = _build_tuner(config, lake, snapshot, parent_id)

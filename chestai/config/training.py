@@ -1,11 +1,25 @@
 """Settings of the network, loss, augmentation, image feed and training."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainValidator
+from pydantic_core import PydanticCustomError
 
 from chestai.config.types import CalibrationMethod, Fraction, NonNegative, Positive, Probability, Rate, Section
 from chestai.labels.uncertainty import Policy
+
+
+def _check_workers(value: Any) -> int | tuple[int, int]:
+    """A number of workers, or the fewest and the most of a training that grows and shrinks."""
+    numbers = list(value) if isinstance(value, list | tuple) else [value]
+    if not all(type(number) is int and number >= 1 for number in numbers):
+        raise PydanticCustomError("workers", "a number of workers is 1 or more, a range is [fewest,most]")
+    match numbers:
+        case [number] if not isinstance(value, list | tuple):
+            return int(number)
+        case [fewest, most] if fewest <= most:
+            return fewest, most
+    raise PydanticCustomError("workers", "a range is two numbers, the fewest workers and the most: [2,8]")
 
 
 class Network(Section):
@@ -69,10 +83,20 @@ class Train(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     compile: bool
     calibration: CalibrationMethod
-    workers: Positive
+    workers: Annotated[int | tuple[int, int], PlainValidator(_check_workers)]
     gpu: bool
     sync_batchnorm: bool
     checkpoint_minutes: Rate
     max_failures: Annotated[int, Field(ge=0)]
     seed: Annotated[int, Field(ge=0)]
     resume: str | None
+
+    @property
+    def fewest_workers(self) -> int:
+        """Workers that the training needs to run."""
+        return self.workers if isinstance(self.workers, int) else self.workers[0]
+
+    @property
+    def most_workers(self) -> int:
+        """Workers that share a step at most; they decide how its images are divided."""
+        return self.workers if isinstance(self.workers, int) else self.workers[1]

@@ -79,12 +79,24 @@ class Classifier(nn.Module):
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32)[:, None, None], persistent=False)
 
-    def forward(self, pixels: Tensor) -> NetworkOutput:
-        """Predicts uint8 (N, S, S) from `chestai.imaging.preprocess`."""
+    def draw_kept(self, images: int) -> Tensor:
+        """Feature channels that dropout keeps, drawn by torch's own generator: float (images, C) of 0 and 1."""
+        return torch.empty((images, self.head.in_channels), device=self.bias.device).bernoulli_(1 - self.dropout)
+
+    def forward(self, pixels: Tensor, kept: Tensor | None = None) -> NetworkOutput:
+        """Predicts uint8 (N, S, S) from `chestai.imaging.preprocess`.
+
+        Args:
+            kept: The rows of `draw_kept` for these images; None: drawn here.
+        """
         x = (pixels.unsqueeze(1).to(torch.float32) / 255.0 - self.mean) / self.std
         raw = self.backbone(x.contiguous(memory_format=torch.channels_last))
         features = self.features(_grid(raw, self.backbone))
-        evidence = self.head(functional.dropout2d(features, self.dropout, self.training))
+        if kept is None:
+            dropped = functional.dropout2d(features, self.dropout, self.training)
+        else:
+            dropped = features * (kept / (1 - self.dropout)).to(features.dtype)[:, :, None, None]
+        evidence = self.head(dropped)
         return NetworkOutput(evidence.float().mean(dim=(2, 3)) + self.bias, evidence, features.float().mean(dim=(2, 3)))
 
 

@@ -77,13 +77,12 @@ def stream_epoch(
     store: ImageStore, order: EpochOrder, worker: int, workers: int, first_step: int = 0
 ) -> Iterator[Batch]:
     """Yield a worker's share of each step of an epoch, from `first_step` on."""
-    lanes_per_worker = order.lanes // workers
-    lanes = range(worker * lanes_per_worker, (worker + 1) * lanes_per_worker)
+    lanes = order.lanes_of(worker, workers)
     rounds = range(order.round_of(first_step) if first_step < order.steps else order.rounds, order.rounds)
     pieces = stream_pieces(store, [order.piece(index, lane) for index in rounds for lane in lanes], workers)
     for index in rounds:
         round_pieces = [next(pieces) for _ in lanes]
-        for share, cuts in order.shares(index, lanes):
+        for share, cuts in order.shares(index, worker, workers):
             if share.step < first_step:
                 continue
             pairs = list(zip(round_pieces, cuts, strict=True))

@@ -2,8 +2,8 @@
 
 A split is stored in shards of images in random order. Each epoch reads the shards in a new order. A *pool* of
 consecutive rows is cut into *lanes*, each lane is shuffled, and each step takes its share of every lane. A worker owns
-lanes, so it reads only what it trains on. Lanes do not depend on the number of workers (if it divides them), so the
-content of a step does not either.
+lanes, so it reads only what it trains on. Lanes do not depend on the number of workers that share them, so the content
+of a step does not either.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,7 +40,7 @@ class EpochOrder:
     Attributes:
         rows: int64 (E,), rows of the split in reading order; E is the length of the epoch.
         batch_size: Most rows per step, over all workers. The steps of an epoch are of nearly equal size.
-        lanes: A divisor of batch_size, and a multiple of the number of workers.
+        lanes: A divisor of batch_size, and at least the number of workers.
         pool: Rows that are shuffled together, at least batch_size.
         seed: Of the shuffling.
     """
@@ -74,19 +74,22 @@ class EpochOrder:
         rows = self.rows[low + self._cut(high - low, lane) : low + self._cut(high - low, lane + 1)]
         return np.random.default_rng([*self.seed, round_index, lane]).permutation(rows)
 
-    def shares(self, round_index: int, lanes: range) -> Iterator[tuple[StepShare, list[slice]]]:
+    def lanes_of(self, worker: int, workers: int) -> range:
+        """Return the lanes that a worker owns; no worker owns two more than another."""
+        return range(self.lanes * worker // workers, self.lanes * (worker + 1) // workers)
+
+    def shares(self, round_index: int, worker: int, workers: int) -> Iterator[tuple[StepShare, list[slice]]]:
         """Yield a worker's share of each step of a round, and where it lies in the pieces of its lanes."""
         low, high = self._bounds(round_index)
         sizes = [self._cut(high - low, lane + 1) - self._cut(high - low, lane) for lane in range(self.lanes)]
-        steps = self.steps_of(round_index)
+        owned, steps = [self.lanes_of(other, workers) for other in range(workers)], self.steps_of(round_index)
         for number, step in enumerate(steps):
             cuts = [slice(size * number // len(steps), size * (number + 1) // len(steps)) for size in sizes]
             counts = [cut.stop - cut.start for cut in cuts]
-            by_worker = [sum(counts[at : at + len(lanes)]) for at in range(0, self.lanes, len(lanes))]
-            worker = lanes.start // len(lanes)
+            by_worker = [sum(counts[lanes.start : lanes.stop]) for lanes in owned]
             yield (
                 StepShare(step, sum(by_worker[:worker]), by_worker[worker], sum(by_worker), min(by_worker)),
-                cuts[lanes.start : lanes.stop],
+                cuts[owned[worker].start : owned[worker].stop],
             )
 
     def _bounds(self, round_index: int) -> tuple[int, int]:
@@ -125,6 +128,7 @@ def make_epoch_order(
     Args:
         shards: Rows of each shard.
         size: Pixels per side of the images.
+        workers: The most that will share the steps; fewer get the same steps.
         repeats: float32 (N,), how often each row comes on average, at least 1. None: once each.
     """
     starts = np.concatenate([[0], np.cumsum(shards, dtype=np.int64)])

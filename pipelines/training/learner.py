@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from ray.train.torch import prepare_model
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -41,9 +41,7 @@ class Learner:
         self.model = prepare_model(self.network, move_to_device=False)
         self.forward = torch.compile(self.model) if config.train.compile else self.model
         self.loss = make_loss(config.loss, pos_weight.to(self.device))
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=config.train.lr, weight_decay=config.train.weight_decay
-        )
+        self.optimizer = make_optimizer(self.network, config.train.lr, config.train.weight_decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: _learning_rate_factor(step, steps, config.train.warmup)
         )
@@ -76,10 +74,12 @@ class Learner:
         """
         self.model.train()
         seeds = _make_seeds(self.train.seed, epoch, share.step, self.rank)
-        torch.manual_seed(seeds[1])  # dropout
-        # Drawn for the whole step, so that an image's augmentation does not depend on the number of workers.
-        draws = draw(share.total, torch.Generator().manual_seed(seeds[0]))
-        pixels = augment(pixels, draws[share.first : share.first + share.count], self.augmentation)
+        # Drawn for the whole step, so that what happens to an image does not depend on the number of workers.
+        rows = slice(share.first, share.first + share.count)
+        pixels = augment(pixels, draw(share.total, torch.Generator().manual_seed(seeds[0]))[rows], self.augmentation)
+        torch.manual_seed(seeds[1])
+        kept = self.network.draw_kept(share.total)[rows]
+        torch.manual_seed(seeds[2])  # for what a backbone draws itself, such as stochastic depth
         labels = known_targets(targets)
         total = labels.clone()
         if self.workers > 1:
@@ -88,13 +88,12 @@ class Learner:
         parts = min(self.train.accumulate, share.smallest)
         losses = torch.zeros((), device=self.device)
         self.optimizer.zero_grad(set_to_none=True)
-        for number, (images, truth) in enumerate(
-            zip(pixels.tensor_split(parts), targets.tensor_split(parts), strict=True)
-        ):
+        tensors = (pixels.tensor_split(parts), targets.tensor_split(parts), kept.tensor_split(parts))
+        for number, (images, truth, channels) in enumerate(zip(*tensors, strict=True)):
             if isinstance(self.model, DistributedDataParallel):
                 self.model.require_backward_grad_sync = number == parts - 1
             with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-                logits = self.forward(images).logits
+                logits = self.forward(images, channels).logits
             loss = self.loss(logits, truth).sum()
             self.scaler.scale(loss * scale).backward()
             losses += loss.detach()
@@ -127,6 +126,11 @@ class Learner:
         self.scaler.load_state_dict(state["scaler"])
 
 
+def make_optimizer(network: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW in one fused kernel instead of a loop over hundreds of small tensors: 2 % of a step at 112 px."""
+    return torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+
+
 def choose_autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """The dtype of the forward pass, None for fp32; `auto` takes bf16 or fp16 where the hardware has it."""
     if precision == "auto":
@@ -144,8 +148,10 @@ def _learning_rate_factor(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
 
 
-def _make_seeds(seed: int, epoch: int, step: int, rank: int) -> tuple[int, int]:
-    """A seed for the augmentation, the same on every worker, and one for a worker's own draws."""
-    shared = np.random.SeedSequence([seed, epoch, step]).generate_state(1, np.uint64)[0]
-    own = np.random.SeedSequence([seed, epoch, step, rank + 1]).generate_state(1, np.uint64)[0]
-    return int(shared >> 1), int(own >> 1)
+def _make_seeds(seed: int, epoch: int, step: int, rank: int) -> tuple[int, int, int]:
+    """Seeds for augmentation and dropout, the same on every worker, and one for a worker's own draws."""
+    entropies = ([seed, epoch, step], [seed, epoch, step, 1], [seed, epoch, step, rank + 2])
+    first, second, own = (
+        int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1) for entropy in entropies
+    )
+    return first, second, own

@@ -86,7 +86,7 @@ class Worker:
         """The order of images in an epoch."""
         store, settings = self.job.train, self.config.train
         return make_epoch_order(
-            store.shards, store.size, settings.batch_size, self.workers, settings.seed, number, self.repeats
+            store.shards, store.size, settings.batch_size, settings.most_workers, settings.seed, number, self.repeats
         )
 
     def run_epoch(self, progress: TrainingProgress) -> dict[str, Any]:
@@ -111,6 +111,7 @@ class Worker:
         return {
             "epoch": progress.epoch + 1,
             "train_loss": losses / max(labels, 1.0),
+            "workers": self.workers,
             "lr": self.learner.schedule.get_last_lr()[0],
             **timer.metrics(),
         }
@@ -151,7 +152,8 @@ def train_loop(job: dict[str, Any]) -> None:
     """Trains one network and reports metrics and a checkpoint after each epoch.
 
     Metrics of an epoch: epoch, train_loss, val_loss, val_macro_auroc (NaN where no finding of val has positives and
-    negatives), selection (the best epoch has the highest), images_per_s, wait_share (of the time, for data), lr.
+    negatives), selection (the best epoch has the highest), images_per_s, wait_share (of the time, for data), workers,
+    lr.
     Within an epoch it reports a checkpoint every `train.checkpoint_minutes`, with epoch and step alone. If it resumes
     from the checkpoint of an epoch, it reports that epoch again: whoever listened may have died before it heard.
 

@@ -1,5 +1,6 @@
 """The Ray Train job of one MLflow run, for the training stage and for the trials of a sweep."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,11 +45,14 @@ def build_trainer(
         network = build_network(config, snapshot)
         load_pretrained(network, config.network.pretrained)
     job = make_train_job(config, registry.lake, snapshot, network, board)
-    # One logical CPU per worker leaves room for the tasks that feed it; torch takes the real cores by itself.
     return TorchTrainer(
         train_loop,
         train_loop_config=vars(job),
-        scaling_config=ScalingConfig(num_workers=config.train.workers, use_gpu=config.train.gpu),
+        # One logical CPU per worker leaves room for the tasks that feed it; torch takes the real cores by itself.
+        scaling_config=ScalingConfig(
+            num_workers=config.train.workers,  # type: ignore[arg-type]
+            use_gpu=config.train.gpu,
+        ),
         run_config=RunConfig(
             name=run_id,
             storage_path=registry.lake.uri("runs"),
@@ -68,6 +72,11 @@ def make_train_job(config: Config, lake: Lake, snapshot: Snapshot, network: Clas
         balanced = to_targets(read_split_rows(lake, snapshot, "train")["targets"]) if targets is None else targets
         repeats = ray.put(compute_repeat_factors(balanced, settings.balance))
     mean, std = choose_normalisation(config, snapshot)
+    train = relabel_store(open_store(lake, snapshot, config.network.size, "train", cached), targets)
+    val = open_store(lake, snapshot, config.network.size, "val", cached)
+    if cached and not isinstance(settings.workers, int):
+        # Ray may give such a training's workers every core that is up; tasks that waited for one would wait forever.
+        train, val = (dataclasses.replace(store, task_cpus=0.0) for store in (train, val))  # type: ignore[type-var]
     return TrainJob(
         config=config.plain(),
         findings=len(snapshot.vocabulary),
@@ -75,8 +84,8 @@ def make_train_job(config: Config, lake: Lake, snapshot: Snapshot, network: Clas
         mean=mean,
         std=std,
         weights=ray.put(network.state_dict()),
-        train=relabel_store(open_store(lake, snapshot, config.network.size, "train", cached), targets),
-        val=open_store(lake, snapshot, config.network.size, "val", cached),
+        train=train,
+        val=val,
         repeats=repeats,
         board=board,
     )

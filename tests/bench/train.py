@@ -1,10 +1,11 @@
-"""How fast training with Ray Data and Ray Train is, compared with a bare PyTorch loop over one resident batch.
+"""How fast training with Ray Data and Ray Train is, compared with a bare PyTorch loop that reads the same pixel cache.
 
-    python -m tests.bench.train network.size=112 [train.gpu=true train.compile=true ...]
+    python -m tests.bench.train [--short] [112 224 320] [train.gpu=true train.compile=true ...]
 
-Same network, precision, batch size and number of threads; images are noise, without augmentation. The ways take turns.
-The first epoch of each training and the first steps of the bare loop are left out. The bare loop also runs beside an
-idle Ray, whose processes take a share of a small machine.
+Numbers are image sizes; each takes about the same time. Network, optimiser, precision, batch size, number of threads,
+memory settings and niceness are the same; images are noise, without augmentation. The ways take turns. The first epoch
+of each training and the first steps of the bare loop are left out. The bare loop also runs beside an idle Ray, whose
+processes take a share of a small machine.
 """
 
 import os
@@ -13,26 +14,31 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from chestai.config import load as conf
 from chestai.config.schema import Config
 from chestai.labels.findings import NIH14
+from chestai.lake.lake import Lake
 from chestai.model.bundle import FORWARD_ENV
 from chestai.model.classifier import Classifier
 from chestai.model.registry import Registry
 from pipelines.cluster import ray_cluster
-from pipelines.training.learner import choose_autocast_dtype
+from pipelines.data.pixel_cache import open_store
+from pipelines.training.learner import choose_autocast_dtype, make_optimizer
 from pipelines.training.trainer import build_trainer
 from tests.bench.corpus import make_lake, make_noise_cache
 from tests.bench.record import record
 
-ROUNDS, EPOCHS, STEPS, WARM_UP = 3, 3, 50, 5
+SHORT, FULL = (2, 10), (3, 40)  # rounds, and steps at 112 px
+EPOCHS, WARM_UP, SIZE = 2, 3, 112
 WAYS = ("bare loop", "bare loop, Ray idle beside it", "Ray Train")
 
 
@@ -44,72 +50,100 @@ def measure_bare_loop(config: Config) -> float:
     network = Classifier(config.network.backbone, findings, size, (0.5,), (0.25,), config.network.dropout)
     network = network.to(device).train().to(memory_format=torch.channels_last)
     model = torch.compile(network) if config.train.compile else network
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, weight_decay=1e-4)
-    random = np.random.default_rng(0)
-    pixels = torch.from_numpy(random.integers(0, 256, (count, size, size), np.uint8)).to(device)
-    targets = torch.from_numpy((random.random((count, findings)) < 0.1).astype(np.float32)).to(device)
-    dtype, started = choose_autocast_dtype(config.train.precision, device), 0.0
-    for step in range(WARM_UP + STEPS):
+    optimizer = make_optimizer(network, config.train.lr, config.train.weight_decay)
+    dtype, started, steps = choose_autocast_dtype(config.train.precision, device), 0.0, 0
+    for step, (pixels, targets) in enumerate(_read_batches(config)):
         if step == WARM_UP:
             _wait(device)
             started = time.monotonic()
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            logits = model(pixels).logits
-        loss = functional.binary_cross_entropy_with_logits(logits.float(), targets)
+            logits = model(pixels.to(device)).logits
+        loss = functional.binary_cross_entropy_with_logits(logits.float(), targets.to(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), config.train.clip)
         optimizer.step()
+        steps = step + 1 - WARM_UP
     _wait(device)
-    return STEPS * count / (time.monotonic() - started)
+    return steps * count / (time.monotonic() - started)
 
 
-def measure_training(config: Config, root: Path) -> list[tuple[float, float]]:
+def _read_batches(config: Config) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batches of the first steps, to warm up, and then of a whole epoch."""
+    lake = Lake(config.lake)
+    store = open_store(lake, lake.find_snapshot(), config.network.size, "train", cached=True)
+    rows = np.random.default_rng(0).permutation(sum(store.shards))
+    batches = np.split(rows, len(rows) // config.train.batch_size)
+    for batch in [*batches[:WARM_UP], *batches]:
+        pixels, targets = store.read(batch)
+        yield torch.from_numpy(pixels), torch.from_numpy(targets)
+
+
+def measure_training(config: Config) -> list[tuple[float, float]]:
     """Return images per second and share of time spent waiting for data of each Ray Train epoch but the first."""
-    lake, snapshot = make_lake([], root, "noise")
-    counts = {"train": STEPS * config.train.batch_size, "val": 16}
-    make_noise_cache(lake, snapshot, config.network.size, counts)
-    registry = Registry(config.tracking, lake)
+    registry = Registry(config.tracking, Lake(config.lake))
     client = registry.connect()
     with mlflow.start_run() as run:
         run_id = run.info.run_id
-        build_trainer(config, registry, snapshot, run_id).fit()
+        build_trainer(config, registry, registry.lake.find_snapshot(), run_id).fit()
     rates, waits = (client.get_metric_history(run_id, name)[1:] for name in ("images_per_s", "wait_share"))
-    return [(rate.value, wait.value) for rate, wait in zip(rates, waits, strict=True)]
+    return [(rate.value, round(wait.value, 4)) for rate, wait in zip(rates, waits, strict=True)]
 
 
-def main(overrides: list[str]) -> None:
+def measure_round(size: int, steps: int, overrides: Sequence[str]) -> list[dict[str, object]]:
+    """Measure each way once; return a row each."""
+    with tempfile.TemporaryDirectory() as root:
+        words = [*overrides, f"network.size={size}", f"lake={root}"]
+        config = load_settings(words)
+        counts = {"train": steps * config.train.batch_size, "val": 16}
+        make_noise_cache(*make_lake([], Path(root), "noise"), size, counts)
+        rates: list[tuple[float, float | str]] = [(_bare_process(words), "")]
+        with ray_cluster(config.cluster):
+            rates += [(_bare_process(words), ""), *measure_training(config)]
+    return [
+        {
+            "size": size,
+            "what": what,
+            "images_per_s": round(rate, 2),
+            "wait_share": wait if wait == "" else f"{wait:.4f}",
+        }
+        for what, (rate, wait) in zip(WAYS, rates, strict=True)
+    ]
+
+
+def main(words: Sequence[str]) -> None:
+    os.environ.update(RAY_worker_niceness="0")  # by default 15: other programs would slow down only one of the ways
+    rounds, steps = SHORT if "--short" in words else FULL
+    sizes = [int(word) for word in words if word.isdigit()] or [SIZE]
+    overrides = [word for word in words if "=" in word]
     rows: list[dict[str, object]] = []
-    for turn in range(ROUNDS):
-        rows.append({"turn": turn, "what": WAYS[0], "images_per_s": _bare_process(overrides), "wait_share": ""})
-        with tempfile.TemporaryDirectory() as root:
-            config = load_settings([*overrides, f"lake={root}"])
-            with ray_cluster(config.cluster):
-                rows.append({"turn": turn, "what": WAYS[1], "images_per_s": _bare_process(overrides), "wait_share": ""})
-                for rate, wait in measure_training(config, Path(root)):
-                    rounded = {"images_per_s": round(rate, 2), "wait_share": round(wait, 4)}
-                    rows.append({"turn": turn, "what": WAYS[2], **rounded})
+    for turn in range(rounds):
+        for size in sizes:
+            found = measure_round(size, max(6, round(steps * (SIZE / size) ** 2)), overrides)
+            rows += [{"turn": turn, **row, "settings": " ".join(overrides)} for row in found]
     where = "gpu" if load_settings(overrides).train.gpu else "cpu"
-    print(record(f"train_{where}", [{**row, "settings": " ".join(overrides)} for row in rows]))
-    alone, beside, ours = (
-        statistics.median(float(str(row["images_per_s"])) for row in rows if row["what"] == what) for what in WAYS
-    )
-    waits = statistics.median(float(str(row["wait_share"])) for row in rows if row["what"] == WAYS[2])
-    print(f"Ray Train {ours:.1f} images/s: {ours / alone:.3f} of the bare loop, {ours / beside:.3f} of it beside Ray")
-    print(f"waiting for data {waits:.1%}")
+    print(record(f"train_{where}", rows))
+    for size in sizes:
+        alone, beside, ours = (_median(rows, size, what, "images_per_s") for what in WAYS)
+        waits = _median(rows, size, WAYS[2], "wait_share")
+        print(f"{size} px: Ray Train {ours:.1f} images/s, waiting for data {waits:.1%}: ", end="")
+        print(f"{ours / alone:.3f} of the bare loop, {ours / beside:.3f} of it beside Ray")
 
 
-def load_settings(overrides: list[str]) -> Config:
+def load_settings(overrides: Sequence[str]) -> Config:
     return conf.load(
         [f"train.epochs={EPOCHS}", "augment.strength=0", "train.batch_size=16", "train.max_failures=0", *overrides]
     )
 
 
-def _bare_process(overrides: list[str]) -> float:
+def _median(rows: Sequence[dict[str, object]], size: int, what: str, column: str) -> float:
+    return statistics.median(float(str(row[column])) for row in rows if (row["size"], row["what"]) == (size, what))
+
+
+def _bare_process(overrides: Sequence[str]) -> float:
     command = [sys.executable, "-m", "tests.bench.train", "--bare", *overrides]
     environment = {**os.environ, **FORWARD_ENV}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
-    return round(float(done.stdout), 2)
+    return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout)
 
 
 def _wait(device: torch.device) -> None:

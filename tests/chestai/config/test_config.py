@@ -140,8 +140,8 @@ def test_placement_fits_its_smallest_machine(name: str) -> None:
     assert 0.1 <= store / machine.memory_gb <= 0.3 and store + java <= 0.75 * machine.memory_gb
     assert spark.cores <= machine.cores and spark.executors * spark.cores <= 2 * machine.cores
     assert spark.executors * spark.cores <= cluster.cpus, "Spark would wait for an executor without room"
-    assert train.gpu == (machine.gpus > 0) and train.workers <= max(1, machine.gpus)
-    assert train.workers + 2 <= cluster.cpus and 2 * machine.gpus < cluster.cpus
+    assert train.gpu == (machine.gpus > 0) and train.most_workers <= max(1, machine.gpus)
+    assert train.most_workers + 2 <= cluster.cpus and 2 * machine.gpus < cluster.cpus
     assert conf.load([f"cluster={name}", "serve.max_replicas=1"]).serve.min_replicas == 1
 
 

@@ -12,12 +12,11 @@ from pipelines.data.sampler import EpochOrder, choose_lanes, compute_repeat_fact
 
 def read_steps(order: EpochOrder, workers: int, worker: int) -> dict[int, list[int]]:
     """Return the rows of a worker, step by step."""
-    per_worker = order.lanes // workers
-    lanes = range(worker * per_worker, (worker + 1) * per_worker)
+    lanes = order.lanes_of(worker, workers)
     steps: dict[int, list[int]] = {}
     for index in range(order.rounds):
         pieces = [order.piece(index, lane) for lane in lanes]
-        for share, cuts in order.shares(index, lanes):
+        for share, cuts in order.shares(index, worker, workers):
             rows = np.concatenate([piece[cut] for piece, cut in zip(pieces, cuts, strict=True)])
             assert len(rows) == share.count
             steps[share.step] = rows.tolist()
@@ -58,11 +57,22 @@ def test_step_has_the_same_rows_in_order_for_any_number_of_workers(workers: int)
         assert [row for part in parts for row in part[step]] == rows
 
 
+@pytest.mark.parametrize("workers", [3, 5, 6, 7])
+def test_fewer_workers_than_the_most_get_the_same_steps(workers: int) -> None:
+    order = make_epoch_order([50] * 9, 128, 32, 8, seed=1, epoch=2)
+    alone = read_steps(order, 1, 0)
+    parts = [read_steps(order, workers, worker) for worker in range(workers)]
+    for step, rows in alone.items():
+        assert [row for part in parts for row in part[step]] == rows
+        assert min(len(part[step]) for part in parts) >= 2
+    lanes = [len(order.lanes_of(worker, workers)) for worker in range(workers)]
+    assert max(lanes) - min(lanes) == 1
+
+
 def test_shares_locate_the_rows_of_a_worker_in_the_step() -> None:
     order = make_epoch_order([37], 128, 12, 2, seed=1, epoch=0)
-    per = order.lanes // 2
-    left = [share for turn in range(order.rounds) for share, _ in order.shares(turn, range(per))]
-    right = [share for turn in range(order.rounds) for share, _ in order.shares(turn, range(per, 2 * per))]
+    left = [share for turn in range(order.rounds) for share, _ in order.shares(turn, 0, 2)]
+    right = [share for turn in range(order.rounds) for share, _ in order.shares(turn, 1, 2)]
     for first, second in zip(left, right, strict=True):
         assert (first.step, first.total) == (second.step, second.total)
         assert first.first == 0 and second.first == first.count and first.count + second.count == first.total

@@ -39,8 +39,9 @@ EPOCHS = 3
 # With augmentation and dropout, so that a restart that repeats or skips random draws changes the result.
 SMALL = (
     *("+experiment=demo", "cluster=laptop", "network.backbone=resnet10t", "network.size=64", "augment.strength=1"),
-    *(f"train.epochs={EPOCHS}", "train.batch_size=8", "train.workers=2"),
+    *(f"train.epochs={EPOCHS}", "train.batch_size=8", "train.workers=2", "train.precision=fp32"),
 )
+CURVES = ("train_loss", "val_loss", "val_macro_auroc")
 OFTEN, SELDOM = "train.checkpoint_minutes=0.001", "train.checkpoint_minutes=100"  # every tenth step; each epoch
 
 
@@ -62,20 +63,26 @@ def resume_training(env: dict[str, str], lake: Lake, *more: str) -> subprocess.P
     return start_training(env, lake, *more, f"train.resume={folder.name}")
 
 
-def read_outcome(lake: Lake) -> Outcome:
-    """Read the outcome of the lake's only training, which must be finished and have left no checkpoints."""
+def read_curve(lake: Lake, name: str) -> list[float]:
+    """Read a metric of each epoch of the lake's only training, which must be finished."""
     registry = Registry(conf.load().tracking, lake)
     client = registry.connect()
     experiment = client.get_experiment_by_name(registry.tracking.experiment)
     assert experiment is not None
     (found,) = client.search_runs([experiment.experiment_id], "tags.`chestai.stage` = 'train'")
     assert found.info.status == "FINISHED"
+    points = client.get_metric_history(found.info.run_id, name)
+    assert [point.step for point in points] == list(range(1, len(points) + 1)), name
+    return [point.value for point in points]
+
+
+def read_outcome(lake: Lake) -> Outcome:
+    """Read the outcome of the lake's only training, which must be finished and have left no checkpoints."""
+    curves = {name: read_curve(lake, name) for name in CURVES}
+    assert {len(curve) for curve in curves.values()} == {EPOCHS}
     assert list(Path(lake.uri("runs")).iterdir()) == []
-    curves = {}
-    for name in ("train_loss", "val_loss", "val_macro_auroc"):
-        points = client.get_metric_history(found.info.run_id, name)
-        assert [point.step for point in points] == list(range(1, EPOCHS + 1)), name
-        curves[name] = [point.value for point in points]
+    registry = Registry(conf.load().tracking, lake)
+    registry.connect()
     pixels, _ = PixelCache(lake, lake.find_snapshot(), 64).split("test").read(np.arange(32))
     return Outcome(curves, registry.load("1").bundle.predict(pixels).probabilities)
 
