@@ -33,14 +33,12 @@ PATIENTS = "patients.txt"
 OOD_DETECTOR = "intake.safetensors"
 DRIFT = "drift.json"
 
-# For workers that run a network. glibc returns big freed buffers to the kernel at once; keeping them makes eager CPU
-# training 1.4 times as fast. OpenMP's threads spin while they wait, so any other process on the cores slows a network
-# fourfold; asleep they cost nothing alone. Elsewhere the first three would only cost memory.
+# For workers that run a network: glibc returns big freed buffers to the kernel at once; keeping them makes eager CPU
+# training 1.4 times as fast. Elsewhere it would only cost memory.
 FORWARD_ENV = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
     "MALLOC_TOP_PAD_": str(1 << 28),
-    "OMP_WAIT_POLICY": "PASSIVE",
 }
 
 
