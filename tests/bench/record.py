@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 RESULTS = Path(__file__).parent / "results"
+SIMD = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
 PACKAGES = ("ray", "raydp", "pyspark", "pyarrow", "deltalake", "opencv-python-headless", "torch")
 
 
@@ -22,6 +23,7 @@ def record(benchmark: str, rows: Sequence[Mapping[str, object]]) -> Path:
         "date": time.strftime("%Y-%m-%d"),
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
+        "simd": _find_simd(),
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
     }
@@ -33,6 +35,12 @@ def record(benchmark: str, rows: Sequence[Mapping[str, object]]) -> Path:
             writer.writerow({**row, **about})
             print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
     return path
+
+
+def _find_simd() -> str:
+    """The instructions that forward passes in bf16 and int8 depend on, of those that the CPU has."""
+    flags = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")
+    return " ".join(name for name in SIMD if name in flags.split())
 
 
 def _cpu() -> str:
