@@ -24,6 +24,7 @@ from chestai.labels.findings import NIH14
 from chestai.model.bundle import FORWARD_ENV
 from chestai.model.classifier import Classifier
 from chestai.model.runtimes import Forward, Runtime, open_session
+from chestai.model.runtimes.precision import resolve_precision
 from tests.bench.record import record
 
 SIZE = 224
@@ -36,6 +37,8 @@ WAYS = {
     "openvino fp32": Runtime("openvino"),
     "openvino bf16": Runtime("openvino", "bf16"),
 }
+if resolve_precision("auto", torch.device("cpu")) != "bf16":
+    WAYS = {name: runtime for name, runtime in WAYS.items() if runtime.precision != "bf16"}  # this CPU has not
 
 
 def main(batches: list[int]) -> None:
