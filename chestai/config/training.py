@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainSerializer, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from chestai.config.types import CalibrationMethod, Fraction, NonNegative, Positive, Probability, Rate, Section
@@ -20,6 +20,11 @@ def _check_workers(value: Any) -> int | tuple[int, int]:
         case [fewest, most] if fewest <= most:
             return fewest, most
     raise PydanticCustomError("workers", "a range is two numbers, the fewest workers and the most: [2,8]")
+
+
+def _plain_workers(value: int | tuple[int, int]) -> int | list[int]:
+    """What YAML writes; pydantic itself warns of a union that it did not validate."""
+    return value if isinstance(value, int) else list(value)
 
 
 class Network(Section):
@@ -83,7 +88,7 @@ class Train(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     compile: bool
     calibration: CalibrationMethod
-    workers: Annotated[int | tuple[int, int], PlainValidator(_check_workers)]
+    workers: Annotated[int | tuple[int, int], PlainValidator(_check_workers), PlainSerializer(_plain_workers)]
     gpu: bool
     sync_batchnorm: bool
     checkpoint_minutes: Rate

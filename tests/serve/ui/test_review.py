@@ -89,6 +89,7 @@ def test_no_verdict_is_lost_and_none_counts_twice(site: Site) -> None:
     page.route("**/reviews", lose_the_answer)
     page.keyboard.press("Enter")
     second = wait_for_study(page, first)
+    poll(lambda: page.locator(".findings tbody tr").count() == len(FINDINGS), "the findings")
     page.keyboard.press("Enter")
     wait_for_study(page, second)
     poll(lambda: "2 verdicts waiting" in page.inner_text(".outbox"), "what is waiting is said")
