@@ -22,7 +22,7 @@ from chestai.model.registry import Registry
 from pipelines.data.decoded_file import CRASHES_READER
 from pipelines.scoring.ledger import Ledger
 from pipelines.training.register import register
-from tests.support.corpus import encode_png, make_noise
+from tests.support.corpus import make_noise
 from tests.support.models import make_bundle
 from tests.support.processes import (
     MARK,
@@ -37,7 +37,7 @@ from tests.support.ray_workers import find_ray_workers, wait_while_running
 
 pytestmark = pytest.mark.slow
 
-COUNT = 480
+COUNT, MANY = 560, 520  # files, and some of them: enough for Ray
 TWINS, BROKEN = 6, 5  # files with the content of another, and files that are no image
 CONTENTS = COUNT - TWINS - BROKEN
 SIZE = 224
@@ -215,16 +215,16 @@ def test_files_that_crash_their_readers_are_quarantined(models: Lake, folder: Pa
     (tmp_path / "sitecustomize.py").write_text(CRASHING_OPENCV)
     corpus, out, book = tmp_path / "corpus", Lake(str(tmp_path / "out")), Ledger(Lake(""), 1)
     corpus.mkdir()
-    names = sorted(path.name for path in folder.iterdir())[:100]
+    names = sorted(path.name for path in folder.iterdir())[:MANY]
     for name in names:
         (corpus / name).symlink_to(folder / name)
-    crashing = {"0010 bad.png": 5001, "0090 bad.png": 5002}
+    crashing = {"0010 bad.jpg": 5001, "0090 bad.jpg": 5002}  # OpenCV decodes JPEG
     for name, seed in crashing.items():
-        (corpus / name).write_bytes(encode_png(make_noise(seed, 64, 65)))
+        (corpus / name).write_bytes(cv2.imencode(".jpg", make_noise(seed, 64, 65))[1].tobytes())
     with process_environment(PYTHONPATH=str(tmp_path)) as env:
         wait_for_success(start_scoring(env, models, corpus, out))
         first = report_facts(models)
-        assert first["quarantined"] == {CRASHES_READER: 2} and first["scored"] == 100
+        assert first["quarantined"] == {CRASHES_READER: 2} and first["scored"] == MANY
         contents, files = read_outcome(out)
         assert set(files.index[files["reason"] == CRASHES_READER]) == set(crashing)
         wanted = read_outcome(calm)[0].loc[contents.index]
@@ -232,5 +232,5 @@ def test_files_that_crash_their_readers_are_quarantined(models: Lake, folder: Pa
         assert files.loc[names, "sha256"].nunique() == len(contents)
         versions = out.version(book.contents), out.version(book.files)
         wait_for_success(start_scoring(env, models, corpus, out))
-    assert (report_facts(models)["scored"], report_facts(models)["already"]) == (0, 100)
+    assert (report_facts(models)["scored"], report_facts(models)["already"]) == (0, MANY)
     assert (out.version(book.contents), out.version(book.files)) == versions

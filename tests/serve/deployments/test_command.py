@@ -58,7 +58,7 @@ def test_missing_champion_is_one_line_and_starts_no_ray(tmp_path: Path) -> None:
 def test_ctrl_c_stops_the_endpoint_and_leaves_no_process(champion: tuple[Config, Bundle]) -> None:
     config, _ = champion
     port = find_port("127.0.0.1", 0)
-    limits = ("auth.requests_per_minute=1", "auth.burst=2")
+    limits = ("auth.requests_per_minute=1", "auth.burst=2", "serve.max_replicas=2")  # on Ray Serve
     process = start_serve("cluster=laptop", f"lake={config.lake}", f"serve.port={port}", *limits)
     try:
         line = wait_for_line(process, f"http://127.0.0.1:{port}")
