@@ -22,7 +22,7 @@ from chestai.model.registry import Registry
 from pipelines.data.decoded_file import CRASHES_READER
 from pipelines.scoring.ledger import Ledger
 from pipelines.training.register import register
-from tests.support.corpus import make_noise
+from tests.support.corpus import encode_png, make_noise
 from tests.support.models import make_bundle
 from tests.support.processes import (
     MARK,
@@ -194,19 +194,18 @@ def test_run_survives_killed_node(
     assert_same(out, calm)
 
 
-# Makes OpenCV crash on images of one size, only in Ray's workers, which import it anyway.
+# Makes OpenCV crash where images of one size are resized, only in Ray's workers, which import it anyway.
 CRASHING_OPENCV = """
 import sys
 if any("default_worker" in word for word in sys.orig_argv):
     import os, signal
     import cv2
-    decode = cv2.imdecode
-    def crashing(data, flags):
-        image = decode(data, flags)
-        if image is not None and image.shape == (64, 65):
+    resize = cv2.resize
+    def crashing(image, *args, **kwargs):
+        if image.shape == (64, 65):
             os.kill(os.getpid(), signal.SIGSEGV)
-        return image
-    cv2.imdecode = crashing
+        return resize(image, *args, **kwargs)
+    cv2.resize = crashing
 """
 
 
@@ -218,9 +217,9 @@ def test_files_that_crash_their_readers_are_quarantined(models: Lake, folder: Pa
     names = sorted(path.name for path in folder.iterdir())[:MANY]
     for name in names:
         (corpus / name).symlink_to(folder / name)
-    crashing = {"0010 bad.jpg": 5001, "0090 bad.jpg": 5002}  # OpenCV decodes JPEG
+    crashing = {"0010 bad.png": 5001, "0090 bad.png": 5002}
     for name, seed in crashing.items():
-        (corpus / name).write_bytes(cv2.imencode(".jpg", make_noise(seed, 64, 65))[1].tobytes())
+        (corpus / name).write_bytes(encode_png(make_noise(seed, 64, 65)))
     with process_environment(PYTHONPATH=str(tmp_path)) as env:
         wait_for_success(start_scoring(env, models, corpus, out))
         first = report_facts(models)
