@@ -72,6 +72,10 @@ class StoredNetwork:
         """The device of the network."""
         return next(iter(self.weights.values())).device
 
+    def to(self, device: str) -> "StoredNetwork":
+        """The same network on a device of torch."""
+        return StoredNetwork(self.card, {name: tensor.to(device) for name, tensor in self.weights.items()}, self.origin)
+
     @cached_property
     def built(self) -> Classifier | Ensemble:
         """The network in evaluation mode.

@@ -169,8 +169,7 @@ class PredictorActor:
         self.card, self.keep = Card.model_validate(card), keep
         device = "cuda" if torch.cuda.is_available() else "cpu"
         torch.set_num_threads(len(os.sched_getaffinity(0)))
-        on_device = {name: tensor.to(device) for name, tensor in ray.get(weights).items()}
-        self.predictor = predictor(StoredNetwork(self.card, on_device))
+        self.predictor = predictor(StoredNetwork(self.card, ray.get(weights)).to(device))
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         yield predict_batch(self.predictor, self.card.size, batch, self.keep)

@@ -7,6 +7,7 @@ path. A file that crashes its decoder process is rejected by the sandbox as `und
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -21,10 +22,11 @@ from pipelines.data.digest_set import Digests
 from pipelines.inference.predictors import KEEP, PREDICTED, BatchInference, ScoringPredictor, predict_batch
 
 
-def predict_files_here(inference: BatchInference, rows: pa.Table, scored: Digests) -> Iterator[pa.Table]:
+def predict_files_here(inference: BatchInference, device: str, rows: pa.Table, scored: Digests) -> Iterator[pa.Table]:
     """Predicts files; yields rows of `PREDICTED`.
 
     Args:
+        device: Of the network, `cpu` or `cuda`.
         rows: `row`, `path`, `bytes`; each is predicted exactly once.
         scored: Contents that need no prediction.
     """
@@ -38,19 +40,18 @@ def predict_files_here(inference: BatchInference, rows: pa.Table, scored: Digest
     )
     size = inference.batch_size
     batches = [rows.slice(at, size).to_pylist() for at in range(0, rows.num_rows, size)]
-    with ThreadPoolExecutor(cores) as threads:
+    with closing(sandbox), ThreadPoolExecutor(cores) as threads:
 
         def start(batch: list[dict[str, Any]]) -> list[Future[dict[str, object]]]:
             return [threads.submit(read, row["path"], row["bytes"]) for row in batch]
 
         reading = start(batches[0])  # decoders start while the network is loaded
-        predictor = ScoringPredictor(StoredNetwork(card, bundle.weights), inference.options)
+        predictor = ScoringPredictor(StoredNetwork(card, bundle.weights).to(device), inference.options)
         for batch, following in zip(batches, [*batches[1:], []], strict=True):
             decoded = [{"row": row["row"], **file.result()} for row, file in zip(batch, reading, strict=True)]
             reading = start(following)
             table = pa.Table.from_pylist(decoded, schema=DECODED_FILE)
             yield predict_batch(predictor, card.size, table, KEEP).select(PREDICTED.names).cast(PREDICTED)
-    sandbox.close()
 
 
 def _load(sandbox: Sandbox, size: int, data: bytes) -> Grey:

@@ -48,11 +48,14 @@ class ThisProcess:
 
     name = "this process, without Ray"
 
+    def __init__(self) -> None:
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+
     def connect(self) -> AbstractContextManager[str]:
-        return nullcontext("cuda" if torch.cuda.is_available() else "cpu")
+        return nullcontext(self._device)
 
     def predict(self, inference: BatchInference, corpus: Corpus, rows: pa.Table, scored: Digests) -> Iterator[pa.Table]:
-        return predict_files_here(inference, rows.select(["row", "path", "bytes"]), scored)
+        return predict_files_here(inference, self._device, rows.select(["row", "path", "bytes"]), scored)
 
 
 class OnRay:
