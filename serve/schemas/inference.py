@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from chestai.notice import RESEARCH_USE
+from chestai import RESEARCH_USE
 from chestai.triage.rule import Bucket
 from serve.problems import Problem
 from serve.schemas import examples
