@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.uid import (
+    UID,
     ComputedRadiographyImageStorage,
     DigitalXRayImageStorageForPresentation,
     DigitalXRayImageStorageForProcessing,
-    Verification,
 )
 from pynetdicom import AE, evt
 from pynetdicom.transport import ThreadedAssociationServer
@@ -26,6 +26,7 @@ from serve.gateway.intake import Intake, film_id_of
 
 log = logging.getLogger("chestai.gateway")
 
+VERIFICATION = UID("1.2.840.10008.1.1")  # C-ECHO
 FILMS = (
     ComputedRadiographyImageStorage,
     DigitalXRayImageStorageForPresentation,
@@ -60,7 +61,7 @@ class Receiver:
         entity.maximum_associations = settings.max_associations
         entity.network_timeout, entity.acse_timeout, entity.dimse_timeout = IDLE_S, NEGOTIATION_S, IDLE_S
         entity.maximum_pdu_size = PDU_BYTES
-        entity.add_supported_context(Verification)
+        entity.add_supported_context(VERIFICATION)
         for sop_class in FILMS:
             entity.add_supported_context(sop_class, SYNTAXES)
         handlers: list[Any] = [

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pydicom
 import pytest
-from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, Verification, generate_uid
+from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, generate_uid
 from pynetdicom import AE
 
 from chestai.config.gateway import DicomListener, GatewayTls
@@ -23,7 +23,7 @@ from chestai.errors import UserError
 from chestai.imaging.dicom.syntaxes import EXPLICIT, LOSSLESS
 from serve.gateway import intake as intakes
 from serve.gateway.intake import Intake, film_id_of
-from serve.gateway.receiver import OUT_OF_RESOURCES, Receiver
+from serve.gateway.receiver import OUT_OF_RESOURCES, VERIFICATION, Receiver
 from tests.serve.support.certificates import create_certificate
 from tests.support.dicom import a_file, compressed
 
@@ -43,7 +43,7 @@ class Wire:
     def associate(self, caller: str = CALLER, called: str = OURS, tls: ssl.SSLContext | None = None) -> Any:
         entity = AE(ae_title=caller)
         entity.acse_timeout = entity.network_timeout = entity.dimse_timeout = 20
-        entity.add_requested_context(Verification)
+        entity.add_requested_context(VERIFICATION)
         entity.add_requested_context(DX, [EXPLICIT])
         entity.add_requested_context(DX, [LOSSLESS[1]])
         entity.add_requested_context(CTImageStorage)
