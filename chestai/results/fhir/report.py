@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from chestai import RESEARCH_USE
 from chestai.results.fhir.vocabulary import (
     RADIOLOGY,
     REPORT,
@@ -14,11 +13,11 @@ from chestai.results.fhir.vocabulary import (
     refer,
 )
 from chestai.results.film_result import FilmResult
+from chestai.results.notices import list_notices
 from chestai.results.standing import find_opinion, find_reviews, find_stage
 from chestai.results.text import clean
 
 REPLACES = "http://hl7.org/fhir/StructureDefinition/diagnosticReport-replaces"
-SYNTHETIC = "The model was trained on synthetic films."
 
 
 def build_report(
@@ -59,9 +58,10 @@ def build_report(
 
 def write_conclusion(results: Sequence[FilmResult]) -> str:
     """A few lines: the notice first, then the films."""
-    notices = [RESEARCH_USE] + ([SYNTHETIC] if any(result.synthetic for result in results) else [])
     first = results[0]
-    return "\n".join([*notices, f"Model {first.model}, version {first.version}.", *map(_describe, results)])
+    return "\n".join(
+        [*list_notices(results), f"Model {first.model}, version {first.version}.", *map(_describe, results)]
+    )
 
 
 def _describe(result: FilmResult) -> str:

@@ -5,8 +5,8 @@ device, and the report its reviewers and the revision that it replaces.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 
+from chestai.results.belonging import check_belonging, find_time
 from chestai.results.fhir.device import build_device
 from chestai.results.fhir.imaging_study import build_imaging_study
 from chestai.results.fhir.observations import build_observations
@@ -51,25 +51,3 @@ def build_resources(
     context["issued"] = find_time(results).isoformat()
     report = build_report(results, context, study, observations, release)
     return [patient, device, study, *observations, report]
-
-
-def find_time(results: Sequence[FilmResult]) -> datetime:
-    """When the results became what they are: the latest scoring or review."""
-    return max(at for result in results for at in (result.at, *(review.at for review in result.reviews)))
-
-
-def check_belonging(results: Sequence[FilmResult]) -> None:
-    """
-    Raises:
-        ValueError: As `build_resources`. The message names no patient.
-    """
-    if not results:
-        raise ValueError("there are no results")
-    if any(not result.film.sop_instance for result in results):
-        raise ValueError("a film has no SOP Instance UID: nothing names it")
-    if len({result.film.sop_instance for result in results}) < len(results):
-        raise ValueError("a film is there twice")
-    if len({(result.film.study, result.film.patient_id, result.film.issuer) for result in results}) > 1:
-        raise ValueError("the films are of several studies or patients")
-    if len({(result.model, result.version) for result in results}) > 1:
-        raise ValueError("the results are of several model versions")

@@ -40,7 +40,7 @@ HOSTILE_FILMS = {
     "separators": replace(FILM, patient_name="D|e&f^~x\\y", patient_id="|^~\\&", accession="a|b,c$d", issuer="^&"),
     "unicode": replace(FILM, patient_name="Yamada^Tarou=山田^太郎=やまだ^たろう", description="Thorax, Übersicht 🫁"),
     "surrogates": replace(FILM, patient_name="M\udcfcller^J", description="\ud800"),
-    "long": replace(FILM, patient_name="X" * 5000, description="Y" * 50_000, accession="Z" * 300, referrer="^" * 900),
+    "long": replace(FILM, patient_name="X" * 5000, description="Y" * 50_000, accession="Z" * 150, referrer="^" * 900),
     "bad uids": replace(FILM, study="not a uid", series="1..2", sop_instance="1.02.3/x", sop_class="?"),
     "odd": replace(
         FILM, sex="X", modality="d x", studied_at=None, birth_date=None, patient_name="^^^^", issuer="1.2.3"

@@ -50,7 +50,7 @@ def test_the_bundle_itself_is_right() -> None:
             REPORT,
             ("request", "ifNoneExist"),
             None,
-            "Bundle.entry.request: DiagnosticReport is not created conditionally",
+            "Bundle.entry.request: DiagnosticReport is not conditional",
         ),
         (REPORT, ("fullUrl",), BUNDLE["entry"][0]["fullUrl"], "Bundle.entry.fullUrl: missing or repeated"),
     ],

@@ -9,10 +9,10 @@ from chestai import RESEARCH_USE
 from chestai.results.fhir.bundle import build_searchset, build_transaction, to_json
 from chestai.results.fhir.capability import build_capability
 from chestai.results.fhir.checks import check_resource
-from chestai.results.fhir.report import SYNTHETIC
 from chestai.results.fhir.resources import build_resources
 from chestai.results.fhir.vocabulary import Release, Resource
 from chestai.results.film_result import FilmResult
+from chestai.results.notices import SYNTHETIC
 from tests.chestai.results.samples import AT, HOSTILE_FILMS, RESULT, SECOND, review
 
 RELEASES: tuple[Release, ...] = ("R4", "R5")
