@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from chestai.results.film_result import FilmResult
+from chestai.results.text import clean
 
 
 def find_time(results: Sequence[FilmResult]) -> datetime:
@@ -19,7 +20,7 @@ def check_belonging(results: Sequence[FilmResult]) -> None:
     """
     if not results:
         raise ValueError("there are no results")
-    if any(not result.film.sop_instance for result in results):
+    if any(not clean(result.film.sop_instance) for result in results):
         raise ValueError("a film has no SOP Instance UID: nothing names it")
     if len({result.film.sop_instance for result in results}) < len(results):
         raise ValueError("a film is there twice")

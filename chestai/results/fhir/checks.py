@@ -39,9 +39,8 @@ def _find_structural(resource: Resource, release: Release) -> list[str]:
     kind = resource.get("resourceType")
     if not isinstance(kind, str) or not kind.isalpha():
         return ["resourceType is missing"]
-    try:
-        model = getattr(import_module(f"{MODELS[release]}.{kind.lower()}"), kind)
-    except ImportError:
+    model = _find_model(f"{MODELS[release]}.{kind.lower()}", kind)
+    if model is None:
         return ["resourceType is unknown"]
     try:
         model.model_validate(resource)
@@ -49,6 +48,16 @@ def _find_structural(resource: Resource, release: Release) -> list[str]:
         found = error.errors(include_input=False, include_context=False, include_url=False)
         return [f"{'.'.join(map(str, one['loc']))}: {one['type']}" for one in found]
     return []
+
+
+def _find_model(module: str, name: str) -> Any:
+    """The model of a type; None if there is none."""
+    try:
+        return getattr(import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        if error.name != module:  # fhir.resources itself is missing
+            raise
+        return None
 
 
 def _walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -55,4 +55,5 @@ def write_time(at: date | datetime | None) -> str:
     """A time stamp (TS): a date, or a time to the second with its zone if it has one; empty for None."""
     if at is None:
         return ""
-    return at.strftime("%Y%m%d%H%M%S%z" if isinstance(at, datetime) else "%Y%m%d")
+    day = f"{at.year:04}{at:%m%d}"  # strftime does not pad a year
+    return day + at.strftime("%H%M%S%z") if isinstance(at, datetime) else day

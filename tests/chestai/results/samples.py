@@ -1,10 +1,13 @@
 """Films and results for the tests of what goes out."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, date, datetime
+
+from hypothesis import strategies as st
 
 from chestai.results.film import Film
 from chestai.results.film_result import FilmResult, FindingResult, ReviewedFinding, Verdict
+from chestai.results.text import clean
 
 AT = datetime(2026, 3, 1, 8, 30, 15, tzinfo=UTC)
 FILM = Film(
@@ -31,6 +34,15 @@ FINDINGS = (
 )
 RESULT = FilmResult(FILM, FINDINGS, "urgent", 0.83, "densenet", 3, AT)
 SECOND = replace(RESULT, film=replace(FILM, sop_instance=f"{FILM.series}.2"), bucket="routine", score=0.1)
+
+HEADER_TEXTS = st.text(max_size=80) | st.text("|^~\\&=.\r\n\x0b\x1c\x00 ÄA1", max_size=80)
+FILMS = st.builds(
+    Film,
+    **{one.name: HEADER_TEXTS for one in fields(Film) if one.type is str},
+    birth_date=st.none() | st.dates(),
+    studied_at=st.none() | st.datetimes(),
+).filter(lambda film: bool(clean(film.sop_instance)))
+"""Films of any header."""
 
 HOSTILE_FILMS = {
     "bare": Film(sop_class="", sop_instance="1.2.3", series="", study=""),

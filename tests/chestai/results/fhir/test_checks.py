@@ -77,6 +77,9 @@ def test_messages_hold_no_values() -> None:
     assert problems and "SECRET" not in " ".join(problems)
 
 
-@pytest.mark.parametrize("resource", [{}, {"resourceType": "Nonsense"}, {"resourceType": "../x"}, {"resourceType": 1}])
+@pytest.mark.parametrize(
+    "resource",
+    [{}, {"resourceType": "Nonsense"}, {"resourceType": "../x"}, {"resourceType": 1}, {"resourceType": "patient"}],
+)
 def test_what_is_no_resource_is_refused(resource: dict[str, Any]) -> None:
     assert find_problems(resource)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
 
 from chestai import RESEARCH_USE
 from chestai.results.fhir.bundle import build_searchset, build_transaction, to_json
@@ -11,9 +12,10 @@ from chestai.results.fhir.capability import build_capability
 from chestai.results.fhir.checks import check_resource
 from chestai.results.fhir.resources import build_resources
 from chestai.results.fhir.vocabulary import Release, Resource
+from chestai.results.film import Film
 from chestai.results.film_result import FilmResult
 from chestai.results.notices import SYNTHETIC
-from tests.chestai.results.samples import AT, HOSTILE_FILMS, RESULT, SECOND, review
+from tests.chestai.results.samples import AT, FILMS, HOSTILE_FILMS, RESULT, SECOND, review
 
 RELEASES: tuple[Release, ...] = ("R4", "R5")
 REVIEWED = RESULT.with_reviews([review("Cardiomegaly", "FP"), review("Hernia", "unsure")], revision=1)
@@ -47,6 +49,11 @@ def test_malformed_headers_give_valid_bundles(name: str, release: Release) -> No
     bundle = build_transaction(build_resources([replace(RESULT, film=HOSTILE_FILMS[name])], release))
     check_resource(bundle, release)
     assert to_json(bundle).decode()
+
+
+@given(film=FILMS)
+def test_any_header_gives_a_valid_bundle(film: Film) -> None:
+    check_resource(build_transaction(build_resources([replace(RESULT, film=film)])))
 
 
 def test_an_empty_search_has_no_entries() -> None:
@@ -162,7 +169,7 @@ def test_the_hospitals_system_of_patient_ids_is_used() -> None:
         ([RESULT, RESULT], "twice"),
         ([RESULT, replace(SECOND, version=4)], "model versions"),
         ([RESULT, replace(SECOND, film=replace(SECOND.film, study="1.2.3"))], "several studies"),
-        ([replace(RESULT, film=replace(RESULT.film, sop_instance=""))], "no SOP Instance UID"),
+        ([replace(RESULT, film=replace(RESULT.film, sop_instance=" \0"))], "no SOP Instance UID"),
     ],
 )
 def test_results_that_do_not_belong_together_are_refused(results: list[FilmResult], reason: str) -> None:

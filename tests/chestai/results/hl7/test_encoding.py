@@ -69,6 +69,7 @@ def test_nobody_has_a_name_of_unspecified_type() -> None:
     [
         (None, ""),
         (date(1960, 5, 4), "19600504"),
+        (date(1, 2, 3), "00010203"),
         (datetime(2026, 3, 1, 7, 15), "20260301071500"),
         (AT, "20260301083015+0000"),
     ],

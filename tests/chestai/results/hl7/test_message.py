@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 from hl7apy.consts import VALIDATION_LEVEL
 from hl7apy.parser import parse_message
+from hypothesis import given
 
 from chestai import RESEARCH_USE
+from chestai.results.film import Film
 from chestai.results.film_result import FilmResult
 from chestai.results.hl7.encoding import unescape
 from chestai.results.hl7.message import Route, build_message
-from tests.chestai.results.samples import HOSTILE_FILMS, RESULT, SECOND, review
+from chestai.results.text import clean
+from tests.chestai.results.samples import FILMS, HOSTILE_FILMS, RESULT, SECOND, review
 
 REVIEWED = RESULT.with_reviews([review("Cardiomegaly", "FP", "A|B"), review("Hernia", "unsure")], revision=1)
 RESULTS = {
@@ -99,6 +102,16 @@ def test_no_header_breaks_the_frame_or_the_segments(name: str) -> None:
     message = build_message([replace(RESULT, film=HOSTILE_FILMS[name])])
     assert {line[:4] for line in message.split("\r")} == {"MSH|", "PID|", "ORC|", "OBR|", "NTE|", "OBX|", ""}
     assert not set(message.encode()) & {0x0A, 0x0B, 0x1C}
+
+
+@given(film=FILMS)
+def test_any_header_gives_whole_segments(film: Film) -> None:
+    message = build_message([replace(RESULT, film=film)])
+    assert [line[:4] for line in message.split("\r")][:5] == ["MSH|", "PID|", "ORC|", "OBR|", "NTE|"]
+    assert not set(message.encode()) & {0x0A, 0x0B, 0x1C}
+    assert unescape(read(message, "OBX")[0][5]) == clean(film.sop_instance)
+    if patient_id := clean(film.patient_id):
+        assert unescape(read(message, "PID")[0][3].split("^")[0]) == patient_id
 
 
 def test_patient_ids_are_never_cut_nor_made_alike() -> None:
