@@ -48,7 +48,9 @@ def test_shortened_text_says_so() -> None:
     assert shorten("abcdefg", 6) == "abcde…"
 
 
-@pytest.mark.parametrize(("value", "text"), [(0.0, "0"), (1.0, "1"), (0.5, "0.5"), (0.49999999, "0.49999999")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "0"), (1.0, "1"), (1 + 2**-52, "1"), (0.5, "0.5"), (0.49999999, "0.49999999")]
+)
 def test_numbers_are_not_rounded_over_an_operating_point(value: float, text: str) -> None:
     assert write_number(value) == text
 
