@@ -22,6 +22,7 @@ from chestai.config.gateway import DicomListener, GatewayTls
 from chestai.errors import UserError
 from chestai.imaging.dicom.syntaxes import EXPLICIT, LOSSLESS
 from serve.gateway import intake as intakes
+from serve.gateway import receiver as receivers
 from serve.gateway.intake import Intake, film_id_of
 from serve.gateway.receiver import OUT_OF_RESOURCES, VERIFICATION, Receiver
 from tests.serve.support.certificates import create_certificate
@@ -168,21 +169,28 @@ def flat_memory(limit_mb: int) -> Iterator[None]:
     assert grown < limit_mb, f"{grown:.0f} MiB more"
 
 
-def test_associations_opened_and_dropped_cost_nothing(wire: Wire) -> None:
+@pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.slow)])
+def test_associations_opened_and_dropped_cost_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(receivers, "NEGOTIATION_S", 1)
+    wire = Wire(tmp_path)
+
     def drop() -> None:
         with socket.create_connection(("127.0.0.1", wire.receiver.port), 5) as connection:
             connection.sendall(b"\x01\x00\x00\x00\x00\xff")
 
-    for _ in range(20):
-        drop()
-    with flat_memory(30):
-        for _ in range(200):
+    with closing(wire.receiver):
+        for _ in range(20):
             drop()
-    deadline = time.monotonic() + 30
-    while not (association := wire.associate()).is_established and time.monotonic() < deadline:
-        time.sleep(0.2)  # the last ones still count as open
-    assert send(association, make_film()) == [0]
-    association.release()
+        with flat_memory(30):
+            for _ in range(count):
+                drop()
+        deadline = time.monotonic() + 30
+        while not (association := wire.associate()).is_established and time.monotonic() < deadline:
+            time.sleep(0.1)  # the last ones still count as open
+        assert send(association, make_film()) == [0]
+        association.release()
 
 
 def test_tls_asks_for_a_certificate_of_the_authority(tmp_path: Path) -> None:
