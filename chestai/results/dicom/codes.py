@@ -58,7 +58,7 @@ DEVICE = Code("121007", "DCM", "Device")
 IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")  # of CID 100
 ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")  # of CID 7150
 PHYSICAL_OBJECT = Code("260787004", "SCT", "Physical object")  # of CID 7150
-ARTIFICIAL_INTELLIGENCE = Code("123109", "DCM", "Artificial Intelligence")  # of CID 7162
+ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")  # of CID 7162
 STANDARD: tuple[Code, ...] = (
     *(code for code in FINDINGS.values() if code.scheme_designator != PRIVATE),
     *(CERTAINTY, PERCENT, YES, NO, COMMENT, DEVICE, IMAGING_PROCEDURE),

@@ -1,6 +1,7 @@
 """The part of a film's header that objects about it repeat, made valid whatever the film's own header is like."""
 
 import contextlib
+import copy
 import re
 from datetime import datetime
 from typing import Any
@@ -56,8 +57,7 @@ def clean_header(header: Dataset, result: FilmResult) -> Dataset:
 
 def without_names(header: Dataset) -> Dataset:
     """A copy without the names: highdicom prints a name that it finds unusual, and names belong in no log."""
-    nameless = Dataset()
-    nameless.update(header)
+    nameless = copy.deepcopy(header)
     for keyword in NAMES:
         setattr(nameless, keyword, "")
     return nameless

@@ -67,6 +67,8 @@ def finish(instance: Dataset, header: Dataset) -> None:
     for keyword in NAMES:
         setattr(instance, keyword, header[keyword].value)
     instance.InstanceCreationDate, instance.InstanceCreationTime = instance.ContentDate, instance.ContentTime
+    for equipment in instance.ContributingEquipmentSequence:
+        equipment.ContributionDateTime = f"{instance.ContentDate}{instance.ContentTime}"
     if "DateOfSecondaryCapture" in instance:
         instance.DateOfSecondaryCapture, instance.TimeOfSecondaryCapture = instance.ContentDate, instance.ContentTime
 

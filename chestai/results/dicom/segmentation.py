@@ -65,6 +65,9 @@ def build_segmentation(
         omit_empty_frames=False,
         **describe_instance(result, "seg", device),
     )
+    dimensions = derive_uid("dimensions", segmentation.SOPInstanceUID)  # highdicom's own is random
+    for item in (*segmentation.DimensionOrganizationSequence, *segmentation.DimensionIndexSequence):
+        item.DimensionOrganizationUID = dimensions
     finish(segmentation, clean)
     return segmentation
 
