@@ -1,6 +1,7 @@
 """Every code is proved by pydicom's dictionaries, or is of the private scheme."""
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,8 +20,8 @@ PRIVATE += [code for code in codes.FINDINGS.values() if code.scheme_designator =
 
 def meanings(code: Code) -> set[str]:
     """What pydicom's copy of the dictionaries says that a code means."""
-    terms = concepts[code.scheme_designator].values()
-    return {found[code.value][0] for found in terms if code.value in found}
+    terms: Any = concepts[code.scheme_designator]
+    return {found[code.value][0] for found in terms.values() if code.value in found}
 
 
 @pytest.mark.parametrize("code", codes.STANDARD, ids=lambda code: code.meaning)

@@ -23,11 +23,13 @@ JARS = Path("/usr/share/java")
 # Java limits the size of expressions, and PixelMed's rules are larger.
 UNLIMITED = [f"-Djdk.xml.xpath{limit}=0" for limit in ("TotalOpLimit", "ExprOpLimit", "ExprGrpLimit")]
 # PixelMed's rules are wrong here: Patient Orientation has two values (PS3.6); functional groups that differ by frame
-# are not in the shared ones (PS3.3 C.7.6.16.1.1); and Laterality is for paired parts of the body (C.7.3.1).
+# are not in the shared ones (PS3.3 C.7.6.16.1.1); Laterality is for paired parts of the body (C.7.3.1); and it does not
+# know UTF-8, ISO_IR 192, so that it finds letters illegal.
 PIXELMED_FAULTS = (
     "GeneralImageModule/PatientOrientation/: PatientOrientation: Incorrect value multiplicity - got 2",
     "DerivationImageMacro/DerivationImageSequence/: SharedFunctionalGroupsSequence/Item[1]/: Missing required",
     "GeneralSeriesModule/Laterality/: : Missing conditional attribute",
+    "Illegal character(s)",
 )
 
 
