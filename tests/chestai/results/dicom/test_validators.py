@@ -1,6 +1,7 @@
-"""The objects pass the validators that the DICOM world uses: no errors from dciodvfy, dsrdump and PixelMed.
+"""The objects pass the validators that the DICOM world uses: no errors from dciodvfy, dcsrdump, dsrdump and
+PixelMed.
 
-Debian's packages: dicom3tools, dcmtk, libpixelmed-java.
+Debian's packages: dicom3tools (the first two), dcmtk, libpixelmed-java.
 """
 
 import shutil
@@ -91,8 +92,9 @@ def test_dciodvfy_finds_no_errors(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", REPORTS)
-def test_dsrdump_reads_the_report(name: str, tmp_path: Path) -> None:
-    tool, path = find("dsrdump"), tmp_path / "report.dcm"
+@pytest.mark.parametrize("program", ["dsrdump", "dcsrdump"])
+def test_programs_read_the_report(program: str, name: str, tmp_path: Path) -> None:
+    tool, path = find(program), tmp_path / "report.dcm"
     path.write_bytes(write(objects(HEADERS["japanese"])[name]))
     assert not errors([tool, str(path)])
 
