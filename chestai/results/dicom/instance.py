@@ -7,7 +7,6 @@ from typing import Any
 from highdicom.enum import ContentQualificationValues
 from pydicom import Dataset
 
-from chestai import RESEARCH_USE
 from chestai.results.dicom.codes import coding_scheme
 from chestai.results.dicom.header import NAMES
 from chestai.results.dicom.text import LONG_STRING, clean_text
@@ -15,7 +14,6 @@ from chestai.results.dicom.uids import Kind, instance_uid, series_uid
 from chestai.results.film_result import FilmResult
 
 MANUFACTURER = "ChestAI"
-SYNTHETIC = "The model was trained on computer-drawn phantoms, not on X-rays of people."
 SERIES_NUMBERS: dict[Kind, int] = {"sr": 9801, "sc": 9802, "seg": 9803}  # above those that modalities use
 SERIES_TITLES: dict[Kind, str] = {
     "sr": "ChestAI report (research use only)",
@@ -83,8 +81,3 @@ def name_model(result: FilmResult) -> str:
     """The model's name and version, at most 64 characters."""
     version = f" {result.version}"
     return clean_text(result.model, LONG_STRING - len(version)) + version
-
-
-def list_notices(result: FilmResult) -> list[str]:
-    """What every object says of its own standing."""
-    return [RESEARCH_USE, SYNTHETIC] if result.synthetic else [RESEARCH_USE]

@@ -27,10 +27,11 @@ from pydicom.valuerep import DT
 
 from chestai.results.dicom import codes
 from chestai.results.dicom.header import clean_header, without_names
-from chestai.results.dicom.instance import MANUFACTURER, Device, describe_instance, finish, list_notices, name_model
+from chestai.results.dicom.instance import MANUFACTURER, Device, describe_instance, finish, name_model
 from chestai.results.dicom.text import LONG_STRING, clean_name, clean_text
 from chestai.results.dicom.uids import derive_uid, instance_uid, series_uid
 from chestai.results.film_result import FilmResult, FindingResult, ReviewedFinding
+from chestai.results.notices import list_notices
 
 
 def build_report(result: FilmResult, header: Dataset, device: Device) -> ComprehensiveSR:
@@ -91,7 +92,7 @@ def _triage_group(result: FilmResult, header: Dataset) -> MeasurementsAndQualita
     measurements = [] if result.score is None else [_percent(codes.TRIAGE_SCORE, result.score)]
     bucket = QualitativeEvaluation(codes.TRIAGE_BUCKET, codes.BUCKETS[result.bucket])
     group = _group("Triage", result, header, None, measurements, [bucket])
-    for notice in list_notices(result):
+    for notice in list_notices([result]):
         group[0].ContentSequence.append(TextContentItem(codes.COMMENT, notice, RelationshipTypeValues.CONTAINS))
     return group
 

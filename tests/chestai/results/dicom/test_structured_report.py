@@ -12,10 +12,10 @@ from pydicom import Dataset
 from pydicom.uid import ComprehensiveSRStorage
 
 from chestai import RESEARCH_USE
-from chestai.results.dicom.instance import SYNTHETIC
 from chestai.results.dicom.structured_report import build_report
 from chestai.results.dicom.uids import instance_uid, series_uid
 from chestai.results.film_result import ReviewedFinding
+from chestai.results.notices import SYNTHETIC
 from tests.chestai.results.dicom.films import (
     DEVICE,
     REVIEW,
