@@ -66,10 +66,11 @@ class Destination(Section):
     url: SecureUrl | None = None
     ae_title: AeTitle | None = None
     objects: tuple[Object, ...] = ("sr", "sc")
-    commit: bool = False
-    token: str | None = None
+    token_variable: str | None = None
     tls: bool = False
     tls_authority: str | None = None
+    release: Literal["R4", "R5"] = "R4"
+    timeout_seconds: Rate = 30.0
 
     @model_validator(mode="after")
     def _check_kind(self) -> Self:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from chestai.clock import now
@@ -16,6 +16,7 @@ from serve.db.database import serialise_writes
 from serve.db.models import ReviewRow
 from serve.gateway.models import FilmRow
 from serve.gateway.pseudonyms import Pseudonyms
+from serve.schemas.inference import ModelInfo
 
 PATIENT, ACCESSION = "patient", "accession"  # the kinds of pseudonyms
 
@@ -32,6 +33,18 @@ class StoredResult(BaseModel):
     version: int
     at: AwareDatetime
     synthetic: bool
+
+    @classmethod
+    def of(
+        cls,
+        model: ModelInfo,
+        bucket: Bucket,
+        score: float | None = None,
+        findings: Sequence[tuple[str, float, float | None]] = (),
+    ) -> Self:
+        """The result of now. score: None, and findings: empty, from an endpoint that shows no numbers."""
+        about = {"model": model.name, "version": model.version, "synthetic": model.synthetic, "at": now()}
+        return cls.model_validate({"findings": tuple(findings), "bucket": bucket, "score": score, **about})
 
     def attach(self, film: Film, reviews: Sequence[ReviewedFinding] = (), revision: int = 0) -> FilmResult:
         """The result with its film."""
@@ -51,6 +64,7 @@ def make_film_row(
         "patient_key": pseudonyms.make(PATIENT, film.patient_id),
         "accession_key": pseudonyms.make(ACCESSION, film.accession),
         "revision": 0,
+        "reviews": 0,
         "received_at": received_at,
         "done_at": now(),
         **outcome,
@@ -67,12 +81,8 @@ def add_film(session: Session, row: dict[str, Any]) -> bool:
     return True
 
 
-def load_reviews(session: Session, row: FilmRow) -> tuple[list[ReviewedFinding], datetime | None]:
-    """The verdicts that stand on a film, by time: the latest of each reviewer on each finding, withdrawn ones left out.
-
-    Returns:
-        The verdicts, and the time of the newest one, withdrawn or not; None if there is none.
-    """
+def load_reviews(session: Session, row: FilmRow) -> list[ReviewedFinding]:
+    """The verdicts that stand on a film, by time: of each reviewer on each finding the latest, if not withdrawn."""
     version = (row.result or {}).get("version")
     found = session.scalars(
         select(ReviewRow)
@@ -81,15 +91,24 @@ def load_reviews(session: Session, row: FilmRow) -> tuple[list[ReviewedFinding],
     ).all()
     latest = {(review.reviewer, review.finding): review for review in found}
     standing = [review for review in latest.values() if review.verdict != "withdrawn"]
-    verdicts = [
+    return [
         ReviewedFinding(review.finding, review.verdict, review.reviewer, review.at)  # type: ignore[arg-type]
         for review in sorted(standing, key=lambda review: (review.at, review.review_id))
     ]
-    return verdicts, max((review.at for review in found), default=None)
 
 
-def find_newly_reviewed(session: Session, limit: int = 100) -> list[FilmRow]:
-    """Films with a review that is not yet in their result."""
-    newer = (FilmRow.reviewed_at.is_(None)) | (ReviewRow.at > FilmRow.reviewed_at)
-    query = select(FilmRow).join(ReviewRow, ReviewRow.image_id == FilmRow.image_id).where(newer).distinct().limit(limit)
+def count_reviews(session: Session, row: FilmRow) -> int:
+    """How many reviews a film has, those that were replaced or withdrawn too."""
+    return session.scalar(select(func.count()).where(ReviewRow.image_id == row.image_id)) or 0
+
+
+def find_newly_reviewed(session: Session, limit: int = 100) -> list[str]:
+    """The IDs of films with other reviews than their result has. Counted, because a review may arrive late."""
+    query = (
+        select(FilmRow.film_id)
+        .join(ReviewRow, ReviewRow.image_id == FilmRow.image_id)
+        .group_by(FilmRow.film_id)
+        .having(func.count() != FilmRow.reviews)
+        .limit(limit)
+    )
     return list(session.scalars(query))

@@ -16,7 +16,7 @@ class FilmRow(Base):
 
     film_id: `serve.gateway.intake.film_id_of`. patient_key, accession_key: keyed hashes, to search by. image_id: at the
     endpoint; null if it was kept out. result: `serve.gateway.films.StoredResult`. reason, detail: why it was kept out.
-    revision: of the result, one more for each change of its reviews. reviewed_at: of the newest review in the result.
+    revision: of the result, one more for each change of its reviews. reviews: how many there were at the last one.
     """
 
     __tablename__ = "films"
@@ -31,7 +31,7 @@ class FilmRow(Base):
     reason: Mapped[str | None] = mapped_column(String(100))
     detail: Mapped[str | None] = mapped_column(Text)
     revision: Mapped[int] = mapped_column(Integer)
-    reviewed_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    reviews: Mapped[int] = mapped_column(Integer)
     received_at: Mapped[datetime] = mapped_column(UtcTime, index=True)
     done_at: Mapped[datetime] = mapped_column(UtcTime)
 

@@ -1,6 +1,5 @@
 """Sends a transaction Bundle to a FHIR server."""
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,10 +9,10 @@ from chestai.results.fhir.bundle import to_json
 from chestai.results.fhir.checks import check_resource
 from chestai.results.fhir.vocabulary import Release, Resource
 from serve.gateway.senders.errors import DeliveryDelayed, DeliveryRefused
+from serve.gateway.senders.http import authorise, is_delay
 from serve.gateway.senders.redaction import redact
 
 CONTENT = "application/fhir+json"
-PASSING = {408, 429}  # statuses of a client's error that time may heal
 
 
 def send(
@@ -29,7 +28,7 @@ def send(
         token_variable: The environment variable with the bearer token; None to send none.
 
     Raises:
-        DeliveryDelayed: No connection, no answer in time, status 408, 429 or 5xx, or the token is not there.
+        DeliveryDelayed: No connection, no answer in time, status 401, 403, 408, 429 or 5xx, or the token is not there.
         DeliveryRefused: The Bundle is invalid, the server refuses it, or its answer is no transaction's.
     """
     try:
@@ -37,7 +36,7 @@ def send(
     except ValueError as error:
         raise DeliveryRefused(f"cannot be sent: {error}") from error
     url = _read_url(base_url)
-    headers = {"Content-Type": CONTENT, "Accept": CONTENT} | _authorise(token_variable)
+    headers = {"Content-Type": CONTENT, "Accept": CONTENT} | authorise(token_variable)
     try:
         # An http URL is of this network, so it must not go through a proxy.
         with httpx.Client(timeout=timeout_s, trust_env=url.scheme == "https") as client:
@@ -57,15 +56,6 @@ def _read_url(base_url: str) -> httpx.URL:
     return url
 
 
-def _authorise(token_variable: str | None) -> dict[str, str]:
-    if token_variable is None:
-        return {}
-    token = os.environ.get(token_variable, "").strip()
-    if not token:
-        raise DeliveryDelayed(f"the environment variable {token_variable} has no token")
-    return {"Authorization": f"Bearer {token}"}
-
-
 def _check_answer(response: httpx.Response, bundle: Resource) -> None:
     status, host = response.status_code, response.url.host
     answer = _read(response)
@@ -74,7 +64,7 @@ def _check_answer(response: httpx.Response, bundle: Resource) -> None:
             raise DeliveryRefused(f"{host} answered {status}, but not as a FHIR server does to a transaction")
         return
     reason = redact("; ".join(_list_issues(answer)), _list_patient_values(bundle)) or "no reason given"
-    raised = DeliveryDelayed if status >= 500 or status in PASSING else DeliveryRefused
+    raised = DeliveryDelayed if is_delay(status) else DeliveryRefused
     raise raised(f"{host} answered {status}: {reason}")
 
 

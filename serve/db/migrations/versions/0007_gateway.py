@@ -24,7 +24,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(100)),
         sa.Column("detail", sa.Text()),
         sa.Column("revision", sa.Integer(), nullable=False),
-        sa.Column("reviewed_at", TIME),
+        sa.Column("reviews", sa.Integer(), nullable=False),
         sa.Column("received_at", TIME, nullable=False, index=True),
         sa.Column("done_at", TIME, nullable=False),
     )
