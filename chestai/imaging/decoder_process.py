@@ -21,8 +21,8 @@ from pydicom import config
 
 from chestai.imaging import jpeg, preprocess
 from chestai.imaging.dicom import reader
-from chestai.imaging.dicom.frames import LOSSLESS
 from chestai.imaging.dicom.header import is_dicom
+from chestai.imaging.dicom.syntaxes import LOSSLESS
 from chestai.imaging.errors import Unreadable
 from chestai.imaging.fast_png import kernel
 from chestai.imaging.preprocess import Grey

@@ -40,17 +40,29 @@ def heatmap(evidence: NDArray[np.float32], height: int, width: int) -> NDArray[n
 
 
 def overlay(grey: Grey, cam: NDArray[np.float32], strength: float = 0.45) -> bytes:
-    """A colour PNG of the image with the heatmap on top; the higher the value, the stronger the colour.
+    """A colour PNG of `blend`.
+
+    Args:
+        grey, cam, strength: As for `blend`.
+    """
+    ok, png = cv2.imencode(".png", blend(grey, cam, strength))
+    if not ok:
+        raise RuntimeError("OpenCV could not encode the overlay")
+    return png.tobytes()
+
+
+def blend(grey: Grey, cam: NDArray[np.float32], strength: float = 0.45) -> NDArray[np.uint8]:
+    """The image with the heatmap on top; the higher the value, the stronger the colour.
 
     Args:
         grey: uint8 (H, W).
         cam: float (H, W) in 0 to 1, from `heatmap`.
         strength: Opacity where the heatmap is 1; 0 to 1.
+
+    Returns:
+        uint8 (H, W, 3): blue, green, red, as OpenCV orders colours.
     """
     colour = cv2.applyColorMap((cam * 255).astype(np.uint8), cv2.COLORMAP_TURBO).astype(np.float32)
     alpha = (strength * cam)[..., None]
     blended = grey[..., None].astype(np.float32) * (1 - alpha) + colour * alpha
-    ok, png = cv2.imencode(".png", blended.round().astype(np.uint8))
-    if not ok:
-        raise RuntimeError("OpenCV could not encode the overlay")
-    return png.tobytes()
+    return blended.round().astype(np.uint8)

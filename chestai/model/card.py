@@ -4,10 +4,10 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from chestai import RESEARCH_USE
 from chestai.config.schema import View
 from chestai.model.classifier import Classifier
 from chestai.model.ensemble import Ensemble
-from chestai.notice import RESEARCH_USE
 from chestai.triage.rule import RuleValues
 
 FORMAT = 3

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from chestai.notice import RESEARCH_USE
+from chestai import RESEARCH_USE
 from chestai.pages.page import Cell, Figure, Gallery, Note, Page, Table
 
 

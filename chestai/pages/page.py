@@ -17,8 +17,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from matplotlib import rc_context
 from matplotlib.figure import Figure as Drawing
 
+from chestai import RESEARCH_USE
 from chestai.imaging.preprocess import Grey
-from chestai.notice import RESEARCH_USE
 
 JPEG_QUALITY = 82
 SYNTHETIC_IMAGES = "SYNTHETIC: computer-drawn phantoms, not X-rays of people."

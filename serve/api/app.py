@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from chestai.notice import RESEARCH_USE
+from chestai import RESEARCH_USE
 from serve.api.http_security import SecuredApp
 from serve.api.openapi import FORBIDDEN_ERRORS
 from serve.api.request_limits import RequestLimits

@@ -21,6 +21,7 @@ from serve.inference.pictures import draw_overlay
 from serve.inference.predictor import ScoreResult
 from serve.problems import ApiError, not_scored_error
 from serve.schemas.inference import (
+    Evidence,
     FindingsResponse,
     FlaggedResponse,
     FlagTriage,
@@ -70,14 +71,15 @@ class ScoredImage:
         """Creates the response of `POST /predict` that the display modes allow."""
         return self.to_flag() if modes.flag_only else self.to_findings()
 
-    async def explain(self, requested: Sequence[str]) -> InferResponse:
-        """Creates the response of `POST /infer`, with overlays. Raises as `select_findings`."""
+    async def explain(self, requested: Sequence[str], with_evidence: bool = False) -> InferResponse:
+        """Creates the response of `POST /infer`, with overlays and evidence. Raises as `select_findings`."""
         findings = select_findings(self.result, requested)
         return InferResponse(
             **dict(self.to_findings()),
             triage=self.result.triage,
             overlays=list(await asyncio.gather(*map(self._draw, findings))),
             timings_ms=Timings(decode=self.decode_ms, forward=self.result.forward_ms),
+            evidence=Evidence.of(self.result.evidence) if with_evidence else None,
         )
 
     async def _draw(self, finding: str) -> Overlay:

@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
+from chestai import RESEARCH_USE
 from chestai.clock import now
 from chestai.config.schema import Alert
 from chestai.errors import UserError
 from chestai.monitoring.drift import Verdict
-from chestai.notice import RESEARCH_USE
 from serve.monitoring.collector import VersionDrift
 
 log = logging.getLogger("ray.serve")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from chestai.notice import RESEARCH_USE
+from chestai import RESEARCH_USE
 from serve.auth.permissions import Role, Scope
 from serve.schemas import examples
 from serve.schemas.answer import Answer

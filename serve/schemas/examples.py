@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from chestai.notice import RESEARCH_USE
+from chestai import RESEARCH_USE
 
 TIME = "2025-01-31T12:00:00Z"
 IMAGE_ID = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"

@@ -1,10 +1,13 @@
 """The JSON of `POST /infer`, `/predict` and `/batch_predict`."""
 
-from typing import Annotated
+import base64
+from typing import Annotated, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from chestai.notice import RESEARCH_USE
+from chestai import RESEARCH_USE
 from chestai.triage.rule import Bucket
 from serve.problems import Problem
 from serve.schemas import examples
@@ -66,6 +69,26 @@ class Overlay(Answer):
     png: str
 
 
+class Evidence(Answer):
+    """What the heatmaps are drawn from: float32, little-endian, in base64, of shape [findings, rows, columns].
+
+    The findings are in the order of the probabilities. Below 0 speaks against a finding.
+    """
+
+    shape: tuple[int, int, int]
+    data: str
+
+    @classmethod
+    def of(cls, planes: NDArray[np.float32]) -> Self:
+        """From the planes of a result, (F, h, w)."""
+        findings, height, width = planes.shape
+        return cls(shape=(findings, height, width), data=base64.b64encode(planes.astype("<f4").tobytes()).decode())
+
+    def to_array(self) -> NDArray[np.float32]:
+        """The planes, float32 (F, h, w). Raises ValueError: The data do not have the shape."""
+        return np.frombuffer(base64.b64decode(self.data), "<f4").astype(np.float32).reshape(self.shape)
+
+
 FINDINGS_EXAMPLE = {
     "image_id": examples.IMAGE_ID,
     "file_name": examples.FILE_NAME,
@@ -91,7 +114,7 @@ class FindingsResponse(Answer):
 
 
 class InferResponse(FindingsResponse):
-    """The findings of an image, its triage, and the requested overlays."""
+    """The findings of an image, its triage, and the requested overlays; the evidence is null unless requested."""
 
     model_config = with_examples(
         {
@@ -103,12 +126,14 @@ class InferResponse(FindingsResponse):
             },
             "overlays": [{"finding": "Pneumothorax", "reached": True, "png": "iVBORw0KGgo="}],
             "timings_ms": {"decode": 9.5, "forward": 31.0},
+            "evidence": None,
         }
     )
 
     triage: Triage
     overlays: list[Overlay]
     timings_ms: Timings
+    evidence: Evidence | None = None
 
 
 def is_flagged(bucket: Bucket) -> bool:

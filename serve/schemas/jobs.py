@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from chestai import RESEARCH_USE
 from chestai.config.serving import Glob
-from chestai.notice import RESEARCH_USE
 from serve.db.records import JobState
 from serve.schemas import examples
 from serve.schemas.answer import Answer

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
+from chestai import RESEARCH_USE
 from chestai.config.schema import Modes
 from chestai.model.card import FORMAT, Card
 from chestai.model.registry import Champion
 from chestai.monitoring.drift import Verdict
-from chestai.notice import RESEARCH_USE
 from serve.schemas import examples
 from serve.schemas.answer import Answer
 from serve.schemas.examples import with_examples

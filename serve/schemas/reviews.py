@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from chestai.notice import RESEARCH_USE
+from chestai import RESEARCH_USE
 from serve.db.records import Review, Text, Verdict
 from serve.db.reviews import DayAgreement, FindingAgreement, ReaderAgreement
 from serve.schemas import examples

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from chestai.notice import RESEARCH_USE
+from chestai import RESEARCH_USE
 from serve.auth.permissions import Role
 from serve.schemas import examples
 from serve.schemas.answer import Answer

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from pydantic import ConfigDict
 
-from chestai.notice import RESEARCH_USE
+from chestai import RESEARCH_USE
 from chestai.triage.rule import Bucket
 from serve.db.records import Image, Label, Rejection, Review, Study
 from serve.db.worklist.page import WorklistEntry

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from chestai.notice import RESEARCH_USE
+from chestai import RESEARCH_USE
 from serve.db.worklist.priors import Prior
 from serve.db.worklist.summary import WorklistSummary
 from serve.schemas import examples

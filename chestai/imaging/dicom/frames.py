@@ -8,17 +8,9 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.encaps import get_frame
 
+from chestai.imaging.dicom.syntaxes import DCT, JPEG_2000, JPEG_LS, RLE
 from chestai.imaging.errors import Unreadable
 from chestai.imaging.jpeg import MAX_SCANS, Frame, decode_jpeg, walk_jpeg
-
-# Transfer syntaxes (PS3.5 Section 10, PS3.6 Annex A)
-_JPEG = "1.2.840.10008.1.2.4."
-DCT = (f"{_JPEG}50", f"{_JPEG}51")  # JPEG baseline and extended
-LOSSLESS = (f"{_JPEG}57", f"{_JPEG}70")
-JPEG_LS = (f"{_JPEG}80", f"{_JPEG}81")
-JPEG_2000 = (f"{_JPEG}90", f"{_JPEG}91")
-JPEG = (*DCT, *LOSSLESS, *JPEG_LS, *JPEG_2000)
-RLE = "1.2.840.10008.1.2.5"
 
 END = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
 JPEG_LS_FRAME, JPEG_LS_SCAN = b"\xff\xf7", b"\xff\xda"  # ITU-T T.87, C.1.1; its data have neither

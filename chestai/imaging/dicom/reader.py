@@ -19,9 +19,10 @@ from pydicom.pixels import get_decoder
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
-from chestai.imaging.dicom.frames import JPEG, RLE, check_frame, decode_frame
+from chestai.imaging.dicom.frames import check_frame, decode_frame
 from chestai.imaging.dicom.grayscale import Stored, first, to_grey
 from chestai.imaging.dicom.header import Facts, find_elements, has_vr
+from chestai.imaging.dicom.syntaxes import DEFLATED, EXPLICIT, IMPLICIT, JPEG, NATIVE, RLE
 from chestai.imaging.dicom.view import find_view, is_chest
 from chestai.imaging.errors import MAX_PIXELS, Unreadable, check_size
 from chestai.labels.demographics import OLDEST_YEARS, parse_age_years, parse_sex
@@ -30,11 +31,6 @@ RADIOGRAPHS = ("CR", "DX", "RG")  # PS3.3 C.7.3.1.1.1; RG is screen-film, digiti
 # SOP classes (PS3.4 Annex B) of CR, DX for presentation and for processing, and of secondary captures
 STORAGE = "1.2.840.10008.5.1.4.1.1"
 SOP_CLASSES = (f"{STORAGE}.1", f"{STORAGE}.1.1", f"{STORAGE}.1.1.1", f"{STORAGE}.7")
-
-# Transfer syntaxes (PS3.5 Section 10, PS3.6 Annex A)
-IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
-DEFLATED = "1.2.840.10008.1.2.1.99"
-NATIVE = (IMPLICIT, EXPLICIT, "1.2.840.10008.1.2.2", DEFLATED)
 
 PATIENT = ("PatientID", "PatientSex", "PatientAge", "PatientBirthDate")
 IMAGE = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "StudyDate", "Modality", "BodyPartExamined")

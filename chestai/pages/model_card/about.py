@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from chestai import RESEARCH_USE
 from chestai.evaluation.evidence import Evidence
-from chestai.notice import RESEARCH_USE
 from chestai.pages.model_card.cells import format_inline, get_reason
 from chestai.pages.page import (
     DASH,

@@ -91,17 +91,18 @@ async def infer(
             examples=[["top"]],
         ),
     ] = [],  # noqa: B006
+    evidence: Annotated[bool, Query(description="Also return what the heatmaps are drawn from.")] = False,
 ) -> InferResponse | FlaggedResponse | Response:
     """Probability of every finding, the triage bucket and overlays of one chest radiograph."""
     modes, as_png = services.config.serve.modes, request.headers.get("accept", "").startswith("image/png")
-    if explain or as_png:
+    if explain or evidence or as_png:
         check_overlays(modes)
     upload = await receive_image(services, principal, "infer", request)
     async with services.admission.deadline():
         image = await score_upload(services, principal, "infer", upload)
         if as_png:
             return await _draw_png(image, explain)
-        return image.to_flag() if modes.flag_only else await image.explain(explain)
+        return image.to_flag() if modes.flag_only else await image.explain(explain, evidence)
 
 
 @router.post(

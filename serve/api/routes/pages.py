@@ -5,7 +5,7 @@ from html import escape
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
-from chestai.notice import RESEARCH_USE
+from chestai import RESEARCH_USE
 from serve.schemas.operations import ServiceDescription
 
 router = APIRouter(tags=["operations"])

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
+from chestai import RESEARCH_USE
 from chestai.imaging.heatmap import heatmap, overlay
 from chestai.imaging.preprocess import Grey
 from chestai.labels.findings import NIH14
-from chestai.notice import RESEARCH_USE
 from chestai.pages.gallery import MAP_SIDE, SIDE, GalleryImage, render_gallery, shrink
 from chestai.pages.page import DASH
 from chestai.phantom import draw, plan

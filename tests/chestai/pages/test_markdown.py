@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from chestai.notice import RESEARCH_USE
+from chestai import RESEARCH_USE
 from chestai.pages.markdown import escape_markdown, render_markdown
 from chestai.pages.page import Cell, Figure, Gallery, Note, Page, Picture, Section, Table
 

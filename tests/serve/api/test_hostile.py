@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
+from chestai import RESEARCH_USE
 from chestai.imaging.errors import REASONS
 from chestai.monitoring.ood_detector import REASONS as OOD_REASONS
-from chestai.notice import RESEARCH_USE
 from serve.api.openapi import NOT_SCORED_ERRORS
 from tests.serve.support.forgery import encode_image, make_films
 from tests.serve.support.hostile import BOMBS, SCORED, UPLOADS, WHOLE, assert_scores_match

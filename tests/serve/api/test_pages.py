@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy.exc import OperationalError
 
-from chestai.notice import RESEARCH_USE
+from chestai import RESEARCH_USE
 from serve.api.app import create_app
 from serve.api.services import ModelRouter, Services
 from serve.db.database import Database

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select, text
 
-from chestai.notice import RESEARCH_USE
+from chestai import RESEARCH_USE
 from serve.api.services import Services
 from serve.auth import api_keys
 from serve.auth.permissions import Role, Scope

@@ -6,12 +6,12 @@ from collections import Counter
 import pytest
 from pydantic import SecretStr
 
+from chestai import RESEARCH_USE
 from chestai.clock import now
 from chestai.config import load as conf
 from chestai.config.schema import Alert
 from chestai.errors import UserError
 from chestai.monitoring.drift import DriftResult, FeatureDrift, Verdict
-from chestai.notice import RESEARCH_USE
 from serve.monitoring.alerts import Alerts, check_webhook
 from serve.monitoring.collector import VersionDrift
 from tests.serve.support.monitoring import TOKEN, webhook_server

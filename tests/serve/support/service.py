@@ -8,13 +8,13 @@ from typing import Any
 import httpx
 import pyarrow as pa
 
+from chestai import RESEARCH_USE
 from chestai.config.schema import Config
 from chestai.imaging import preprocess
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import IMAGES, SCHEMAS
 from chestai.lake.snapshot import Snapshot
 from chestai.model.bundle import Bundle
-from chestai.notice import RESEARCH_USE
 from tests.support.models import FINDINGS, SIZE, image
 
 

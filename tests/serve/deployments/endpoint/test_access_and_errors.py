@@ -8,8 +8,8 @@ import psutil
 import pytest
 from sqlalchemy import text
 
+from chestai import RESEARCH_USE
 from chestai.imaging.errors import REASONS
-from chestai.notice import RESEARCH_USE
 from serve.db.audit import verify_chain
 from serve.db.database import Database, database_url
 from tests.serve.support.routes import ROUTES

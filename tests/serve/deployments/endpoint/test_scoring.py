@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from chestai import RESEARCH_USE
 from chestai.imaging import preprocess
 from chestai.imaging.heatmap import heatmap, overlay
 from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
 from chestai.model.registry import Registry
-from chestai.notice import RESEARCH_USE
 from pipelines.training.register import register
 from tests.serve.support.service import Service, assert_problem
 from tests.support.models import FINDINGS, SIZE, image, make_bundle

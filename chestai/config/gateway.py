@@ -1,0 +1,98 @@
+"""Settings of the gateway to a hospital's systems: films in from a PACS, results back into it."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from chestai.config.serving import LOOPBACK, SecureUrl
+from chestai.config.types import Positive, Rate, Section
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Object = Literal["sr", "sc", "seg"]
+
+
+def _check_ae_title(text: str) -> str:
+    """1 to 16 characters of ASCII, none of them a backslash or a control character (PS3.5 Section 6.2)."""
+    if not re.fullmatch(r"[ -\[\]-~]{1,16}", text) or text != text.strip(" ") or not text:
+        raise ValueError("write an AE title: 1 to 16 ASCII characters, no backslash, no blanks at its ends")
+    return text
+
+
+def _check_address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError("write host:port")
+    return text
+
+
+AeTitle = Annotated[str, AfterValidator(_check_ae_title)]
+Address = Annotated[str, AfterValidator(_check_address)]
+
+
+class GatewayTls(Section):
+    certificate: str | None = None
+    key: str | None = None
+    authority: str | None = None
+
+    @model_validator(mode="after")
+    def _check_pair(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("tls.certificate and tls.key go together")
+        return self
+
+
+class DicomListener(Section):
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    ae_title: AeTitle = "CHESTAI"
+    callers: tuple[AeTitle, ...] = ()
+    max_associations: Positive = 16
+    max_film_mb: Positive = 128
+    tls: GatewayTls = GatewayTls()
+
+    @model_validator(mode="after")
+    def _require_tls_key(self) -> Self:
+        if self.tls.authority is not None and self.tls.certificate is None:
+            raise ValueError("dicom.tls.authority, which checks callers, needs dicom.tls.certificate and dicom.tls.key")
+        return self
+
+
+class Destination(Section):
+    """Where results go. `kind` says how, and which of the other keys count."""
+
+    kind: Literal["dicom", "stow", "fhir", "hl7"]
+    address: Address | None = None
+    url: SecureUrl | None = None
+    ae_title: AeTitle | None = None
+    objects: tuple[Object, ...] = ("sr", "sc")
+    token_variable: str | None = None
+    tls: bool = False
+    tls_authority: str | None = None
+    release: Literal["R4", "R5"] = "R4"
+    timeout_seconds: Rate = 30.0
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        by_url = self.kind in ("stow", "fhir")
+        if by_url and (self.url is None or self.address is not None):
+            raise ValueError(f"a destination of kind {self.kind} has a url, and no address")
+        if not by_url and (self.address is None or self.url is not None):
+            raise ValueError(f"a destination of kind {self.kind} has an address, host:port, and no url")
+        if self.kind == "dicom" and self.ae_title is None:
+            raise ValueError("a destination of kind dicom has the ae_title of the receiver")
+        if not self.tls and not by_url and self.address and self.address.rpartition(":")[0] not in LOOPBACK:
+            raise ValueError("a destination on another machine needs tls=true: results name patients")
+        return self
+
+
+class Gateway(Section):
+    folder: str | None = None
+    endpoint: SecureUrl = "http://127.0.0.1:8000"
+    key: str | None = None
+    pseudonym_key: str | None = None
+    dicom: DicomListener = DicomListener()
+    destinations: dict[str, Destination] = Field(default_factory=dict)
+    retry_seconds: Rate = 5.0
+    max_retry_seconds: Rate = 900.0
+    give_up_hours: Rate = 72.0

@@ -1,0 +1,125 @@
+"""The message: an unsolicited observation, ORU^R01 (HL7 v2.5.1, Section 7.3.1)."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from chestai.results.belonging import check_belonging, find_time
+from chestai.results.film_result import FilmResult
+from chestai.results.hl7.encoding import SEGMENT_END, escape, join_segment, write_time
+from chestai.results.hl7.segments import (
+    AUTHORITY,
+    LOCAL_CODES,
+    Code,
+    build_nte,
+    build_number,
+    build_obr,
+    build_obx,
+    build_orc,
+    build_pid,
+    describe_call,
+    write_code,
+)
+from chestai.results.notices import list_notices
+from chestai.results.standing import Stage, find_opinion, find_reviews, find_stage, name_opinion
+
+CONTROL_ID_LENGTH = 20  # of MSH-10
+CHARACTER_SET = "UNICODE UTF-8"  # HL7 Table 0211
+
+
+@dataclass(frozen=True)
+class Route:
+    """The applications and facilities that a message names; empty where nobody asks for it."""
+
+    sender: str = AUTHORITY
+    sender_facility: str = ""
+    receiver: str = ""
+    receiver_facility: str = ""
+
+
+def build_message(
+    results: Sequence[FilmResult], route: Route | None = None, codes: Mapping[str, Code] | None = None
+) -> str:
+    """Builds a message about the films of a study, which is the same each time: a receiver sees a resend by MSH-10.
+
+    Args:
+        results: Of one study, patient and model version, each film once.
+        route: None for no receiver by name.
+        codes: Finding -> identifier, text, coding system of HL7 Table 0396; others get a code of ours.
+
+    Returns:
+        Segments that end in a carriage return. Encode it as UTF-8; MSH-18 says so if it is not ASCII.
+
+    Raises:
+        ValueError: The results do not belong together, see `check_belonging`.
+    """
+    check_belonging(results)
+    film = results[0].film
+    stand_in = _hash("patient of study", film.study or film.sop_instance)
+    body = [build_pid(film, stand_in)]
+    for number, result in enumerate(results, 1):
+        body += _build_film(number, result, codes or {})
+    text = SEGMENT_END.join(body) + SEGMENT_END
+    control_id = _hash(*([one.film.sop_instance, one.model, one.version, one.revision] for one in results))
+    return _build_msh(route or Route(), control_id, find_time(results), text) + SEGMENT_END + text
+
+
+def _build_msh(route: Route, control_id: str, at: datetime, text: str) -> str:
+    names = [escape(one) for one in (route.sender, route.sender_facility, route.receiver, route.receiver_facility)]
+    fields = {
+        1: r"^~\&",
+        **dict(enumerate(names, 2)),
+        6: write_time(at),
+        8: "ORU^R01^ORU_R01",
+        9: control_id,
+        10: "P",
+        11: "2.5.1",
+        17: "" if (text + "".join(names)).isascii() else CHARACTER_SET,
+    }
+    return join_segment("MSH", fields)  # the separator itself is MSH-1, so that the numbers here are one less
+
+
+def _build_film(number: int, result: FilmResult, codes: Mapping[str, Code]) -> Iterator[str]:
+    """The segments of a film: order, notices, its name, its triage, its findings."""
+    stage, order = find_stage([result]), _hash(result.film.sop_instance, result.model, result.version)
+    yield build_orc(order)
+    yield build_obr(number, order, result.film, stage, find_time([result]))
+    for note, text in enumerate(list_notices([result]), 1):
+        yield build_nte(note, text)
+    facts = [
+        ("ST", _name("film", "SOP Instance UID of the film"), escape(result.film.sop_instance)),
+        ("ST", _name("study", "Study Instance UID"), escape(result.film.study)),
+        ("CE", _name("triage", "Triage bucket"), write_code(_name(result.bucket, result.bucket))),
+    ]
+    count = 0
+    for kind, code, value in facts:
+        if value:
+            count += 1
+            yield build_obx(count, kind, code, value, result, stage)
+    if result.score is not None:
+        count += 1
+        yield build_number(count, _name("triage-score", "Triage score"), result.score, result, stage)
+    yield from _build_findings(count, result, stage, codes)
+
+
+def _build_findings(count: int, result: FilmResult, stage: Stage, codes: Mapping[str, Code]) -> Iterator[str]:
+    """An observation for each finding, with what reviewers say below it. count: of the observations before."""
+    for number, one in enumerate(result.findings, count + 1):
+        code = codes.get(one.finding) or _name(one.finding, one.finding.replace("_", " "))
+        reviews = find_reviews(result, one.finding)
+        call = describe_call(one, find_opinion(reviews))
+        yield build_number(number, code, one.probability, result, stage, **call)
+        for note, review in enumerate(reviews, 1):
+            text = f"{name_opinion(review)} ({review.verdict}), says {review.reviewer} at {review.at:%Y-%m-%d %H:%M%z}"
+            yield build_nte(note, text)
+
+
+def _name(identifier: str, text: str) -> Code:
+    return identifier, text, LOCAL_CODES
+
+
+def _hash(*parts: object) -> str:
+    """The same short ID for the same parts."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:CONTROL_ID_LENGTH]

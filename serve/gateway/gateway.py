@@ -1,0 +1,91 @@
+"""The gateway's parts, put together: the receiver, and a thread for each of its other tasks."""
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from chestai.config.schema import Config
+from chestai.imaging.sandbox import Sandbox
+from chestai.results.dicom.instance import Device
+from chestai.results.dicom.uids import derive_uid
+from serve.db.audit import AuditEvent
+from serve.db.store import Store, state_folder
+from serve.gateway.dispatcher import Dispatcher
+from serve.gateway.endpoint import EndpointClient
+from serve.gateway.headers import silence_pydicom
+from serve.gateway.intake import Intake
+from serve.gateway.pseudonyms import Pseudonyms, read_key
+from serve.gateway.receiver import Receiver
+from serve.gateway.results import ResultFiles
+from serve.gateway.retention import FilmRetention
+from serve.gateway.scoring import Scoring
+from serve.gateway.transmission import Transmission, make_client_tls
+from serve.gateway.verdicts import VerdictWatch
+
+STOP_S = 30.0  # for what is under way
+
+
+@contextmanager
+def running(config: Config) -> Iterator[Receiver]:
+    """Runs the gateway until the end of the block, and yields its receiver.
+
+    Raises:
+        UserError: The config names something that cannot be used.
+        OSError: The folder is not writable.
+    """
+    silence_pydicom()
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # it logs every association, and we do
+    settings, folder = config.gateway, gateway_folder(config)
+    intake, store, stop = Intake(folder), Store(config), threading.Event()
+    files = ResultFiles(folder / "out", _make_device(folder))
+    tasks: list[tuple[str, Callable[[threading.Event], None]]] = []
+    with (
+        closing(store),
+        closing(Sandbox(2)) as sandbox,
+        EndpointClient(settings.endpoint, settings.key) as endpoint,
+        closing(Receiver(settings.dicom, intake, _audit(store))) as receiver,
+    ):
+        pseudonyms = Pseudonyms(read_key(settings.pseudonym_key, folder / "pseudonym.key"))
+        scoring = Scoring(settings, intake, store.database, endpoint, files, pseudonyms, sandbox)
+        tasks += [("scoring", scoring.run), ("verdicts", VerdictWatch(settings, store.database, intake, files).run)]
+        for name, destination in settings.destinations.items():
+            tls = make_client_tls(name, destination)
+            way = Transmission(destination, settings.dicom.ae_title, store.database, intake, files, tls)
+            tasks.append((f"to {name}", Dispatcher(name, settings, store.database, way.send).run))
+        if config.state.retention_days is not None:
+            retention = FilmRetention(store.database, intake, files, config.state.retention_days)
+            tasks.append(("retention", retention.run))
+        threads = [threading.Thread(target=run, args=(stop,), name=name, daemon=True) for name, run in tasks]
+        for thread in threads:
+            thread.start()
+        try:
+            yield receiver
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(STOP_S)
+
+
+def gateway_folder(config: Config) -> Path:
+    """Where films and results lie."""
+    named = config.gateway.folder
+    return state_folder(config) / "gateway" if named is None else Path(named).expanduser()
+
+
+def _audit(store: Store) -> Callable[[str, str, bool], None]:
+    def note(caller: str, film_id: str, is_new: bool) -> None:
+        event = AuditEvent(actor=f"AE {caller}", action="film.received", object=film_id, detail={"new": is_new})
+        store.save_events(event)
+
+    return note
+
+
+def _make_device(folder: Path) -> Device:
+    """This installation, whose UID is drawn once."""
+    file = folder / "device"
+    if not file.exists():
+        file.write_text(uuid.uuid4().hex)
+    return Device("ChestAI", derive_uid("device", file.read_text()))

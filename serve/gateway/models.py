@@ -1,0 +1,62 @@
+"""The gateway's tables: films that it received, and what goes out about them."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from serve.db.models import SHA256, Base, Json, UtcTime
+
+UID = 64  # characters (PS3.5 Section 9.1)
+
+
+class FilmRow(Base):
+    """A film and what became of it. Whose it is stands in its file alone.
+
+    film_id: `serve.gateway.intake.film_id_of`. patient_key, accession_key: keyed hashes, to search by. image_id: at the
+    endpoint; null if it was kept out. result: `serve.gateway.films.StoredResult`. reason, detail: why it was kept out.
+    revision: of the result, one more for each change of its reviews. reviews: how many there were at the last one.
+    """
+
+    __tablename__ = "films"
+
+    film_id: Mapped[str] = mapped_column(String(SHA256), primary_key=True)
+    sop_instance: Mapped[str] = mapped_column(String(UID), index=True)
+    study: Mapped[str] = mapped_column(String(UID), index=True)
+    patient_key: Mapped[str | None] = mapped_column(String(SHA256), index=True)
+    accession_key: Mapped[str | None] = mapped_column(String(SHA256), index=True)
+    image_id: Mapped[str | None] = mapped_column(String(SHA256), index=True)
+    result: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    reason: Mapped[str | None] = mapped_column(String(100))
+    detail: Mapped[str | None] = mapped_column(Text)
+    revision: Mapped[int] = mapped_column(Integer)
+    reviews: Mapped[int] = mapped_column(Integer)
+    received_at: Mapped[datetime] = mapped_column(UtcTime, index=True)
+    done_at: Mapped[datetime] = mapped_column(UtcTime)
+
+
+class DeliveryRow(Base):
+    """Something that goes to a destination: the order of `number` is the order of sending within a study.
+
+    kind: sr, sc, seg, fhir or hl7. state: waiting, sent or dead. due_at: not to be tried before. error: of the last
+    attempt.
+    """
+
+    __tablename__ = "deliveries"
+
+    delivery_id: Mapped[str] = mapped_column(String(SHA256), primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger)
+    film_id: Mapped[str] = mapped_column(ForeignKey("films.film_id"), index=True)
+    study: Mapped[str] = mapped_column(String(UID))
+    destination: Mapped[str] = mapped_column(String(100))
+    kind: Mapped[str] = mapped_column(String(20))
+    revision: Mapped[int] = mapped_column(Integer)
+    state: Mapped[str] = mapped_column(String(20))
+    attempts: Mapped[int] = mapped_column(Integer)
+    due_at: Mapped[datetime] = mapped_column(UtcTime)
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+    sent_at: Mapped[datetime | None] = mapped_column(UtcTime)
+
+    __table_args__ = (Index("deliveries_queue", "destination", "state", "number"),)

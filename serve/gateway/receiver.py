@@ -1,0 +1,162 @@
+"""The DICOM receiver: C-ECHO and C-STORE of chest films, for named callers (PS3.4 Annexes A and B).
+
+A film is acknowledged once it is on disk (`serve.gateway.intake`) and in the audit. Scoring comes later.
+"""
+
+import logging
+import ssl
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydicom.uid import (
+    UID,
+    ComputedRadiographyImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+)
+from pynetdicom import AE, evt
+from pynetdicom.transport import ThreadedAssociationServer
+
+from chestai.config.gateway import DicomListener, GatewayTls
+from chestai.errors import UserError
+from chestai.imaging.dicom.syntaxes import DEFLATED, JPEG, NATIVE, RLE
+from serve.gateway.intake import Intake, film_id_of
+
+log = logging.getLogger("chestai.gateway")
+
+VERIFICATION = UID("1.2.840.10008.1.1")  # C-ECHO
+FILMS = (
+    ComputedRadiographyImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+)
+SYNTAXES = [syntax for syntax in (*NATIVE, *JPEG, RLE) if syntax != DEFLATED]  # deflated data may be bombs
+SUCCESS, OUT_OF_RESOURCES, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xC000  # PS3.4 Table B.2-1
+IDLE_S, NEGOTIATION_S = 60, 10
+PDU_BYTES = 2**17  # a film of 10 MB comes in 80 parts instead of 640
+
+Noted = Callable[[str, str, bool], None]  # called with the caller's AE title, the film's ID and whether it is new
+
+
+class Receiver:
+    """Listens until `close`."""
+
+    def __init__(self, settings: DicomListener, intake: Intake, noted: Noted) -> None:
+        """
+        Args:
+            noted: Writes the audit of a film before it is acknowledged; what it raises refuses the film for now.
+
+        Raises:
+            UserError: Nobody may connect, the port is taken, or a TLS file cannot be used.
+        """
+        if not settings.callers:
+            raise UserError("gateway.dicom.callers is empty: name the AE titles that may send films")
+        self._intake, self._noted, self._max_bytes = intake, noted, settings.max_film_mb * 2**20
+        self._received: dict[Any, int] = {}  # association -> bytes of its current message
+        entity = AE(ae_title=settings.ae_title)
+        entity.require_called_aet = True
+        entity.require_calling_aet = [*settings.callers]
+        entity.maximum_associations = settings.max_associations
+        entity.network_timeout, entity.acse_timeout, entity.dimse_timeout = IDLE_S, NEGOTIATION_S, IDLE_S
+        entity.maximum_pdu_size = PDU_BYTES
+        entity.add_supported_context(VERIFICATION)
+        for sop_class in FILMS:
+            entity.add_supported_context(sop_class, SYNTAXES)
+        handlers: list[Any] = [
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_C_ECHO, lambda event: SUCCESS),
+            (evt.EVT_DATA_RECV, self._count),
+            (evt.EVT_DIMSE_RECV, self._end_message),
+            (evt.EVT_CONN_CLOSE, self._end_message),
+            (evt.EVT_REJECTED, _log_rejection),
+            (evt.EVT_ACCEPTED, _log_refused_contexts),
+        ]
+        try:
+            server = entity.start_server(
+                (settings.host, settings.port),
+                block=False,
+                ssl_context=make_server_tls(settings.tls),
+                evt_handlers=handlers,
+            )
+        except OSError as error:
+            raise UserError(f"gateway.dicom.port={settings.port} cannot be used: {error.strerror}") from error
+        assert isinstance(server, ThreadedAssociationServer)
+        self._server = server
+
+    @property
+    def port(self) -> int:
+        """The port it listens at."""
+        return int(self._server.server_address[1])
+
+    def close(self) -> None:
+        """Stops listening, and ends associations."""
+        self._server.shutdown()
+
+    def _store(self, event: Any) -> int:
+        instance, caller = str(event.request.AffectedSOPInstanceUID), str(event.assoc.requestor.ae_title)
+        if event.request.DataSet.getbuffer().nbytes > self._max_bytes:  # it came whole before the abort
+            return OUT_OF_RESOURCES
+        try:
+            is_new = self._intake.add(instance, event.encoded_dataset())
+        except OSError as error:
+            log.error("a film could not be stored: %s", error.strerror)
+            return OUT_OF_RESOURCES
+        except Exception as error:
+            log.warning("a film was refused: its data set cannot be written as a file (%s)", type(error).__name__)
+            return NOT_UNDERSTOOD
+        try:
+            self._noted(caller, film_id_of(instance), is_new)
+        except Exception as error:  # the film stays, and counts as received when it is sent again
+            log.error("a film was not acknowledged, because the audit could not be written: %s", type(error).__name__)
+            return OUT_OF_RESOURCES
+        return SUCCESS
+
+    def _count(self, event: Any) -> None:
+        """Ends an association whose message is larger than any film may be."""
+        before = self._received.get(event.assoc, 0)
+        self._received[event.assoc] = before + len(event.data)
+        if before <= self._max_bytes < before + len(event.data):
+            log.warning("an association was aborted: a film of more than %d MiB", self._max_bytes // 2**20)
+            event.assoc.abort()
+
+    def _end_message(self, event: Any) -> None:
+        self._received.pop(event.assoc, None)
+
+
+def _log_rejection(event: Any) -> None:
+    requestor = event.assoc.requestor
+    log.warning("rejected an association of %r for %r", requestor.ae_title, requestor.primitive.called_ae_title)
+
+
+def _log_refused_contexts(event: Any) -> None:
+    for context in event.assoc.rejected_contexts:
+        log.warning("refused %s of %r", context.abstract_syntax.name, event.assoc.requestor.ae_title)
+
+
+def make_server_tls(settings: GatewayTls) -> ssl.SSLContext | None:
+    """The TLS of a listener; None without a certificate. With an authority, callers need a certificate of it.
+
+    Raises:
+        UserError: A file cannot be used.
+    """
+    if settings.certificate is None or settings.key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    with _named("gateway.dicom.tls.certificate and key"):
+        context.load_cert_chain(Path(settings.certificate).expanduser(), Path(settings.key).expanduser())
+    if settings.authority is not None:
+        with _named("gateway.dicom.tls.authority"):
+            context.load_verify_locations(Path(settings.authority).expanduser())
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+@contextmanager
+def _named(key: str) -> Any:
+    try:
+        yield
+    except (OSError, ssl.SSLError) as error:
+        raise UserError(f"{key} cannot be used: {error.strerror or error}") from error

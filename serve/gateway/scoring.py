@@ -1,0 +1,137 @@
+"""Takes waiting films to the endpoint, and queues what goes out about them.
+
+A film leaves the intake's queue after its outcome, its deliveries and its audit are in the database, in one
+transaction. Killed before, the gateway does it again: the endpoint then keeps one prediction for the same file, objects
+have the same UIDs, and deliveries the same IDs.
+"""
+
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydicom import Dataset
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from chestai.config.gateway import Gateway
+from chestai.imaging.errors import Unreadable
+from chestai.imaging.sandbox import Sandbox
+from chestai.results.film import Film
+from serve.db.audit import AuditEvent, append_event
+from serve.db.database import Database
+from serve.gateway import deliveries
+from serve.gateway.endpoint import EndpointClient, EndpointUnavailable, KeptOut, Scored
+from serve.gateway.films import add_film, make_film_row
+from serve.gateway.headers import read_header
+from serve.gateway.intake import Intake, WaitingFilm
+from serve.gateway.models import FilmRow
+from serve.gateway.pseudonyms import Pseudonyms
+from serve.gateway.results import ResultFiles
+from serve.gateway.routes import list_deliveries, list_objects
+
+log = logging.getLogger("chestai.gateway")
+
+ACTOR = "gateway"
+THREADS = 4  # films at the endpoint at a time
+IDLE_S = 0.5
+PASSING = (EndpointUnavailable, DBAPIError, PoolTimeout, OSError)  # errors that time may heal
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """The way of films from the intake to the queue of deliveries."""
+
+    settings: Gateway
+    intake: Intake
+    database: Database
+    endpoint: EndpointClient
+    files: ResultFiles
+    pseudonyms: Pseudonyms
+    sandbox: Sandbox
+
+    def run(self, stop: threading.Event) -> None:
+        """Scores what waits until `stop` is set; pauses while the endpoint, the database or the disk is away."""
+        with ThreadPoolExecutor(THREADS, "scoring") as threads:
+            while not stop.is_set():
+                waiting = self.intake.waiting()[: 4 * THREADS]
+                all_done = all([*threads.map(self._try, waiting)])
+                if not waiting or not all_done:
+                    stop.wait(IDLE_S if all_done else self.settings.retry_seconds)
+
+    def _try(self, film: WaitingFilm) -> bool:
+        try:
+            self.process(film)
+        except FileNotFoundError:
+            return True  # another process settled it
+        except PASSING as error:
+            reason = str(error) if isinstance(error, EndpointUnavailable) else type(error).__name__
+            log.warning("film %s waits: %s", film.film_id[:12], reason)
+            return False
+        return True
+
+    def process(self, film: WaitingFilm) -> None:
+        """Scores a film, or keeps it out, and settles it.
+
+        Raises:
+            EndpointUnavailable, DBAPIError, OSError: It stays where it is.
+        """
+        with self.database.read_session() as session:
+            known = session.get(FilmRow, film.film_id) is not None
+        if not known:
+            self._score(film)
+        self.intake.settle(film.film_id)
+
+    def _score(self, film: WaitingFilm) -> None:
+        data = film.path.read_bytes()
+        received_at = datetime.fromtimestamp(film.received_at, UTC)
+        try:
+            header = read_header(data)
+        except Unreadable as error:
+            unknown = Film(sop_class="", sop_instance="", series="", study="")
+            self._record(film.film_id, unknown, received_at, KeptOut(error.reason, error.detail), [])
+            return
+        identity, outcome = Film.from_header(header), self.endpoint.score(data)
+        made = self._make_files(film.film_id, identity, outcome, header, data) if isinstance(outcome, Scored) else None
+        what = [] if made is None else list_deliveries(self.settings.destinations, made, 0)
+        self._record(film.film_id, identity, received_at, outcome, what)
+
+    def _make_files(
+        self, film_id: str, identity: Film, outcome: Scored, header: Dataset, data: bytes
+    ) -> list[Any] | None:
+        """Makes the DICOM objects; None if nothing can go out about a film with such a header."""
+        result, kinds = outcome.result.attach(identity), list_objects(self.settings.destinations)
+        try:
+            return [
+                *self.files.make(
+                    film_id, kinds, result, header, outcome.evidence, decode=lambda: self.sandbox.decode(data)
+                )
+            ]
+        except (ValueError, Unreadable) as error:
+            log.error("film %s is scored, but nothing can go out about it: %s", film_id[:12], error)
+            return None
+
+    def _record(
+        self,
+        film_id: str,
+        identity: Film,
+        received_at: datetime,
+        outcome: Scored | KeptOut,
+        what: list[tuple[str, str]],
+    ) -> None:
+        if isinstance(outcome, KeptOut):
+            facts: dict[str, Any] = {"reason": outcome.reason, "detail": outcome.detail}
+            detail = {"kept_out": outcome.reason}
+        else:
+            facts = {"image_id": outcome.image_id, "result": outcome.result.model_dump(mode="json")}
+            detail = {"image_id": outcome.image_id, "bucket": outcome.result.bucket}
+        row = make_film_row(film_id, identity, self.pseudonyms, received_at, **facts)
+        with self.database.write_session() as session:
+            if not add_film(session, row):
+                return
+            if isinstance(outcome, Scored):
+                deliveries.queue(session, film_id, identity.study, outcome.result.version, 0, what)
+            append_event(session, AuditEvent(actor=ACTOR, action="film.scored", object=film_id, detail=detail))
+        log.info("film %s: %s", film_id[:12], detail)

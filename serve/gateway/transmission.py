@@ -1,0 +1,92 @@
+"""Sends one delivery in the way of its destination."""
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+
+from chestai.config.gateway import Destination
+from chestai.errors import UserError
+from chestai.results.fhir.bundle import build_transaction
+from chestai.results.fhir.resources import build_resources
+from chestai.results.film_result import FilmResult
+from chestai.results.hl7.message import build_message
+from serve.db.database import Database
+from serve.gateway.film_results import FilmFileMissing, load_result
+from serve.gateway.intake import Intake
+from serve.gateway.models import DeliveryRow
+from serve.gateway.results import ResultFiles
+from serve.gateway.senders import dicom, fhir, mllp, stow
+from serve.gateway.senders.errors import DeliveryRefused
+
+
+@dataclass(frozen=True)
+class Transmission:
+    """The way to one destination."""
+
+    destination: Destination
+    our_title: str
+    database: Database
+    intake: Intake
+    files: ResultFiles
+    tls: ssl.SSLContext | None
+
+    def send(self, row: DeliveryRow) -> None:
+        """Sends a delivery.
+
+        Raises:
+            DeliveryDelayed: It may arrive later.
+            DeliveryRefused: It never will: the receiver refuses it, or its film or file is gone.
+        """
+        try:
+            result = load_result(self.database, self.intake, row.film_id, row.revision)
+        except FilmFileMissing as error:
+            raise DeliveryRefused("the film is gone (state.retention_days)") from error
+        if row.kind in ("fhir", "hl7"):
+            self._send_text(row.kind, result)
+        else:
+            self._send_object(self.files.path(row.film_id, row.kind, result.version, row.revision))
+
+    def _send_text(self, kind: str, result: FilmResult) -> None:
+        to = self.destination
+        if kind == "fhir":
+            bundle = build_transaction(build_resources([result], to.release))
+            fhir.send(bundle, to.url or "", to.timeout_seconds, to.token_variable, to.release)
+        else:
+            host, port = _split(to)
+            mllp.send(build_message([result]), host, port, self.tls, to.timeout_seconds)
+
+    def _send_object(self, path: Path) -> None:
+        to = self.destination
+        try:
+            instance = pydicom.dcmread(path)
+        except FileNotFoundError as error:
+            raise DeliveryRefused("its file is gone (state.retention_days)") from error
+        if to.kind == "stow":
+            stow.send(instance, to.url or "", to.token_variable, to.timeout_seconds)
+        else:
+            host, port = _split(to)
+            dicom.send(instance, host, port, to.ae_title or "", self.our_title, self.tls, to.timeout_seconds)
+
+
+def make_client_tls(name: str, destination: Destination) -> ssl.SSLContext | None:
+    """The TLS of a connection to a destination; None without.
+
+    Raises:
+        UserError: The authority's file cannot be used.
+    """
+    if not destination.tls:
+        return None
+    authority = destination.tls_authority
+    try:
+        context = ssl.create_default_context(cafile=None if authority is None else str(Path(authority).expanduser()))
+    except (OSError, ssl.SSLError) as error:
+        raise UserError(f"gateway.destinations.{name}.tls_authority={authority} cannot be used: {error}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _split(destination: Destination) -> tuple[str, int]:
+    host, _, port = (destination.address or "").rpartition(":")
+    return host.strip("[]"), int(port)
