@@ -90,7 +90,7 @@ class Gateway(Section):
     folder: str | None = None
     endpoint: SecureUrl = "http://127.0.0.1:8000"
     key: str | None = None
-    pseudonym_key: str | None = None
+    stow: bool = False
     dicom: DicomListener = DicomListener()
     destinations: dict[str, Destination] = Field(default_factory=dict)
     retry_seconds: Rate = 5.0

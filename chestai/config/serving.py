@@ -148,6 +148,7 @@ class State(Section):
     backlog_mb: Positive = 256
     ephemeral: bool = False
     keep_images: bool = False
+    pseudonym_key: str | None = None
     retention_days: Rate | None = None
 
 

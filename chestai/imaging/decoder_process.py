@@ -21,12 +21,12 @@ from pydicom import config
 
 from chestai.imaging import jpeg, preprocess
 from chestai.imaging.dicom import reader
-from chestai.imaging.dicom.header import is_dicom
+from chestai.imaging.dicom.header import Facts, is_dicom
 from chestai.imaging.dicom.syntaxes import LOSSLESS
 from chestai.imaging.errors import Unreadable
 from chestai.imaging.fast_png import kernel
 from chestai.imaging.preprocess import Grey
-from chestai.imaging.sandbox import CPU_SECONDS, DECODE
+from chestai.imaging.sandbox import CPU_SECONDS, FACTS, IDENTITY
 
 MEMORY_BYTES = 4 * 2**30  # of address space: four times what 100 megapixels of JPEG 2000 need
 LARGE_PIXELS = 2**24  # decoding takes several bytes a pixel, so larger images take turns
@@ -53,12 +53,14 @@ def serve(connection: Connection, turn: int, stderr: int) -> None:
 
 
 def _answer(what: str, data: bytes, turn: int, stderr: int) -> tuple[dict[str, Any], Grey | None]:
-    """The facts of a file, or its shape and grey levels if `what` is DECODE; or the reason of a rejection."""
+    """The facts or identity of a file, or its shape, facts and grey levels for DECODE; or the reason of a rejection."""
     try:
-        if what != DECODE:
+        if what == FACTS:
             return dataclasses.asdict(reader.read_facts(data)), None
-        grey = _decode(data, turn, stderr)
-        return {"shape": grey.shape}, grey
+        if what == IDENTITY:
+            return dataclasses.asdict(reader.read_identity(data)), None
+        grey, facts = _decode(data, turn, stderr)
+        return {"shape": grey.shape, "facts": None if facts is None else dataclasses.asdict(facts)}, grey
     except Unreadable as error:
         return {"reason": error.reason, "detail": error.detail}, None
     except MemoryError:
@@ -67,16 +69,16 @@ def _answer(what: str, data: bytes, turn: int, stderr: int) -> tuple[dict[str, A
         return {"reason": "undecodable", "detail": "the data are damaged"}, None
 
 
-def _decode(data: bytes, turn: int, stderr: int) -> Grey:
+def _decode(data: bytes, turn: int, stderr: int) -> tuple[Grey, Facts | None]:
     if is_dicom(data):
         dataset = reader.open_dataset(data)
         with _large_image_turn(dataset.Rows * dataset.Columns, turn):
             _read(stderr)
             grey = reader.decode(dataset)
             _check_warnings(dataset.file_meta.TransferSyntaxUID, _read(stderr))
-            return grey
+            return grey, reader.find_facts(dataset)
     with _large_image_turn(_count_pixels(data), turn):
-        return preprocess.decode_picture(data)
+        return preprocess.decode_picture(data), None
 
 
 def _count_pixels(data: bytes) -> int:

@@ -25,14 +25,14 @@ from typing import IO, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from chestai.imaging.dicom.header import Facts, check_preamble, is_dicom
+from chestai.imaging.dicom.header import Facts, Identity, check_preamble, is_dicom
 from chestai.imaging.errors import Unreadable
 from chestai.imaging.fast_png import kernel, store
 from chestai.imaging.png import SIGNATURE as PNG
 
 Received = TypeVar("Received")
 
-FACTS, DECODE = "facts", "decode"  # the requests
+FACTS, IDENTITY, DECODE = "facts", "identity", "decode"  # the requests
 CPU_SECONDS = 10  # for a file; JPEG 2000, the slowest, took 0.13 s a megapixel (tests/bench/checks.py)
 WALL_SECONDS = 60.0  # for a file; on a busy machine much of it is waiting
 ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")  # what a Python may need to start
@@ -57,21 +57,34 @@ class Sandbox:
         """
         return Facts(**self._ask(FACTS, data, lambda decoder, found: found))
 
+    def read_identity(self, data: bytes) -> Identity:
+        """Reads which object a DICOM file is, whatever it shows. Raises Unreadable: Its header says not, or is damaged."""
+        return Identity(**self._ask(IDENTITY, data, lambda decoder, found: found))
+
     def decode(self, data: bytes, reserve: Callable[[int], None] = lambda size: None) -> NDArray[np.uint8]:
+        """Decodes a file; as `decode_with_facts`, without the facts."""
+        return self.decode_with_facts(data, reserve)[0]
+
+    def decode_with_facts(
+        self, data: bytes, reserve: Callable[[int], None] = lambda size: None
+    ) -> tuple[NDArray[np.uint8], Facts | None]:
         """Decodes a PNG, JPEG or DICOM file to uint8 grey levels (H, W), as `chestai.imaging.preprocess.decode`.
 
         Args:
             reserve: Called with the bytes of the image before it is received; what it raises ends the call.
 
+        Returns:
+            The image, and the facts of a DICOM header.
+
         Raises:
             Unreadable: The file is no whole, valid image, or its decoder needs too much memory or time.
         """
 
-        def receive(decoder: "_Decoder", found: dict[str, Any]) -> NDArray[np.uint8]:
+        def receive(decoder: "_Decoder", found: dict[str, Any]) -> tuple[NDArray[np.uint8], Facts | None]:
             grey = np.empty(found["shape"], np.uint8)
             reserve(grey.size)
             decoder.connection.recv_bytes_into(grey.data.cast("B"))
-            return grey
+            return grey, None if found["facts"] is None else Facts(**found["facts"])
 
         return self._ask(DECODE, data, receive)
 

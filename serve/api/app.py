@@ -17,6 +17,7 @@ from serve.api.request_limits import RequestLimits
 from serve.api.routes import (
     api_keys,
     audit,
+    dicomweb,
     images,
     infer,
     jobs,
@@ -78,7 +79,21 @@ def create_routes() -> FastAPI:
         dependencies=[Depends(authorise_request)],
         lifespan=_lifespan,
     )
-    for routes in (pages, infer, jobs, studies, reviews, images, model, operations, api_keys, audit, session, ui):
+    for routes in (
+        pages,
+        infer,
+        jobs,
+        studies,
+        reviews,
+        images,
+        model,
+        operations,
+        api_keys,
+        audit,
+        session,
+        dicomweb,
+        ui,
+    ):
         app.include_router(routes.router)
     app.add_exception_handler(ApiError, _handle_api_error)
     app.add_exception_handler(RequestValidationError, _handle_validation_error)

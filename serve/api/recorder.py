@@ -3,11 +3,14 @@
 import asyncio
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pyarrow as pa
 
 from chestai.clock import now
+from chestai.imaging.dicom.header import Facts
 from chestai.imaging.preprocess import Grey
+from chestai.results.uid import is_uid
 from serve.api.state import StateAccess
 from serve.api.uploads import Upload
 from serve.auth.permissions import Principal
@@ -16,6 +19,7 @@ from serve.db.records import Image, Prediction
 from serve.db.rejections import make_rejection
 from serve.inference.predictor import ScoreResult
 from serve.problems import NOT_SCORED, Problem
+from serve.storage.pseudonyms import PATIENT, Pseudonyms
 
 MAX_NAME_LENGTH = 500  # characters of a recorded file name
 SAVE_TIMEOUT_S = 5.0  # for storing an image
@@ -28,6 +32,7 @@ async def record_prediction(
     action: str,
     upload: Upload,
     grey: Grey,
+    facts: Facts | None,
     result: ScoreResult,
     *,
     keep_image: bool,
@@ -36,6 +41,7 @@ async def record_prediction(
 
     Args:
         action: The name of the audit event.
+        facts: Of a DICOM header; None of other files.
         keep_image: Whether to store the file, unless it was named by a URI.
 
     Raises:
@@ -51,6 +57,7 @@ async def record_prediction(
         height=height,
         width=width,
         uri=uri,
+        **_describe(facts, state.pseudonyms),
     )
     prediction = Prediction(
         image_id=image_id,
@@ -67,6 +74,19 @@ async def record_prediction(
     detail = {"model_version": result.model.version, "bucket": result.triage.bucket, **_hash_uri(upload.uri)}
     event = AuditEvent(actor=principal.name, action=action, object=image_id, detail=detail, at=at)
     await state.save(state.store.save_prediction, image, prediction, event)
+
+
+def _describe(facts: Facts | None, pseudonyms: Pseudonyms) -> dict[str, Any]:
+    """What the record of an image takes from a DICOM header: of the patient, a pseudonym."""
+    if facts is None:
+        return {}
+    return {
+        "view": facts.view,
+        "study_id": facts.study_id if facts.study_id and is_uid(facts.study_id) else None,
+        "patient_key": pseudonyms.make(PATIENT, facts.patient_id or ""),
+        "age_years": facts.age_years,
+        "sex": facts.sex,
+    }
 
 
 async def _store_image(state: StateAccess, upload: Upload) -> str | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from chestai.config.schema import Modes
+from chestai.imaging.dicom.header import Facts
 from chestai.imaging.errors import Unreadable
 from chestai.imaging.preprocess import Grey
 from serve.api.recorder import record_prediction, record_rejection, record_unread_uri
@@ -123,7 +124,7 @@ async def score_upload(services: Services, principal: Principal, action: str, up
     async with services.admission.slot():
         started = time.perf_counter()
         try:
-            grey = await decode_image(services, upload.data, upload.memory)
+            grey, facts = await decode_image(services, upload.data, upload.memory)
             decode_ms = (time.perf_counter() - started) * 1000
             result = await services.model.score(upload.image_id, grey)
         except ApiError as error:
@@ -133,14 +134,14 @@ async def score_upload(services: Services, principal: Principal, action: str, up
             raise
         services.reporter.record_scored(result, decode_ms)
         keep_image = services.config.state.keep_images
-        await record_prediction(services.state, principal, action, upload, grey, result, keep_image=keep_image)
+        await record_prediction(services.state, principal, action, upload, grey, facts, result, keep_image=keep_image)
         if services.model.shadow is not None:
             services.model.shadow.schedule(upload.image_id, grey, result)
         return ScoredImage(upload, grey, result, decode_ms)
 
 
-async def decode_image(services: Services, data: bytes, memory: MemoryAccount) -> Grey:
-    """Decodes an image. Raises ApiError: 422, that is impossible; 503, there is no memory for it."""
+async def decode_image(services: Services, data: bytes, memory: MemoryAccount) -> tuple[Grey, Facts | None]:
+    """Decodes an image, with the facts of a DICOM header. Raises ApiError: 422, that is impossible; 503, there is no memory for it."""
     try:
         return await services.decoder.decode(data, memory.reserve)
     except Unreadable as error:

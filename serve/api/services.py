@@ -20,6 +20,7 @@ from serve.auth.refusals import RefusalLog
 from serve.auth.sessions import SessionAuthenticator
 from serve.db.database import Database
 from serve.db.store import Store
+from serve.gateway.intake.folder import Intake, gateway_folder
 from serve.inference.batch_jobs import JobRunner
 from serve.inference.image_decoder import ImageDecoder
 from serve.inference.memory_budget import MemoryBudget
@@ -30,6 +31,7 @@ from serve.monitoring.client import MonitorClient
 from serve.monitoring.reporter import EventReporter
 from serve.storage.allowed_prefixes import check_prefixes
 from serve.storage.image_store import ImageStore
+from serve.storage.pseudonyms import load_pseudonyms
 from serve.storage.stored_images import StoredImages
 
 
@@ -68,7 +70,7 @@ class AccessControl:
 
 @dataclass(frozen=True)
 class Services:
-    """The services of one process. jobs: None if the endpoint runs no batch jobs."""
+    """The services of one process. jobs: None if the endpoint runs no batch jobs. intake: None if it takes no films."""
 
     config: Config
     model: ModelRouter
@@ -81,6 +83,7 @@ class Services:
     memory: MemoryBudget
     stored_images: StoredImages
     jobs: JobRunner | None = None
+    intake: Intake | None = None
 
 
 def build_services(
@@ -109,7 +112,7 @@ def build_services(
             Canary(canary, limits.canary.share, deadline_s, reporter.record_canary) if canary else None,
             Shadow(shadow, deadline_s, memory, store.save_shadow, reporter.record_shadow) if shadow else None,
         ),
-        state=StateAccess(store, images, RefusalLog(store.save_events)),
+        state=StateAccess(store, images, load_pseudonyms(config), RefusalLog(store.save_events)),
         access=_build_access(config.auth, store.database),
         admission=AdmissionControl(limits.admission_slots, deadline_s),
         monitor=monitor,
@@ -118,6 +121,7 @@ def build_services(
         memory=memory,
         stored_images=StoredImages(config, images),
         jobs=jobs,
+        intake=Intake(gateway_folder(config)) if config.gateway.stow else None,
     )
 
 

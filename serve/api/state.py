@@ -19,6 +19,7 @@ from serve.db.outbox import OutboxFull
 from serve.db.store import Store
 from serve.problems import ApiError
 from serve.storage.image_store import ImageStore
+from serve.storage.pseudonyms import Pseudonyms
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,6 +37,7 @@ class StateAccess:
 
     store: Store
     images: ImageStore
+    pseudonyms: Pseudonyms
     refusals: RefusalLog
     refreshes: RefreshLog = field(default_factory=RefreshLog)
 

@@ -77,8 +77,13 @@ async def read_upload(request: Request, max_bytes: int) -> Upload:
         image_types = f"{', '.join(IMAGE_TYPES[:-1])} or {IMAGE_TYPES[-1]}"
         detail = f"send a form ({FORM_TYPE}), a URI as {JSON_TYPE}, or the image itself as {image_types}"
         raise ApiError(415, "unsupported_media_type", detail)
+    return Upload(await read_body(request, max_bytes), None, memory_account(request))
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """Reads a body of any type. Raises ApiError: It is larger than `max_bytes`, or cut off."""
     try:
-        return Upload(await _limit_body(request, max_bytes).body(), None, memory_account(request))
+        return await _limit_body(request, max_bytes).body()
     except ClientDisconnect as error:
         raise _incomplete_upload() from error
 

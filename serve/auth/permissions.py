@@ -44,6 +44,8 @@ PERMISSIONS: Mapping[tuple[str, str], Permission | None] = {
     ("POST", "/predict"): Permission("reader", "infer"),
     ("POST", "/batch_infer"): Permission("reader", "infer"),
     ("POST", "/batch_predict"): Permission("reader", "infer"),
+    ("POST", "/dicomweb/studies"): Permission("reader", "infer"),
+    ("POST", "/dicomweb/studies/{study}"): Permission("reader", "infer"),
     ("GET", "/jobs"): Permission("reader", "jobs", "jobs", refreshes=True),
     ("GET", "/jobs/{job_id}"): Permission("reader", "jobs", "job", refreshes=True),
     ("DELETE", "/jobs/{job_id}"): Permission("reader", "jobs"),

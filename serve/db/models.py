@@ -91,7 +91,7 @@ class KeyRow(Base):
 class ImageRow(Base):
     """A received image. uri: of the stored file; null if it is not stored.
 
-    source, patient_key, study_id, age_years, sex: of the corpus, if the image is from one. patient_key: as in the lake.
+    source to sex: of the corpus, or of a DICOM header. patient_key: as in the lake, or a keyed hash of the patient ID.
     """
 
     __tablename__ = "images"
@@ -176,11 +176,10 @@ class ShadowRow(Base):
 
 
 class WorklistRow(Base):
-    """A study as the worklist sorts and filters it: one row per image, from its newest prediction and its reviews.
+    """An image as the worklist sorts and filters it, from its newest prediction and its reviews.
 
     urgency: 0 urgent, 1 soon, 2 routine. falling: minus the triage score, so that all columns sort in ascending order.
-    moved_at: when a prediction last changed the row's position; null if none did. reviewed_at: time of the first
-    review; null if there is none.
+    moved_at: of its last move, or null. leads: whether it stands for its study. reviewed_at: of the first review.
     """
 
     __tablename__ = "worklist"
@@ -192,6 +191,7 @@ class WorklistRow(Base):
     split: Mapped[str | None] = mapped_column(String(20))
     received_at: Mapped[datetime] = mapped_column(UtcTime)
     moved_at: Mapped[datetime | None] = mapped_column(UtcTime, index=True)
+    leads: Mapped[bool] = mapped_column(Boolean, default=True)
     reviewed_at: Mapped[datetime | None] = mapped_column(UtcTime, index=True)
 
     # Partial indexes: unreviewed studies are a small part of the table, and the part that clients ask for.

@@ -56,7 +56,8 @@ class Record(BaseModel):
 class Image(Record):
     """A received image. uri: of the stored file; None if it is not stored.
 
-    source, patient_key, study_id, age_years, sex, split, view: of the corpus; None if the image is from none.
+    source, patient_key, study_id, age_years, sex, split, view: of the corpus, or of a DICOM header, where the key is a
+    keyed hash of the patient ID; None if neither says it.
     """
 
     image_id: ImageId

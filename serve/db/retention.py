@@ -32,6 +32,7 @@ from serve.db.models import (
     WorklistRow,
 )
 from serve.db.records import FINISHED_STATES
+from serve.db.worklist.studies import elect_lead
 from serve.storage.image_store import ImageStore
 
 log = logging.getLogger("ray.serve")
@@ -100,6 +101,8 @@ def _lock_old_images(session: Session, before: datetime) -> list[str]:
 
 def _delete_rows(session: Session, image_ids: list[str], before: datetime) -> PurgeCounts:
     """Deletes the rows of images, orphaned reviews and shadow predictions, finished jobs, and expired sessions."""
+    studies = session.execute(select(ImageRow.source, ImageRow.study_id).where(ImageRow.image_id.in_(image_ids)))
+    studies_left = {(source, study_id) for source, study_id in studies}
     is_unread = (WorklistRow.image_id.in_(image_ids), WorklistRow.reviewed_at.is_(None))
     unread = session.scalar(select(func.count()).where(*is_unread)) or 0
     review_orphaned = ~exists().where(ImageRow.image_id == ReviewRow.image_id)
@@ -108,6 +111,8 @@ def _delete_rows(session: Session, image_ids: list[str], before: datetime) -> Pu
     _delete(session, RejectionRow, RejectionRow.image_id.in_(image_ids))
     _delete(session, PositiveRow, PositiveRow.image_id.in_(image_ids))
     _delete(session, WorklistRow, WorklistRow.image_id.in_(image_ids))
+    for source, study_id in sorted(studies_left, key=str):
+        elect_lead(session, source, study_id)
     return PurgeCounts(
         predictions=_delete(session, PredictionRow, PredictionRow.image_id.in_(image_ids)),
         labels=_delete(session, LabelRow, LabelRow.image_id.in_(image_ids)),

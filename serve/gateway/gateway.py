@@ -12,18 +12,18 @@ from chestai.imaging.sandbox import Sandbox
 from chestai.results.dicom.instance import Device
 from chestai.results.dicom.uids import derive_uid
 from serve.db.audit import AuditEvent
-from serve.db.store import Store, state_folder
-from serve.gateway.dispatcher import Dispatcher
-from serve.gateway.endpoint import EndpointClient
-from serve.gateway.headers import silence_pydicom
-from serve.gateway.intake import Intake
-from serve.gateway.pseudonyms import Pseudonyms, read_key
-from serve.gateway.receiver import Receiver
-from serve.gateway.results import ResultFiles
-from serve.gateway.retention import FilmRetention
-from serve.gateway.scoring import Scoring
-from serve.gateway.transmission import Transmission, make_client_tls
-from serve.gateway.verdicts import VerdictWatch
+from serve.db.store import Store
+from serve.gateway.db.retention import FilmRetention
+from serve.gateway.dispatch.dispatcher import Dispatcher
+from serve.gateway.dispatch.result_files import ResultFiles
+from serve.gateway.dispatch.transmission import Transmission, make_client_tls
+from serve.gateway.dispatch.verdicts import VerdictWatch
+from serve.gateway.intake.endpoint import EndpointClient
+from serve.gateway.intake.folder import Intake, gateway_folder
+from serve.gateway.intake.header import silence_pydicom
+from serve.gateway.intake.receiver import Receiver
+from serve.gateway.intake.scoring import Scoring
+from serve.storage.pseudonyms import load_pseudonyms
 
 STOP_S = 30.0  # for what is under way
 
@@ -48,7 +48,7 @@ def running(config: Config) -> Iterator[Receiver]:
         EndpointClient(settings.endpoint, settings.key) as endpoint,
         closing(Receiver(settings.dicom, intake, _audit(store))) as receiver,
     ):
-        pseudonyms = Pseudonyms(read_key(settings.pseudonym_key, folder / "pseudonym.key"))
+        pseudonyms = load_pseudonyms(config)
         scoring = Scoring(settings, intake, store.database, endpoint, files, pseudonyms, sandbox)
         tasks += [("scoring", scoring.run), ("verdicts", VerdictWatch(settings, store.database, intake, files).run)]
         for name, destination in settings.destinations.items():
@@ -67,12 +67,6 @@ def running(config: Config) -> Iterator[Receiver]:
             stop.set()
             for thread in threads:
                 thread.join(STOP_S)
-
-
-def gateway_folder(config: Config) -> Path:
-    """Where films and results lie."""
-    named = config.gateway.folder
-    return state_folder(config) / "gateway" if named is None else Path(named).expanduser()
 
 
 def _audit(store: Store) -> Callable[[str, str, bool], None]:

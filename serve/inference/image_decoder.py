@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from chestai.config.hardware import count_cores
+from chestai.imaging.dicom.header import Facts, Identity
 from chestai.imaging.preprocess import Grey
 from chestai.imaging.sandbox import Sandbox
 
@@ -19,16 +20,25 @@ class ImageDecoder:
         self._sandbox = Sandbox(processes)
         self._threads = ThreadPoolExecutor(processes, "decode")
 
-    async def decode(self, data: bytes, reserve: Callable[[int], None]) -> Grey:
+    async def decode(self, data: bytes, reserve: Callable[[int], None]) -> tuple[Grey, Facts | None]:
         """Decodes an image. A request that ends while it waits is not decoded.
 
         Args:
             reserve: Called with the bytes of the decoded image before it is received.
 
+        Returns:
+            The image, and the facts of a DICOM header.
+
         Raises:
             Unreadable: The file is no whole, valid image, or needs too much memory or time.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._sandbox.decode, data, reserve)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._sandbox.decode_with_facts, data, reserve
+        )
+
+    async def read_identity(self, data: bytes) -> Identity:
+        """Reads which object a DICOM file is. Raises Unreadable as `Sandbox.read_identity`."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._sandbox.read_identity, data)
 
     def close(self) -> None:
         """Ends the processes that are idle; a later call starts new ones."""

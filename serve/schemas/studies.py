@@ -43,6 +43,7 @@ class FlaggedWorklistEntry(Answer):
     source: str | None
     patient_key: str | None
     study_id: str | None
+    images: int
     age_years: float | None
     sex: str | None
     model_version: int
@@ -66,6 +67,7 @@ class WorklistResponse(Answer):
                     "received_at": examples.TIME,
                     "split": "test",
                     **CORPUS_EXAMPLE,
+                    "images": 1,
                     **SCORE_EXAMPLE,
                     "reviewed_at": examples.TIME,
                     "escalated": False,

@@ -35,6 +35,16 @@ class Facts:
     width: int
 
 
+@dataclass(frozen=True)
+class Identity:
+    """Which object a file is: the UIDs of its SOP class, SOP instance, study and transfer syntax."""
+
+    sop_class: str
+    sop_instance: str
+    study: str
+    syntax: str
+
+
 def is_dicom(data: bytes) -> bool:
     """Whether bytes are a DICOM file: a prefix after its preamble (PS3.10 Section 7.1), or a data set without both."""
     return find_elements(data) is not None

@@ -21,7 +21,7 @@ from pydicom.uid import UID
 
 from chestai.imaging.dicom.frames import check_frame, decode_frame
 from chestai.imaging.dicom.grayscale import Stored, first, to_grey
-from chestai.imaging.dicom.header import Facts, find_elements, has_vr
+from chestai.imaging.dicom.header import Facts, Identity, find_elements, has_vr
 from chestai.imaging.dicom.syntaxes import DEFLATED, EXPLICIT, IMPLICIT, JPEG, NATIVE, RLE
 from chestai.imaging.dicom.view import find_view, is_chest
 from chestai.imaging.errors import MAX_PIXELS, Unreadable, check_size
@@ -40,12 +40,17 @@ COUNTS = ("SamplesPerPixel", "NumberOfFrames", "PhotometricInterpretation", "Pix
 PADDING = ("PixelPaddingValue", "PixelPaddingRangeLimit")
 SCALE = ("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "PresentationLUTShape")
 WINDOW = ("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction")
+UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
 KEYWORDS = (*PATIENT, *IMAGE, *VIEW, *SHAPE, *COUNTS, *PADDING, *SCALE, *WINDOW)
 
 
 def read_facts(data: bytes) -> Facts:
     """Reads the header of a file. Raises `Unreadable` as `open_dataset`."""
-    dataset = open_dataset(data)
+    return find_facts(open_dataset(data))
+
+
+def find_facts(dataset: Dataset) -> Facts:
+    """The facts of an open file."""
     return Facts(
         image_id=_text(dataset, "SOPInstanceUID") or _text(dataset.file_meta, "MediaStorageSOPInstanceUID") or None,
         patient_id=_text(dataset, "PatientID") or None,
@@ -63,20 +68,27 @@ def decode(dataset: Dataset) -> NDArray[np.uint8]:
     return to_grey(dataset, _stored(dataset))
 
 
+def read_identity(data: bytes) -> Identity:
+    """Reads which object a file is. Raises Unreadable: It is deflated, or its header does not say."""
+    file, meta, syntax = _open(data)
+    if syntax == DEFLATED:
+        raise Unreadable("unsupported_format", "deflated data may be far larger than the file")
+    dataset = read_dataset(
+        file, syntax.is_implicit_VR, syntax.is_little_endian, specific_tags=[Tag(keyword) for keyword in UIDS]
+    )
+    found = [_text(dataset, keyword) for keyword in UIDS]
+    if not all(found):
+        raise Unreadable("undecodable", "the header lacks the UID of its class, instance or study")
+    return Identity(*found, syntax=str(syntax))
+
+
 def open_dataset(data: bytes) -> Dataset:
     """Parses the `KEYWORDS` of a file.
 
     Raises:
         Unreadable: Anything but a whole, single frontal chest radiograph.
     """
-    start, file = find_elements(data) or 0, io.BytesIO(data)
-    file.seek(start)
-    meta = Dataset()
-    if data[start : start + 2] == b"\2\0":
-        meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
-    syntax = UID(_text(meta, "TransferSyntaxUID") or _guess_syntax(data[file.tell() :][:8]))
-    if syntax not in (*NATIVE, *JPEG, RLE):
-        raise Unreadable("unsupported_format", "no decoder for the file's transfer syntax")
+    file, meta, syntax = _open(data)
     if syntax == DEFLATED:
         file = io.BytesIO(_inflated(file.read()))
     tags = [Tag(keyword) for keyword in KEYWORDS]
@@ -87,6 +99,23 @@ def open_dataset(data: bytes) -> Dataset:
     _check_shape(dataset)
     _check_whole(dataset)
     return dataset
+
+
+def _open(data: bytes) -> tuple[io.BytesIO, Dataset, UID]:
+    """Reads the file meta information, if there is any. Returns the rest of the file, that information, and the syntax.
+
+    Raises:
+        Unreadable: There is no decoder for the syntax.
+    """
+    start, file = find_elements(data) or 0, io.BytesIO(data)
+    file.seek(start)
+    meta = Dataset()
+    if data[start : start + 2] == b"\2\0":
+        meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+    syntax = UID(_text(meta, "TransferSyntaxUID") or _guess_syntax(data[file.tell() :][:8]))
+    if syntax not in (*NATIVE, *JPEG, RLE):
+        raise Unreadable("unsupported_format", "no decoder for the file's transfer syntax")
+    return file, meta, syntax
 
 
 def _guess_syntax(element: bytes) -> str:

@@ -164,7 +164,7 @@ async def _decode_image(services: Services, image_id: str, request: Request) -> 
     """Reads and decodes an image. Raises ApiError if that is impossible, or there is no memory for it."""
     data, memory = await _read_image(services, image_id), memory_account(request)
     memory.reserve(len(data))
-    return await decode_image(services, data, memory)
+    return (await decode_image(services, data, memory))[0]
 
 
 async def _read_image(services: Services, image_id: str) -> bytes:

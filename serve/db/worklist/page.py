@@ -25,6 +25,7 @@ from chestai.triage.rule import Bucket
 from serve.db.models import ClaimRow, ImageRow, PositiveRow, PredictionRow, WorklistRow
 from serve.db.records import FiniteFloat, ImageId
 from serve.db.worklist.row import URGENCY
+from serve.db.worklist.studies import count_images
 
 MAX_PAGE_SIZE = 500
 MAX_SECTIONS = 3
@@ -57,7 +58,7 @@ class WorklistFilter:
 class WorklistEntry:
     """A study in the worklist.
 
-    escalated: its position comes from having waited longer than the cap. view to sex: of the corpus, as in
+    images: scored ones of the study, of which this is the most urgent. escalated: its position comes from having waited longer than the cap. view to sex: of the corpus, as in
     `serve.db.records.Image`. claimed_by: who is reading it, until `claimed_until`.
     """
 
@@ -69,6 +70,7 @@ class WorklistEntry:
     source: str | None
     patient_key: str | None
     study_id: str | None
+    images: int
     age_years: float | None
     sex: str | None
     model_version: int
@@ -216,7 +218,8 @@ def _sections(cursor: _Cursor, reviewed: bool | None) -> list[_Section]:
 
 
 def _filter_conditions(filters: WorklistFilter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
+    # A search finds every image; otherwise one stands for its study.
+    conditions: list[ColumnElement[bool]] = [WorklistRow.leads] if filters.search is None else []
     if filters.bucket is not None:
         conditions.append(WorklistRow.urgency == URGENCY[filters.bucket])
     if filters.split is not None:
@@ -250,7 +253,7 @@ def _select_rows(
         PredictionRow.image_id == WorklistRow.image_id, PredictionRow.model_version == WorklistRow.model_version
     )
     return session.execute(
-        select(WorklistRow, PredictionRow, ImageRow, ClaimRow)
+        select(WorklistRow, PredictionRow, ImageRow, ClaimRow, count_images())
         .join(PredictionRow, newest)
         .join(ImageRow, ImageRow.image_id == WorklistRow.image_id)
         .outerjoin(ClaimRow, claimed)
@@ -261,7 +264,7 @@ def _select_rows(
 
 
 def _to_entry(row: Any, escalated: bool) -> WorklistEntry:
-    study, prediction, image, claim = row
+    study, prediction, image, claim, images = row
     return WorklistEntry(
         image_id=study.image_id,
         file_name=image.file_name,
@@ -271,6 +274,7 @@ def _to_entry(row: Any, escalated: bool) -> WorklistEntry:
         source=image.source,
         patient_key=image.patient_key,
         study_id=image.study_id,
+        images=max(1, images),
         age_years=image.age_years,
         sex=image.sex,
         model_version=study.model_version,

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from chestai.clock import now
 from serve.db.models import ImageRow, PositiveRow, PredictionRow, ReviewRow, WorklistRow, table
+from serve.db.worklist.studies import elect_lead
 
 URGENCY: dict[str, int] = {"urgent": 0, "soon": 1, "routine": 2}
 
@@ -20,12 +21,14 @@ def add_worklist_row(session: Session, image: dict[str, Any], prediction: dict[s
         "reviewed_at": find_review_time(session, image_id),  # a review may have been written first
         "model_version": prediction["model_version"],
         "split": image["split"],
+        "leads": True,
         **_find_place(prediction["bucket"], prediction["score"], image["received_at"]),
     }
     session.execute(insert(table(WorklistRow)), [row])
     if prediction["positives"]:
         positives = [{"image_id": image_id, "finding": finding} for finding in sorted(set(prediction["positives"]))]
         session.execute(insert(table(PositiveRow)), positives)
+    elect_lead(session, image["source"], image["study_id"])
 
 
 def update_worklist_row(session: Session, image_id: str) -> None:
@@ -51,6 +54,7 @@ def update_worklist_row(session: Session, image_id: str) -> None:
     row.model_version, row.split = newest.model_version, image.split
     session.flush()
     session.add_all(PositiveRow(image_id=image_id, finding=finding) for finding in set(newest.positives))
+    elect_lead(session, image.source, image.study_id)
 
 
 def find_review_time(session: Session, image_id: str) -> datetime | None:

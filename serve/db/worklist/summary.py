@@ -50,18 +50,18 @@ class WorklistSummary(BaseModel):
 
 def summarise_worklist(session: Session, max_wait_minutes: float, at: datetime) -> WorklistSummary:
     """Counts the studies of the worklist."""
-    row, is_unreviewed = WorklistRow, WorklistRow.reviewed_at.is_(None)
-    totals = _count(session, select(row.urgency, func.count()).group_by(row.urgency))
-    unreviewed = _count(session, select(row.urgency, func.count()).where(is_unreviewed).group_by(row.urgency))
+    row, waiting = WorklistRow, (WorklistRow.leads, WorklistRow.reviewed_at.is_(None))
+    totals = _count(session, select(row.urgency, func.count()).where(row.leads).group_by(row.urgency))
+    unreviewed = _count(session, select(row.urgency, func.count()).where(*waiting).group_by(row.urgency))
     overdue = row.received_at <= at - timedelta(minutes=max_wait_minutes)
-    escalated = session.scalar(select(func.count()).select_from(row).where(is_unreviewed, overdue)) or 0
-    splits = select(row.split, func.count()).where(is_unreviewed, row.split.is_not(None)).group_by(row.split)
+    escalated = session.scalar(select(func.count()).select_from(row).where(*waiting, overdue)) or 0
+    splits = select(row.split, func.count()).where(*waiting, row.split.is_not(None)).group_by(row.split)
     positive = PositiveRow.image_id == row.image_id
     buckets = {
         bucket: BucketCounts(totals.get(URGENCY[bucket], 0), unreviewed.get(URGENCY[bucket], 0))
         for bucket in get_args(Bucket)
     }
-    findings = select(PositiveRow.finding, func.count()).join(row, positive).where(is_unreviewed)
+    findings = select(PositiveRow.finding, func.count()).join(row, positive).where(*waiting)
     return WorklistSummary(
         at=at,
         max_wait_minutes=max_wait_minutes,

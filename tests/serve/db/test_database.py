@@ -21,7 +21,7 @@ from chestai.model.registry import Registry
 from serve.db.database import Database, database_url, is_unavailable
 from serve.db.models import Base, ImageRow, PredictionRow
 from serve.db.records import Image
-from serve.gateway import models as gateway_models
+from serve.gateway.db import models as gateway_models
 from tests.serve.support.processes import run_forked
 
 assert gateway_models  # its tables are among them

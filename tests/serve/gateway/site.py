@@ -20,7 +20,7 @@ from chestai.config.gateway import Destination, DicomListener, Gateway
 from chestai.config.schema import Config
 from serve.db.database import Database, database_url
 from serve.gateway.gateway import running
-from serve.gateway.receiver import Receiver
+from serve.gateway.intake.receiver import Receiver
 from tests.serve.support.forgery import make_films
 from tests.serve.support.http_server import run_server
 from tests.serve.support.local import local_app

@@ -81,6 +81,7 @@ function renderName(study: Study): ReactNode {
       }}
     >
       {name}
+      {study.images > 1 && <span className="muted"> · {study.images} films</span>}
     </a>
   );
 }

@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
+from chestai.config.schema import Config
+from serve.db.store import state_folder
+
 PART_HOURS = 1  # after which an unfinished file belongs to a process that died
 
 
@@ -24,6 +27,12 @@ class WaitingFilm(NamedTuple):
     film_id: str
     path: Path
     received_at: float
+
+
+def gateway_folder(config: Config) -> Path:
+    """Where films and results lie, for the gateway and an endpoint that takes films by STOW-RS."""
+    named = config.gateway.folder
+    return state_folder(config) / "gateway" if named is None else Path(named).expanduser()
 
 
 def film_id_of(sop_instance: str) -> str:

@@ -3,10 +3,10 @@
 from chestai.results.film import Film
 from chestai.results.film_result import FilmResult
 from serve.db.database import Database
-from serve.gateway.films import StoredResult, load_reviews
-from serve.gateway.headers import read_header
-from serve.gateway.intake import Intake
-from serve.gateway.models import FilmRow
+from serve.gateway.db.films import StoredResult, load_reviews
+from serve.gateway.db.models import FilmRow
+from serve.gateway.intake.folder import Intake
+from serve.gateway.intake.header import read_header
 
 
 class FilmFileMissing(Exception):

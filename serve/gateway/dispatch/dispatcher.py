@@ -13,8 +13,8 @@ from chestai.clock import now
 from chestai.config.gateway import Gateway
 from serve.db.audit import AuditEvent, append_event
 from serve.db.database import Database
-from serve.gateway import deliveries
-from serve.gateway.models import DeliveryRow
+from serve.gateway.db import deliveries
+from serve.gateway.db.models import DeliveryRow
 from serve.gateway.senders.errors import DeliveryDelayed, DeliveryRefused
 
 log = logging.getLogger("chestai.gateway")

@@ -22,15 +22,15 @@ from chestai.imaging.sandbox import Sandbox
 from chestai.results.film import Film
 from serve.db.audit import AuditEvent, append_event
 from serve.db.database import Database
-from serve.gateway import deliveries
-from serve.gateway.endpoint import EndpointClient, EndpointUnavailable, KeptOut, Scored
-from serve.gateway.films import add_film, make_film_row
-from serve.gateway.headers import read_header
-from serve.gateway.intake import Intake, WaitingFilm
-from serve.gateway.models import FilmRow
-from serve.gateway.pseudonyms import Pseudonyms
-from serve.gateway.results import ResultFiles
-from serve.gateway.routes import list_deliveries, list_objects
+from serve.gateway.db import deliveries
+from serve.gateway.db.films import add_film, make_film_row
+from serve.gateway.db.models import FilmRow
+from serve.gateway.dispatch.result_files import ResultFiles
+from serve.gateway.dispatch.routes import list_deliveries, list_objects
+from serve.gateway.intake.endpoint import EndpointClient, EndpointUnavailable, KeptOut, Scored
+from serve.gateway.intake.folder import Intake, WaitingFilm
+from serve.gateway.intake.header import read_header
+from serve.storage.pseudonyms import Pseudonyms
 
 log = logging.getLogger("chestai.gateway")
 

@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from chestai.clock import now
-from serve.gateway.models import DeliveryRow
+from serve.gateway.db.models import DeliveryRow
 
 WAITING, SENT, DEAD = "waiting", "sent", "dead"
 BATCH = 200

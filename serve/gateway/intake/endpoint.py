@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from chestai.errors import UserError
-from serve.gateway.films import StoredResult
+from serve.gateway.db.films import StoredResult
 from serve.problems import Problem
 from serve.schemas.inference import FlaggedResponse, InferResponse
 

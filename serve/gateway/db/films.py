@@ -14,11 +14,9 @@ from chestai.results.film_result import FilmResult, FindingResult, ReviewedFindi
 from chestai.triage.rule import Bucket
 from serve.db.database import serialise_writes
 from serve.db.models import ReviewRow
-from serve.gateway.models import FilmRow
-from serve.gateway.pseudonyms import Pseudonyms
+from serve.gateway.db.models import FilmRow
 from serve.schemas.inference import ModelInfo
-
-PATIENT, ACCESSION = "patient", "accession"  # the kinds of pseudonyms
+from serve.storage.pseudonyms import ACCESSION, PATIENT, Pseudonyms
 
 
 class StoredResult(BaseModel):

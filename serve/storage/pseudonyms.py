@@ -9,9 +9,12 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from chestai.config.schema import Config
 from chestai.errors import UserError
+from serve.db.store import state_folder
 
 KEY_BYTES = 32
+PATIENT, ACCESSION = "patient", "accession"  # kinds of IDs
 
 
 class Pseudonyms:
@@ -25,20 +28,22 @@ class Pseudonyms:
         return hmac.digest(self._key, f"{kind}\0{value}".encode(), "sha256").hex() if value else None
 
 
-def read_key(file: str | None, default: Path) -> bytes:
-    """Reads the key from a file, or from the default one, which is made if it is not there.
+def load_pseudonyms(config: Config) -> Pseudonyms:
+    """Reads the key from `state.pseudonym_key`, or from a file beside the state, which is made if it is not there.
 
     Raises:
         UserError: The file cannot be used.
     """
-    path = default if file is None else Path(file).expanduser()
+    file = config.state.pseudonym_key
+    path = state_folder(config) / "pseudonym.key" if file is None else Path(file).expanduser()
     if file is None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(FileExistsError), open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as new:
             new.write(secrets.token_hex(KEY_BYTES).encode())
     try:
         key = path.read_bytes().strip()
     except OSError as error:
-        raise UserError(f"gateway.pseudonym_key={path} cannot be read: {error.strerror}") from error
+        raise UserError(f"state.pseudonym_key={path} cannot be read: {error.strerror}") from error
     if len(key) < KEY_BYTES:
-        raise UserError(f"gateway.pseudonym_key={path} has {len(key)} bytes: {KEY_BYTES} or more are needed")
-    return key
+        raise UserError(f"state.pseudonym_key={path} has {len(key)} bytes: {KEY_BYTES} or more are needed")
+    return Pseudonyms(key)

@@ -10,9 +10,9 @@ from sqlalchemy import delete, select
 from chestai.clock import now
 from serve.db.audit import AuditEvent, append_event
 from serve.db.database import Database
-from serve.gateway.intake import Intake
-from serve.gateway.models import DeliveryRow, FilmRow
-from serve.gateway.results import ResultFiles
+from serve.gateway.db.models import DeliveryRow, FilmRow
+from serve.gateway.dispatch.result_files import ResultFiles
+from serve.gateway.intake.folder import Intake
 
 log = logging.getLogger("chestai.gateway")
 

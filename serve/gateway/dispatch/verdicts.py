@@ -10,13 +10,13 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from chestai.config.gateway import Gateway
 from chestai.results.film import Film
 from serve.db.database import Database, serialise_writes
-from serve.gateway import deliveries
-from serve.gateway.films import StoredResult, count_reviews, find_newly_reviewed, load_reviews
-from serve.gateway.headers import read_header
-from serve.gateway.intake import Intake
-from serve.gateway.models import FilmRow
-from serve.gateway.results import ResultFiles
-from serve.gateway.routes import list_deliveries, list_objects
+from serve.gateway.db import deliveries
+from serve.gateway.db.films import StoredResult, count_reviews, find_newly_reviewed, load_reviews
+from serve.gateway.db.models import FilmRow
+from serve.gateway.dispatch.result_files import ResultFiles
+from serve.gateway.dispatch.routes import list_deliveries, list_objects
+from serve.gateway.intake.folder import Intake
+from serve.gateway.intake.header import read_header
 
 log = logging.getLogger("chestai.gateway")
 

@@ -13,10 +13,10 @@ from chestai.results.fhir.resources import build_resources
 from chestai.results.film_result import FilmResult
 from chestai.results.hl7.message import build_message
 from serve.db.database import Database
-from serve.gateway.film_results import FilmFileMissing, load_result
-from serve.gateway.intake import Intake
-from serve.gateway.models import DeliveryRow
-from serve.gateway.results import ResultFiles
+from serve.gateway.db.film_results import FilmFileMissing, load_result
+from serve.gateway.db.models import DeliveryRow
+from serve.gateway.dispatch.result_files import ResultFiles
+from serve.gateway.intake.folder import Intake
 from serve.gateway.senders import dicom, fhir, mllp, stow
 from serve.gateway.senders.errors import DeliveryRefused
 

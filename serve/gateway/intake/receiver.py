@@ -1,6 +1,6 @@
 """The DICOM receiver: C-ECHO and C-STORE of chest films, for named callers (PS3.4 Annexes A and B).
 
-A film is acknowledged once it is on disk (`serve.gateway.intake`) and in the audit. Scoring comes later.
+A film is acknowledged once it is on disk (`serve.gateway.intake.folder`) and in the audit. Scoring comes later.
 """
 
 import logging
@@ -10,29 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydicom.uid import (
-    UID,
-    ComputedRadiographyImageStorage,
-    DigitalXRayImageStorageForPresentation,
-    DigitalXRayImageStorageForProcessing,
-)
+from pydicom.uid import UID
 from pynetdicom import AE, evt
 from pynetdicom.transport import ThreadedAssociationServer
 
 from chestai.config.gateway import DicomListener, GatewayTls
 from chestai.errors import UserError
-from chestai.imaging.dicom.syntaxes import DEFLATED, JPEG, NATIVE, RLE
-from serve.gateway.intake import Intake, film_id_of
+from serve.gateway.intake.accepted import FILMS, SYNTAXES
+from serve.gateway.intake.folder import Intake, film_id_of
 
 log = logging.getLogger("chestai.gateway")
 
 VERIFICATION = UID("1.2.840.10008.1.1")  # C-ECHO
-FILMS = (
-    ComputedRadiographyImageStorage,
-    DigitalXRayImageStorageForPresentation,
-    DigitalXRayImageStorageForProcessing,
-)
-SYNTAXES = [syntax for syntax in (*NATIVE, *JPEG, RLE) if syntax != DEFLATED]  # deflated data may be bombs
 SUCCESS, OUT_OF_RESOURCES, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xC000  # PS3.4 Table B.2-1
 IDLE_S, NEGOTIATION_S = 60, 10
 PDU_BYTES = 2**17  # a film of 10 MB comes in 80 parts instead of 640
@@ -63,7 +52,7 @@ class Receiver:
         entity.maximum_pdu_size = PDU_BYTES
         entity.add_supported_context(VERIFICATION)
         for sop_class in FILMS:
-            entity.add_supported_context(sop_class, SYNTAXES)
+            entity.add_supported_context(sop_class, [*SYNTAXES])
         handlers: list[Any] = [
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_ECHO, lambda event: SUCCESS),

@@ -1,0 +1,1 @@
+"""The gateway's records: films, and what goes out about them."""

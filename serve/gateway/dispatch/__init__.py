@@ -1,0 +1,1 @@
+"""Results on their way out: made, queued, and sent to each destination in order."""
