@@ -47,6 +47,7 @@ class DicomListener(Section):
     port: Port = 11112
     ae_title: AeTitle = "CHESTAI"
     callers: tuple[AeTitle, ...] = ()
+    commitment: dict[AeTitle, Address] = Field(default_factory=dict)
     max_associations: Positive = 16
     max_film_mb: Positive = 128
     tls: GatewayTls = GatewayTls()

@@ -58,7 +58,7 @@ class Sandbox:
         return Facts(**self._ask(FACTS, data, lambda decoder, found: found))
 
     def read_identity(self, data: bytes) -> Identity:
-        """Reads which object a DICOM file is, whatever it shows. Raises Unreadable: Its header says not, or is damaged."""
+        """Reads which object a DICOM file is, whatever it shows. Raises Unreadable: Its header does not say."""
         return Identity(**self._ask(IDENTITY, data, lambda decoder, found: found))
 
     def decode(self, data: bytes, reserve: Callable[[int], None] = lambda size: None) -> NDArray[np.uint8]:

@@ -37,6 +37,7 @@ from serve.schemas.answer import restore_nulls
 
 log = logging.getLogger("ray.serve")
 
+ROUTES = (pages, infer, jobs, studies, reviews, images, model, operations, api_keys, audit, session, dicomweb, ui)
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}  # of errors that FastAPI raises
 
 

@@ -141,7 +141,11 @@ async def score_upload(services: Services, principal: Principal, action: str, up
 
 
 async def decode_image(services: Services, data: bytes, memory: MemoryAccount) -> tuple[Grey, Facts | None]:
-    """Decodes an image, with the facts of a DICOM header. Raises ApiError: 422, that is impossible; 503, there is no memory for it."""
+    """Decodes an image; also returns the facts of a DICOM header.
+
+    Raises:
+        ApiError: 422, that is impossible; 503, there is no memory for it.
+    """
     try:
         return await services.decoder.decode(data, memory.reserve)
     except Unreadable as error:

@@ -70,7 +70,7 @@ def decode(dataset: Dataset) -> NDArray[np.uint8]:
 
 def read_identity(data: bytes) -> Identity:
     """Reads which object a file is. Raises Unreadable: It is deflated, or its header does not say."""
-    file, meta, syntax = _open(data)
+    file, _, syntax = _open(data)
     if syntax == DEFLATED:
         raise Unreadable("unsupported_format", "deflated data may be far larger than the file")
     dataset = read_dataset(

@@ -56,10 +56,10 @@ class WorklistFilter:
 
 @dataclass(frozen=True)
 class WorklistEntry:
-    """A study in the worklist.
+    """A study in the worklist, by its most urgent image.
 
-    images: scored ones of the study, of which this is the most urgent. escalated: its position comes from having waited longer than the cap. view to sex: of the corpus, as in
-    `serve.db.records.Image`. claimed_by: who is reading it, until `claimed_until`.
+    escalated: its position comes from having waited longer than the cap. view to sex: of the corpus, as in
+    `serve.db.records.Image`. images: scored ones of the study. claimed_by: who is reading it, until `claimed_until`.
     """
 
     image_id: str

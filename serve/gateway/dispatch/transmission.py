@@ -12,6 +12,7 @@ from chestai.results.fhir.bundle import build_transaction
 from chestai.results.fhir.resources import build_resources
 from chestai.results.film_result import FilmResult
 from chestai.results.hl7.message import build_message
+from chestai.results.standard_codes import FHIR_CODES, HL7_CODES
 from serve.db.database import Database
 from serve.gateway.db.film_results import FilmFileMissing, load_result
 from serve.gateway.db.models import DeliveryRow
@@ -51,11 +52,11 @@ class Transmission:
     def _send_text(self, kind: str, result: FilmResult) -> None:
         to = self.destination
         if kind == "fhir":
-            bundle = build_transaction(build_resources([result], to.release))
+            bundle = build_transaction(build_resources([result], to.release, FHIR_CODES))
             fhir.send(bundle, to.url or "", to.timeout_seconds, to.token_variable, to.release)
         else:
             host, port = _split(to)
-            mllp.send(build_message([result]), host, port, self.tls, to.timeout_seconds)
+            mllp.send(build_message([result], codes=HL7_CODES), host, port, self.tls, to.timeout_seconds)
 
     def _send_object(self, path: Path) -> None:
         to = self.destination

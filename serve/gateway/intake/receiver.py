@@ -1,4 +1,4 @@
-"""The DICOM receiver: C-ECHO and C-STORE of chest films, for named callers (PS3.4 Annexes A and B).
+"""The DICOM receiver: C-ECHO, C-STORE of chest films, and storage commitment, for named callers (PS3.4 Annexes A, B, J).
 
 A film is acknowledged once it is on disk (`serve.gateway.intake.folder`) and in the audit. Scoring comes later.
 """
@@ -17,6 +17,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 from chestai.config.gateway import DicomListener, GatewayTls
 from chestai.errors import UserError
 from serve.gateway.intake.accepted import FILMS, SYNTAXES
+from serve.gateway.intake.commitment import COMMITMENT, Commitments
 from serve.gateway.intake.folder import Intake, film_id_of
 
 log = logging.getLogger("chestai.gateway")
@@ -43,6 +44,7 @@ class Receiver:
         if not settings.callers:
             raise UserError("gateway.dicom.callers is empty: name the AE titles that may send films")
         self._intake, self._noted, self._max_bytes = intake, noted, settings.max_film_mb * 2**20
+        self._commitments = Commitments(settings.ae_title, settings.commitment, intake)
         self._received: dict[Any, int] = {}  # association -> bytes of its current message
         entity = AE(ae_title=settings.ae_title)
         entity.require_called_aet = True
@@ -51,11 +53,13 @@ class Receiver:
         entity.network_timeout, entity.acse_timeout, entity.dimse_timeout = IDLE_S, NEGOTIATION_S, IDLE_S
         entity.maximum_pdu_size = PDU_BYTES
         entity.add_supported_context(VERIFICATION)
+        entity.add_supported_context(COMMITMENT)
         for sop_class in FILMS:
             entity.add_supported_context(sop_class, [*SYNTAXES])
         handlers: list[Any] = [
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_ECHO, lambda event: SUCCESS),
+            (evt.EVT_N_ACTION, self._commitments.request),
             (evt.EVT_DATA_RECV, self._count),
             (evt.EVT_DIMSE_RECV, self._end_message),
             (evt.EVT_CONN_CLOSE, self._end_message),
@@ -82,6 +86,7 @@ class Receiver:
     def close(self) -> None:
         """Stops listening, and ends associations."""
         self._server.shutdown()
+        self._commitments.close()
 
     def _store(self, event: Any) -> int:
         instance, caller = str(event.request.AffectedSOPInstanceUID), str(event.assoc.requestor.ae_title)

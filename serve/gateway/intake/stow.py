@@ -18,7 +18,7 @@ PROCESSING_FAILURE, WRONG_CLASS, OUT_OF_RESOURCES, OTHER_STUDY, NOT_UNDERSTOOD =
 
 @dataclass
 class StoreReport:
-    """What became of the parts: class and instance UID of each that is stored, and with the reason of each that is not."""
+    """What became of the parts: their class and instance UIDs, and the reason of each that is not stored."""
 
     stored: list[tuple[str, str]] = field(default_factory=list)
     failed: list[tuple[str, str, int]] = field(default_factory=list)
