@@ -149,7 +149,8 @@ def test_compose_publishes_on_loopback_and_reads_secrets_from_environment() -> N
         assert re.fullmatch(r"[\w./-]+:v?\d[\w.-]*", service["image"]), f"{name}: the tag must be pinned"
         assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in service.get("ports", [])), name
         assert "no-new-privileges:true" in service["security_opt"], name
-        assert not {"privileged", "network_mode", "pid", "cap_add", "devices"} & set(service), name
+        assert not {"privileged", "pid", "cap_add", "devices"} & set(service), name
+        assert service.get("network_mode", "service:ray") == "service:ray", f"{name}: never the host's network"
         for key, value in service.get("environment", {}).items():
             if SECRET.search(key):
                 assert re.fullmatch(r"\$\{\w+:\?[^}]+\}", value), f"{name}: {key} must not be in the file"

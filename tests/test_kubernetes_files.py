@@ -27,7 +27,7 @@ def test_manifests_have_known_kinds() -> None:
     allowed |= {("apps/v1", "StatefulSet"), ("v1", "Service"), ("networking.k8s.io/v1", "NetworkPolicy")}
     allowed |= {("v1", "PersistentVolumeClaim")}
     assert set(kinds.values()) == allowed, "no Secret is among them"
-    assert len(find_ray_clusters()) == 4 and len(list(iter_pods())) == 4 * 3 + 2 + 1
+    assert len(find_ray_clusters()) == 4 and len(list(iter_pods())) == 4 * 3 + 2 + 2
     for source, document in iter_documents():
         assert re.fullmatch(r"[a-z][a-z0-9-]{1,40}", document["metadata"]["name"]), source
         if document["kind"] == "RayJob":
