@@ -37,7 +37,7 @@ from pipelines.training.trainer import build_trainer
 from tests.bench.corpus import make_lake, make_noise_cache
 from tests.bench.record import record
 
-SHORT, FULL = (2, 10), (3, 40)  # rounds, and steps at 112 px
+SHORT, FULL = (1, 40), (3, 40)  # rounds, and steps at 112 px: what an epoch costs beside its steps is seconds
 EPOCHS, WARM_UP, SIZE = 2, 3, 112
 WAYS = ("bare loop", "bare loop, Ray idle beside it", "Ray Train")
 
