@@ -78,7 +78,11 @@ def test_pods_of_a_cluster_share_environment_and_network_policy_label() -> None:
     label = policy["podSelector"]["matchLabels"]
     assert policy["policyTypes"] == ["Ingress"]
     assert policy["ingress"][0]["from"] == [{"podSelector": {"matchLabels": label}}]
-    assert all(pod["metadata"]["labels"] == label for source, pod in iter_pods() if not source.startswith("endpoint"))
+    assert all(
+        pod["metadata"]["labels"] == label
+        for source, pod in iter_pods()
+        if not source.startswith(("endpoint", "gateway"))
+    )
     containers = [container for _, pod in iter_pods() for container in pod["spec"]["containers"]]
     for container in containers:
         if container["name"] != "ray-job-submitter":

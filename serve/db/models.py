@@ -191,7 +191,7 @@ class WorklistRow(Base):
     split: Mapped[str | None] = mapped_column(String(20))
     received_at: Mapped[datetime] = mapped_column(UtcTime)
     moved_at: Mapped[datetime | None] = mapped_column(UtcTime, index=True)
-    leads: Mapped[bool] = mapped_column(Boolean, default=True)
+    leads: Mapped[bool] = mapped_column(Boolean, default=True, server_default=sql("true"))
     reviewed_at: Mapped[datetime | None] = mapped_column(UtcTime, index=True)
 
     # Partial indexes: unreviewed studies are a small part of the table, and the part that clients ask for.

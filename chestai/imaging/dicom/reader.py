@@ -79,7 +79,8 @@ def read_identity(data: bytes) -> Identity:
     found = [_text(dataset, keyword) for keyword in UIDS]
     if not all(found):
         raise Unreadable("undecodable", "the header lacks the UID of its class, instance or study")
-    return Identity(*found, syntax=str(syntax))
+    sop_class, instance, study = found
+    return Identity(sop_class, instance, study, str(syntax))
 
 
 def open_dataset(data: bytes) -> Dataset:

@@ -47,7 +47,7 @@ RESPONSES = {
     summary="Store films",
     response_class=JSONResponse,
     openapi_extra=BODY,
-    responses=RESPONSES,  # type: ignore[arg-type]
+    responses=RESPONSES,
 )
 async def store_films(request: Request, services: ServicesDep, principal: CurrentPrincipal) -> Response:
     """Stores DICOM films durably; the gateway scores them and sends the results."""
@@ -59,7 +59,7 @@ async def store_films(request: Request, services: ServicesDep, principal: Curren
     summary="Store films of a study",
     response_class=JSONResponse,
     openapi_extra=BODY,
-    responses=RESPONSES,  # type: ignore[arg-type]
+    responses=RESPONSES,
 )
 async def store_films_of_study(
     request: Request,

@@ -219,7 +219,7 @@ def _sections(cursor: _Cursor, reviewed: bool | None) -> list[_Section]:
 
 def _filter_conditions(filters: WorklistFilter) -> list[ColumnElement[bool]]:
     # A search finds every image; otherwise one stands for its study.
-    conditions: list[ColumnElement[bool]] = [WorklistRow.leads] if filters.search is None else []
+    conditions: list[ColumnElement[bool]] = [WorklistRow.leads.is_(True)] if filters.search is None else []
     if filters.bucket is not None:
         conditions.append(WorklistRow.urgency == URGENCY[filters.bucket])
     if filters.split is not None:

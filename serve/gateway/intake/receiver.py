@@ -1,4 +1,4 @@
-"""The DICOM receiver: C-ECHO, C-STORE of chest films, and storage commitment, for named callers (PS3.4 Annexes A, B, J).
+"""The DICOM receiver: C-ECHO, C-STORE of films, and storage commitment, for named callers (PS3.4 Annexes A, B, J).
 
 A film is acknowledged once it is on disk (`serve.gateway.intake.folder`) and in the audit. Scoring comes later.
 """

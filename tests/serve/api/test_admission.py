@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from chestai.imaging.preprocess import Grey
 from serve.api import score_image
 from serve.api.admission import AdmissionControl
 from serve.api.app import create_app
@@ -112,7 +111,7 @@ def test_slot_is_taken_after_the_body_is_read(app: FastAPI, monkeypatch: pytest.
         free.append(has_free_slot(admission))
         return upload
 
-    async def check_and_decode(*arguments: Any) -> Grey:
+    async def check_and_decode(*arguments: Any) -> Any:
         free.append(has_free_slot(admission))
         return await decode_image(*arguments)
 

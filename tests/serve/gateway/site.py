@@ -14,6 +14,7 @@ import pydicom
 from pydicom.uid import DigitalXRayImageStorageForPresentation as DX
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE
+from sqlalchemy import select
 
 from chestai.config import load as conf
 from chestai.config.gateway import Destination, DicomListener, Gateway
@@ -44,6 +45,10 @@ class Site:
 
     def database(self) -> Database:
         return Database(database_url(self.config))
+
+    def rows(self, table: Any) -> list[Any]:
+        with self.database().read_session() as session:
+            return list(session.scalars(select(table)))
 
     def ask(self, path: str, **parameters: Any) -> Any:
         return httpx.get(self.url + path, params=parameters, trust_env=False).raise_for_status().json()

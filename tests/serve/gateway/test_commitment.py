@@ -29,9 +29,9 @@ class Modality:
         self.answers: queue.Queue[tuple[int, Dataset]] = queue.Queue()
         entity = AE(ae_title=MODALITY)
         entity.add_supported_context(COMMITMENT, scu_role=True, scp_role=True)
-        self.server: Any = entity.start_server(
-            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._keep)]
-        )
+        handlers: list[Any] = [(evt.EVT_N_EVENT_REPORT, self._keep)]
+        server: Any = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        self.server = server
         self.address = f"127.0.0.1:{self.server.server_address[1]}"
 
     def _keep(self, event: Any) -> tuple[int, None]:

@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 from pydicom.uid import SecondaryCaptureImageStorage, SegmentationStorage, generate_uid
-from sqlalchemy import select
 
 from chestai.config.gateway import Destination
 from serve.db.models import AuditRow, PredictionRow
@@ -33,8 +32,7 @@ class Hospital:
         self.site, self.pacs, self.ehr, self.his = site, pacs, ehr, his
 
     def rows(self, table: Any) -> list[Any]:
-        with self.site.database().read_session() as session:
-            return list(session.scalars(select(table)))
+        return self.site.rows(table)
 
     def is_done(self, films: int) -> bool:
         return len(self.rows(FilmRow)) == films and all(row.state == "sent" for row in self.rows(DeliveryRow))

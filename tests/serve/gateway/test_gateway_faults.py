@@ -13,7 +13,6 @@ from typing import Any
 
 import psutil
 import pytest
-from sqlalchemy import select
 
 from serve.db.models import PredictionRow
 from serve.gateway.db.models import DeliveryRow, FilmRow
@@ -67,11 +66,6 @@ def send_until_acknowledged(port: int, films: list[Any], acknowledged: set[str],
             time.sleep(0.1)
 
 
-def rows(site: Site, table: Any) -> list[Any]:
-    with site.database().read_session() as session:
-        return list(session.scalars(select(table)))
-
-
 def test_no_acknowledged_film_is_lost_and_none_counts_twice(tmp_path: Path) -> None:
     films = [make_film(number % 50) for number in range(FILMS)]
     port, pacs, acknowledged, stop = find_port(), Pacs(), set[str](), threading.Event()
@@ -91,15 +85,15 @@ def test_no_acknowledged_film_is_lost_and_none_counts_twice(tmp_path: Path) -> N
             with gateway_process(site, port, pacs.port):
                 for thread in threads:
                     thread.join(300)
-                wait_for(lambda: len(rows(site, FilmRow)) == FILMS, 300)
-                wait_for(lambda: all(row.state == "sent" for row in rows(site, DeliveryRow)), 300)
+                wait_for(lambda: len(site.rows(FilmRow)) == FILMS, 300)
+                wait_for(lambda: all(row.state == "sent" for row in site.rows(DeliveryRow)), 300)
         finally:
             stop.set()
     assert acknowledged == {film.SOPInstanceUID for film in films}
-    found = rows(site, FilmRow)
+    found = site.rows(FilmRow)
     assert {row.film_id for row in found} == {film_id_of(instance) for instance in acknowledged}
     assert all(row.image_id and not row.reason for row in found)
-    predictions = Counter(row.image_id for row in rows(site, PredictionRow))
+    predictions = Counter(row.image_id for row in site.rows(PredictionRow))
     assert set(predictions.values()) == {1} and {row.image_id for row in found} == set(predictions)
     sent = {report.SOPInstanceUID for report in pacs.reports}
-    assert len(sent) == FILMS == len(rows(site, DeliveryRow)), "a report that came twice has the same UID"
+    assert len(sent) == FILMS == len(site.rows(DeliveryRow)), "a report that came twice has the same UID"

@@ -50,10 +50,9 @@ def test_a_dicomweb_client_stores_films_and_the_gateway_scores_them(site: Site) 
     assert {item.ReferencedSOPInstanceUID for item in answer.ReferencedSOPSequence} == {
         film.SOPInstanceUID for film in films
     }
-    with site.gateway(), site.database().read_session() as session:
-        wait_for(lambda: session.query(FilmRow).count() == 2)
-        rows = session.query(ImageRow).all()
-        leads = session.query(WorklistRow).filter(WorklistRow.leads).count()
+    with site.gateway():
+        wait_for(lambda: len(site.rows(FilmRow)) == 2)
+    rows, leads = site.rows(ImageRow), sum(row.leads for row in site.rows(WorklistRow))
     assert [(row.study_id, row.view, row.sex, row.age_years) for row in rows] == [(study, "PA", "F", 61.0)] * 2
     assert len({row.patient_key for row in rows}) == 2 and not any("PAT" in str(row.patient_key) for row in rows)
     assert leads == 1
