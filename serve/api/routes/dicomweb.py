@@ -72,7 +72,7 @@ async def store_films_of_study(
 
 
 async def _store(request: Request, services: Services, principal: Principal, study: str | None) -> Response:
-    if services.intake is None:
+    if not services.config.gateway.stow or services.intake is None:
         raise ApiError(403, "stow_off", "this endpoint takes no films by STOW-RS (gateway.stow)")
     body = await read_body(request, services.config.serve.max_upload_mb * 2**20)
     try:

@@ -15,6 +15,7 @@ from chestai.results.fhir.resources import build_resources
 from chestai.results.fhir.vocabulary import Resource
 from chestai.results.film import Film
 from chestai.results.film_result import FilmResult
+from chestai.results.standard_codes import FHIR_CODES
 from serve.storage.pseudonyms import Pseudonyms
 
 HIDDEN = "fhir"  # a kind of hashed names
@@ -29,7 +30,7 @@ def build_served(result: FilmResult, pseudonyms: Pseudonyms, films: Sequence[Fil
     Raises:
         ValueError: The film has no SOP Instance UID.
     """
-    patient, device, study, *others = build_resources([result])
+    patient, device, study, *others = build_resources([result], codes=FHIR_CODES)
     if films:
         study = build_imaging_study(films, patient, "R4")
     identifier = patient["identifier"][0]
