@@ -24,7 +24,6 @@ from chestai.results.fhir.vocabulary import Resource
 from serve.api.openapi import FORBIDDEN_ERRORS, STATE_ERRORS
 from serve.api.services import Services, ServicesDep
 from serve.db.records import Key
-from serve.gateway.fhir.answers import build_answers
 from serve.gateway.fhir.search import UUID, Search, Token, find_page
 from serve.problems import ApiError, Problem, error_responses
 
@@ -196,8 +195,15 @@ async def _find(services: Services, search: Search, after: str, limit: int) -> t
     pseudonyms = services.state.pseudonyms
     page = await services.state.read(find_page, search, pseudonyms, after, limit)
     flag_only = not search.with_findings
-    resources = await asyncio.to_thread(build_answers, page.found, services.intake, pseudonyms, flag_only)
+    resources = await asyncio.to_thread(_build, page.found, services.intake, pseudonyms, flag_only)
     return resources, page.found[-1].resource_id if page.has_more else None
+
+
+def _build(*facts: Any) -> list[Resource]:
+    """Calls `build_answers`, which loads pydicom: most endpoints do without it in their own process."""
+    from serve.gateway.fhir.answers import build_answers
+
+    return build_answers(*facts)
 
 
 def _check_on(services: Services) -> None:

@@ -50,7 +50,7 @@ class RevisionRow(Base):
 class ResourceRow(Base):
     """A FHIR resource that tells something of a film, and can be made from it again.
 
-    resource_id: `serve.gateway.fhir.resources`. kind: its type. revision: of the film. lasting: the identifier of ours
+    resource_id: `serve.gateway.fhir.names`. kind: its type. revision: of the film. lasting: the identifier of ours
     that it shares with its other revisions. finding: whether it is about a finding, which `flag_only` hides.
     """
 

@@ -1,9 +1,8 @@
 """Makes the FHIR resources that were found, from the results in the database and the headers of the films on disk."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 from chestai.imaging.errors import Unreadable
 from chestai.results.fhir.vocabulary import Resource
@@ -12,6 +11,7 @@ from chestai.results.text import clean
 from serve.gateway.fhir.resources import build_served
 from serve.gateway.fhir.search import Found
 from serve.gateway.intake.folder import Intake
+from serve.gateway.intake.header import read_film, silence_pydicom
 from serve.storage.pseudonyms import Pseudonyms
 
 log = logging.getLogger("chestai.gateway")
@@ -23,6 +23,7 @@ def build_answers(found: Sequence[Found], intake: Intake, pseudonyms: Pseudonyms
     Args:
         flag_only: Whether they tell the bucket alone.
     """
+    silence_pydicom()
 
     @cache
     def load(film_id: str) -> Film | None:
@@ -45,7 +46,7 @@ def _load_film(intake: Intake, film_id: str) -> Film | None:
     if path is None:
         return None
     try:
-        film = _find_reader()(path)
+        film = read_film(path)
         if not clean(film.sop_instance):
             raise Unreadable("undecodable", "the header names no object")
         return film
@@ -54,12 +55,3 @@ def _load_film(intake: Intake, film_id: str) -> Film | None:
     except Unreadable:  # its cause quotes the header, and patients belong in no log
         log.error("film %s cannot be read: its file is damaged", film_id[:12])
         return None
-
-
-@cache
-def _find_reader() -> Callable[[Path], Film]:
-    """Loads pydicom where it is needed: most endpoints read no header in their own process."""
-    from serve.gateway.intake.header import read_film, silence_pydicom
-
-    silence_pydicom()
-    return read_film

@@ -6,9 +6,8 @@ from chestai.results.fhir.vocabulary import IDENTIFIERS, TRIAGE, Resource, make_
 from chestai.results.film_result import FilmResult
 from serve.gateway.db.models import ResourceRow
 from serve.gateway.fhir.resources import build_served
+from serve.gateway.fhir.search import REVISED
 from serve.storage.pseudonyms import Pseudonyms
-
-REVISED = ("DiagnosticReport", "Observation")  # each revision of a film makes others
 
 
 def index_result(session: Session, film_id: str, result: FilmResult, pseudonyms: Pseudonyms) -> None:

@@ -12,11 +12,11 @@ from chestai.results.uid import is_uid
 from serve.gateway.db.films import StoredResult
 from serve.gateway.db.models import FilmRow, ResourceRow
 from serve.gateway.db.revisions import load_revision
-from serve.gateway.fhir.index import REVISED
-from serve.gateway.fhir.resources import name_patient
+from serve.gateway.fhir.names import name_patient
 from serve.storage.pseudonyms import ACCESSION, PATIENT, Pseudonyms
 
 MOST_FILMS = 100  # of an ImagingStudy, the newest
+REVISED = ("DiagnosticReport", "Observation")  # each revision of a film makes others
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 OID = "urn:oid:"
 _TOKEN = re.compile(r"(?:((?:\\.|[^\\|,])*)\|)?((?:\\.|[^\\|,])+)", re.DOTALL)
