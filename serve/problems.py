@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import HTTPException
+from fastapi.exceptions import RequestValidationError
 from pydantic import ConfigDict
 from starlette.responses import JSONResponse, Response
 
@@ -34,12 +35,21 @@ class Problem(Answer):
         """Creates a problem; its title is the name of its status, as RFC 9457 asks of `about:blank`."""
         return cls(title=HTTPStatus(status).phrase, status=status, code=code, detail=detail)
 
-    def to_response(self, headers: Mapping[str, str] | None = None) -> Response:
-        """Creates the HTTP response. headers: added to it; they replace the default `Retry-After`."""
+    @classmethod
+    def of_request(cls, error: RequestValidationError) -> "Problem":
+        """Creates the problem of a request with wrong parameters: it names them, and quotes no value."""
+        faults = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+        return cls.of(422, "invalid_request", "; ".join(faults))
+
+    def find_headers(self, headers: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The headers of its response. headers: added to them; they replace the default `Retry-After`."""
         retry = {"Retry-After": str(RETRY_AFTER_S)} if self.status in RETRY_STATUSES else {}
-        return JSONResponse(
-            self.model_dump(), self.status, {**retry, **(headers or {})}, media_type="application/problem+json"
-        )
+        return {**retry, **(headers or {})}
+
+    def to_response(self, headers: Mapping[str, str] | None = None) -> Response:
+        """Creates the HTTP response. headers: as in `find_headers`."""
+        content, more = self.model_dump(), self.find_headers(headers)
+        return JSONResponse(content, self.status, more, media_type="application/problem+json")
 
 
 class ApiError(HTTPException):

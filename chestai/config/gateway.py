@@ -92,6 +92,7 @@ class Gateway(Section):
     endpoint: SecureUrl = "http://127.0.0.1:8000"
     key: str | None = None
     stow: bool = False
+    fhir: bool = False
     dicom: DicomListener = DicomListener()
     destinations: dict[str, Destination] = Field(default_factory=dict)
     retry_seconds: Rate = 5.0

@@ -18,6 +18,7 @@ from serve.api.routes import (
     api_keys,
     audit,
     dicomweb,
+    fhir,
     images,
     infer,
     jobs,
@@ -37,7 +38,7 @@ from serve.schemas.answer import restore_nulls
 
 log = logging.getLogger("ray.serve")
 
-ROUTES = (pages, infer, jobs, studies, reviews, images, model, operations, api_keys, audit, session, dicomweb, ui)
+ROUTES = (pages, infer, jobs, studies, reviews, images, model, operations, api_keys, audit, session, dicomweb, fhir, ui)
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}  # of errors that FastAPI raises
 
 
@@ -68,8 +69,8 @@ def create_routes() -> FastAPI:
         description=f"Chest X-ray findings, triage and Grad-CAM. **{RESEARCH_USE}**",
         responses={
             "default": {
-                "description": "Every error is a problem document (RFC 9457) with a stable `code`. Every route may "
-                "also return `not_found`, `method_not_allowed` and `internal_error`.",
+                "description": "Every error is a problem document (RFC 9457) with a stable `code`, or below `/fhir` an "
+                "OperationOutcome. Every route may return `not_found`, `method_not_allowed` and `internal_error`.",
                 "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
             },
             **error_responses(401, unauthorised="no valid key or token"),
@@ -80,21 +81,7 @@ def create_routes() -> FastAPI:
         dependencies=[Depends(authorise_request)],
         lifespan=_lifespan,
     )
-    for routes in (
-        pages,
-        infer,
-        jobs,
-        studies,
-        reviews,
-        images,
-        model,
-        operations,
-        api_keys,
-        audit,
-        session,
-        dicomweb,
-        ui,
-    ):
+    for routes in ROUTES:
         app.include_router(routes.router)
     app.add_exception_handler(ApiError, _handle_api_error)
     app.add_exception_handler(RequestValidationError, _handle_validation_error)
@@ -119,8 +106,7 @@ async def _handle_api_error(request: Request, error: Exception) -> Response:
 
 async def _handle_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    faults = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()]
-    return Problem.of(422, "invalid_request", "; ".join(faults)).to_response()
+    return Problem.of_request(error).to_response()
 
 
 async def _handle_http_exception(request: Request, error: Exception) -> Response:

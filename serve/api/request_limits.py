@@ -13,6 +13,7 @@ from serve.inference.memory_budget import MemoryAccount, MemoryBudget
 from serve.problems import ApiError
 
 UPLOAD_PATHS = {"/infer", "/predict", "/batch_predict"}  # they read their bodies themselves, up to serve.max_upload_mb
+UPLOAD_FOLDER = "/dicomweb/"  # so do all below it
 MAX_BODY_BYTES = 256 * 2**10  # of any other request; verdicts with the longest notes have half of it
 COPIES = 2  # of a body: its pieces, and the whole
 BODY_SECONDS = 60.0  # from the first byte of a request to the last
@@ -32,7 +33,7 @@ class RequestLimits:
         account = MemoryAccount(self.budget)
         scope.setdefault("state", {})["memory_account"] = account
         receive = _limit_arrival(receive)
-        if scope["path"] in UPLOAD_PATHS:
+        if scope["path"] in UPLOAD_PATHS or scope["path"].startswith(UPLOAD_FOLDER):
             receive = _reserve_memory(receive, account)
         else:
             detail = f"the body may have {MAX_BODY_BYTES // 2**10} KiB"

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyCookie, APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
+from chestai.results.fhir.capability import SERVED
 from serve.api.http_security import SAFE_METHODS, is_same_origin
 from serve.api.services import AccessControl, Services, ServicesDep
 from serve.api.state import DATABASE_ERRORS, database_unavailable
@@ -31,6 +32,7 @@ COOKIE = Security(
 AUTH_EXECUTOR = ThreadPoolExecutor(4, "auth")  # of its own, so that authentication waits for no other work
 NOBODY = Principal("nobody", "reader", frozenset())
 OBJECT_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,199}")  # images and jobs; the audit takes no other client text
+FHIR_NAME = re.compile(rf"(?:{'|'.join(SERVED)})(?:/[0-9a-f-]{{36}})?")  # a type, or a resource by its UUID
 
 
 async def authorise_request(
@@ -139,9 +141,10 @@ def _has_mark(request: Request, name: str) -> bool:
 
 
 def _object_name(request: Request) -> str:
-    """Returns the name of the requested image or job from the path; empty for a list or an impossible name."""
+    """Returns the name of what is requested from the path; empty for a list or an impossible name."""
     name = "/".join(request.path_params.values())
-    return name if OBJECT_NAME.fullmatch(name) else ""
+    possible = FHIR_NAME if request.scope["route"].path.startswith("/fhir/") else OBJECT_NAME
+    return name if possible.fullmatch(name) else ""
 
 
 async def _authenticate(services: Services, request: Request, is_use: bool) -> Principal | None:

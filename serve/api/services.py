@@ -70,7 +70,10 @@ class AccessControl:
 
 @dataclass(frozen=True)
 class Services:
-    """The services of one process. jobs: None if the endpoint runs no batch jobs. intake: None if it takes no films."""
+    """The services of one process.
+
+    jobs: None if the endpoint runs no batch jobs. intake: None if it neither takes films nor tells of them.
+    """
 
     config: Config
     model: ModelRouter
@@ -121,7 +124,7 @@ def build_services(
         memory=memory,
         stored_images=StoredImages(config, images),
         jobs=jobs,
-        intake=Intake(gateway_folder(config)) if config.gateway.stow else None,
+        intake=Intake(gateway_folder(config)) if config.gateway.stow or config.gateway.fhir else None,
     )
 
 

@@ -50,7 +50,8 @@ def running(config: Config) -> Iterator[Receiver]:
     ):
         pseudonyms = load_pseudonyms(config)
         scoring = Scoring(settings, intake, store.database, endpoint, files, pseudonyms, sandbox)
-        tasks += [("scoring", scoring.run), ("verdicts", VerdictWatch(settings, store.database, intake, files).run)]
+        verdicts = VerdictWatch(settings, store.database, intake, files, pseudonyms)
+        tasks += [("scoring", scoring.run), ("verdicts", verdicts.run)]
         for name, destination in settings.destinations.items():
             tls = make_client_tls(name, destination)
             way = Transmission(destination, settings.dicom.ae_title, store.database, intake, files, tls)

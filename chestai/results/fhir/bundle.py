@@ -18,24 +18,32 @@ def build_transaction(resources: Sequence[Resource]) -> Resource:
     entries = []
     for resource in resources:
         condition = {"method": "POST", "url": resource["resourceType"], "ifNoneExist": write_condition(resource)}
-        content = {key: value for key, value in _rename(resource, names).items() if key != "id"}
+        content = {key: value for key, value in rename_references(resource, names).items() if key != "id"}
         entries.append({"fullUrl": f"urn:uuid:{resource['id']}", "resource": content, "request": condition})
     return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
 
 
-def build_searchset(resources: Sequence[Resource], base_url: str) -> Resource:
+def build_searchset(
+    resources: Sequence[Resource], base_url: str, links: Mapping[str, str] | None = None, is_whole: bool = True
+) -> Resource:
     """Builds the answer to a search that found these resources, all of which matched.
 
     Args:
         base_url: Of the server, such as `https://host/fhir`.
+        links: `self`, and `next` if there is another page: their URLs.
+        is_whole: Whether these are all; a page of several does not know how many there are.
     """
     base = base_url.rstrip("/")
     entries = [
         {"fullUrl": f"{base}/{one['resourceType']}/{one['id']}", "resource": one, "search": {"mode": "match"}}
         for one in resources
     ]
-    bundle: Resource = {"resourceType": "Bundle", "type": "searchset", "total": len(entries)}
-    return bundle | ({"entry": entries} if entries else {})  # FHIR's lists are never empty
+    bundle: Resource = {"resourceType": "Bundle", "type": "searchset"}
+    if is_whole:
+        bundle["total"] = len(entries)
+    named = [{"relation": relation, "url": url} for relation, url in (links or {}).items()]
+    lists = {"link": named, "entry": entries}
+    return bundle | {name: items for name, items in lists.items() if items}  # FHIR's lists are never empty
 
 
 def write_condition(resource: Resource) -> str:
@@ -55,13 +63,13 @@ def _escape(value: str) -> str:
     return quote(value, safe="")
 
 
-def _rename(value: Any, names: Mapping[str, str]) -> Any:
-    """A copy in which references have new names."""
+def rename_references(value: Any, names: Mapping[str, str]) -> Any:
+    """A copy of a resource, or of a part of one, in which references have new names."""
     if isinstance(value, list):
-        return [_rename(one, names) for one in value]
+        return [rename_references(one, names) for one in value]
     if not isinstance(value, dict):
         return value
     return {
-        key: names.get(one, one) if key == "reference" and isinstance(one, str) else _rename(one, names)
+        key: names.get(one, one) if key == "reference" and isinstance(one, str) else rename_references(one, names)
         for key, one in value.items()
     }

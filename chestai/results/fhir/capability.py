@@ -7,9 +7,11 @@ from chestai.results.fhir.vocabulary import Release, Resource
 
 VERSIONS: dict[Release, str] = {"R4": "4.0.1", "R5": "5.0.0"}
 SEARCHES: dict[str, tuple[str, str]] = {
+    "_id": ("token", "The ID of a resource."),
+    "identifier": ("token", "An identifier of a resource, as `system|value` or `value`."),
     "study": ("token", "A DICOM Study Instance UID."),
     "accession": ("token", "An Accession Number."),
-    "patient": ("token", "A patient ID, as in the films' headers."),
+    "patient": ("token", "The ID of a Patient, or a patient ID as `system|value`, or as `value` of any system."),
 }
 """What each type is searched by: the kind of the parameter, and what it means."""
 SERVED = ("DiagnosticReport", "Observation", "ImagingStudy", "Patient", "Device")

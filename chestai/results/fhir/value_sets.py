@@ -22,6 +22,8 @@ _BOTH: dict[str, frozenset[str]] = {
     "ImagingStudy.status": frozenset(["registered", "available", "cancelled", "entered-in-error", "unknown"]),
     "Patient.gender": frozenset(["male", "female", "other", "unknown"]),
     "Device.status": frozenset(["active", "inactive", "entered-in-error"]),
+    "OperationOutcome.issue.severity": frozenset(["fatal", "error", "warning", "information"]),
+    "OperationOutcome.issue.code": frozenset(["invalid", "login", "forbidden", "not-found", "throttled", "transient"]),
     "CapabilityStatement.status": frozenset(["draft", "active", "retired", "unknown"]),
     "CapabilityStatement.kind": frozenset(["instance", "capability", "requirements"]),
     "CapabilityStatement.rest.mode": frozenset(["client", "server"]),

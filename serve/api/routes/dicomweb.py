@@ -29,7 +29,8 @@ BODY = {
         "content": {RELATED: BINARY},
     }
 }
-ANSWER = {"content": {DICOM_JSON: {"schema": {"type": "object"}}}}
+EXAMPLE = StoreReport(stored=[("1.2.840.10008.5.1.4.1.1.1.1", "1.2.3.4")]).to_json()
+ANSWER = {"content": {DICOM_JSON: {"schema": {"type": "object"}, "example": EXAMPLE}}}
 RESPONSES = {
     200: {**ANSWER, "description": "All are stored, and will be scored. One that was there already counts as stored."},
     202: {**ANSWER, "description": "Some are stored; the answer says why the others are not."},
@@ -42,12 +43,16 @@ RESPONSES = {
 }
 
 
+class DicomResponse(JSONResponse):
+    media_type = DICOM_JSON
+
+
 @router.post(
     "/dicomweb/studies",
     summary="Store films",
-    response_class=JSONResponse,
+    response_class=DicomResponse,
     openapi_extra=BODY,
-    responses=RESPONSES,
+    responses={**RESPONSES, **error_responses(422, invalid_request="the address names no UID")},
 )
 async def store_films(request: Request, services: ServicesDep, principal: CurrentPrincipal) -> Response:
     """Stores DICOM films durably; the gateway scores them and sends the results."""
@@ -57,7 +62,7 @@ async def store_films(request: Request, services: ServicesDep, principal: Curren
 @router.post(
     "/dicomweb/studies/{study}",
     summary="Store films of a study",
-    response_class=JSONResponse,
+    response_class=DicomResponse,
     openapi_extra=BODY,
     responses=RESPONSES,
 )
@@ -72,7 +77,7 @@ async def store_films_of_study(
 
 
 async def _store(request: Request, services: Services, principal: Principal, study: str | None) -> Response:
-    if services.intake is None:
+    if not services.config.gateway.stow or services.intake is None:
         raise ApiError(403, "stow_off", "this endpoint takes no films by STOW-RS (gateway.stow)")
     body = await read_body(request, services.config.serve.max_upload_mb * 2**20)
     try:
@@ -98,4 +103,4 @@ async def _store(request: Request, services: Services, principal: Principal, stu
             actor=principal.name, action="film.received", object=film_id_of(instance), detail={"new": is_new}
         )
         await services.state.audit(event)
-    return JSONResponse(report.to_json(), report.status, media_type=DICOM_JSON)
+    return DicomResponse(report.to_json(), report.status)

@@ -1,12 +1,12 @@
 """Loads the result of a film with whose it is, which stands in the film's file alone."""
 
-from chestai.results.film import Film
 from chestai.results.film_result import FilmResult
 from serve.db.database import Database
-from serve.gateway.db.films import StoredResult, load_reviews
+from serve.gateway.db.films import StoredResult
 from serve.gateway.db.models import FilmRow
+from serve.gateway.db.revisions import load_revision
 from serve.gateway.intake.folder import Intake
-from serve.gateway.intake.header import read_header
+from serve.gateway.intake.header import read_film
 
 
 class FilmFileMissing(Exception):
@@ -14,7 +14,7 @@ class FilmFileMissing(Exception):
 
 
 def load_result(database: Database, intake: Intake, film_id: str, revision: int) -> FilmResult:
-    """The result of a film, with the reviews that stand if the revision is after the first.
+    """The result of a film, with the reviews of the revision.
 
     Raises:
         FilmFileMissing: It is gone, or was not scored.
@@ -25,6 +25,6 @@ def load_result(database: Database, intake: Intake, film_id: str, revision: int)
         row = session.get(FilmRow, film_id)
         if path is None or row is None or row.result is None:
             raise FilmFileMissing(film_id)
-        reviews = load_reviews(session, row) if revision else []
-    identity = Film.from_header(read_header(path.read_bytes()))
+        reviews = load_revision(session, row, revision)
+    identity = read_film(path)
     return StoredResult.model_validate(row.result).attach(identity, reviews, revision)

@@ -3,12 +3,13 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from serve.db.models import SHA256, Base, Json, UtcTime
 
 UID = 64  # characters (PS3.5 Section 9.1)
+UUID = 36  # characters
 
 
 class FilmRow(Base):
@@ -34,6 +35,35 @@ class FilmRow(Base):
     reviews: Mapped[int] = mapped_column(Integer)
     received_at: Mapped[datetime] = mapped_column(UtcTime, index=True)
     done_at: Mapped[datetime] = mapped_column(UtcTime)
+
+
+class RevisionRow(Base):
+    """What reviewers said of a film when they made a revision: see `serve.gateway.db.revisions`. The first has none."""
+
+    __tablename__ = "film_revisions"
+
+    film_id: Mapped[str] = mapped_column(ForeignKey("films.film_id"), primary_key=True)
+    revision: Mapped[int] = mapped_column(Integer, primary_key=True)
+    reviews: Mapped[list[dict[str, Any]]] = mapped_column(Json)
+
+
+class ResourceRow(Base):
+    """A FHIR resource that tells something of a film, and can be made from it again.
+
+    resource_id: `serve.gateway.fhir.names`. kind: its type. revision: of the film. lasting: the identifier of ours
+    that it shares with its other revisions. finding: whether it is about a finding, which `flag_only` hides.
+    """
+
+    __tablename__ = "fhir_resources"
+
+    resource_id: Mapped[str] = mapped_column(String(UUID), primary_key=True)
+    film_id: Mapped[str] = mapped_column(ForeignKey("films.film_id"), primary_key=True, index=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    revision: Mapped[int] = mapped_column(Integer)
+    lasting: Mapped[str | None] = mapped_column(String(UUID), index=True)
+    finding: Mapped[bool] = mapped_column(Boolean)
+
+    __table_args__ = (Index("fhir_resources_of_kind", "kind", "resource_id"),)
 
 
 class DeliveryRow(Base):

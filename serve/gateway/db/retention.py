@@ -10,7 +10,7 @@ from sqlalchemy import delete, select
 from chestai.clock import now
 from serve.db.audit import AuditEvent, append_event
 from serve.db.database import Database
-from serve.gateway.db.models import DeliveryRow, FilmRow
+from serve.gateway.db.models import DeliveryRow, FilmRow, ResourceRow, RevisionRow
 from serve.gateway.dispatch.result_files import ResultFiles
 from serve.gateway.intake.folder import Intake
 
@@ -50,8 +50,8 @@ class FilmRetention:
                 for film_id in films:
                     self.intake.remove(film_id)
                     self.files.remove(film_id)
-                session.execute(delete(DeliveryRow).where(DeliveryRow.film_id.in_(films)))
-                session.execute(delete(FilmRow).where(FilmRow.film_id.in_(films)))
+                for table in (DeliveryRow, ResourceRow, RevisionRow, FilmRow):
+                    session.execute(delete(table).where(table.film_id.in_(films)))
                 if films:
                     detail = {"before": before.isoformat(), "films": len(films)}
                     append_event(session, AuditEvent(actor="system", action="purge", detail=detail))

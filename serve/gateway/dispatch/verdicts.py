@@ -13,10 +13,13 @@ from serve.db.database import Database, serialise_writes
 from serve.gateway.db import deliveries
 from serve.gateway.db.films import StoredResult, count_reviews, find_newly_reviewed, load_reviews
 from serve.gateway.db.models import FilmRow
+from serve.gateway.db.revisions import record_revision
 from serve.gateway.dispatch.result_files import ResultFiles
 from serve.gateway.dispatch.routes import list_deliveries, list_objects
+from serve.gateway.fhir.index import index_result
 from serve.gateway.intake.folder import Intake
 from serve.gateway.intake.header import read_header
+from serve.storage.pseudonyms import Pseudonyms
 
 log = logging.getLogger("chestai.gateway")
 
@@ -31,6 +34,7 @@ class VerdictWatch:
     database: Database
     intake: Intake
     files: ResultFiles
+    pseudonyms: Pseudonyms
 
     def run(self, stop: threading.Event) -> None:
         """Looks for new verdicts until `stop` is set."""
@@ -61,6 +65,8 @@ class VerdictWatch:
             header = read_header(path.read_bytes())
             result = StoredResult.model_validate(row.result)
             revised = result.attach(Film.from_header(header), reviews, row.revision)
+            record_revision(session, film_id, row.revision, reviews)
+            index_result(session, film_id, revised, self.pseudonyms)
             kinds = list_objects(self.settings.destinations) & {"sr"}
             made = self.files.make(film_id, kinds, revised, header)
             what = list_deliveries(self.settings.destinations, made, row.revision)

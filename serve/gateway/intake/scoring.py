@@ -27,6 +27,7 @@ from serve.gateway.db.films import add_film, make_film_row
 from serve.gateway.db.models import FilmRow
 from serve.gateway.dispatch.result_files import ResultFiles
 from serve.gateway.dispatch.routes import list_deliveries, list_objects
+from serve.gateway.fhir.index import index_result
 from serve.gateway.intake.endpoint import EndpointClient, EndpointUnavailable, KeptOut, Scored
 from serve.gateway.intake.folder import Intake, WaitingFilm
 from serve.gateway.intake.header import read_header
@@ -133,5 +134,6 @@ class Scoring:
                 return
             if isinstance(outcome, Scored):
                 deliveries.queue(session, film_id, identity.study, outcome.result.version, 0, what)
+                index_result(session, film_id, outcome.result.attach(identity), self.pseudonyms)
             append_event(session, AuditEvent(actor=ACTOR, action="film.scored", object=film_id, detail=detail))
         log.info("film %s: %s", film_id[:12], detail)

@@ -15,15 +15,27 @@ from serve.auth.bootstrap import add_first_admin
 from serve.auth.permissions import PERMISSIONS
 from serve.db.audit import verify_chain
 from serve.db.models import AuditRow
+from serve.gateway.intake.folder import film_id_of
 from tests.serve.support.hostile import WHOLE
 from tests.serve.support.local import encode_form, local_app, send_request
 from tests.serve.support.registry import add_model_card, register_bundles
 from tests.serve.support.routes import ROUTES
+from tests.support.dicom import EIGHT, a_file, instance
 from tests.support.models import make_bundle
 
 IMAGE = hashlib.sha256(WHOLE).hexdigest()
 JSON = {"content-type": "application/json"}
+GATEWAY = ("gateway.stow=true", "gateway.fhir=true")
+RELATED = {"content-type": 'multipart/related; type="application/dicom"; boundary=edge'}
+PATIENT = "Patient/0b8f5d7e-2a43-5c57-8f0c-6f6a5c1f3b10"
 VERDICT = f'{{"image_id": "{IMAGE}", "verdicts": {{"Mass": "TP"}}}}'.encode()
+
+
+def relate(number: int) -> bytes:
+    """A body of multipart/related with a film."""
+    film = a_file(EIGHT, 8, **instance(number, "Doe"))
+    return b"--edge\r\nContent-Type: application/dicom\r\n\r\n" + film + b"\r\n--edge--\r\n"
+
 
 # For every route that needs a key: a request, the status of the response, and action and object of the audit event.
 # Except /metrics, whose counters are about nobody.
@@ -36,6 +48,22 @@ ACCESSES = {
         200,
         ("predict", IMAGE),
     ),
+    ("POST", "/dicomweb/studies"): (
+        "/dicomweb/studies",
+        relate(1),
+        RELATED,
+        200,
+        ("film.received", film_id_of("1.2.1")),
+    ),
+    ("POST", "/dicomweb/studies/{study}"): (
+        "/dicomweb/studies/1.9.2",
+        relate(2),
+        RELATED,
+        200,
+        ("film.received", film_id_of("1.2.2")),
+    ),
+    ("GET", "/fhir/{kind}"): ("/fhir/Patient?patient=Doe", b"", {}, 200, ("fhir", "Patient")),
+    ("GET", "/fhir/{kind}/{resource_id}"): (f"/fhir/{PATIENT}", b"", {}, 404, ("fhir", PATIENT)),
     ("GET", "/images/{image_id}"): (f"/images/{IMAGE}", b"", {}, 200, ("image", IMAGE)),
     ("GET", "/images/{image_id}/heatmap"): ("/images/stored/heatmap?label=Mass", b"", {}, 200, ("heatmap", "stored")),
     ("GET", "/images/{image_id}/file"): (f"/images/{IMAGE}/file", b"", {}, 200, ("file", IMAGE)),
@@ -66,7 +94,7 @@ ACCESSES = {
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
     folder = tmp_path_factory.mktemp("accesses")
-    app = local_app(folder, False, "auth.required=true", "state.keep_images=true")
+    app = local_app(folder, False, "auth.required=true", "state.keep_images=true", *GATEWAY)
     services: Services = app.state.services
     add_model_card(register_bundles(services.config, make_bundle()), 1, folder)
     return app
@@ -159,7 +187,16 @@ def test_refusals_are_recorded_at_shutdown(tmp_path: Path) -> None:
 
 def test_public_routes_are_not_recorded(app: FastAPI, admin: dict[str, str]) -> None:
     before = len(load_rows(app))
-    for path in ("/health/live", "/health/ready", "/openapi.json", "/docs", "/ui/", "/nowhere", "/metrics"):
+    for path in (
+        "/health/live",
+        "/health/ready",
+        "/openapi.json",
+        "/docs",
+        "/ui/",
+        "/nowhere",
+        "/metrics",
+        "/fhir/metadata",
+    ):
         send_request(app, path, headers=admin, method="GET")
     assert len(load_rows(app)) == before
 
@@ -173,6 +210,9 @@ def test_public_routes_are_not_recorded(app: FastAPI, admin: dict[str, str]) -> 
         "/images/Doe, Jane",
         "/studies?finding=Doe^Jane",
         "/studies?split=Doe^Jane&cursor=Doe^Jane",
+        "/fhir/Patient/Jane",
+        "/fhir/Jane",
+        f"/fhir/Jane/{PATIENT.partition('/')[2]}",
     ],
 )
 def test_audit_holds_no_text_of_a_client(target: str, app: FastAPI, admin: dict[str, str]) -> None:

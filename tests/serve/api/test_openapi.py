@@ -25,15 +25,20 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from sqlalchemy import select
 
 from chestai.imaging.preprocess import Grey
 from serve.api.app import create_app
+from serve.api.routes.dicomweb import DICOM_JSON
+from serve.api.routes.fhir import FHIR_JSON
 from serve.api.services import ModelRouter, Services
 from serve.auth.bootstrap import add_first_admin
+from serve.gateway.db.models import ResourceRow
 from serve.inference.predictor import ScoreResult
 from serve.problems import overloaded_error
 from serve.schemas.inference import ModelInfo
 from serve.schemas.operations import ModelCard
+from tests.serve.gateway.recorded import Recorded
 from tests.serve.support.forgery import encode_image, make_films
 from tests.serve.support.identity_provider import sign_in_settings
 from tests.serve.support.local import FakeJobRunner, local_app
@@ -57,13 +62,14 @@ OF_RECORDED_IMAGES = (
     *(f"/images/{{image_id}}/{name}" for name in ("file", "preview", "map", "priors")),
     "/studies/{image_id}/claim",
 )
+GATEWAY = ("gateway.stow=true", "gateway.fhir=true")
 OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
 responses: Counter[tuple[str, int]] = Counter()
 
 schemathesis.openapi.format("binary", st.sampled_from([WHOLE, WHOLE, WHOLE[:-40], b""]) | st.binary(max_size=200))
 
 
-@schemathesis.serializer("application/dicom")
+@schemathesis.serializer("application/dicom", "multipart/related")
 def serialize_dicom(ctx: schemathesis.SerializationContext, value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
@@ -123,7 +129,9 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
     folder = tmp_path_factory.mktemp("openapi")
     (folder / "secret").write_text(SECRET)
     provider = [f"auth.jwt.issuer={ISSUER}", f"auth.jwt.secret={folder / 'secret'}", *sign_in_settings(ISSUER)]
-    app = local_app(folder, False, "serve.max_upload_mb=1", "auth.required=true", "state.keep_images=true", *provider)
+    app = local_app(
+        folder, False, "serve.max_upload_mb=1", "auth.required=true", "state.keep_images=true", *provider, *GATEWAY
+    )
     services: Services = app.state.services
     key = add_first_admin(services.state.store.database)
     assert key is not None
@@ -134,7 +142,13 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
     jobs = [client.post("/batch_infer", json={"prefix": "lake"}, headers=headers).json()["job_id"] for _ in range(3)]
     assert isinstance(services.jobs, FakeJobRunner)
     services.jobs.held |= {*jobs[:2]}
+    recorded = Recorded(app)
+    recorded.add("PAT-1", "1.2.3")
+    with recorded.database.read_session() as session:
+        reports = session.scalars(select(ResourceRow.resource_id).where(ResourceRow.kind == "DiagnosticReport")).all()
     names = {
+        **{(path, "kind"): ["DiagnosticReport"] for path in ("/fhir/{kind}", "/fhir/{kind}/{resource_id}")},
+        ("/fhir/{kind}/{resource_id}", "resource_id"): reports,
         ("/jobs/{job_id}", "job_id"): jobs,
         **{(path, "image_id"): [hashlib.sha256(WHOLE).hexdigest()] for path in OF_RECORDED_IMAGES},
         ("/images/{image_id}/heatmap", "image_id"): ["stored", "gone"],
@@ -234,7 +248,8 @@ def test_generated_requests_had_successes_and_errors(document: dict[str, Any]) -
     assert {path for path, _ in responses} == {path for _, path in ROUTES} == set(document["paths"])
     assert {(method.upper(), path) for path, methods in document["paths"].items() for method in methods} == {*ROUTES}
     succeeded = {path for path, status in responses if status in (200, 201, 202, 204, 302)}
-    assert succeeded == set(document["paths"]) - {"/session/oidc/callback"}, "which a provider has to precede"
+    missing = {"/session/oidc/callback", "/dicomweb/studies", "/dicomweb/studies/{study}"}
+    assert succeeded == set(document["paths"]) - missing, "a provider has to precede, and a boundary to divide"
     for path, statuses in {
         "/infer": (401, 406, 422, 503),
         "/images/{image_id}/heatmap": (401, 404, 422, 503),
@@ -251,11 +266,18 @@ def test_every_route_documents_its_purpose_and_errors(document: dict[str, Any]) 
         assert operation["description"] and " " in operation["summary"] and operation["tags"]
         assert all(one.get("description") and one["schema"] for one in operation.get("parameters", ())), path
         for status, response in operation["responses"].items():
-            if status.isdigit() and status >= "400":
-                problem = response["content"]["application/problem+json"]
-                codes = problem["schema"]["allOf"][1]["properties"]["code"]["enum"]
-                assert codes and set(codes) == set(problem["examples"])
+            if status.isdigit() and status >= "400" and DICOM_JSON not in response["content"]:
+                (media_type, problem), *others = response["content"].items()
+                codes = [*problem["examples"]]
+                assert codes and not others and media_type == find_error_type(path, status)
+                if media_type != FHIR_JSON:
+                    assert problem["schema"]["allOf"][1]["properties"]["code"]["enum"] == codes
                 assert all(f"`{code}`" in response["description"] for code in codes)
+
+
+def find_error_type(path: str, status: str) -> str:
+    """The media type of errors: OperationOutcomes of FHIR, once the request is known to be for it."""
+    return FHIR_JSON if path.startswith("/fhir/") and status != "421" else "application/problem+json"
 
 
 def find_examples(content: dict[str, Any], document: dict[str, Any]) -> list[Any]:
@@ -278,6 +300,6 @@ def test_every_response_has_an_example_that_matches_its_schema(document: dict[st
                 assert examples or is_image or status == "default", (path, status, media_type)
                 for example in examples:
                     jsonschema.validate(example, {**content["schema"], "components": document["components"]})
-                    assert media_type.startswith("text/") or set(example) >= {"notice"}
+                    assert media_type.startswith("text/") or {*example} & {"notice", "resourceType", "00081199"}
                     checked += 1
     assert checked > 50

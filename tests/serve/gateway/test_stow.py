@@ -131,3 +131,9 @@ def test_a_film_is_stored_as_it_came(site: Site) -> None:
     store(site, data)
     (waiting,) = intake_of(site).waiting()
     assert waiting.path.read_bytes() == data and pydicom.dcmread(waiting.path).PatientID == "PAT-1"
+
+
+def test_films_of_their_usual_size_are_taken(site: Site) -> None:
+    film = make_film(1, Rows=1024, Columns=1024, PixelData=bytes(2 * 2**20))
+    answer = store(site, written(film))
+    assert answer.status_code == 200 and len(intake_of(site).waiting()) == 1

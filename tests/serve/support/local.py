@@ -147,6 +147,13 @@ class Reply:
     def json(self) -> Any:
         return json.loads(self.body)
 
+    @property
+    def code(self) -> str:
+        """The code of an error: of a problem document or, below `/fhir`, of an OperationOutcome."""
+        body = self.json()
+        code: str = body["issue"][0]["details"]["coding"][0]["code"] if "issue" in body else body["code"]
+        return code
+
 
 def send_request(
     app: FastAPI,

@@ -10,6 +10,7 @@ from chestai import RESEARCH_USE
 from chestai.results.fhir.bundle import build_searchset, build_transaction, to_json
 from chestai.results.fhir.capability import build_capability
 from chestai.results.fhir.checks import check_resource
+from chestai.results.fhir.outcome import ISSUES, build_outcome
 from chestai.results.fhir.resources import build_resources
 from chestai.results.fhir.vocabulary import Release, Resource
 from chestai.results.film import Film
@@ -60,6 +61,19 @@ def test_an_empty_search_has_no_entries() -> None:
     bundle = build_searchset([], "https://host/fhir")
     check_resource(bundle)
     assert bundle["total"] == 0 and "entry" not in bundle
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_page_names_itself_and_the_next_one(release: Release) -> None:
+    links = {"self": "https://host/fhir/Device", "next": "https://host/fhir/Device?_after=1"}
+    bundle = build_searchset(build_resources([RESULT], release), "https://host/fhir", links, is_whole=False)
+    check_resource(bundle, release)
+    assert "total" not in bundle and {link["relation"]: link["url"] for link in bundle["link"]} == links
+
+
+@pytest.mark.parametrize("status", [*ISSUES, 422])
+def test_an_outcome_is_valid(status: int) -> None:
+    check_resource(build_outcome(status, "unknown", "there is none"))
 
 
 @pytest.mark.parametrize("release", RELEASES)

@@ -1,0 +1,1 @@
+"""What the endpoint tells of the gateway's films as FHIR."""
