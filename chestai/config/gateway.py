@@ -6,10 +6,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from chestai.config.serving import LOOPBACK, SecureUrl
-from chestai.config.types import Positive, Rate, Section
+from chestai.config.types import DicomObject, Positive, Rate, Section
 
 Port = Annotated[int, Field(ge=0, le=65535)]
-Object = Literal["sr", "sc", "seg"]
 
 
 def _check_ae_title(text: str) -> str:
@@ -65,7 +64,7 @@ class Destination(Section):
     address: Address | None = None
     url: SecureUrl | None = None
     ae_title: AeTitle | None = None
-    objects: tuple[Object, ...] = ("sr", "sc")
+    objects: tuple[DicomObject, ...] = ("sr", "sc")
     token_variable: str | None = None
     tls: bool = False
     tls_authority: str | None = None

@@ -1,12 +1,12 @@
 """Loads the result of a film with whose it is, which stands in the film's file alone."""
 
+from chestai.results.dicom.film_header import read_header
 from chestai.results.film import Film
 from chestai.results.film_result import FilmResult
 from serve.db.database import Database
 from serve.gateway.db.films import StoredResult, load_reviews
 from serve.gateway.db.models import FilmRow
 from serve.gateway.intake.folder import Intake
-from serve.gateway.intake.header import read_header
 
 
 class FilmFileMissing(Exception):

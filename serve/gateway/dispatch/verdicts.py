@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from chestai.config.gateway import Gateway
+from chestai.results.dicom.film_header import read_header
 from chestai.results.film import Film
 from serve.db.database import Database, serialise_writes
 from serve.gateway.db import deliveries
@@ -16,7 +17,6 @@ from serve.gateway.db.models import FilmRow
 from serve.gateway.dispatch.result_files import ResultFiles
 from serve.gateway.dispatch.routes import list_deliveries, list_objects
 from serve.gateway.intake.folder import Intake
-from serve.gateway.intake.header import read_header
 
 log = logging.getLogger("chestai.gateway")
 
