@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
-from chestai.imaging.dicom.header import MAX_FIRST, is_dicom
+from chestai.imaging.dicom.header import is_dicom
 from chestai.imaging.errors import Unreadable
 from chestai.lake.files import resolve
 from chestai.results.dicom.film_header import read_header
@@ -14,7 +14,7 @@ from chestai.results.film import Film
 from chestai.results.film_result import FilmResult
 from pipelines.scoring.objects.scored_contents import ScoredContent
 
-HEAD = 2 * MAX_FIRST  # bytes that tell whether a file is DICOM
+HEAD = 1024  # bytes of a file that are read before the rest; preamble and prefix of DICOM take 132
 
 # Why nothing can go out about a file that is scored.
 NO_HEADER = "no DICOM header"

@@ -33,7 +33,7 @@ from pipelines.scoring.objects.film_list import FilmList
 from pipelines.scoring.objects.film_reader import ReadFilm, read_film
 from pipelines.scoring.objects.scored_contents import ScoredContents
 
-MOST_THREADS = 8  # each holds a film, its pixels and its picture: some 50 MB
+THREADS = 8  # films at a time, so that a store may be slow; each takes some 50 MB
 
 Write = Callable[[ReadFilm], Mapping[str, bool] | None]  # as `object_writer.ObjectWriter.write`
 
@@ -110,15 +110,15 @@ def _read_films(
     config: Config, contents: ScoredContents, films: FilmList, counts: ObjectCounts, screen: Screen
 ) -> None:
     """Reads films, a few at a time, lists each of them once, and writes its DICOM objects if they are wanted."""
-    at_once = min(len(os.sched_getaffinity(0)), MOST_THREADS)
+    cores = len(os.sched_getaffinity(0))
     with (
-        closing(Sandbox(at_once)) as sandbox,
-        ThreadPoolExecutor(at_once) as threads,
+        closing(Sandbox(min(cores, THREADS))) as sandbox,
+        ThreadPoolExecutor(THREADS) as threads,
         screen.progress("objects", len(contents), "films") as progress,
     ):
         write, stream, done = _make_writer(config, sandbox), iter(contents), 0
-        while some := list(itertools.islice(stream, at_once)):
-            fresh = []
+        while some := list(itertools.islice(stream, THREADS)):
+            fresh: list[ReadFilm] = []
             for content, film in zip(some, threads.map(read_film, some), strict=True):
                 if isinstance(film, str):
                     counts.without[film] += content.files

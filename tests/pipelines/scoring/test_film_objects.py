@@ -10,7 +10,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pydicom
 import pytest
+from pydicom import Dataset
 
 from chestai.config.schema import Config
 from chestai.errors import UserError
@@ -22,7 +24,7 @@ from chestai.results.dicom.installation import load_device
 from chestai.results.dicom.secondary_capture import build_picture
 from chestai.results.dicom.segmentation import build_segmentation
 from chestai.results.dicom.structured_report import build_report
-from chestai.results.dicom.uids import instance_uid
+from chestai.results.dicom.uids import Kind, instance_uid
 from chestai.results.fhir.bundle import build_transaction, to_json
 from chestai.results.fhir.checks import find_problems
 from chestai.results.fhir.resources import build_resources
@@ -86,9 +88,9 @@ class Site:
     def bundles(self) -> Path:
         return self.folder / "bundles.ndjson"
 
-    def score(self, force: bool = False, **settings: Any) -> dict[str, Any]:
-        where = {"corpus": str(self.folder / "corpus"), "out": str(self.folder / "out")}
-        return run_quietly(score.run, score_config(self.config, force, **where, **settings)).facts
+    def score(self, **settings: Any) -> dict[str, Any]:
+        where: dict[str, Any] = {"corpus": str(self.folder / "corpus"), "out": str(self.folder / "out")}
+        return run_quietly(score.run, score_config(self.config, **where, **settings)).facts
 
     def score_all(self, **settings: Any) -> dict[str, Any]:
         return self.score(dicom_out=str(self.objects), dicom_objects=ALL, fhir_out=str(self.bundles), **settings)
@@ -100,7 +102,8 @@ class Site:
 
     def read_results(self) -> list[tuple[FilmResult, np.ndarray, bytes]]:
         """Of each film the result, evidence and file, from the ledger; the first content of a film counts."""
-        lake, card, found = Lake(str(self.folder / "out")), self.bundle.card, {}
+        lake, card = Lake(str(self.folder / "out")), self.bundle.card
+        found: dict[str, tuple[FilmResult, np.ndarray, bytes]] = {}
         named = {row["sha256"]: row["image_id"] for row in lake.read(Ledger(lake, 1).files).to_pylist()}
         for row in lake.read(Ledger(lake, 1).contents).to_pylist():
             data = (self.folder / "corpus" / named[row["sha256"]]).read_bytes()
@@ -118,17 +121,17 @@ class Site:
     def expected_objects(self) -> dict[str, bytes]:
         """What the builders make, at the paths of the gateway."""
         device = load_device(Lake(self.config.lake).uri("state", "device"))
-        files, expected = ResultFiles(Path(), device), {}
+        files, expected = ResultFiles(Path(), device), dict[str, bytes]()
         for result, evidence, data in self.read_results():
             header = read_header(data)
-            made = {
+            made: dict[Kind, Dataset | None] = {
                 "sr": build_report(result, header, device),
                 "sc": build_picture(result, header, preprocess.decode(data), evidence, device),
                 "seg": build_segmentation(result, header, evidence, device),
             }
             for kind, instance in made.items():
                 if instance is not None:
-                    uid = instance_uid(result.film.sop_instance, "chestai", 1, kind)  # type: ignore[arg-type]
+                    uid = instance_uid(result.film.sop_instance, "chestai", 1, kind)
                     assert instance.SOPInstanceUID == uid
                     expected[str(files.path(film_id_of(result.film.sop_instance), kind, 1, 0))] = write(instance)
         return expected
@@ -143,6 +146,8 @@ class Site:
 def site(registered: Config, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     write_files(tmp_path / "corpus", FILMS | OTHERS)
     monkeypatch.setattr(score, "choose_place", lambda *_: place.ThisProcess())
+    for mode in ("reading_validation_mode", "writing_validation_mode"):
+        monkeypatch.setattr(pydicom.config.settings, mode, getattr(pydicom.config.settings, mode))  # restored afterwards
     return Site(tmp_path, registered, bundle)
 
 
@@ -243,7 +248,7 @@ def test_writes_into_a_bucket(site: Site, monkeypatch: pytest.MonkeyPatch) -> No
     with start_s3_server(site.folder / "s3", "xray") as s3:
         for name, value in s3.env.items():
             monkeypatch.setenv(name, value)
-        outs = {"dicom_out": "s3://xray/results/", "dicom_objects": ALL, "fhir_out": "s3://xray/results.ndjson"}
+        outs: dict[str, Any] = {"dicom_out": "s3://xray/results/", "dicom_objects": ALL, "fhir_out": "s3://xray/results.ndjson"}
         facts = site.score(**outs)
         assert site.score(**outs)["dicom_objects_written"] == 0
         keys = {key.removeprefix("results/"): key for key in s3.keys("results/")}
