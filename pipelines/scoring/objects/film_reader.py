@@ -56,7 +56,7 @@ def read_film(content: ScoredContent) -> ReadFilm | str:
 
 
 def _read_dicom(path: str) -> bytes | None:
-    """Reads a file; of one that is no DICOM file, only the first bytes, and returns None. Raises OSError, ValueError."""
+    """Reads a file; of another than DICOM only the first bytes, and returns None. Raises OSError, ValueError."""
     filesystem, inner = resolve(path)
     with filesystem.open_input_stream(inner) as stream:
         head = bytes(stream.read(HEAD))

@@ -1,4 +1,4 @@
-"""DICOM objects and FHIR Bundles of a corpus: what the builders of the gateway make, each once, wherever it is scored."""
+"""DICOM objects and FHIR Bundles of a corpus: what the gateway's builders make, each once, wherever it is scored."""
 
 import itertools
 import json
@@ -61,10 +61,12 @@ def make_film(seed: int, number: int, study: int, **elements: Any) -> bytes:
     return a_file(pixels, **{**identity, **elements})
 
 
-FILMS = {f"year/{number}.dcm": make_film(number, number, max(2, number)) for number in range(1, 7)}  # 1, 2: a study
+FILMS = {
+    f"year/{number}.dcm": make_film(number, number, max(2, number)) for number in range(1, 7)
+}  # 1 and 2 are of one study, 4 is negative
 OTHERS = {
     "twin.dcm": FILMS["year/3.dcm"],
-    "again.dcm": make_film(40, 4, 4),
+    "again.dcm": make_film(40, 1, 2),
     "picture.png": image(7),
     "photo.jpg": image(8, suffix=".jpg"),
     "nameless.dcm": make_film(9, 9, 9, SeriesInstanceUID=""),
@@ -147,7 +149,9 @@ def site(registered: Config, bundle: Bundle, tmp_path: Path, monkeypatch: pytest
     write_files(tmp_path / "corpus", FILMS | OTHERS)
     monkeypatch.setattr(score, "choose_place", lambda *_: place.ThisProcess())
     for mode in ("reading_validation_mode", "writing_validation_mode"):
-        monkeypatch.setattr(pydicom.config.settings, mode, getattr(pydicom.config.settings, mode))  # restored afterwards
+        monkeypatch.setattr(
+            pydicom.config.settings, mode, getattr(pydicom.config.settings, mode)
+        )  # restored afterwards
     return Site(tmp_path, registered, bundle)
 
 
@@ -248,7 +252,11 @@ def test_writes_into_a_bucket(site: Site, monkeypatch: pytest.MonkeyPatch) -> No
     with start_s3_server(site.folder / "s3", "xray") as s3:
         for name, value in s3.env.items():
             monkeypatch.setenv(name, value)
-        outs: dict[str, Any] = {"dicom_out": "s3://xray/results/", "dicom_objects": ALL, "fhir_out": "s3://xray/results.ndjson"}
+        outs: dict[str, Any] = {
+            "dicom_out": "s3://xray/results/",
+            "dicom_objects": ALL,
+            "fhir_out": "s3://xray/results.ndjson",
+        }
         facts = site.score(**outs)
         assert site.score(**outs)["dicom_objects_written"] == 0
         keys = {key.removeprefix("results/"): key for key in s3.keys("results/")}

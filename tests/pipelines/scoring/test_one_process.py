@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run_command(config: Config, *settings: str) -> dict[str, Any]:
-    """Run `python -m pipelines.score` and check that it imports neither Ray nor other slow packages; return its facts."""
+    """Run `python -m pipelines.score`, check that it imports neither Ray nor other slow packages, return its facts."""
     code = (
         "import sys\nfrom pipelines import score\nfrom chestai.cli.main import run_stage_command\n"
         "try: run_stage_command('pipelines.score', score.run)\n"
