@@ -4,6 +4,7 @@
     python -m pipelines.score corpus=/data/incoming out=/data/triage gallery=urgent.html
     python -m pipelines.score corpus=s3://bucket/2024 match='*.dcm' csv=s3://bucket/scores.csv status=/tmp/status.json
     python -m pipelines.score runtime.precision=bf16 heatmaps=true embeddings=true
+    python -m pipelines.score corpus=/data/films dicom_out=/data/results fhir_out=/data/results.ndjson
 
 - Ray Data streams bytes -> pixels (PNG, JPEG, DICOM) -> logits. Calibration and triage rule are the model's. If the
   snapshot's pixel cache has the model's size, nothing is decoded.
@@ -13,15 +14,18 @@
 - `runtime` chooses engine and precision. A precision below fp32 must pass the precision check.
 - `match` and `split` narrow the corpus and the exported files. `status=FILE` shows the progress to other programs.
 - `heatmaps=true` and `embeddings=true` store more of each image; images without them are scored again.
+- `dicom_out=FOLDER` and `fhir_out=FILE` write what was found on DICOM films for a PACS and a health record.
 - A file that cannot be scored has a row with the reason, even if it crashes the process that reads it. In a folder, the
   model's OOD detector rejects files as at the endpoint; images of the lake have passed the ETL.
 
-Raises UserError: no build, no such folder, no image in it, no match, no such model, a precision that fails its check.
+Raises UserError: no build, no such folder, no image in it, no match, no such model, a precision that fails its check,
+a package that is not installed, a file that cannot be written.
 """
 
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,13 +37,14 @@ from chestai.config.schema import Config, Score
 from chestai.evaluation.champion_status import why_not_champion
 from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
-from chestai.model.registry import Registry
+from chestai.model.registry import RegisteredModel, Registry
 from chestai.model.runtimes import Runtime
 from pipelines.inference.predictors import BatchInference, OutputOptions
 from pipelines.scoring import ledger as ledgers
 from pipelines.scoring.corpus import Corpus, find_corpus
 from pipelines.scoring.exports import write_exports
-from pipelines.scoring.ledger import BUCKETS
+from pipelines.scoring.ledger import BUCKETS, Ledger, ScoreCounts
+from pipelines.scoring.objects.requirements import check_requirements
 from pipelines.scoring.place import choose_place
 from pipelines.scoring.runtime_choice import choose_runtime
 from pipelines.scoring.status import StatusFile, open_status
@@ -54,11 +59,13 @@ def run(config: Config, screen: Screen) -> Summary:
 
 def _run(config: Config, screen: Screen, status: StatusFile) -> Summary:
     started, settings, lake = time.monotonic(), config.score, Lake(config.lake)
+    check_requirements(settings)
     corpus = find_corpus(settings.corpus, lake, settings.match, settings.split, settings.prefixes)
     registry = Registry(config.tracking, lake)
     model = registry.load(settings.model)
     out = lake if settings.out is None else Lake(settings.out)
-    ledger, dropped = ledgers.open_ledger(out, model.version, model.bundle.card, settings.heatmaps, settings.embeddings)
+    evidence, embeddings = settings.keeps_evidence, settings.embeddings
+    ledger, dropped = ledgers.open_ledger(out, model.version, model.bundle.card, evidence, embeddings)
     if dropped:
         screen.say(f"{out.uri(ledger.contents)} was of another model or an earlier release: it is written anew")
     plan = ledger.plan(corpus.rows, config.force, settings.gate)
@@ -76,7 +83,7 @@ def _run(config: Config, screen: Screen, status: StatusFile) -> Summary:
             _write(screen, writer, speed, status, predicted, len(missing))
     else:
         writer.commit()
-    written = write_exports(settings, out, model, corpus)
+    written, objects = _write_files(config, screen, model, ledger, corpus)
     counts = ledger.count_images(corpus.rows, plan)
     done = "already scored, " if plan.done.all() else ""
     facts = {
@@ -85,23 +92,45 @@ def _run(config: Config, screen: Screen, status: StatusFile) -> Summary:
         "model": f"{model.name} version {model.version}",
         "not_champion": why_not_champion(registry, model.version),
         "snapshot": corpus.snapshot.snapshot_id if corpus.snapshot else None,
+        **_count(corpus, counts),
+        "scored_by": place.name if len(missing) else None,
+        "startup_seconds": speed.startup,
+        "images_per_second": speed.rate,
+        "table": out.uri(ledger.contents),
+        "files": out.uri(ledger.files),
+        **objects,
+        "written": ", ".join(written.values()) or "none (csv=, worklist=, gallery=FILE and others write some)",
+    }
+    summary = Summary("score", int((~plan.done).sum()), "images", time.monotonic() - started, facts)
+    summary.save(lake)
+    status.finish(counts.buckets, speed.rate, {"csv": written.get("csv"), "table": out.uri(ledger.contents)})
+    return summary
+
+
+def _count(corpus: Corpus, counts: ScoreCounts) -> dict[str, Any]:
+    """Facts about the files of a corpus."""
+    return {
         "images": corpus.rows.num_rows,
         "scored": counts.scored,
         "already": counts.already,
         "quarantined": counts.quarantined,
         "ignored_files": corpus.ignored,
         "buckets": counts.buckets,
-        "scored_by": place.name if len(missing) else None,
-        "startup_seconds": speed.startup,
-        "images_per_second": speed.rate,
-        "table": out.uri(ledger.contents),
-        "files": out.uri(ledger.files),
-        "written": ", ".join(written.values()) or "none (csv=, parquet=, worklist=, gallery=FILE write some)",
     }
-    summary = Summary("score", int((~plan.done).sum()), "images", time.monotonic() - started, facts)
-    summary.save(lake)
-    status.finish(counts.buckets, speed.rate, {"csv": written.get("csv"), "table": out.uri(ledger.contents)})
-    return summary
+
+
+def _write_files(
+    config: Config, screen: Screen, model: RegisteredModel, ledger: Ledger, corpus: Corpus
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Writes the files that the settings name. Returns their names by kind, and facts about DICOM and FHIR."""
+    settings = config.score
+    written = write_exports(settings, ledger.lake, model, corpus)
+    named = {key: path for key in ("dicom_out", "fhir_out") if (path := getattr(settings, key)) is not None}
+    if not named:
+        return written, {}
+    from pipelines.scoring.objects.writing import write_objects  # here, for little else needs pydicom
+
+    return written | named, write_objects(config, model, ledger, corpus, screen).describe(settings)
 
 
 @dataclass
@@ -123,7 +152,7 @@ class Speed:
 
 
 def _describe_inference(settings: Score, bundle: Bundle, corpus: Corpus, runtime: Runtime) -> BatchInference:
-    options = OutputOptions(runtime, settings.heatmaps, settings.embeddings)
+    options = OutputOptions(runtime, settings.keeps_evidence, settings.embeddings)
     gate = settings.gate and corpus.snapshot is None  # images of the lake have passed the ETL
     return BatchInference(bundle, options, settings.batch_size, settings.actors, gate)
 

@@ -3,13 +3,12 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from chestai.config.serving import LOOPBACK, SecureUrl
-from chestai.config.types import Positive, Rate, Section
+from chestai.config.types import DicomObject, Positive, Rate, Section
 
 Port = Annotated[int, Field(ge=0, le=65535)]
-Object = Literal["sr", "sc", "seg"]
 
 
 def _check_ae_title(text: str) -> str:
@@ -25,6 +24,8 @@ def _check_address(text: str) -> str:
         raise ValueError("write host:port")
     return text
 
+
+NONE_IS_EMPTY = BeforeValidator(lambda value: {} if value is None else value)  # Hydra merges into mappings
 
 AeTitle = Annotated[str, AfterValidator(_check_ae_title)]
 Address = Annotated[str, AfterValidator(_check_address)]
@@ -47,7 +48,7 @@ class DicomListener(Section):
     port: Port = 11112
     ae_title: AeTitle = "CHESTAI"
     callers: tuple[AeTitle, ...] = ()
-    commitment: dict[AeTitle, Address] = Field(default_factory=dict)
+    commitment: Annotated[dict[AeTitle, Address], NONE_IS_EMPTY] = Field(default_factory=dict)
     max_associations: Positive = 16
     max_film_mb: Positive = 128
     tls: GatewayTls = GatewayTls()
@@ -66,7 +67,7 @@ class Destination(Section):
     address: Address | None = None
     url: SecureUrl | None = None
     ae_title: AeTitle | None = None
-    objects: tuple[Object, ...] = ("sr", "sc")
+    objects: tuple[DicomObject, ...] = ("sr", "sc")
     token_variable: str | None = None
     tls: bool = False
     tls_authority: str | None = None
@@ -94,7 +95,7 @@ class Gateway(Section):
     stow: bool = False
     fhir: bool = False
     dicom: DicomListener = DicomListener()
-    destinations: dict[str, Destination] = Field(default_factory=dict)
+    destinations: Annotated[dict[str, Destination], NONE_IS_EMPTY] = Field(default_factory=dict)
     retry_seconds: Rate = 5.0
     max_retry_seconds: Rate = 900.0
     give_up_hours: Rate = 72.0

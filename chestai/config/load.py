@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -175,7 +175,8 @@ def _suggest_key(key: str) -> str:
 
 def _list_keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
-        kinds = get_args(field.annotation) or (field.annotation,)
+        is_mapping = get_origin(field.annotation) is dict  # whose keys are a user's own
+        kinds = (dict,) if is_mapping else get_args(field.annotation) or (field.annotation,)
         sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
         for inner in sections:
             yield from _list_keys(inner, f"{prefix}{name}.")

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, SecretStr, model_validator
 
-from chestai.config.types import Fraction, ModelName, NonNegative, Positive, Probability, Rate, Section
+from chestai.config.types import DicomObject, Fraction, ModelName, NonNegative, Positive, Probability, Rate, Section
 from chestai.triage.rule import TriageRule
 
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -72,7 +72,15 @@ class Score(Section):
     worklist: str | None = None
     gallery: str | None = None
     gallery_images: Positive = 50
+    dicom_out: str | None = None
+    dicom_objects: Annotated[tuple[DicomObject, ...], Field(min_length=1)] = ("sr", "sc")
+    fhir_out: str | None = None
     status: str | None = None
+
+    @property
+    def keeps_evidence(self) -> bool:
+        """Whether the ledger needs evidence maps: to keep them, or for the DICOM objects that show them."""
+        return self.heatmaps or (self.dicom_out is not None and {*self.dicom_objects} != {"sr"})
 
 
 class Runtime(Section):

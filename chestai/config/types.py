@@ -13,6 +13,7 @@ ModelName = Annotated[str, BeforeValidator(str)]  # a version number reads as an
 Prevalence = Annotated[float, Field(gt=0, lt=1)]
 View = Literal["flip", "rotate", "zoom"]
 CalibrationMethod = Literal["platt", "temperature", "isotonic"]
+DicomObject = Literal["sr", "sc", "seg"]  # structured report, secondary capture, segmentation
 
 
 class Section(BaseModel):

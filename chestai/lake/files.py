@@ -1,5 +1,6 @@
 """Reads files by absolute local path or by URI, and decodes texts."""
 
+import os
 import re
 
 from pyarrow import fs
@@ -20,6 +21,11 @@ def resolve(path: str) -> tuple[fs.FileSystem, str]:
     bucket, _, key = rest.partition("/")
     filesystem, root = fs.FileSystem.from_uri(f"{scheme}://{bucket}")
     return filesystem, f"{root}/{key}".rstrip("/")
+
+
+def locate(path: str) -> str:
+    """The absolute path, or the URI, of what a user names; `~` is the user's home."""
+    return path.rstrip("/") if "://" in path else os.path.abspath(os.path.expanduser(path))
 
 
 def read_bytes(path: str) -> bytes:

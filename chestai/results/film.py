@@ -1,5 +1,6 @@
 """A film as the systems of a hospital know it: which object it is, of which study and patient."""
 
+import hashlib
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Self
@@ -60,6 +61,11 @@ class Film:
             referrer=_text(header, "ReferringPhysicianName"),
             modality=_text(header, "Modality"),
         )
+
+
+def film_id_of(sop_instance: str) -> str:
+    """SHA-256 of a SOP Instance UID, in hex: the name of a film in files, logs and tables."""
+    return hashlib.sha256(sop_instance.encode()).hexdigest()
 
 
 def _text(header: Any, keyword: str) -> str:

@@ -2,17 +2,15 @@
 
 import logging
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 from chestai.config.schema import Config
 from chestai.imaging.sandbox import Sandbox
-from chestai.results.dicom.instance import Device
-from chestai.results.dicom.uids import derive_uid
+from chestai.results.dicom.film_header import silence_pydicom
+from chestai.results.dicom.installation import load_device
 from serve.db.audit import AuditEvent
-from serve.db.store import Store
+from serve.db.store import Store, state_folder
 from serve.gateway.db.retention import FilmRetention
 from serve.gateway.dispatch.dispatcher import Dispatcher
 from serve.gateway.dispatch.result_files import ResultFiles
@@ -20,7 +18,6 @@ from serve.gateway.dispatch.transmission import Transmission, make_client_tls
 from serve.gateway.dispatch.verdicts import VerdictWatch
 from serve.gateway.intake.endpoint import EndpointClient
 from serve.gateway.intake.folder import Intake, gateway_folder
-from serve.gateway.intake.header import silence_pydicom
 from serve.gateway.intake.receiver import Receiver
 from serve.gateway.intake.scoring import Scoring
 from serve.storage.pseudonyms import load_pseudonyms
@@ -40,7 +37,7 @@ def running(config: Config) -> Iterator[Receiver]:
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # it logs every association, and we do
     settings, folder = config.gateway, gateway_folder(config)
     intake, store, stop = Intake(folder), Store(config), threading.Event()
-    files = ResultFiles(folder / "out", _make_device(folder))
+    files = ResultFiles(folder / "out", load_device(str(state_folder(config) / "device")))
     tasks: list[tuple[str, Callable[[threading.Event], None]]] = []
     with (
         closing(store),
@@ -76,11 +73,3 @@ def _audit(store: Store) -> Callable[[str, str, bool], None]:
         store.save_events(event)
 
     return note
-
-
-def _make_device(folder: Path) -> Device:
-    """This installation, whose UID is drawn once."""
-    file = folder / "device"
-    if not file.exists():
-        file.write_text(uuid.uuid4().hex)
-    return Device("ChestAI", derive_uid("device", file.read_text()))

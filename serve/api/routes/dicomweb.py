@@ -8,13 +8,13 @@ from starlette.responses import JSONResponse, Response
 
 from chestai.imaging.dicom.header import is_dicom
 from chestai.imaging.errors import Unreadable
+from chestai.results.film import film_id_of
 from serve.api.openapi import BINARY, FORBIDDEN_ERRORS, STATE_RESPONSES, UPLOAD_RESPONSES, UPLOAD_SIZE_ERRORS
 from serve.api.security import CurrentPrincipal
 from serve.api.services import Services, ServicesDep
 from serve.api.uploads import read_body
 from serve.auth.permissions import Principal
 from serve.db.audit import AuditEvent
-from serve.gateway.intake.folder import film_id_of
 from serve.gateway.intake.stow import NOT_UNDERSTOOD, StoreReport, refuse, split_parts, store
 from serve.problems import ApiError, error_responses
 

@@ -1,12 +1,12 @@
 """Loads the result of a film with whose it is, which stands in the film's file alone."""
 
+from chestai.results.dicom.film_header import read_film
 from chestai.results.film_result import FilmResult
 from serve.db.database import Database
 from serve.gateway.db.films import StoredResult
 from serve.gateway.db.models import FilmRow
 from serve.gateway.db.revisions import load_revision
 from serve.gateway.intake.folder import Intake
-from serve.gateway.intake.header import read_film
 
 
 class FilmFileMissing(Exception):

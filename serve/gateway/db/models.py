@@ -15,7 +15,7 @@ UUID = 36  # characters
 class FilmRow(Base):
     """A film and what became of it. Whose it is stands in its file alone.
 
-    film_id: `serve.gateway.intake.film_id_of`. patient_key, accession_key: keyed hashes, to search by. image_id: at the
+    film_id: `chestai.results.film.film_id_of`. patient_key, accession_key: keyed hashes, to search by. image_id: at the
     endpoint; null if it was kept out. result: `serve.gateway.films.StoredResult`. reason, detail: why it was kept out.
     revision: of the result, one more for each change of its reviews. reviews: how many there were at the last one.
     """

@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from chestai.config.gateway import Gateway
+from chestai.results.dicom.film_header import read_header
 from chestai.results.film import Film
 from serve.db.database import Database, serialise_writes
 from serve.gateway.db import deliveries
@@ -18,7 +19,6 @@ from serve.gateway.dispatch.result_files import ResultFiles
 from serve.gateway.dispatch.routes import list_deliveries, list_objects
 from serve.gateway.fhir.index import index_result
 from serve.gateway.intake.folder import Intake
-from serve.gateway.intake.header import read_header
 from serve.storage.pseudonyms import Pseudonyms
 
 log = logging.getLogger("chestai.gateway")

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from functools import cache
 
 from chestai.imaging.errors import Unreadable
+from chestai.results.dicom.film_header import read_film, silence_pydicom
 from chestai.results.fhir.vocabulary import Resource
 from chestai.results.film import Film
 from chestai.results.text import clean
 from serve.gateway.fhir.resources import build_served
 from serve.gateway.fhir.search import Found
 from serve.gateway.intake.folder import Intake
-from serve.gateway.intake.header import read_film, silence_pydicom
 from serve.storage.pseudonyms import Pseudonyms
 
 log = logging.getLogger("chestai.gateway")

@@ -14,7 +14,8 @@ from pydicom import Dataset
 from pydicom.sequence import Sequence
 from pynetdicom import AE, build_role
 
-from serve.gateway.intake.folder import Intake, film_id_of
+from chestai.results.film import film_id_of
+from serve.gateway.intake.folder import Intake
 
 log = logging.getLogger("chestai.gateway")
 

@@ -7,7 +7,6 @@ alone: its bytes may differ when a PACS sends it again.
 Several processes may share an intake, such as the gateway and an endpoint that receives films by STOW-RS.
 """
 
-import hashlib
 import os
 import time
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from chestai.config.schema import Config
+from chestai.results.film import film_id_of
 from serve.db.store import state_folder
 
 PART_HOURS = 1  # after which an unfinished file belongs to a process that died
@@ -33,11 +33,6 @@ def gateway_folder(config: Config) -> Path:
     """Where films and results lie, for the gateway and an endpoint that takes films by STOW-RS."""
     named = config.gateway.folder
     return state_folder(config) / "gateway" if named is None else Path(named).expanduser()
-
-
-def film_id_of(sop_instance: str) -> str:
-    """SHA-256 of a SOP Instance UID, in hex: the name of a film in files, logs and tables."""
-    return hashlib.sha256(sop_instance.encode()).hexdigest()
 
 
 class Intake:

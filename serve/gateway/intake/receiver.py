@@ -16,9 +16,10 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from chestai.config.gateway import DicomListener, GatewayTls
 from chestai.errors import UserError
+from chestai.results.film import film_id_of
 from serve.gateway.intake.accepted import FILMS, SYNTAXES
 from serve.gateway.intake.commitment import COMMITMENT, Commitments
-from serve.gateway.intake.folder import Intake, film_id_of
+from serve.gateway.intake.folder import Intake
 
 log = logging.getLogger("chestai.gateway")
 

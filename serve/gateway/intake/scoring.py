@@ -19,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from chestai.config.gateway import Gateway
 from chestai.imaging.errors import Unreadable
 from chestai.imaging.sandbox import Sandbox
+from chestai.results.dicom.film_header import read_header
 from chestai.results.film import Film
 from serve.db.audit import AuditEvent, append_event
 from serve.db.database import Database
@@ -30,7 +31,6 @@ from serve.gateway.dispatch.routes import list_deliveries, list_objects
 from serve.gateway.fhir.index import index_result
 from serve.gateway.intake.endpoint import EndpointClient, EndpointUnavailable, KeptOut, Scored
 from serve.gateway.intake.folder import Intake, WaitingFilm
-from serve.gateway.intake.header import read_header
 from serve.storage.pseudonyms import Pseudonyms
 
 log = logging.getLogger("chestai.gateway")

@@ -9,13 +9,13 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
+from chestai.results.film import film_id_of
 from serve.api.services import Services
 from serve.auth import api_keys
 from serve.auth.bootstrap import add_first_admin
 from serve.auth.permissions import PERMISSIONS
 from serve.db.audit import verify_chain
 from serve.db.models import AuditRow
-from serve.gateway.intake.folder import film_id_of
 from tests.serve.support.hostile import WHOLE
 from tests.serve.support.local import encode_form, local_app, send_request
 from tests.serve.support.registry import add_model_card, register_bundles

@@ -7,8 +7,9 @@ from typing import Any
 from fastapi import FastAPI
 
 from chestai.config.gateway import Gateway
+from chestai.results.dicom.film_header import read_header
 from chestai.results.dicom.instance import Device
-from chestai.results.film import Film
+from chestai.results.film import Film, film_id_of
 from serve.api.services import Services
 from serve.db.database import Database
 from serve.db.records import Review, Verdict
@@ -17,8 +18,7 @@ from serve.gateway.db.films import StoredResult, add_film, make_film_row
 from serve.gateway.dispatch.result_files import ResultFiles
 from serve.gateway.dispatch.verdicts import VerdictWatch
 from serve.gateway.fhir.index import index_result
-from serve.gateway.intake.folder import Intake, film_id_of
-from serve.gateway.intake.header import read_header
+from serve.gateway.intake.folder import Intake
 from serve.storage.pseudonyms import Pseudonyms
 from tests.support.dicom import EIGHT, a_file
 

@@ -10,10 +10,11 @@ import pytest
 from pydicom.uid import SecondaryCaptureImageStorage, SegmentationStorage, generate_uid
 
 from chestai.config.gateway import Destination
+from chestai.results.film import film_id_of
 from serve.db.models import AuditRow, PredictionRow
 from serve.gateway.db import deliveries
 from serve.gateway.db.models import DeliveryRow, FilmRow
-from serve.gateway.intake.folder import Intake, film_id_of, gateway_folder
+from serve.gateway.intake.folder import Intake, gateway_folder
 from tests.serve.gateway.pacs import Pacs, run_pacs
 from tests.serve.gateway.senders.fhir_server import FhirServer, run_fhir_server
 from tests.serve.gateway.senders.mllp_server import MllpReceiver, run_receiver

@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
+from chestai.results.film import film_id_of
 from serve.db.models import PredictionRow
 from serve.gateway.db.models import DeliveryRow, FilmRow
-from serve.gateway.intake.folder import film_id_of
 from tests.serve.gateway.pacs import Pacs, run_pacs
 from tests.serve.gateway.site import Site, make_film, run_site, send_films, wait_for
 from tests.serve.support.http_server import find_port

@@ -21,9 +21,10 @@ from pynetdicom import AE
 from chestai.config.gateway import DicomListener, GatewayTls
 from chestai.errors import UserError
 from chestai.imaging.dicom.syntaxes import EXPLICIT, LOSSLESS
+from chestai.results.film import film_id_of
 from serve.gateway.intake import folder as intakes
 from serve.gateway.intake import receiver as receivers
-from serve.gateway.intake.folder import Intake, film_id_of
+from serve.gateway.intake.folder import Intake
 from serve.gateway.intake.receiver import OUT_OF_RESOURCES, VERIFICATION, Receiver
 from tests.serve.support.certificates import create_certificate
 from tests.support.dicom import a_file, compressed

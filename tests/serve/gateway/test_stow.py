@@ -10,9 +10,10 @@ import pytest
 from dicomweb_client.api import DICOMwebClient
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, generate_uid
 
+from chestai.results.film import film_id_of
 from serve.db.models import ImageRow, WorklistRow
 from serve.gateway.db.models import FilmRow
-from serve.gateway.intake.folder import Intake, film_id_of, gateway_folder
+from serve.gateway.intake.folder import Intake, gateway_folder
 from serve.gateway.intake.stow import MAX_PARTS, split_parts
 from tests.serve.gateway.site import Site, make_film, run_site, send_films, wait_for
 from tests.support.dicom import written

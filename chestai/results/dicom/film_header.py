@@ -1,4 +1,4 @@
-"""Reads the header of a received film: its identity, and what objects about it repeat. Never its pixels."""
+"""Reads the header of a film: its identity, and what objects about it repeat. Never its pixels."""
 
 import io
 import warnings
