@@ -52,7 +52,7 @@ class DicomResponse(JSONResponse):
     summary="Store films",
     response_class=DicomResponse,
     openapi_extra=BODY,
-    responses={**RESPONSES, **error_responses(422, invalid_request="the address names no UID")},
+    responses=RESPONSES,
 )
 async def store_films(request: Request, services: ServicesDep, principal: CurrentPrincipal) -> Response:
     """Stores DICOM films durably; the gateway scores them and sends the results."""
@@ -64,7 +64,7 @@ async def store_films(request: Request, services: ServicesDep, principal: Curren
     summary="Store films of a study",
     response_class=DicomResponse,
     openapi_extra=BODY,
-    responses=RESPONSES,
+    responses={**RESPONSES, **error_responses(422, invalid_request="the address names no UID")},
 )
 async def store_films_of_study(
     request: Request,

@@ -142,9 +142,8 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
     jobs = [client.post("/batch_infer", json={"prefix": "lake"}, headers=headers).json()["job_id"] for _ in range(3)]
     assert isinstance(services.jobs, FakeJobRunner)
     services.jobs.held |= {*jobs[:2]}
-    recorded = Recorded(app)
-    recorded.add("PAT-1", "1.2.3")
-    with recorded.database.read_session() as session:
+    Recorded(app).add("PAT-1", "1.2.3")
+    with services.state.store.database.read_session() as session:
         reports = session.scalars(select(ResourceRow.resource_id).where(ResourceRow.kind == "DiagnosticReport")).all()
     names = {
         **{(path, "kind"): ["DiagnosticReport"] for path in ("/fhir/{kind}", "/fhir/{kind}/{resource_id}")},
@@ -269,15 +268,11 @@ def test_every_route_documents_its_purpose_and_errors(document: dict[str, Any]) 
             if status.isdigit() and status >= "400" and DICOM_JSON not in response["content"]:
                 (media_type, problem), *others = response["content"].items()
                 codes = [*problem["examples"]]
-                assert codes and not others and media_type == find_error_type(path, status)
+                is_outcome = path.startswith("/fhir/") and status != "421"  # which comes before the route
+                assert codes and not others and media_type == (FHIR_JSON if is_outcome else "application/problem+json")
                 if media_type != FHIR_JSON:
                     assert problem["schema"]["allOf"][1]["properties"]["code"]["enum"] == codes
                 assert all(f"`{code}`" in response["description"] for code in codes)
-
-
-def find_error_type(path: str, status: str) -> str:
-    """The media type of errors: OperationOutcomes of FHIR, once the request is known to be for it."""
-    return FHIR_JSON if path.startswith("/fhir/") and status != "421" else "application/problem+json"
 
 
 def find_examples(content: dict[str, Any], document: dict[str, Any]) -> list[Any]:
