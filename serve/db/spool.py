@@ -33,7 +33,7 @@ class Spool:
         file = os.open(unlocked, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         unlocked.rename(path)
-        _sync_folder(folder)
+        sync_folder(folder)
         return cls(path, file)
 
     @classmethod
@@ -105,7 +105,7 @@ class Spool:
         os.ftruncate(self._file, self.size)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Syncs a folder, without which the name of a new file may not survive a power cut."""
     file = os.open(folder, os.O_RDONLY)
     try:

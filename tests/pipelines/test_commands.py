@@ -24,6 +24,7 @@ def missing_build(stage: str, lake: Path) -> str:
     return f"pipelines.{stage}: the lake {lake} holds no build: run `python -m pipelines.etl lake={lake}`"
 
 
+@pytest.mark.slow
 def test_mistake_ends_the_process_with_one_line(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "pipelines.train", f"lake={tmp_path / 'none'}"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)

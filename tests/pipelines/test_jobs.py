@@ -33,6 +33,7 @@ def submit_mistake(head: dict[str, str], folder: Path) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+@pytest.mark.slow
 def test_mistake_fails_the_job_in_one_line(head: dict[str, str], tmp_path: Path) -> None:
     status, output = submit_mistake(head, tmp_path)
     assert status != 0

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from chestai.config.schema import Config
 from chestai.results.film import film_id_of
+from serve.db.spool import sync_folder
 from serve.db.store import state_folder
 
 PART_HOURS = 1  # after which an unfinished file belongs to a process that died
@@ -71,7 +72,7 @@ class Intake:
                 os.link(part, self._new / f"{film_id}.dcm")
             except FileExistsError:
                 return False
-            _sync(self._new)
+            sync_folder(self._new)
             return True
         finally:
             part.unlink(missing_ok=True)
@@ -87,8 +88,10 @@ class Intake:
     def settle(self, film_id: str) -> None:
         """Moves a film out of those that wait, once the database knows what became of it."""
         with suppress(FileNotFoundError):
-            os.replace(self._new / f"{film_id}.dcm", self._place(film_id))
-            _sync(self._new)
+            place = self._place(film_id)
+            os.replace(self._new / f"{film_id}.dcm", place)
+            sync_folder(place.parent)
+            sync_folder(self._new)
 
     def find(self, film_id: str) -> Path | None:
         """The file of a film; None if it is not there."""
@@ -111,12 +114,3 @@ class Intake:
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < time.time() - 3600 * PART_HOURS:
                     path.unlink()
-
-
-def _sync(folder: Path) -> None:
-    """Makes the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -56,6 +56,7 @@ def test_grey_range_ignores_a_hundredth_at_either_end() -> None:
     assert (flat.grey_low, flat.grey_high, flat.common_grey) == (7, 7, 1.0)
 
 
+@pytest.mark.slow
 def test_copies_of_real_films_are_found_and_no_other_pair(nih_root: Path) -> None:
     paths = sorted((nih_root / "images").glob("*.png"))
     films = [decode(path.read_bytes()) for path in paths]

@@ -94,6 +94,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str,
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "tolerance"), [("densenet 4", 1e-7), ("norms 4", 1e-4), ("norms 7", 1e-4)])
 def test_two_workers_equal_one_process(shared: list[dict[str, dict[str, Tensor]]], case: str, tolerance: float) -> None:
     name = case.split()[0]

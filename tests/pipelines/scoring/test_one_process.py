@@ -57,6 +57,7 @@ def run_command(config: Config, *settings: str) -> dict[str, Any]:
     return facts
 
 
+@pytest.mark.slow
 def test_command_scores_a_folder_of_all_kinds_of_files_without_ray(
     registered: Config, bundle: Bundle, folder: Path, tmp_path: Path
 ) -> None:

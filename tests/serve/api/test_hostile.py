@@ -160,6 +160,7 @@ def test_new_films_are_scored_after_all_hostile_requests(app: FastAPI) -> None:
         assert len(response["overlays"]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads peak memory from /proc")
 def test_bombs_take_little_memory(tmp_path: Path) -> None:
     """The service needs an image of 100 megapixels and its copy, the DICOM reader what an image may inflate to."""

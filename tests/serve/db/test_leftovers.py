@@ -132,6 +132,7 @@ def s3_lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lake]:
         yield Lake("s3://bucket/lake")
 
 
+@pytest.mark.slow
 def test_purges_an_object_store(s3_lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     url = f"sqlite:///{tmp_path}/state.db"

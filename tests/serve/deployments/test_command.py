@@ -45,6 +45,7 @@ def start_serve(*overrides: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_missing_champion_is_one_line_and_starts_no_ray(tmp_path: Path) -> None:
     process = start_serve(f"lake={tmp_path / 'lake'}", "serve.port=0")
     _, error = process.communicate(timeout=120)

@@ -38,6 +38,7 @@ STARTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["endpoint", pytest.param("pipelines", marks=pytest.mark.slow)])
 def test_embedded_ray_listens_on_loopback_only(start: str) -> None:
     ports = [free_port(), free_port()]

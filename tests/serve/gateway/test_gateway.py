@@ -94,6 +94,7 @@ def refers_to(report: Any, instance: str) -> bool:
     return any(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == instance for item in references)
 
 
+@pytest.mark.slow
 def test_positive_films_have_a_picture_and_a_segmentation(hospital: Hospital) -> None:
     with hospital.site.gateway() as gateway:
         send_films(gateway.port, *[make_film(seed) for seed in range(3)])
@@ -137,6 +138,7 @@ def test_a_verdict_makes_the_next_revision(hospital: Hospital) -> None:
     assert hospital.ehr.list_types().count("DiagnosticReport") == 2
 
 
+@pytest.mark.slow
 def test_results_wait_for_a_destination_that_is_away(tmp_path: Path) -> None:
     with run_pacs(Pacs()) as reserved:
         port = reserved.port
@@ -162,6 +164,7 @@ def find_film(report: Any, films: list[Any]) -> str:
     return film_id_of(film.SOPInstanceUID)
 
 
+@pytest.mark.slow
 def test_what_a_receiver_refuses_is_given_up_and_can_be_tried_again(tmp_path: Path) -> None:
     pacs = Pacs(status=0xC000)
     with run_pacs(pacs), run_site(tmp_path, {"pacs": to_pacs(pacs.port, "sr")}) as site, site.gateway() as gateway:
@@ -177,6 +180,7 @@ def test_what_a_receiver_refuses_is_given_up_and_can_be_tried_again(tmp_path: Pa
     assert len(pacs.reports) == 1
 
 
+@pytest.mark.slow
 def test_films_wait_for_an_endpoint_that_is_away(tmp_path: Path) -> None:
     with run_site(tmp_path, {}) as site:
         pass

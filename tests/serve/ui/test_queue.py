@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser
 
 from tests.serve.support.forgery import encode_image, make_films
@@ -78,6 +79,7 @@ def test_keyboard_walks_the_queue_and_opens_a_study(site: Site) -> None:
     poll(lambda: len(rows(page)) == 8, "the queue again")
 
 
+@pytest.mark.slow
 def test_new_studies_do_not_move_the_row_in_hand(site: Site) -> None:
     add_studies(site, 4)
     page = site.open()

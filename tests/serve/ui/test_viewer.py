@@ -118,6 +118,7 @@ def test_film_that_was_not_kept(browser: Browser, tmp_path: Path) -> None:
         assert find_violations(page) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("renderer", ["cpu", "gpu"])
 def test_overlay_lies_on_its_film(
     browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renderer: str
