@@ -84,6 +84,7 @@ def fitted(grey: Pixels, height: int, width: int) -> tuple[Pixels, int, int]:
     return shown, (width - size[0]) // 2, (height - size[1]) // 2
 
 
+@pytest.mark.slow
 def test_films_are_shown_as_the_decoder_reads_them(site: Site, tmp_path: Path) -> None:
     for name, data in films(tmp_path).items():
         page = open_study(site, site.upload(data))
