@@ -21,7 +21,17 @@ from tests.serve.support.samples import NOON, make_image, make_prediction, make_
 from tests.support.models import FINDINGS
 
 FILMS = [encode_image(film) for film in make_films()[:8]]
-NUMBERS = {"probabilities", "score", "drivers", "positives", "thresholds_used", "overlays", "weighted", "timings_ms"}
+NUMBERS = {
+    "probabilities",
+    "score",
+    "drivers",
+    "positives",
+    "thresholds_used",
+    "overlays",
+    "weighted",
+    "timings_ms",
+    "evidence",
+}
 
 
 def get(app: FastAPI, target: str) -> Reply:

@@ -90,7 +90,7 @@ def test_predict_is_infer_without_triage(service: Service) -> None:
     infer = service.infer(image(3)).json()
     predict = service.post("/predict", content=image(3)).json()
     assert predict["probabilities"] == pytest.approx(infer["probabilities"], abs=1e-6)
-    assert set(predict) == set(infer) - {"triage", "overlays", "timings_ms"}
+    assert set(predict) == set(infer) - {"triage", "overlays", "timings_ms", "evidence"}
 
 
 def test_batch_predict_returns_a_result_for_each_file(service: Service) -> None:
