@@ -128,7 +128,7 @@ def _write_files(
     named = {key: path for key in ("dicom_out", "fhir_out") if (path := getattr(settings, key)) is not None}
     if not named:
         return written, {}
-    from pipelines.scoring.objects.writing import write_objects  # here, for little else needs pydicom
+    from pipelines.scoring.objects.export import write_objects  # here, for little else needs pydicom
 
     return written | named, write_objects(config, model, ledger, corpus, screen).describe(settings)
 

@@ -23,7 +23,7 @@ from chestai.results.fhir.vocabulary import (
 )
 from chestai.results.film_result import FilmResult, FindingResult, ReviewedFinding
 from chestai.results.numbers import write_number
-from chestai.results.standing import Opinion, find_opinion, find_reviews, find_stage, name_opinion
+from chestai.results.review_status import Opinion, find_opinion, find_reviews, find_stage, name_opinion
 from chestai.results.text import clean
 
 OPINIONS: dict[Opinion, Code] = {"present": POSITIVE, "absent": NEGATIVE, "unsure": INDETERMINATE}

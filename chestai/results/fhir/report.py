@@ -14,7 +14,7 @@ from chestai.results.fhir.vocabulary import (
 )
 from chestai.results.film_result import FilmResult
 from chestai.results.notices import list_notices
-from chestai.results.standing import find_opinion, find_reviews, find_stage
+from chestai.results.review_status import find_opinion, find_reviews, find_stage
 from chestai.results.text import clean
 
 REPLACES = "http://hl7.org/fhir/StructureDefinition/diagnosticReport-replaces"

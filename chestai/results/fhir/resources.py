@@ -6,7 +6,6 @@ device, and the report its reviewers and the revision that it replaces.
 
 from collections.abc import Sequence
 
-from chestai.results.belonging import check_belonging, find_time
 from chestai.results.fhir.device import build_device
 from chestai.results.fhir.imaging_study import build_imaging_study
 from chestai.results.fhir.observations import build_observations
@@ -14,6 +13,7 @@ from chestai.results.fhir.patient import build_patient
 from chestai.results.fhir.report import build_report
 from chestai.results.fhir.vocabulary import FindingCodes, Release, Resource, refer
 from chestai.results.film_result import FilmResult
+from chestai.results.result_set import check_belonging, find_time
 
 
 def build_resources(

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from chestai.results.belonging import check_belonging, find_time
 from chestai.results.film_result import FilmResult
 from chestai.results.hl7.encoding import SEGMENT_END, escape, join_segment, write_time
 from chestai.results.hl7.segments import (
@@ -23,7 +22,8 @@ from chestai.results.hl7.segments import (
     write_code,
 )
 from chestai.results.notices import list_notices
-from chestai.results.standing import Stage, find_opinion, find_reviews, find_stage, name_opinion
+from chestai.results.result_set import check_belonging, find_time
+from chestai.results.review_status import Stage, find_opinion, find_reviews, find_stage, name_opinion
 
 CONTROL_ID_LENGTH = 20  # of MSH-10
 CHARACTER_SET = "UNICODE UTF-8"  # HL7 Table 0211

@@ -8,7 +8,7 @@ from chestai.results.film_result import FilmResult, FindingResult
 from chestai.results.hl7.encoding import escape, join_components, join_segment, write_time
 from chestai.results.hl7.names import write_xcn, write_xpn
 from chestai.results.numbers import write_number
-from chestai.results.standing import Opinion, Stage
+from chestai.results.review_status import Opinion, Stage
 from chestai.results.text import clean, shorten
 from chestai.results.uid import is_uid
 

@@ -87,13 +87,5 @@ def retry_dead(session: Session, destination: str | None = None) -> int:
     return session.execute(query.values(state=WAITING, attempts=0, due_at=now())).rowcount  # type: ignore[attr-defined]
 
 
-def count(session: Session) -> dict[tuple[str, str], int]:
-    """Deliveries by destination and state."""
-    query = select(DeliveryRow.destination, DeliveryRow.state, func.count()).group_by(
-        DeliveryRow.destination, DeliveryRow.state
-    )
-    return {(destination, state): number for destination, state, number in session.execute(query)}
-
-
 def _change(session: Session, delivery_id: str, **values: object) -> None:
     session.execute(update(DeliveryRow).where(DeliveryRow.delivery_id == delivery_id).values(**values))

@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from chestai.config.gateway import Gateway
+from chestai.imaging.errors import Unreadable
 from chestai.results.dicom.film_header import read_header
 from chestai.results.film import Film
 from serve.db.database import Database, serialise_writes
@@ -49,7 +50,10 @@ class VerdictWatch:
         with self.database.read_session() as session:
             films = find_newly_reviewed(session)
         for film_id in films:
-            self._revise(film_id)
+            try:
+                self._revise(film_id)
+            except (ValueError, Unreadable) as error:  # one film must not hold up the verdicts on others
+                log.error("the verdict on film %s cannot go out: %s", film_id[:12], type(error).__name__)
         return len(films)
 
     def _revise(self, film_id: str) -> None:

@@ -25,7 +25,7 @@ from serve.db.audit import AuditEvent, append_event
 from serve.db.database import Database
 from serve.gateway.db import deliveries
 from serve.gateway.db.films import add_film, make_film_row
-from serve.gateway.db.models import FilmRow
+from serve.gateway.db.models import UID, FilmRow
 from serve.gateway.dispatch.result_files import ResultFiles
 from serve.gateway.dispatch.routes import list_deliveries, list_objects
 from serve.gateway.fhir.index import index_result
@@ -71,6 +71,9 @@ class Scoring:
             reason = str(error) if isinstance(error, EndpointUnavailable) else type(error).__name__
             log.warning("film %s waits: %s", film.film_id[:12], reason)
             return False
+        except Exception as error:  # one film must not end the scoring of all others; its text may name a patient
+            log.error("film %s waits, and the reason is a fault of ours: %s", film.film_id[:12], type(error).__name__)
+            return False
         return True
 
     def process(self, film: WaitingFilm) -> None:
@@ -90,6 +93,8 @@ class Scoring:
         received_at = datetime.fromtimestamp(film.received_at, UTC)
         try:
             header = read_header(data)
+            if any(len(str(header.get(name) or "")) > UID for name in ("SOPInstanceUID", "StudyInstanceUID")):
+                raise Unreadable("undecodable", f"a UID has more than {UID} characters")
         except Unreadable as error:
             unknown = Film(sop_class="", sop_instance="", series="", study="")
             self._record(film.film_id, unknown, received_at, KeptOut(error.reason, error.detail), [])

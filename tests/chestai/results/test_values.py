@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from chestai.results.numbers import write_number
 from chestai.results.person_name import PersonName, parse_names
-from chestai.results.standing import find_opinion, find_stage
+from chestai.results.review_status import find_opinion, find_stage
 from chestai.results.text import clean, shorten
 from chestai.results.uid import is_uid
 from tests.chestai.results.samples import RESULT, SECOND, review

@@ -14,6 +14,7 @@ from chestai.results.film import film_id_of
 from serve.db.models import AuditRow, PredictionRow
 from serve.gateway.db import deliveries
 from serve.gateway.db.models import DeliveryRow, FilmRow
+from serve.gateway.intake import scoring
 from serve.gateway.intake.folder import Intake, gateway_folder
 from tests.serve.gateway.pacs import Pacs, run_pacs
 from tests.serve.gateway.senders.fhir_server import FhirServer, run_fhir_server
@@ -118,6 +119,26 @@ def test_films_that_are_not_scored_are_kept_out_with_their_reason(hospital: Hosp
     reasons = [found[film.SOPInstanceUID].reason for film in films]
     assert reasons == ["not_frontal", "not_a_chest", "colour"]
     assert hospital.pacs.came == [] and hospital.rows(DeliveryRow) == []
+
+
+def test_a_film_that_cannot_be_handled_holds_up_no_other(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
+    endless, broken, good = make_film(1, StudyInstanceUID="1." + "2" * 80), make_film(2), make_film(3)
+    read_header = scoring.read_header
+
+    def fail_on_broken(data: bytes) -> Any:
+        if data == written(broken):
+            raise KeyError("a fault of ours")
+        return read_header(data)
+
+    monkeypatch.setattr(scoring, "read_header", fail_on_broken)
+    intake = Intake(gateway_folder(hospital.site.config))
+    for film in (endless, broken, good):
+        intake.add(film.SOPInstanceUID, written(film))
+    with hospital.site.gateway():
+        wait_for(lambda: hospital.is_done(2))
+    found = {row.film_id: row.reason for row in hospital.rows(FilmRow)}
+    assert found == {film_id_of(endless.SOPInstanceUID): "undecodable", film_id_of(good.SOPInstanceUID): None}
+    assert [film.film_id for film in intake.waiting()] == [film_id_of(broken.SOPInstanceUID)]
 
 
 def test_a_verdict_makes_the_next_revision(hospital: Hospital) -> None:
