@@ -4,6 +4,7 @@ verify-audit [SEQUENCE:HASH]: checks the audit chain, also against an anchor sto
     rows and the anchor of the last one; exit status 1 and the first faulty sequence number if the chain is broken.
 purge: deletes once what is older than `state.retention_days`; the endpoint does the same every hour.
 import-scores: records in the worklist what `score.model` has scored offline (`python -m pipelines.score`).
+retry-deliveries [DESTINATION]: queues what the gateway has given up for a destination, or for all, again.
 first-key: creates an admin and prints its API key, if no key of an admin works: for the first start where nobody sees
     what the endpoint prints, and for when the last key has expired.
 """
@@ -22,14 +23,16 @@ from chestai.config.schema import Config
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
 from serve.auth.bootstrap import create_first_admin
-from serve.db.audit import verify_chain
+from serve.db.audit import AuditEvent, append_event, verify_chain
 from serve.db.database import error_summary, open_existing
 from serve.db.leftovers import Leftovers
 from serve.db.retention import describe_counts, purge
+from serve.gateway.db.deliveries import retry_dead
 from serve.storage.image_store import ImageStore
 
 USAGE = (
-    "usage: python -m serve.admin (verify-audit [SEQUENCE:HASH] | purge | import-scores | first-key) [key=value ...]"
+    "usage: python -m serve.admin (verify-audit [SEQUENCE:HASH] | purge | import-scores | "
+    "retry-deliveries [DESTINATION] | first-key) [key=value ...]"
 )
 
 
@@ -82,6 +85,27 @@ def import_offline_scores(config: Config, screen: Screen) -> None:
     screen.say(f"worklist: {import_scores(config, screen):,} images of offline scoring recorded")
 
 
+def retry_deliveries(config: Config, screen: Screen, destination: str | None = None) -> None:
+    """Queues what was given up again, and prints how many deliveries that were.
+
+    Raises:
+        UserError: There is no such destination, or the database does not exist or cannot be used.
+    """
+    if destination is not None and destination not in config.gateway.destinations:
+        raise UserError(f"gateway.destinations has no {destination}: give its settings, or name no destination")
+    database = open_existing(config)
+    try:
+        with database.write_session() as session:
+            count = retry_dead(session, destination)
+            what = AuditEvent(actor="system", action="results.retried", detail={"to": destination, "deliveries": count})
+            append_event(session, what)
+    except DBAPIError as error:
+        raise UserError(f"state.url={database.name} cannot be used: {error_summary(error)}") from error
+    finally:
+        database.close()
+    screen.say(f"gateway: {count:,} deliveries wait again; `python -m serve.gateway` sends them")
+
+
 def first_key(config: Config, screen: Screen) -> None:
     """Creates the first admin and prints its key. Raises as `create_first_admin`."""
     if not create_first_admin(config, screen.say):
@@ -101,6 +125,10 @@ def _run(words: list[str]) -> None:
             main("serve.admin", purge_once, overrides)
         case ["import-scores", *overrides]:
             main("serve.admin", import_offline_scores, overrides)
+        case ["retry-deliveries", destination, *overrides] if "=" not in destination:
+            main("serve.admin", partial(retry_deliveries, destination=destination), overrides)
+        case ["retry-deliveries", *overrides]:
+            main("serve.admin", retry_deliveries, overrides)
         case ["first-key", *overrides]:
             main("serve.admin", first_key, overrides)
         case _:

@@ -68,6 +68,7 @@ class Destination(Section):
     url: SecureUrl | None = None
     ae_title: AeTitle | None = None
     objects: tuple[DicomObject, ...] = ("sr", "sc")
+    commitment: bool = False
     token_variable: str | None = None
     tls: bool = False
     tls_authority: str | None = None
@@ -83,6 +84,8 @@ class Destination(Section):
             raise ValueError(f"a destination of kind {self.kind} has an address, host:port, and no url")
         if self.kind == "dicom" and self.ae_title is None:
             raise ValueError("a destination of kind dicom has the ae_title of the receiver")
+        if self.kind != "dicom" and self.commitment:
+            raise ValueError(f"a destination of kind {self.kind} cannot commit itself: only one of kind dicom can")
         if not self.tls and not by_url and self.address and self.address.rpartition(":")[0] not in LOOPBACK:
             raise ValueError("a destination on another machine needs tls=true: results name patients")
         return self

@@ -11,6 +11,8 @@ from chestai.results.dicom.film_header import silence_pydicom
 from chestai.results.dicom.installation import load_device
 from serve.db.audit import AuditEvent
 from serve.db.store import Store, state_folder
+from serve.gateway.commitment.reports import CommitmentReports, list_titles
+from serve.gateway.commitment.requests import CommitmentRequests
 from serve.gateway.db.retention import FilmRetention
 from serve.gateway.dispatch.dispatcher import Dispatcher
 from serve.gateway.dispatch.result_files import ResultFiles
@@ -37,13 +39,14 @@ def running(config: Config) -> Iterator[Receiver]:
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # it logs every association, and we do
     settings, folder = config.gateway, gateway_folder(config)
     intake, store, stop = Intake(folder), Store(config), threading.Event()
+    reports = CommitmentReports(settings, store.database, list_titles(settings))
     files = ResultFiles(folder / "out", load_device(str(state_folder(config) / "device")))
     tasks: list[tuple[str, Callable[[threading.Event], None]]] = []
     with (
         closing(store),
         closing(Sandbox(2)) as sandbox,
         EndpointClient(settings.endpoint, settings.key) as endpoint,
-        closing(Receiver(settings.dicom, intake, _audit(store))) as receiver,
+        closing(Receiver(settings.dicom, intake, _audit(store), reports)) as receiver,
     ):
         pseudonyms = load_pseudonyms(config)
         scoring = Scoring(settings, intake, store.database, endpoint, files, pseudonyms, sandbox)
@@ -53,6 +56,9 @@ def running(config: Config) -> Iterator[Receiver]:
             tls = make_client_tls(name, destination)
             way = Transmission(destination, settings.dicom.ae_title, store.database, intake, files, tls)
             tasks.append((f"to {name}", Dispatcher(name, settings, store.database, way.send).run))
+            if destination.commitment:
+                requests = CommitmentRequests(name, settings, store.database, way.peer)
+                tasks.append((f"commitment of {name}", requests.run))
         if config.state.retention_days is not None:
             retention = FilmRetention(store.database, intake, files, config.state.retention_days)
             tasks.append(("retention", retention.run))

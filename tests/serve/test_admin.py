@@ -6,6 +6,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from sqlalchemy import select
+
 from chestai.clock import now
 from chestai.lake.lake import Lake
 from serve.auth.api_keys import ApiKeyAuthenticator
@@ -13,11 +15,14 @@ from serve.auth.permissions import Principal
 from serve.db.audit import AuditEvent, append_event, verify_chain
 from serve.db.database import Database
 from serve.db.records import record_prediction
+from serve.gateway.db.deliveries import mark_dead, queue
+from serve.gateway.db.models import DeliveryRow, FilmRow
 from serve.storage.image_store import ImageStore
 from tests.serve.support.samples import fill_image_store, make_image, make_prediction, sha, stored_files
 from tests.support.paths import ROOT
 
 KEY = re.compile(r"chestai_[0-9a-f]{12}_[A-Za-z0-9_-]{43}")
+NEW = {"revision": 0, "reviews": 0}
 UNREACHABLE = "state.url=postgresql://u:hush@127.0.0.1:1/d"
 
 
@@ -71,6 +76,26 @@ def test_purge_deletes_old_images_and_prints_the_counts(tmp_path: Path) -> None:
     assert unset.returncode == 2 and "state.retention_days is null" in unset.stderr
     missing = run("purge", f"lake={tmp_path}/other", "state.retention_days=1", "cluster=laptop")
     assert missing.returncode == 2 and "there is no such database yet" in missing.stderr
+
+
+def test_retry_deliveries_queues_what_was_given_up(tmp_path: Path) -> None:
+    where = [f"lake={tmp_path}/lake", "cluster=laptop"]
+    database = Database(f"sqlite:///{tmp_path}/lake/state/chestai.db")
+    database.migrate()
+    with database.write_session() as session:
+        session.add(FilmRow(film_id=sha(1), sop_instance="1.2", study="1.3", received_at=now(), done_at=now(), **NEW))
+        for destination in ("pacs", "ehr"):
+            queue(session, sha(1), "1.3", 1, 0, [(destination, "sr")])
+        for row in session.scalars(select(DeliveryRow)):
+            mark_dead(session, row.delivery_id, "it was away")
+    unknown = run("retry-deliveries", "pacs", *where)
+    assert unknown.returncode == 2 and "gateway.destinations has no pacs" in unknown.stderr
+    known = "gateway.destinations={pacs: {kind: stow, url: 'https://pacs.example'}}"
+    for words, states in (("pacs", known), ["dead", "waiting"]), ((), ["waiting", "waiting"]):
+        result = run("retry-deliveries", *words, *where)
+        assert result.returncode == 0 and result.stdout.startswith("gateway: 1 deliveries wait"), result.stderr
+        with database.read_session() as session:
+            assert sorted(row.state for row in session.scalars(select(DeliveryRow))) == states
 
 
 def test_first_key_creates_one_admin_and_prints_its_key_once(tmp_path: Path) -> None:

@@ -6,8 +6,15 @@ They are name-based UUIDs under the arc 2.25 (PS3.5 Annex B.2), which needs no r
 import uuid
 from typing import Literal, get_args
 
+from pydicom.uid import ComprehensiveSRStorage, SecondaryCaptureImageStorage, SegmentationStorage
+
 Kind = Literal["sr", "sc", "seg"]  # structured report, secondary capture, segmentation
 KINDS: tuple[Kind, ...] = get_args(Kind)
+SOP_CLASSES: dict[Kind, str] = {
+    "sr": ComprehensiveSRStorage,
+    "sc": SecondaryCaptureImageStorage,
+    "seg": SegmentationStorage,
+}
 
 _NAMESPACE = uuid.UUID("8d7e4aa3-9093-4ff0-93d6-583c38f68b7c")  # drawn once; another one would change every UID
 

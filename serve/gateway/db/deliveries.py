@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from chestai.clock import now
 from serve.gateway.db.models import DeliveryRow
 
-WAITING, SENT, DEAD = "waiting", "sent", "dead"
+WAITING, SENT, COMMITTED, DEAD = "waiting", "sent", "committed", "dead"
 BATCH = 200
 
 
@@ -65,7 +65,7 @@ def load_due(session: Session, destination: str, at: datetime) -> list[DeliveryR
 
 def mark_sent(session: Session, delivery_id: str) -> None:
     """Records that a delivery arrived."""
-    _change(session, delivery_id, state=SENT, sent_at=now(), error=None)
+    _change(session, delivery_id, state=SENT, sent_at=now(), error=None, asked_at=None)
 
 
 def mark_dead(session: Session, delivery_id: str, error: str) -> None:

@@ -69,8 +69,8 @@ class ResourceRow(Base):
 class DeliveryRow(Base):
     """Something that goes to a destination: the order of `number` is the order of sending within a study.
 
-    kind: sr, sc, seg, fhir or hl7. state: waiting, sent or dead. due_at: not to be tried before. error: of the last
-    attempt.
+    kind: sr, sc, seg, fhir or hl7. state: waiting, sent, committed or dead. due_at: not to be tried before. error: of
+    the last attempt. commitment, asked_at: the transaction UID of the latest storage commitment request, and its time.
     """
 
     __tablename__ = "deliveries"
@@ -88,5 +88,7 @@ class DeliveryRow(Base):
     error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcTime)
     sent_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    commitment: Mapped[str | None] = mapped_column(String(UID), index=True)
+    asked_at: Mapped[datetime | None] = mapped_column(UtcTime)
 
     __table_args__ = (Index("deliveries_queue", "destination", "state", "number"),)

@@ -20,6 +20,7 @@ from serve.gateway.dispatch.result_files import ResultFiles
 from serve.gateway.intake.folder import Intake
 from serve.gateway.senders import dicom, fhir, mllp, stow
 from serve.gateway.senders.errors import DeliveryRefused
+from serve.gateway.senders.peer import Peer
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,13 @@ class Transmission:
         else:
             self._send_object(self.files.path(row.film_id, row.kind, result.version, row.revision))
 
+    @property
+    def peer(self) -> Peer:
+        """The receiver of a destination of kind dicom."""
+        to = self.destination
+        host, port = _split(to)
+        return Peer(host, port, to.ae_title or "", self.our_title, self.tls, to.timeout_seconds)
+
     def _send_text(self, kind: str, result: FilmResult) -> None:
         to = self.destination
         if kind == "fhir":
@@ -67,8 +75,7 @@ class Transmission:
         if to.kind == "stow":
             stow.send(instance, to.url or "", to.token_variable, to.timeout_seconds)
         else:
-            host, port = _split(to)
-            dicom.send(instance, host, port, to.ae_title or "", self.our_title, self.tls, to.timeout_seconds)
+            dicom.send(instance, self.peer)
 
 
 def make_client_tls(name: str, destination: Destination) -> ssl.SSLContext | None:

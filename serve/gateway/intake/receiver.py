@@ -17,14 +17,16 @@ from pynetdicom.transport import ThreadedAssociationServer
 from chestai.config.gateway import DicomListener, GatewayTls
 from chestai.errors import UserError
 from chestai.results.film import film_id_of
+from serve.gateway.commitment.codes import COMMITMENT
+from serve.gateway.commitment.provider import Commitments
+from serve.gateway.commitment.reports import CommitmentReports
 from serve.gateway.intake.accepted import FILMS, SYNTAXES
-from serve.gateway.intake.commitment import COMMITMENT, Commitments
 from serve.gateway.intake.folder import Intake
 
 log = logging.getLogger("chestai.gateway")
 
 VERIFICATION = UID("1.2.840.10008.1.1")  # C-ECHO
-SUCCESS, OUT_OF_RESOURCES, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xC000  # PS3.4 Table B.2-1
+SUCCESS, NOT_AUTHORISED, OUT_OF_RESOURCES, NOT_UNDERSTOOD = 0x0000, 0x0124, 0xA700, 0xC000  # PS3.4 Table B.2-1
 IDLE_S, NEGOTIATION_S = 60, 10
 PDU_BYTES = 2**17  # a film of 10 MB comes in 80 parts instead of 640
 
@@ -34,9 +36,12 @@ Noted = Callable[[str, str, bool], None]  # called with the caller's AE title, t
 class Receiver:
     """Listens until `close`."""
 
-    def __init__(self, settings: DicomListener, intake: Intake, noted: Noted) -> None:
+    def __init__(
+        self, settings: DicomListener, intake: Intake, noted: Noted, reports: CommitmentReports | None = None
+    ) -> None:
         """
         Args:
+            reports: Takes the answers of destinations that commit themselves, which may then call as well.
             noted: Writes the audit of a film before it is acknowledged; what it raises refuses the film for now.
 
         Raises:
@@ -44,17 +49,18 @@ class Receiver:
         """
         if not settings.callers:
             raise UserError("gateway.dicom.callers is empty: name the AE titles that may send films")
-        self._intake, self._noted, self._max_bytes = intake, noted, settings.max_film_mb * 2**20
+        self._callers, self._intake, self._noted = settings.callers, intake, noted
+        self._max_bytes = settings.max_film_mb * 2**20
         self._commitments = Commitments(settings.ae_title, settings.commitment, intake)
         self._received: dict[Any, int] = {}  # association -> bytes of its current message
         entity = AE(ae_title=settings.ae_title)
         entity.require_called_aet = True
-        entity.require_calling_aet = [*settings.callers]
+        entity.require_calling_aet = [*{*settings.callers, *(reports.titles if reports else ())}]
         entity.maximum_associations = settings.max_associations
         entity.network_timeout, entity.acse_timeout, entity.dimse_timeout = IDLE_S, NEGOTIATION_S, IDLE_S
         entity.maximum_pdu_size = PDU_BYTES
         entity.add_supported_context(VERIFICATION)
-        entity.add_supported_context(COMMITMENT)
+        entity.add_supported_context(COMMITMENT, scu_role=True, scp_role=True)
         for sop_class in FILMS:
             entity.add_supported_context(sop_class, [*SYNTAXES])
         handlers: list[Any] = [
@@ -62,6 +68,7 @@ class Receiver:
             (evt.EVT_C_ECHO, lambda event: SUCCESS),
             (evt.EVT_N_ACTION, self._commitments.request),
             (evt.EVT_DATA_RECV, self._count),
+            *([(evt.EVT_N_EVENT_REPORT, reports.take)] if reports else []),
             (evt.EVT_DIMSE_RECV, self._end_message),
             (evt.EVT_CONN_CLOSE, self._end_message),
             (evt.EVT_REJECTED, _log_rejection),
@@ -91,6 +98,8 @@ class Receiver:
 
     def _store(self, event: Any) -> int:
         instance, caller = str(event.request.AffectedSOPInstanceUID), str(event.assoc.requestor.ae_title)
+        if caller not in self._callers:  # a destination, which may answer our commitment requests alone
+            return NOT_AUTHORISED
         if event.request.DataSet.getbuffer().nbytes > self._max_bytes:  # it came whole before the abort
             return OUT_OF_RESOURCES
         try:

@@ -27,7 +27,7 @@ from tests.serve.support.http_server import run_server
 from tests.serve.support.local import local_app
 from tests.support.dicom import a_file
 
-MODALITY = "MODALITY"
+MODALITY, PACS = "MODALITY", "PACS"
 
 
 @dataclass
@@ -61,7 +61,7 @@ def run_site(folder: Path, destinations: dict[str, Destination], *overrides: str
         config = conf.load([f"lake={folder / 'lake'}", "cluster=laptop", *overrides])
         settings = Gateway(
             endpoint=f"http://{host}:{port}",
-            dicom=DicomListener(port=0, callers=(MODALITY,)),
+            dicom=DicomListener(port=0, callers=(MODALITY, PACS)),
             destinations=destinations,
             retry_seconds=0.1,
             max_retry_seconds=0.5,
@@ -86,9 +86,9 @@ def make_film(seed: int, study: str | None = None, **elements: Any) -> pydicom.D
     return pydicom.dcmread(io.BytesIO(a_file(pixels, **{**identity, **elements})))
 
 
-def send_films(port: int, *films: pydicom.Dataset) -> list[int | None]:
+def send_films(port: int, *films: pydicom.Dataset, title: str = MODALITY) -> list[int | None]:
     """Sends films in one association. Returns the status of each; None where there was no answer."""
-    entity = AE(ae_title=MODALITY)
+    entity = AE(ae_title=title)
     entity.acse_timeout = entity.network_timeout = entity.dimse_timeout = 20
     entity.add_requested_context(DX, [ExplicitVRLittleEndian])
     association = entity.associate("127.0.0.1", port, ae_title="CHESTAI")

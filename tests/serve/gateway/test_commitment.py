@@ -1,8 +1,9 @@
-"""Storage commitment: a caller is told which of its films are here."""
+"""Storage commitment: a caller is told which of its films are here, and we hear which of our objects a PACS keeps."""
 
 import queue
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation as DX
 from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
 
-from chestai.config.gateway import DicomListener
-from serve.gateway.intake.commitment import COMMITMENT, INSTANCE, NO_SUCH_OBJECT, REQUEST, UNKNOWN_CALLER
+from chestai.config.gateway import Destination, DicomListener
+from serve.gateway.commitment import requests
+from serve.gateway.commitment.codes import COMMITMENT, INSTANCE, NO_SUCH_OBJECT, REQUEST, UNKNOWN_CALLER
+from serve.gateway.db.models import DeliveryRow
 from serve.gateway.intake.folder import Intake
-from serve.gateway.intake.receiver import Receiver
-from tests.serve.gateway.site import make_film, send_films
+from serve.gateway.intake.receiver import NOT_AUTHORISED, Receiver
+from tests.serve.gateway.pacs import Pacs, report_commitment, run_pacs
+from tests.serve.gateway.site import make_film, run_site, send_films
 
 MODALITY = "MODALITY"
 
@@ -83,3 +87,44 @@ def test_a_caller_without_an_address_is_refused(tmp_path: Path) -> None:
     settings = DicomListener(port=0, callers=(MODALITY,))
     with closing(Receiver(settings, Intake(tmp_path), lambda *_: None)) as receiver:
         assert ask(receiver.port, generate_uid()) == UNKNOWN_CALLER
+
+
+def test_what_a_pacs_does_not_keep_is_sent_again(tmp_path: Path) -> None:
+    with run_pacs(Pacs()) as pacs:
+        address = f"127.0.0.1:{pacs.port}"
+        where = Destination(kind="dicom", address=address, ae_title="PACS", objects=("sr",), commitment=True)
+        with run_site(tmp_path, {"pacs": where}) as site, site.gateway() as gateway:
+            first = make_film(1)
+            assert send_films(gateway.port, first) == [0]
+            request = pacs.requests.get(timeout=20)
+            (item,) = request.ReferencedSOPSequence
+            (report,) = pacs.reports
+            assert (item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID) == (
+                report.SOPClassUID,
+                report.SOPInstanceUID,
+            )
+            assert report_commitment(gateway.port, request, kept=[], title=MODALITY) == UNKNOWN_CALLER
+            assert report_commitment(gateway.port, request, kept=[]) == 0
+            again = pacs.requests.get(timeout=20)
+            assert len(pacs.reports) == 2 and again.TransactionUID != request.TransactionUID
+            assert report_commitment(gateway.port, request, kept=[report.SOPInstanceUID]) == 0, "an old answer"
+            assert [row.state for row in site.rows(DeliveryRow)] == ["sent"]
+            assert report_commitment(gateway.port, again, kept=[report.SOPInstanceUID]) == 0
+            assert [row.state for row in site.rows(DeliveryRow)] == ["committed"]
+
+
+def test_a_pacs_that_does_not_answer_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "PATIENCE", timedelta(seconds=1))
+    with run_pacs(Pacs()) as pacs:
+        address = f"127.0.0.1:{pacs.port}"
+        where = Destination(kind="dicom", address=address, ae_title="PACS", objects=("sr",), commitment=True)
+        with run_site(tmp_path, {"pacs": where}) as site, site.gateway() as gateway:
+            assert send_films(gateway.port, make_film(1)) == [0]
+            asked = [pacs.requests.get(timeout=20).TransactionUID for _ in range(2)]
+    assert len({*asked}) == 2 and len(pacs.reports) == 1, "asking again sends nothing again"
+
+
+def test_who_may_answer_may_not_store(tmp_path: Path) -> None:
+    where = Destination(kind="dicom", address="127.0.0.1:1", ae_title="ARCHIVE", objects=("sr",), commitment=True)
+    with run_site(tmp_path, {"archive": where}) as site, site.gateway() as gateway:
+        assert send_films(gateway.port, make_film(1), title="ARCHIVE") == [NOT_AUTHORISED]

@@ -1,4 +1,4 @@
-"""Storage commitment (PS3.4 Annex J): tells a caller which of its films are safely here.
+"""Tells a caller which of its films are safely here.
 
 The answer goes to the caller in an association of its own, because the one in which it asked may be over by then. It is
 tried a few times; a caller that got none asks again.
@@ -15,15 +15,20 @@ from pydicom.sequence import Sequence
 from pynetdicom import AE, build_role
 
 from chestai.results.film import film_id_of
+from serve.gateway.commitment.codes import (
+    ALL_SAFE,
+    COMMITMENT,
+    INSTANCE,
+    INVALID,
+    NO_SUCH_OBJECT,
+    SOME_MISSING,
+    SUCCESS,
+    UNKNOWN_CALLER,
+)
 from serve.gateway.intake.folder import Intake
 
 log = logging.getLogger("chestai.gateway")
 
-COMMITMENT = "1.2.840.10008.1.20.1"  # Storage Commitment Push Model, its SOP class and well-known instance
-INSTANCE = "1.2.840.10008.1.20.1.1"
-REQUEST, ALL_SAFE, SOME_MISSING = 1, 1, 2  # action and event types
-NO_SUCH_OBJECT = 0x0112  # failure reason
-SUCCESS, INVALID, UNKNOWN_CALLER = 0x0000, 0x0115, 0x0124
 TIMEOUT_S, TRIES, PAUSE_S = 10, 5, 5.0
 
 
