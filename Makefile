@@ -38,6 +38,8 @@ test: page  ## the whole suite but the slow second tier: three parts, two at a t
 # Two parts on the same cores: OpenMP's threads must sleep while they wait, or each part slows the other fivefold.
 test-ray test-serve test-rest test-fast test-all: export OMP_WAIT_POLICY := PASSIVE
 
+# Ray starts its workers with a niceness of 15, so beside another part they would hardly run.
+test-ray: export RAY_worker_niceness := 0
 test-ray: $(READY)
 	$(BIN)/python -m pytest -m "not slow and ray" -q
 

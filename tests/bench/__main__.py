@@ -50,14 +50,14 @@ class Benchmark:
 
 PLAN = (
     Benchmark("decode", 1, (IMAGES,)),
-    Benchmark("decode_stages", 4, (IMAGES,)),
+    Benchmark("decode_stages", 4.5, (IMAGES,)),
     Benchmark("checks", 1, (IMAGES,)),
     Benchmark("runtime", 1.5, ("1", "16")),
     Benchmark("gradcam", 1),
     Benchmark("bootstrap", 1),
-    Benchmark("start", 2.5, (IMAGES,)),
+    Benchmark("start", 4.5, (IMAGES,)),
     Benchmark("train", 4, ("--short", "112")),
-    Benchmark("score", 6.5, (IMAGES,)),
+    Benchmark("score", 7, (IMAGES,)),
     Benchmark("load", 6.5, (IMAGES,)),
     Benchmark("feed", 3, (IMAGES,), quick=False),
     Benchmark("etl_images", 4, (IMAGES,), quick=False),

@@ -38,7 +38,7 @@ from tests.bench.feed import SIZE, measure_cache_build
 from tests.bench.record import record
 from tests.fuzz.grey_pngs import wait_for_kernel
 
-IMAGES, BARE, ROUNDS = 512, 240, 3
+IMAGES, BARE, ROUNDS = 384, 160, 3
 KERNEL, OPENCV = "kernel", "OpenCV"
 
 

@@ -18,6 +18,9 @@ from tests.support.chain import run_quietly
 from tests.support.predictions import make_predictions
 
 
+pytestmark = pytest.mark.slow
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """An evaluation of a predictions table. folder: where its report lies."""

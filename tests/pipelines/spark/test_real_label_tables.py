@@ -15,6 +15,8 @@ from chestai.config import load as conf
 from tests.support.corpus import ReconciledCorpus, reconcile_corpus
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 VINDR, RSNA = "vinbigdata-train.csv.gz", "kaggle_stage_2_train_labels.csv.zip"
 HEADERS, NIH = "kaggle_stage_2_train_images_dicom_headers.csv.gz", "google2019_nih-chest-xray-labels.csv.gz"
 

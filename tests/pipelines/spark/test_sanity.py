@@ -58,6 +58,7 @@ def reconciled(spark_session: SparkSession, tmp_path: Path) -> Callable[..., Che
     return reconcile
 
 
+@pytest.mark.slow
 def test_boxes_off_their_images_stop_a_build_before_it_is_published(
     spark_session: SparkSession, tmp_path: Path
 ) -> None:

@@ -40,6 +40,7 @@ def small_cluster(folder: Path, nodes: int) -> Iterator[dict[str, str]]:
         yield {**env, "RAY_ADDRESS": f"127.0.0.1:{port}"}
 
 
+@pytest.mark.slow
 def test_range_of_workers_starts_with_what_there_is(built: Chain, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The only worker takes the only core; the tasks that feed it need none."""
     folder = tmp_path_factory.mktemp("e")
