@@ -17,7 +17,6 @@ from pipelines import evaluate
 from tests.support.chain import run_quietly
 from tests.support.predictions import make_predictions
 
-
 pytestmark = pytest.mark.slow
 
 
