@@ -70,18 +70,19 @@ def main(originals: Path) -> None:
                 f"source.root={root / 'classes'}",
                 f"lake={root / f'new{turn}'}",
             ]
-            seconds = (
+            seconds = [
                 time_command("-m", *score, f"lake={lake}", f"out={root / f'out{turn}'}", "cluster=laptop"),
                 time_serve(lake, root / "images", root / f"state{turn}.db"),
-                time_command("-m", *build, "cluster=laptop"),
-            )
+            ]
+            if turn < 0:
+                continue
+            seconds += [time_command("-m", *build, "cluster=laptop")]
             plain = time_command("-c", "pass")
-            imports = (time_command("-c", f"import {package}") - plain for package in PACKAGES)
+            seconds += [time_command("-c", f"import {package}") - plain for package in PACKAGES]
             names = (*RUNS, *(f"import {package}" for package in PACKAGES))
-            for what, taken in zip(names, [*seconds, *imports], strict=True):
-                if turn >= 0:
-                    rows.append({"what": what, "run": turn, "seconds": round(taken, 2)})
-                    print(rows[-1], flush=True)
+            for what, taken in zip(names, seconds, strict=True):
+                rows.append({"what": what, "run": turn, "seconds": round(taken, 2)})
+                print(rows[-1], flush=True)
     print(record("start", rows))
 
 
