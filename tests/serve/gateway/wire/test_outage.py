@@ -2,15 +2,13 @@
 
 import hashlib
 import threading
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from sqlalchemy import select
 
-import chestai.clock
 from chestai.config.gateway import Destination, Gateway
 from chestai.results.dicom.instance import Device
 from serve.db.database import Database
@@ -28,6 +26,7 @@ from serve.gateway.intake.scoring import Scoring
 from serve.storage.pseudonyms import Pseudonyms
 from tests.serve.gateway.recorded import RESULT
 from tests.serve.gateway.senders.mllp_server import MllpReceiver, run_receiver
+from tests.serve.support.clock import Clock
 from tests.serve.support.http_server import find_port
 from tests.support.dicom import EIGHT, a_file
 
@@ -35,19 +34,6 @@ AWAY, NEAR = "ris", "archive"  # destinations: one that is away, and one that is
 STUDIES, FILMS = 3, 3  # films of each
 HOUR_S, STEP_S = 3600.0, 30.0
 DEVICE = Device("ChestAI", "1.2.3")
-
-
-@dataclass
-class Clock:
-    """Stands for `datetime` in `chestai.clock`."""
-
-    at: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-    def now(self, zone: tzinfo) -> datetime:
-        return self.at.astimezone(zone)
-
-    def move(self, seconds: float) -> None:
-        self.at += timedelta(seconds=seconds)
 
 
 class FakeEndpoint:
@@ -111,7 +97,7 @@ class Hospital:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(chestai.clock, "datetime", clock)
+    clock.install(monkeypatch)
     return clock
 
 
