@@ -47,6 +47,7 @@ PERMISSIONS: Mapping[tuple[str, str], Permission | None] = {
     ("POST", "/dicomweb/studies"): Permission("reader", "infer"),
     ("POST", "/dicomweb/studies/{study}"): Permission("reader", "infer"),
     ("GET", "/fhir/{kind}"): Permission("reader", "read", "fhir"),
+    ("POST", "/fhir/{kind}/_search"): Permission("reader", "read", "fhir"),
     ("GET", "/fhir/{kind}/{resource_id}"): Permission("reader", "read", "fhir"),
     ("GET", "/jobs"): Permission("reader", "jobs", "jobs", refreshes=True),
     ("GET", "/jobs/{job_id}"): Permission("reader", "jobs", "job", refreshes=True),

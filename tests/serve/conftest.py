@@ -1,22 +1,39 @@
-"""Fixtures: a champion to serve, and a real, empty database of each kind."""
+"""Fixtures: a champion to serve, a real, empty database of each kind, and a browser."""
 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from chestai.config.schema import Config
 from chestai.model.bundle import Bundle
+from serve.api.routes.ui import BUILT
 from serve.db.database import Database
 from tests.serve.support.deployed import make_champion
 from tests.serve.support.postgres import Postgres, postgres_server
+from tests.support.browser import FLAGS, NAMES
 
 
 @pytest.fixture(scope="module")
 def champion(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Bundle]:
     """The config of a lake with a snapshot and a registered, promoted model; and its bundle."""
     return make_champion(tmp_path_factory.mktemp("endpoint"))
+
+
+@pytest.fixture(scope="module")  # as long as Playwright runs, no other test can run an event loop
+def browser() -> Iterator[Browser]:
+    """Headless Chromium; tests are skipped without it, or if the page is not built."""
+    if not (BUILT / "index.html").is_file():
+        pytest.skip("the readers' page is not built: run `make ui`")
+    binary = next(filter(None, map(shutil.which, NAMES)), None)
+    if binary is None:
+        pytest.skip(f"no browser: none of {', '.join(NAMES)} is on PATH")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=binary, args=[*FLAGS])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ from chestai.results.dicom.film_header import silence_pydicom
 from chestai.results.fhir.bundle import build_transaction, to_json
 from chestai.results.fhir.checks import check_resource
 from chestai.results.fhir.resources import build_resources
+from chestai.results.standard_codes import FHIR_CODES
 from pipelines.scoring.corpus import Corpus
 from pipelines.scoring.ledger import Ledger
 from pipelines.scoring.objects.film_list import FilmList
@@ -50,7 +51,7 @@ class ObjectCounts:
         written: Those of them that were written now.
         failed: Films whose DICOM objects cannot be made.
         bundles: FHIR Bundles.
-        invalid: Studies whose FHIR Bundle would be invalid.
+        invalid: Films whose FHIR Bundle would be invalid.
     """
 
     films: int = 0
@@ -81,7 +82,7 @@ class ObjectCounts:
         if self.failed:
             screen.say(f"{self.failed:,} films have DICOM objects that cannot be made")
         if self.invalid:
-            screen.say(f"{self.invalid:,} studies have no FHIR resources: they would be invalid")
+            screen.say(f"{self.invalid:,} films have no FHIR resources: they would be invalid")
 
 
 def write_objects(
@@ -148,11 +149,11 @@ def _make_writer(config: Config, sandbox: Sandbox) -> Write | None:
 
 
 def _write_bundles(films: FilmList, path: str, counts: ObjectCounts) -> None:
-    """Writes a line for each study."""
+    """Writes a line for each film, the Bundle that the gateway sends of it."""
     with atomic_write(path) as part, part.open("wb") as file:
-        for study in films.studies():
+        for result in films:
             try:
-                bundle = build_transaction(build_resources(study))
+                bundle = build_transaction(build_resources([result], codes=FHIR_CODES))
                 check_resource(bundle)
             except ValueError:
                 counts.invalid += 1

@@ -1,6 +1,5 @@
-"""The films of a corpus on disk: each once, however many files hold it, and those of a study together."""
+"""The films of a corpus on disk: each once, however many files hold it."""
 
-import itertools
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -21,20 +20,17 @@ class FilmList:
 
     def __init__(self) -> None:
         self._database = sqlite3.connect("")
-        self._database.execute("CREATE TABLE films (film TEXT PRIMARY KEY, study TEXT, result TEXT) WITHOUT ROWID")
+        self._database.execute("CREATE TABLE films (film TEXT PRIMARY KEY, result TEXT) WITHOUT ROWID")
 
     def add(self, result: FilmResult) -> bool:
         """Adds a film without reviews. Returns whether it is new; one that is there stays as it is."""
-        film = result.film
-        study = json.dumps([film.study, film.patient_id, film.issuer])  # what may go out together
-        row = (film.sop_instance, study, json.dumps(asdict(result), default=str))
-        return self._database.execute("INSERT OR IGNORE INTO films VALUES (?, ?, ?)", row).rowcount == 1
+        row = (result.film.sop_instance, json.dumps(asdict(result), default=str))
+        return self._database.execute("INSERT OR IGNORE INTO films VALUES (?, ?)", row).rowcount == 1
 
-    def studies(self) -> Iterator[list[FilmResult]]:
-        """The films of each study and patient, always in the same order."""
-        rows = self._database.execute("SELECT study, result FROM films ORDER BY study, film")
-        for _, films in itertools.groupby(rows, key=lambda row: row[0]):
-            yield [_parse(text) for _, text in films]
+    def __iter__(self) -> Iterator[FilmResult]:
+        """The films, always in the same order."""
+        for (text,) in self._database.execute("SELECT result FROM films ORDER BY film"):
+            yield _parse(text)
 
     def close(self) -> None:
         """Deletes the list."""

@@ -8,12 +8,13 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from chestai.clock import now
@@ -27,7 +28,7 @@ from serve.db.records import Key
 from serve.gateway.fhir.search import UUID, Search, Token, find_page
 from serve.problems import ApiError, Problem, error_responses
 
-FHIR_JSON = "application/fhir+json"
+FHIR_JSON, FORM = "application/fhir+json", "application/x-www-form-urlencoded"
 PAGE_SIZE, MAX_PAGE_SIZE = 50, 200
 STARTED = now()
 
@@ -103,8 +104,21 @@ RESPONSES = {
     **_describe_errors(429, too_many_requests="more requests than auth.requests_per_minute allows"),
 }
 READ_RESPONSES = {**RESPONSES, **_describe_errors(503, **STATE_ERRORS)}
+SEARCH_RESPONSES = {
+    **READ_RESPONSES,
+    **_describe_errors(404, **UNKNOWN_ERRORS),
+    **_describe_errors(422, invalid_request="a parameter is unknown, wrong, or there twice"),
+}
+FORM_RESPONSES = {
+    **SEARCH_RESPONSES,
+    **_describe_errors(400, incomplete_upload="the connection ended before the form did"),
+    **_describe_errors(408, upload_too_slow="the form did not arrive in time"),
+    **_describe_errors(413, upload_too_large="the form has more than 256 KiB"),
+    **_describe_errors(415, unsupported_media_type=f"the body is not {FORM}"),
+}
 CAPABILITY = build_capability("https://host/fhir", datetime(2026, 3, 1, tzinfo=UTC), "0.1.0")
 DEVICE: Resource = {"resourceType": "Device", "id": "0b8f5d7e-2a43-5c57-8f0c-6f6a5c1f3b10", "status": "active"}
+FOUND = _describe_answer("A Bundle of type searchset.", build_searchset([DEVICE], "https://host/fhir"))
 Kind = Annotated[str, Path(description=f"One of {', '.join(SERVED)}.")]
 
 
@@ -127,12 +141,7 @@ async def read_metadata(request: Request, services: ServicesDep) -> Response:
     "/fhir/{kind}",
     summary="Search FHIR resources",
     response_class=FhirResponse,
-    responses={
-        **_describe_answer("A Bundle of type searchset.", build_searchset([DEVICE], "https://host/fhir")),
-        **READ_RESPONSES,
-        **_describe_errors(404, **UNKNOWN_ERRORS),
-        **_describe_errors(422, invalid_request="a parameter is unknown, wrong, or there twice"),
-    },
+    responses={**FOUND, **SEARCH_RESPONSES},
 )
 async def search_resources(
     kind: Kind, parameters: Annotated[SearchParameters, Query()], request: Request, services: ServicesDep
@@ -143,7 +152,43 @@ async def search_resources(
     """
     _check_on(services)
     _check_kind(kind)
-    given = request.query_params.multi_items()
+    return await _search(kind, parameters, request.query_params.multi_items(), request, services)
+
+
+@router.post(
+    "/fhir/{kind}/_search",
+    summary="Search FHIR resources by form",
+    response_class=FhirResponse,
+    openapi_extra={
+        "requestBody": {
+            "description": "The parameters of `GET /fhir/{kind}`; the address has none.",
+            "content": {FORM: {"schema": SearchParameters.model_json_schema(), "example": {"patient": "PAT-4711"}}},
+        }
+    },
+    responses={**FOUND, **FORM_RESPONSES},
+)
+async def search_by_form(kind: Kind, request: Request, services: ServicesDep) -> Response:
+    """As `GET /fhir/{kind}`, with the parameters in the body, so that no patient ID stands in an address.
+
+    Its links are those of the other search, and name what was searched. To go on without an address, send the same
+    form with the `_after` of the link `next`.
+    """
+    _check_on(services)
+    _check_kind(kind)
+    if request.query_params:
+        raise ApiError(422, "invalid_request", "parameters stand in the form alone")
+    given = await _read_form(request)
+    try:
+        parameters = SearchParameters.model_validate(dict(given))
+    except ValidationError as error:
+        raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]) from error
+    return await _search(kind, parameters, given, request, services)
+
+
+async def _search(
+    kind: str, parameters: SearchParameters, given: list[tuple[str, str]], request: Request, services: Services
+) -> Response:
+    """The page that a search finds. given: the parameters as they came."""
     if len(given) > len({name for name, _ in given}):
         raise ApiError(422, "invalid_request", "a parameter is there twice")
     search = _read_search(kind, parameters, services)
@@ -178,6 +223,23 @@ async def read_resource(
     if not resources:
         raise ApiError(404, "unknown_resource", f"there is no {kind} of this ID")
     return FhirResponse(resources[0])
+
+
+async def _read_form(request: Request) -> list[tuple[str, str]]:
+    """Reads names and values of a form.
+
+    Raises:
+        ApiError: The body is of another type, cut off, or no form in UTF-8.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+        raise ApiError(415, "unsupported_media_type", f"send a form ({FORM})")
+    try:
+        text = (await request.body()).decode()
+        return parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict") if text else []
+    except ClientDisconnect as error:
+        raise ApiError(400, "incomplete_upload", "the connection ended before the form did") from error
+    except ValueError as error:
+        raise ApiError(422, "invalid_request", "the body is no form in UTF-8") from error
 
 
 def _read_search(kind: str, parameters: SearchParameters, services: Services) -> Search:

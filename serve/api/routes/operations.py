@@ -1,18 +1,22 @@
 """For operators: health checks, the served model, metrics and drift."""
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from serve.api.openapi import MONITOR_ERRORS, OVERLOADED_RESPONSES, PARAMETER_ERRORS, STATE_ERRORS, Refresh
 from serve.api.services import Services, ServicesDep
 from serve.api.state import DATABASE_ERRORS
 from serve.db.database import Database
+from serve.gateway.db.backlog import Backlog, load_backlogs
+from serve.monitoring.backlog import render_backlogs
 from serve.problems import ApiError, error_responses
 from serve.schemas.inference import ModelInfo
 from serve.schemas.operations import (
@@ -24,6 +28,8 @@ from serve.schemas.operations import (
 )
 
 router = APIRouter(tags=["operations"])
+
+T = TypeVar("T")
 
 HEALTH_TIMEOUT_S = 3.0
 HEALTH_EXECUTOR = ThreadPoolExecutor(1, "health")  # a database that hangs must not take the threads of other requests
@@ -90,9 +96,13 @@ async def report_drift(services: ServicesDep, refresh: Refresh = False) -> Drift
     },
 )
 async def read_metrics(services: ServicesDep) -> Response:
-    """Requests, images, predictions, durations, drift and the state of the database, of the whole endpoint."""
+    """Requests, images, predictions, durations, drift and the state of the database, of the whole endpoint.
+
+    Behind a gateway also what waits for each destination, if the database answers.
+    """
     await services.reporter.flush()
-    return Response(await services.monitor.metrics(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    own, backlogs = await asyncio.gather(services.monitor.metrics(), _load_backlogs(services.state.store.database))
+    return Response(own + render_backlogs(backlogs), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 async def _ask_model(services: Services) -> ModelInfo | None:
@@ -104,13 +114,22 @@ async def _ask_model(services: Services) -> ModelInfo | None:
 
 
 async def _ask_database(database: Database) -> bool:
-    def ask() -> None:
+    return await _query(database, lambda session: session.scalar(select(1))) is not None
+
+
+async def _load_backlogs(database: Database) -> list[Backlog]:
+    return await _query(database, load_backlogs) or []
+
+
+async def _query(database: Database, query: Callable[[Session], T]) -> T | None:
+    """Runs a query; returns None if the database does not answer in time."""
+
+    def run() -> T:
         with database.read_session() as session:
-            session.execute(select(1))
+            return query(session)
 
     try:
         async with asyncio.timeout(HEALTH_TIMEOUT_S):
-            await asyncio.get_running_loop().run_in_executor(HEALTH_EXECUTOR, ask)
+            return await asyncio.get_running_loop().run_in_executor(HEALTH_EXECUTOR, run)
     except (TimeoutError, *DATABASE_ERRORS):
-        return False
-    return True
+        return None

@@ -10,7 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydicom import Dataset
 from sqlalchemy.exc import DBAPIError
@@ -31,6 +31,7 @@ from serve.gateway.dispatch.routes import list_deliveries, list_objects
 from serve.gateway.fhir.index import index_result
 from serve.gateway.intake.endpoint import EndpointClient, EndpointUnavailable, KeptOut, Scored
 from serve.gateway.intake.folder import Intake, WaitingFilm
+from serve.gateway.intake.turns import Turns
 from serve.storage.pseudonyms import Pseudonyms
 
 log = logging.getLogger("chestai.gateway")
@@ -56,25 +57,29 @@ class Scoring:
     def run(self, stop: threading.Event) -> None:
         """Scores what waits until `stop` is set; pauses while the endpoint, the database or the disk is away."""
         with ThreadPoolExecutor(THREADS, "scoring") as threads:
+            turns = Turns(self.settings.retry_seconds, self.settings.max_retry_seconds)
             while not stop.is_set():
-                waiting = self.intake.waiting()[: 4 * THREADS]
-                all_done = all([*threads.map(self._try, waiting)])
-                if not waiting or not all_done:
-                    stop.wait(IDLE_S if all_done else self.settings.retry_seconds)
+                films = turns.choose(self.intake.waiting(), 4 * THREADS)
+                outcomes = [*threads.map(self._try, films)]
+                for film, outcome in zip(films, outcomes, strict=True):
+                    if outcome != "done":
+                        turns.fail(film.film_id, outcome == "fault")
+                if "done" not in outcomes:
+                    stop.wait(self.settings.retry_seconds if "later" in outcomes else IDLE_S)
 
-    def _try(self, film: WaitingFilm) -> bool:
+    def _try(self, film: WaitingFilm) -> Literal["done", "later", "fault"]:
         try:
             self.process(film)
         except FileNotFoundError:
-            return True  # another process settled it
+            return "done"  # by another process
         except PASSING as error:
             reason = str(error) if isinstance(error, EndpointUnavailable) else type(error).__name__
             log.warning("film %s waits: %s", film.film_id[:12], reason)
-            return False
+            return "later"
         except Exception as error:  # one film must not end the scoring of all others; its text may name a patient
             log.error("film %s waits, and the reason is a fault of ours: %s", film.film_id[:12], type(error).__name__)
-            return False
-        return True
+            return "fault"
+        return "done"
 
     def process(self, film: WaitingFilm) -> None:
         """Scores a film, or keeps it out, and settles it.

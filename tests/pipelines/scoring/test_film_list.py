@@ -16,19 +16,18 @@ def test_gives_back_any_film(film: Film) -> None:
     result = replace(RESULT, film=film)
     with closing(FilmList()) as films:
         assert films.add(result) and not films.add(replace(result, score=0.1))
-        assert [*films.studies()] == [[result]]
+        assert [*films] == [result]
 
 
 @pytest.mark.parametrize("film", HOSTILE_FILMS.values(), ids=HOSTILE_FILMS)
 def test_gives_back_hostile_films(film: Film) -> None:
     with closing(FilmList()) as films:
         films.add(replace(RESULT, film=film))
-        assert [*films.studies()] == [[replace(RESULT, film=film)]]
+        assert [*films] == [replace(RESULT, film=film)]
 
 
-def test_films_of_a_study_come_together_unless_they_are_of_two_patients() -> None:
-    stranger = replace(RESULT, film=replace(RESULT.film, sop_instance="1.2.4", patient_id="other"))
+def test_films_come_in_the_same_order_whenever_they_were_added() -> None:
     with closing(FilmList()) as films:
-        for result in (SECOND, stranger, RESULT):
+        for result in (SECOND, RESULT):
             assert films.add(result)
-        assert [*films.studies()] == [[RESULT, SECOND], [stranger]]
+        assert [*films] == [RESULT, SECOND]

@@ -3,7 +3,7 @@
 import itertools
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pydicom
 import pytest
 from pydicom import Dataset
 
+from chestai.config.gateway import Destination
 from chestai.config.schema import Config
 from chestai.errors import UserError
 from chestai.imaging import preprocess
@@ -21,20 +22,27 @@ from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
 from chestai.results.dicom.film_header import read_header
 from chestai.results.dicom.installation import load_device
+from chestai.results.dicom.instance import Device
 from chestai.results.dicom.secondary_capture import build_picture
 from chestai.results.dicom.segmentation import build_segmentation
 from chestai.results.dicom.structured_report import build_report
 from chestai.results.dicom.uids import Kind, instance_uid
-from chestai.results.fhir.bundle import build_transaction, to_json
+from chestai.results.fhir.bundle import to_json
 from chestai.results.fhir.checks import find_problems
-from chestai.results.fhir.resources import build_resources
 from chestai.results.film import Film, film_id_of
 from chestai.results.film_result import FilmResult, FindingResult
 from pipelines import score
 from pipelines.scoring import place
 from pipelines.scoring.ledger import Ledger
 from pipelines.scoring.objects import object_writer
+from serve.db.database import Database
+from serve.gateway.db.films import StoredResult, add_film, make_film_row
+from serve.gateway.db.models import DeliveryRow
+from serve.gateway.dispatch import transmission as transmissions
 from serve.gateway.dispatch.result_files import ResultFiles
+from serve.gateway.dispatch.transmission import Transmission
+from serve.gateway.intake.folder import Intake
+from serve.storage.pseudonyms import Pseudonyms
 from tests.chestai.results.dicom.films import write
 from tests.pipelines.scoring.folder import score_config, write_files
 from tests.support.chain import run_quietly
@@ -139,9 +147,29 @@ class Site:
         return expected
 
     def expected_bundles(self) -> list[bytes]:
-        results = sorted((result for result, *_ in self.read_results()), key=lambda one: one.film.sop_instance)
-        studies = itertools.groupby(results, key=lambda one: one.film.study)
-        return [to_json(build_transaction(build_resources(list(films)))) for _, films in studies]
+        """What the gateway sends of each film, in the order of their UIDs."""
+        sent = list[bytes]()
+        transmission = Transmission(
+            Destination(kind="fhir", url="http://127.0.0.1/fhir"),
+            "CHESTAI",
+            Database(f"sqlite:///{self.folder}/gateway.db"),
+            Intake(self.folder / "gateway"),
+            ResultFiles(self.folder / "gateway", Device("", "")),
+            None,
+        )
+        transmission.database.migrate()
+        for result, _, data in sorted(self.read_results(), key=lambda one: one[0].film.sop_instance):
+            facts = {name: getattr(result, name) for name in StoredResult.model_fields if name != "findings"}
+            stored = StoredResult(findings=tuple(astuple(one) for one in result.findings), **facts)
+            film_id, outcome = film_id_of(result.film.sop_instance), {"result": stored.model_dump(mode="json")}
+            transmission.intake.add(result.film.sop_instance, data)
+            with transmission.database.write_session() as session:
+                add_film(session, make_film_row(film_id, result.film, Pseudonyms(bytes(32)), result.at, **outcome))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(transmissions.fhir, "send", lambda bundle, *_: sent.append(to_json(bundle)))
+                transmission.send(DeliveryRow(film_id=film_id, kind="fhir", revision=0))
+        transmission.database.close()
+        return sent
 
 
 @pytest.fixture
@@ -172,8 +200,8 @@ def test_writes_what_the_builders_make(site: Site, where: str, monkeypatch: pyte
     assert 0 < counts["sc"] == counts["seg"] < counts["sr"] == 6, "not a film of each kind"
 
     lines = site.bundles.read_bytes().splitlines()
-    assert facts["fhir_bundles"] == len(lines) == 5 and lines == site.expected_bundles()
-    assert [find_problems(json.loads(line)) for line in lines] == [[]] * 5
+    assert facts["fhir_bundles"] == len(lines) == 6 and lines == site.expected_bundles()
+    assert [find_problems(json.loads(line)) for line in lines] == [[]] * 6
     assert str(site.objects) in facts["written"] and str(site.bundles) in facts["written"]
 
 

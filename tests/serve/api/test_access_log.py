@@ -24,7 +24,7 @@ from tests.support.dicom import EIGHT, a_file, instance
 from tests.support.models import make_bundle
 
 IMAGE = hashlib.sha256(WHOLE).hexdigest()
-JSON = {"content-type": "application/json"}
+JSON, FORM = {"content-type": "application/json"}, {"content-type": "application/x-www-form-urlencoded"}
 GATEWAY = ("gateway.stow=true", "gateway.fhir=true")
 RELATED = {"content-type": 'multipart/related; type="application/dicom"; boundary=edge'}
 PATIENT = "Patient/0b8f5d7e-2a43-5c57-8f0c-6f6a5c1f3b10"
@@ -63,6 +63,7 @@ ACCESSES = {
         ("film.received", film_id_of("1.2.2")),
     ),
     ("GET", "/fhir/{kind}"): ("/fhir/Patient?patient=Doe", b"", {}, 200, ("fhir", "Patient")),
+    ("POST", "/fhir/{kind}/_search"): ("/fhir/Patient/_search", b"patient=Doe", FORM, 200, ("fhir", "Patient")),
     ("GET", "/fhir/{kind}/{resource_id}"): (f"/fhir/{PATIENT}", b"", {}, 404, ("fhir", PATIENT)),
     ("GET", "/images/{image_id}"): (f"/images/{IMAGE}", b"", {}, 200, ("image", IMAGE)),
     ("GET", "/images/{image_id}/heatmap"): ("/images/stored/heatmap?label=Mass", b"", {}, 200, ("heatmap", "stored")),

@@ -146,7 +146,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
     with services.state.store.database.read_session() as session:
         reports = session.scalars(select(ResourceRow.resource_id).where(ResourceRow.kind == "DiagnosticReport")).all()
     names = {
-        **{(path, "kind"): ["DiagnosticReport"] for path in ("/fhir/{kind}", "/fhir/{kind}/{resource_id}")},
+        **{(f"/fhir/{{kind}}{rest}", "kind"): ["DiagnosticReport"] for rest in ("", "/_search", "/{resource_id}")},
         ("/fhir/{kind}/{resource_id}", "resource_id"): reports,
         ("/jobs/{job_id}", "job_id"): jobs,
         **{(path, "image_id"): [hashlib.sha256(WHOLE).hexdigest()] for path in OF_RECORDED_IMAGES},

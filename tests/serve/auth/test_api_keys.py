@@ -37,6 +37,7 @@ EXPECTED = {
     "POST /dicomweb/studies": "reader",
     "POST /dicomweb/studies/{study}": "reader",
     "GET /fhir/{kind}": "reader",
+    "POST /fhir/{kind}/_search": "reader",
     "GET /fhir/{kind}/{resource_id}": "reader",
     "GET /jobs": "reader",
     "GET /jobs/{job_id}": "reader",

@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pydicom
 from pydicom.uid import DigitalXRayImageStorageForPresentation as DX
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import generate_uid
 from pynetdicom import AE
 from sqlalchemy import select
 
@@ -90,7 +90,8 @@ def send_films(port: int, *films: pydicom.Dataset, title: str = MODALITY) -> lis
     """Sends films in one association. Returns the status of each; None where there was no answer."""
     entity = AE(ae_title=title)
     entity.acse_timeout = entity.network_timeout = entity.dimse_timeout = 20
-    entity.add_requested_context(DX, [ExplicitVRLittleEndian])
+    for syntax in dict.fromkeys(film.file_meta.TransferSyntaxUID for film in films):
+        entity.add_requested_context(DX, [syntax])
     association = entity.associate("127.0.0.1", port, ae_title="CHESTAI")
     if not association.is_established:
         return [None] * len(films)

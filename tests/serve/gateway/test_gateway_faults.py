@@ -28,18 +28,15 @@ FILMS, KILLS, SENDERS = 200, 5, 4
 
 
 @contextmanager
-def gateway_process(site: Site, port: int, pacs: int) -> Iterator[subprocess.Popen[bytes]]:
-    """`python -m serve.gateway`, as somebody would start it."""
-    destination = f"{{pacs: {{kind: dicom, address: '127.0.0.1:{pacs}', ae_title: PACS, objects: [sr]}}}}"
+def gateway_process(site: Site, port: int, *more: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`python -m serve.gateway`, as somebody would start it. more: words of the command."""
     words = [
         f"lake={site.config.lake}",
         "cluster=laptop",
         f"gateway.endpoint={site.url}",
         f"gateway.dicom.port={port}",
         "gateway.dicom.callers=[MODALITY]",
-        f"gateway.destinations={destination}",
-        "gateway.retry_seconds=0.2",
-        "gateway.max_retry_seconds=1",
+        *more,
     ]
     process = subprocess.Popen([sys.executable, "-m", "serve.gateway", *words], cwd=ROOT)
     try:
@@ -70,7 +67,10 @@ def test_no_acknowledged_film_is_lost_and_none_counts_twice(tmp_path: Path) -> N
     films = [make_film(number % 50) for number in range(FILMS)]
     port, pacs, acknowledged, stop = find_port(), Pacs(), set[str](), threading.Event()
     dice = random.Random(7)
+    quick = ["gateway.retry_seconds=0.2", "gateway.max_retry_seconds=1"]
     with run_pacs(pacs), run_site(tmp_path, {}) as site:
+        destination = f"{{kind: dicom, address: '127.0.0.1:{pacs.port}', ae_title: PACS, objects: [sr]}}"
+        words = [*quick, f"gateway.destinations={{pacs: {destination}}}"]
         shares = [films[number::SENDERS] for number in range(SENDERS)]
         threads = [
             threading.Thread(target=send_until_acknowledged, args=(port, share, acknowledged, stop)) for share in shares
@@ -79,10 +79,10 @@ def test_no_acknowledged_film_is_lost_and_none_counts_twice(tmp_path: Path) -> N
             thread.start()
         try:
             for _ in range(KILLS):
-                with gateway_process(site, port, pacs.port):
+                with gateway_process(site, port, *words):
                     wait_for(lambda: is_listening(port), 60)
                     time.sleep(dice.uniform(0.5, 4.0))
-            with gateway_process(site, port, pacs.port):
+            with gateway_process(site, port, *words):
                 for thread in threads:
                     thread.join(300)
                 wait_for(lambda: len(site.rows(FilmRow)) == FILMS, 300)

@@ -22,7 +22,7 @@ HEAD = r"MSH|^~\&|RIS||CHESTAI||20260301||ACK^R01^ACK|1|P|2.5.1"
 
 @dataclass
 class MllpReceiver:
-    """messages: those received, as text. text: of the acknowledgement (MSA-3)."""
+    """messages: those received, as text. text: of the acknowledgement (MSA-3). address: port 0 for a free one."""
 
     mood: Mood = "AA"
     text: str = ""
@@ -96,7 +96,7 @@ class _Server(socketserver.ThreadingTCPServer):
 @contextmanager
 def run_receiver(receiver: MllpReceiver, tls: ssl.SSLContext | None = None) -> Iterator[MllpReceiver]:
     """Runs the receiver on loopback while the block runs."""
-    with _Server(("127.0.0.1", 0), _Handler) as server:
+    with _Server(("127.0.0.1", receiver.address[1]), _Handler) as server:
         if tls is not None:
             server.socket = tls.wrap_socket(server.socket, server_side=True)
         server.receiver = receiver  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 
 from chestai.results.fhir.checks import check_resource
 from chestai.results.fhir.vocabulary import Resource
-from serve.api.routes.fhir import FHIR_JSON
+from serve.api.routes.fhir import FHIR_JSON, FORM
 from tests.serve.support.local import Reply, send_request
 
 SERVER = "http://test"
@@ -16,6 +16,11 @@ SERVER = "http://test"
 def get(app: FastAPI, path: str, **parameters: Any) -> Reply:
     query = f"?{urlencode(parameters)}" if parameters else ""
     return send_request(app, f"/fhir/{path}{query}", method="GET")
+
+
+def post(app: FastAPI, kind: str, form: str, content_type: str = FORM) -> Reply:
+    """A search by form."""
+    return send_request(app, f"/fhir/{kind}/_search", [form.encode()], {"content-type": content_type})
 
 
 def ask(app: FastAPI, path: str, **parameters: Any) -> Resource:

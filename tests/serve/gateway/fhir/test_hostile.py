@@ -9,22 +9,10 @@ from sqlalchemy import select
 
 from chestai.results.fhir.capability import SERVED
 from chestai.results.fhir.vocabulary import make_uuid
-from serve.db.database import Database
 from serve.db.models import AuditRow, Base
-from tests.serve.gateway.fhir_client import SERVER, ask, find, find_code, get
+from tests.serve.gateway.fhir.client import SERVER, ask, find, find_code, get
 from tests.serve.gateway.recorded import Recorded
 from tests.serve.support.local import local_app, send_request
-
-
-@pytest.fixture
-def app(database: Database, tmp_path: Path) -> FastAPI:
-    return local_app(tmp_path, False, "gateway.fhir=true", f"state.url={database.url.render_as_string(False)}")
-
-
-@pytest.fixture
-def recorded(app: FastAPI) -> Recorded:
-    return Recorded(app)
-
 
 HOSTILE = (
     "",

@@ -20,23 +20,11 @@ from chestai.results.fhir.checks import check_resource
 from chestai.results.fhir.vocabulary import Resource
 from serve.api.app import create_app
 from serve.api.services import Services
-from serve.db.database import Database
 from serve.gateway.db.models import FilmRow, ResourceRow, RevisionRow
 from serve.gateway.db.retention import FilmRetention
-from tests.serve.gateway.fhir_client import SERVER, ask, find, find_code, get, write_token
+from tests.serve.gateway.fhir.client import SERVER, ask, find, find_code, get, write_token
 from tests.serve.gateway.recorded import FINDINGS, Recorded
 from tests.serve.gateway.site import Site, make_film, run_site, send_films, wait_for
-from tests.serve.support.local import local_app
-
-
-@pytest.fixture
-def app(database: Database, tmp_path: Path) -> FastAPI:
-    return local_app(tmp_path, False, "gateway.fhir=true", f"state.url={database.url.render_as_string(False)}")
-
-
-@pytest.fixture
-def recorded(app: FastAPI) -> Recorded:
-    return Recorded(app)
 
 
 def test_every_resource_is_found_by_what_names_it(app: FastAPI, recorded: Recorded) -> None:
