@@ -4,8 +4,8 @@
 
 Numbers are image sizes; each takes about the same time. Network, optimiser, precision, batch size, number of threads,
 memory settings and niceness are the same; images are noise, without augmentation. The ways take turns. The first two
-epochs of each training (programs load, and the second still meets the first report to MLflow) and the first steps of the
-bare loop are left out. The bare loop also runs beside an idle Ray, whose processes take a share of a small machine.
+epochs of each training (programs load, and the second still meets the first report to MLflow) and the first steps of
+the bare loop are left out. The bare loop also runs beside an idle Ray, whose processes take a share of the machine.
 """
 
 import os
