@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from serve.gateway.db.backlog import Backlog
-from serve.gateway.db.deliveries import DEAD, SENT, WAITING
+from serve.gateway.db.deliveries import COMMITTED, DEAD, SENT, WAITING
 
 
 def render_backlogs(backlogs: Sequence[Backlog]) -> bytes:
@@ -15,7 +15,7 @@ def render_backlogs(backlogs: Sequence[Backlog]) -> bytes:
     registry = CollectorRegistry()
     deliveries = Gauge(
         "chestai_gateway_deliveries",
-        "Results for a destination: waiting, sent, or given up (dead).",
+        "Results for a destination: waiting, sent, committed (the receiver keeps it), or given up (dead).",
         ["destination", "state"],
         registry=registry,
     )
@@ -27,6 +27,6 @@ def render_backlogs(backlogs: Sequence[Backlog]) -> bytes:
     )
     for one in backlogs:
         oldest.labels(one.destination).set(one.oldest_s)
-        for state in (WAITING, SENT, DEAD):
+        for state in (WAITING, SENT, COMMITTED, DEAD):
             deliveries.labels(one.destination, state).set(one.counts.get(state, 0))
     return generate_latest(registry)

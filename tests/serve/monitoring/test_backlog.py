@@ -44,9 +44,11 @@ def test_deliveries_are_told_by_destination(app: FastAPI, monkeypatch: pytest.Mo
     assert read_metrics(app) == {
         ("chestai_gateway_deliveries", "pacs", "waiting"): 6,
         ("chestai_gateway_deliveries", "pacs", "sent"): 0,
+        ("chestai_gateway_deliveries", "pacs", "committed"): 0,
         ("chestai_gateway_deliveries", "pacs", "dead"): 0,
         ("chestai_gateway_deliveries", "ris", "waiting"): 1,
         ("chestai_gateway_deliveries", "ris", "sent"): 1,
+        ("chestai_gateway_deliveries", "ris", "committed"): 0,
         ("chestai_gateway_deliveries", "ris", "dead"): 1,
         ("chestai_gateway_oldest_seconds", "pacs"): 180,
         ("chestai_gateway_oldest_seconds", "ris"): 60,
