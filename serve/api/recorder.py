@@ -51,13 +51,12 @@ async def record_prediction(
     """
     at, image_id = now(), upload.image_id
     uri = await _store_image(state, upload) if keep_image and upload.uri is None else upload.uri
-    height, width = grey.shape
     image = Image(
         image_id=image_id,
         received_at=at,
         file_name=_clean_name(upload.name),
-        height=height,
-        width=width,
+        height=grey.shape[0],
+        width=grey.shape[1],
         uri=uri,
         prior=prior,
         **_describe(facts, state.pseudonyms),

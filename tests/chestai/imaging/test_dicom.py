@@ -221,16 +221,11 @@ def test_reads_patient_facts(elements: dict[str, Any], expected: tuple[float | N
 
 
 @pytest.mark.parametrize(
-    ("elements", "expected"),
-    [
-        ({"StudyDate": "20200615", "AcquisitionDate": "20200614"}, "2020-06-15"),
-        ({"StudyDate": "", "AcquisitionDate": "20200614"}, "2020-06-14"),
-        ({"StudyDate": "20201301", "AcquisitionDate": "20200614"}, "2020-06-14"),
-        ({"AcquisitionDate": "2020-06"}, None),
-    ],
+    ("study", "film", "expected"),
+    [("20200615", "20200614", "2020-06-15"), ("20201301", "20200614", "2020-06-14"), ("", "2020-06", None)],
 )
-def test_reads_the_day_of_a_study(elements: dict[str, str], expected: str | None) -> None:
-    assert sandbox.read_facts(a_file(**elements)).studied_on == expected
+def test_reads_the_day_of_a_study(study: str, film: str, expected: str | None) -> None:
+    assert sandbox.read_facts(a_file(StudyDate=study, AcquisitionDate=film)).studied_on == expected
 
 
 @pytest.mark.parametrize(("image", "bits"), [(EIGHT, 8), (TWELVE, 12)])
