@@ -52,7 +52,7 @@ class ArchiveResponse(Answer):
     many of it are here, to be looked at. detail: what else there is to say; why it failed.
     """
 
-    model_config = with_examples({"state": "done", "films": 2, "detail": "1 not shown: not_frontal"})
+    model_config = with_examples({"state": "done", "films": 2, "detail": "1 not shown: not frontal"})
 
     state: Literal["off", "none", "waiting", "done", "failed"]
     films: int = 0

@@ -157,7 +157,7 @@ class Fetching:
 def _describe(retrieval: Retrieval, reasons: Counter[str], unscored: int) -> str | None:
     """What there is to say besides the number of films; None if it is nothing."""
     unsent = max(0, retrieval.unsent - retrieval.refused)  # what we refuse, the archive cannot send
-    parts = [f"{count} not shown: {reason}" for reason, count in sorted(reasons.items())]
+    parts = [f"{count} not shown: {reason.replace('_', ' ')}" for reason, count in sorted(reasons.items())]
     counts = {"not scored yet": unscored, "refused: of another patient or study": retrieval.refused}
     parts += [f"{count} {what}" for what, count in {**counts, "could not be sent": unsent}.items() if count]
     return "; ".join([*parts, *filter(None, [retrieval.problem])]) or None

@@ -100,6 +100,7 @@ def test_a_film_of_another_patient_is_refused(tmp_path: Path) -> None:
     assert (state["films"], state["detail"], found) == (1, None, ["2020-01-02"])
 
 
+@pytest.mark.slow
 def test_films_of_an_archive_that_names_itself_as_originator_are_priors(tmp_path: Path) -> None:
     archive = DicomArchive([make_earlier(2, TODAY)], originator=TITLE)
     with run_all(tmp_path, archive) as site, site.gateway() as gateway:
@@ -109,6 +110,7 @@ def test_films_of_an_archive_that_names_itself_as_originator_are_priors(tmp_path
     assert state["films"] == 1 and found == ["2024-03-01"] and len(list_priors(site)) == 1
 
 
+@pytest.mark.slow
 def test_what_the_archive_says_when_it_does_not_want(tmp_path: Path) -> None:
     archive = DicomArchive(status=0xC001)
     with run_all(tmp_path, archive) as site:
@@ -127,6 +129,7 @@ def test_what_the_archive_says_when_it_does_not_want(tmp_path: Path) -> None:
             assert wait_for_answer(site, nameless)[0]["detail"] == "the film has no patient ID"
 
 
+@pytest.mark.slow
 def test_a_request_waits_for_the_gateway(tmp_path: Path) -> None:
     archive = DicomArchive([make_earlier(2, "20200102")])
     with run_all(tmp_path, archive) as site:

@@ -51,7 +51,7 @@ def test_earlier_films_come_as_priors(
         image_id = send_current(site, gateway.port)
         ask(site, image_id)
         state, found = wait_for_answer(site, image_id)
-        assert (state["state"], state["films"], state["detail"]) == ("done", 3, "1 not shown: not_frontal")
+        assert (state["state"], state["films"], state["detail"]) == ("done", 3, "1 not shown: not frontal")
         assert found == ["2016-01-02", "2015-01-02", "2014-01-02"]
         assert archive.retrieved == 3 and len(list_priors(site)) == 3, "two are shown, one is kept out"
         ask(site, image_id)
@@ -75,6 +75,7 @@ def test_what_was_not_asked_for_is_dropped(tmp_path: Path) -> None:
     assert list_priors(site) == [] and len([*gateway_folder(site.config).glob("*/**/*.dcm")]) == 1
 
 
+@pytest.mark.slow
 def test_what_the_reader_hears_of_an_archive_in_trouble(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     archive = WebArchive([make_earlier(2, "20200102")])
     with run_all(tmp_path, archive) as site, site.gateway() as gateway:
