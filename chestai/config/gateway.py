@@ -25,6 +25,18 @@ def _check_address(text: str) -> str:
     return text
 
 
+def _check_peer(what: str, by_url: bool, peer: "Destination | Priors") -> None:
+    """Raises ValueError: The address does not suit the kind, or patients are named to another machine without TLS."""
+    if by_url and (peer.url is None or peer.address is not None):
+        raise ValueError(f"{what} of kind {peer.kind} has a url, and no address")
+    if not by_url and (peer.address is None or peer.url is not None):
+        raise ValueError(f"{what} of kind {peer.kind} has an address, host:port, and no url")
+    if peer.kind == "dicom" and peer.ae_title is None:
+        raise ValueError(f"{what} of kind dicom has the ae_title of the other side")
+    if not peer.tls and not by_url and peer.address and peer.address.rpartition(":")[0] not in LOOPBACK:
+        raise ValueError(f"{what} on another machine needs tls=true: what goes there names patients")
+
+
 NONE_IS_EMPTY = BeforeValidator(lambda value: {} if value is None else value)  # Hydra merges into mappings
 
 AeTitle = Annotated[str, AfterValidator(_check_ae_title)]
@@ -77,17 +89,28 @@ class Destination(Section):
 
     @model_validator(mode="after")
     def _check_kind(self) -> Self:
-        by_url = self.kind in ("stow", "fhir")
-        if by_url and (self.url is None or self.address is not None):
-            raise ValueError(f"a destination of kind {self.kind} has a url, and no address")
-        if not by_url and (self.address is None or self.url is not None):
-            raise ValueError(f"a destination of kind {self.kind} has an address, host:port, and no url")
-        if self.kind == "dicom" and self.ae_title is None:
-            raise ValueError("a destination of kind dicom has the ae_title of the receiver")
+        _check_peer("a destination", self.kind in ("stow", "fhir"), self)
         if self.kind != "dicom" and self.commitment:
             raise ValueError(f"a destination of kind {self.kind} cannot commit itself: only one of kind dicom can")
-        if not self.tls and not by_url and self.address and self.address.rpartition(":")[0] not in LOOPBACK:
-            raise ValueError("a destination on another machine needs tls=true: results name patients")
+        return self
+
+
+class Priors(Section):
+    """The archive that is asked for a patient's earlier films. `kind` says how, and which of the other keys count."""
+
+    kind: Literal["dicom", "dicomweb"]
+    address: Address | None = None
+    url: SecureUrl | None = None
+    ae_title: AeTitle | None = None
+    token_variable: str | None = None
+    tls: bool = False
+    tls_authority: str | None = None
+    studies: Positive = 3
+    timeout_seconds: Rate = 30.0
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        _check_peer("an archive", self.kind == "dicomweb", self)
         return self
 
 
@@ -99,6 +122,7 @@ class Gateway(Section):
     fhir: bool = False
     dicom: DicomListener = DicomListener()
     destinations: Annotated[dict[str, Destination], NONE_IS_EMPTY] = Field(default_factory=dict)
+    priors: Priors | None = None
     retry_seconds: Rate = 5.0
     max_retry_seconds: Rate = 900.0
     give_up_hours: Rate = 72.0

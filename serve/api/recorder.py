@@ -36,6 +36,7 @@ async def record_prediction(
     result: ScoreResult,
     *,
     keep_image: bool,
+    prior: bool,
 ) -> None:
     """Records an image and its prediction.
 
@@ -43,20 +44,21 @@ async def record_prediction(
         action: The name of the audit event.
         facts: Of a DICOM header; None of other files.
         keep_image: Whether to store the file, unless it was named by a URI.
+        prior: Whether it is an earlier image, which is not in the worklist.
 
     Raises:
         ApiError: 503, the prediction could not be recorded.
     """
     at, image_id = now(), upload.image_id
     uri = await _store_image(state, upload) if keep_image and upload.uri is None else upload.uri
-    height, width = grey.shape
     image = Image(
         image_id=image_id,
         received_at=at,
         file_name=_clean_name(upload.name),
-        height=height,
-        width=width,
+        height=grey.shape[0],
+        width=grey.shape[1],
         uri=uri,
+        prior=prior,
         **_describe(facts, state.pseudonyms),
     )
     prediction = Prediction(
@@ -86,6 +88,7 @@ def _describe(facts: Facts | None, pseudonyms: Pseudonyms) -> dict[str, Any]:
         "patient_key": pseudonyms.make(PATIENT, facts.patient_id or ""),
         "age_years": facts.age_years,
         "sex": facts.sex,
+        "studied_on": facts.studied_on,
     }
 
 
@@ -101,11 +104,11 @@ async def _store_image(state: StateAccess, upload: Upload) -> str | None:
 
 
 async def record_rejection(
-    state: StateAccess, principal: Principal, action: str, upload: Upload, problem: Problem
+    state: StateAccess, principal: Principal, action: str, upload: Upload, problem: Problem, prior: bool
 ) -> None:
     """Records that an image was not scored, and why; of the file, its hash alone. Raises as `record_prediction`."""
     at, image_id = now(), upload.image_id
-    image = Image(image_id=image_id, received_at=at)
+    image = Image(image_id=image_id, received_at=at, prior=prior)
     rejection = make_rejection(image_id, problem.code, problem.detail.removeprefix(NOT_SCORED), at)
     detail = {"not_scored": problem.code, **_hash_uri(upload.uri)}
     event = AuditEvent(actor=principal.name, action=action, object=image_id, detail=detail, at=at)

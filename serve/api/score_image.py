@@ -111,11 +111,14 @@ async def receive_image(services: Services, principal: Principal, action: str, r
         raise
 
 
-async def score_upload(services: Services, principal: Principal, action: str, upload: Upload) -> ScoredImage:
+async def score_upload(
+    services: Services, principal: Principal, action: str, upload: Upload, prior: bool = False
+) -> ScoredImage:
     """Scores an image and records its prediction.
 
     Args:
         action: The name of the audit event.
+        prior: Whether it is an earlier image, which is not in the worklist.
 
     Raises:
         ApiError: 422, the image cannot be scored; 503, no admission slot is free, the model is unavailable, or the
@@ -130,11 +133,20 @@ async def score_upload(services: Services, principal: Principal, action: str, up
         except ApiError as error:
             if error.problem.status == 422:
                 services.reporter.record_not_scored(error)
-                await record_rejection(services.state, principal, action, upload, error.problem)
+                await record_rejection(services.state, principal, action, upload, error.problem, prior)
             raise
         services.reporter.record_scored(result, decode_ms)
-        keep_image = services.config.state.keep_images
-        await record_prediction(services.state, principal, action, upload, grey, facts, result, keep_image=keep_image)
+        await record_prediction(
+            services.state,
+            principal,
+            action,
+            upload,
+            grey,
+            facts,
+            result,
+            keep_image=services.config.state.keep_images,
+            prior=prior,
+        )
         if services.model.shadow is not None:
             services.model.shadow.schedule(upload.image_id, grey, result)
         return ScoredImage(upload, grey, result, decode_ms)

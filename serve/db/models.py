@@ -1,26 +1,13 @@
 """The tables, the same on SQLite and PostgreSQL. All times are UTC; an image's ID is the SHA-256 of its bytes."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, cast
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
-    DateTime,
-    Dialect,
-    Double,
-    ForeignKey,
-    Index,
-    Integer,
-    String,
-    Table,
-    Text,
-)
+from sqlalchemy import Dialect, ForeignKey, Index, Table
 from sqlalchemy import text as sql
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import JSON, BigInteger, Boolean, Date, DateTime, Double, Integer, String, Text, TypeDecorator
 
 SHA256 = 64  # hex digits
 BY_URGENCY = ("urgency", "falling", "received_at", "image_id")
@@ -91,7 +78,8 @@ class KeyRow(Base):
 class ImageRow(Base):
     """A received image. uri: of the stored file; null if it is not stored.
 
-    source to sex: of the corpus, or of a DICOM header. patient_key: as in the lake, or a keyed hash of the patient ID.
+    source to studied_on: of the corpus, or of a DICOM header. patient_key: as in the lake, or a keyed hash of the
+    patient ID. prior: whether it is there to be compared with, and not in the worklist.
     """
 
     __tablename__ = "images"
@@ -109,6 +97,8 @@ class ImageRow(Base):
     study_id: Mapped[str | None] = mapped_column(String(200), index=True)
     age_years: Mapped[float | None] = mapped_column(Double)
     sex: Mapped[str | None] = mapped_column(String(20))
+    studied_on: Mapped[date | None] = mapped_column(Date)
+    prior: Mapped[bool] = mapped_column(Boolean, default=False, server_default=sql("false"))
 
     __table_args__ = (Index("images_patient", "patient_key", "received_at"), Index("images_file_name", "file_name"))
 

@@ -4,6 +4,7 @@ Every write has its own key, so it may be repeated, delayed or reordered without
 """
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
@@ -56,8 +57,8 @@ class Record(BaseModel):
 class Image(Record):
     """A received image. uri: of the stored file; None if it is not stored.
 
-    source, patient_key, study_id, age_years, sex, split, view: of the corpus, or of a DICOM header, where the key is a
-    keyed hash of the patient ID; None if neither says it.
+    source, patient_key, study_id, age_years, sex, split, view, studied_on: of the corpus, or of a DICOM header, where
+    the key is a keyed hash of the patient ID; None if neither says it. prior: to be compared with, not in the worklist.
     """
 
     image_id: ImageId
@@ -73,6 +74,8 @@ class Image(Record):
     study_id: Key | None = None
     age_years: FiniteFloat | None = None
     sex: Name | None = None
+    studied_on: date | None = None
+    prior: bool = False
 
 
 class Prediction(Record):
@@ -166,14 +169,18 @@ class Study(Record):
 
 
 def record_image(session: Session, image: Image) -> None:
-    """Writes an image. A stored one keeps its first time of receipt; other values that are not None replace its own."""
+    """Writes an image. A stored one keeps its first time of receipt; other values that are not None replace its own.
+
+    A prior is none any more once it is received as a new image; a new image never becomes one.
+    """
     serialise_writes(session, image.image_id)
     row = session.get(ImageRow, image.image_id)
     if row is None:
         session.add(ImageRow(**image.model_dump()))
     else:
-        for name, value in image.model_dump(exclude_none=True).items():
-            setattr(row, name, min(row.received_at, value) if name == "received_at" else value)
+        received_at, prior = min(row.received_at, image.received_at), row.prior and image.prior
+        for name, value in {**image.model_dump(exclude_none=True), "received_at": received_at, "prior": prior}.items():
+            setattr(row, name, value)
     session.flush()
 
 

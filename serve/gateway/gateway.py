@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
+from chestai.config.gateway import Gateway, Priors
 from chestai.config.schema import Config
 from chestai.imaging.sandbox import Sandbox
 from chestai.results.dicom.film_header import silence_pydicom
@@ -22,9 +23,15 @@ from serve.gateway.intake.endpoint import EndpointClient
 from serve.gateway.intake.folder import Intake, gateway_folder
 from serve.gateway.intake.receiver import Receiver
 from serve.gateway.intake.scoring import Scoring
+from serve.gateway.priors.archive import Archive
+from serve.gateway.priors.dicomweb import DicomWeb
+from serve.gateway.priors.fetching import Fetching
+from serve.gateway.priors.query_retrieve import QueryRetrieve
+from serve.gateway.priors.retrieval import Retrievals
 from serve.storage.pseudonyms import load_pseudonyms
 
 STOP_S = 30.0  # for what is under way
+SILENCED = ("pynetdicom", "dicomweb_client", "urllib3")  # they log associations, and addresses with a patient's ID
 
 
 @contextmanager
@@ -36,17 +43,19 @@ def running(config: Config) -> Iterator[Receiver]:
         OSError: The folder is not writable.
     """
     silence_pydicom()
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # it logs every association, and we do
-    settings, folder = config.gateway, gateway_folder(config)
+    for name in SILENCED:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    settings, folder, priors = config.gateway, gateway_folder(config), config.gateway.priors
     intake, store, stop = Intake(folder), Store(config), threading.Event()
     reports = CommitmentReports(settings, store.database, list_titles(settings))
     files = ResultFiles(folder / "out", load_device(str(state_folder(config) / "device")))
+    retrievals = None if priors is None else Retrievals(settings.dicom.ae_title, priors.ae_title)
     tasks: list[tuple[str, Callable[[threading.Event], None]]] = []
     with (
         closing(store),
         closing(Sandbox(2)) as sandbox,
         EndpointClient(settings.endpoint, settings.key) as endpoint,
-        closing(Receiver(settings.dicom, intake, _audit(store), reports)) as receiver,
+        closing(Receiver(settings.dicom, intake, _audit(store), reports, retrievals)) as receiver,
     ):
         pseudonyms = load_pseudonyms(config)
         scoring = Scoring(settings, intake, store.database, endpoint, files, pseudonyms, sandbox)
@@ -59,6 +68,12 @@ def running(config: Config) -> Iterator[Receiver]:
             if destination.commitment:
                 requests = CommitmentRequests(name, settings, store.database, way.peer)
                 tasks.append((f"commitment of {name}", requests.run))
+        if priors is not None and retrievals is not None:
+            archive = _make_archive(settings, priors, intake)
+            fetching = Fetching(
+                settings, priors.studies, archive, store.database, intake, retrievals, store.save_events
+            )
+            tasks.append(("priors", fetching.run))
         if config.state.retention_days is not None:
             retention = FilmRetention(store.database, intake, files, config.state.retention_days)
             tasks.append(("retention", retention.run))
@@ -71,6 +86,12 @@ def running(config: Config) -> Iterator[Receiver]:
             stop.set()
             for thread in threads:
                 thread.join(STOP_S)
+
+
+def _make_archive(settings: Gateway, priors: Priors, intake: Intake) -> Archive:
+    if priors.kind == "dicom":
+        return QueryRetrieve(priors, settings.dicom.ae_title)
+    return DicomWeb(priors, intake, settings.dicom.max_film_mb * 2**20)
 
 
 def _audit(store: Store) -> Callable[[str, str, bool], None]:

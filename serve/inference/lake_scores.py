@@ -103,7 +103,7 @@ def _look_up(contents: pa.Table, table: pa.Table) -> pa.Table:
 
 
 def _make_image(row: dict[str, Any], received_at: datetime) -> Image:
-    corpus = {name: row.get(f"gold_{name}") for name in CORPUS_COLUMNS}
+    corpus: dict[str, Any] = {name: row.get(f"gold_{name}") for name in CORPUS_COLUMNS}
     is_in_lake = row.get("gold_sha256") is not None
     return Image(
         image_id=row["sha256"],

@@ -98,6 +98,8 @@ class ImageRecord(Answer, Study):
                 "split": "test",
                 "uri": None,
                 **CORPUS_EXAMPLE,
+                "studied_on": None,
+                "prior": False,
             },
             "predictions": [
                 {

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Literal
 
 from chestai import RESEARCH_USE
 from serve.db.worklist.priors import Prior
@@ -44,8 +45,23 @@ class SummaryResponse(Answer, WorklistSummary):
     notice: str = RESEARCH_USE
 
 
+class ArchiveResponse(Answer):
+    """What the archive was asked for an image, and answered.
+
+    state: `off`: it cannot be asked for this image; `none`: nobody has asked; `waiting`, `done`, `failed`. films: how
+    many of it are here, to be looked at. detail: what else there is to say; why it failed.
+    """
+
+    model_config = with_examples({"state": "done", "films": 2, "detail": "1 not shown: not frontal"})
+
+    state: Literal["off", "none", "waiting", "done", "failed"]
+    films: int = 0
+    detail: str | None = None
+    notice: str = RESEARCH_USE
+
+
 class PriorsResponse(Answer):
-    """Earlier images of the same patient, newest first."""
+    """Earlier images of the same patient, newest first, and what the archive was asked and answered."""
 
     model_config = with_examples(
         {
@@ -53,6 +69,7 @@ class PriorsResponse(Answer):
                 {
                     "image_id": examples.IMAGE_ID,
                     "received_at": examples.TIME,
+                    "studied_on": "2024-11-05",
                     "study_id": "88_0",
                     "view": "PA",
                     "age_years": 60.0,
@@ -60,9 +77,11 @@ class PriorsResponse(Answer):
                     "bucket": "routine",
                     "reviewed_at": examples.TIME,
                 }
-            ]
+            ],
+            "archive": {"state": "done", "films": 1, "detail": None, "notice": RESEARCH_USE},
         }
     )
 
     priors: Sequence[Prior]
+    archive: ArchiveResponse
     notice: str = RESEARCH_USE

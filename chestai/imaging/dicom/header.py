@@ -22,7 +22,8 @@ class Facts:
 
     image_id, patient_id, study_id: SOP Instance UID, Patient ID, Study Instance UID; None where an anonymised file has
     none. age_years: None if not known or impossible. sex: M, F or None. view: PA, AP, or None if the header does not
-    say. height, width: pixels.
+    say. height, width: pixels. studied_on: the date of the study or else of the film, YYYY-MM-DD; None if not known or
+    impossible.
     """
 
     image_id: str | None
@@ -33,6 +34,7 @@ class Facts:
     view: str | None
     height: int
     width: int
+    studied_on: str | None = None
 
 
 @dataclass(frozen=True)

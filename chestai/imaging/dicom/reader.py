@@ -33,7 +33,8 @@ STORAGE = "1.2.840.10008.5.1.4.1.1"
 SOP_CLASSES = (f"{STORAGE}.1", f"{STORAGE}.1.1", f"{STORAGE}.1.1.1", f"{STORAGE}.7")
 
 PATIENT = ("PatientID", "PatientSex", "PatientAge", "PatientBirthDate")
-IMAGE = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "StudyDate", "Modality", "BodyPartExamined")
+IMAGE = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "Modality", "BodyPartExamined")
+DATES = ("StudyDate", "AcquisitionDate")
 VIEW = ("ViewPosition", "ViewCodeSequence", "PatientOrientation", "SeriesDescription", "ProtocolName")
 SHAPE = ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
 COUNTS = ("SamplesPerPixel", "NumberOfFrames", "PhotometricInterpretation", "PixelData")
@@ -41,7 +42,7 @@ PADDING = ("PixelPaddingValue", "PixelPaddingRangeLimit")
 SCALE = ("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "PresentationLUTShape")
 WINDOW = ("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction")
 UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
-KEYWORDS = (*PATIENT, *IMAGE, *VIEW, *SHAPE, *COUNTS, *PADDING, *SCALE, *WINDOW)
+KEYWORDS = (*PATIENT, *IMAGE, *DATES, *VIEW, *SHAPE, *COUNTS, *PADDING, *SCALE, *WINDOW)
 
 
 def read_facts(data: bytes) -> Facts:
@@ -51,6 +52,7 @@ def read_facts(data: bytes) -> Facts:
 
 def find_facts(dataset: Dataset) -> Facts:
     """The facts of an open file."""
+    days = (day for keyword in DATES if (day := _date(dataset, keyword)) is not None)
     return Facts(
         image_id=_text(dataset, "SOPInstanceUID") or _text(dataset.file_meta, "MediaStorageSOPInstanceUID") or None,
         patient_id=_text(dataset, "PatientID") or None,
@@ -60,6 +62,7 @@ def find_facts(dataset: Dataset) -> Facts:
         view=find_view(dataset)[1],
         height=dataset.Rows,
         width=dataset.Columns,
+        studied_on=next((day.isoformat() for day in days), None),
     )
 
 

@@ -92,6 +92,7 @@ async def infer(
         ),
     ] = [],  # noqa: B006
     evidence: Annotated[bool, Query(description="Also return what the heatmaps are drawn from.")] = False,
+    prior: Annotated[bool, Query(description="An earlier film, to compare with: it is not in the worklist.")] = False,
 ) -> InferResponse | FlaggedResponse | Response:
     """Probability of every finding, the triage bucket and overlays of one chest radiograph."""
     modes, as_png = services.config.serve.modes, request.headers.get("accept", "").startswith("image/png")
@@ -99,7 +100,7 @@ async def infer(
         check_overlays(modes)
     upload = await receive_image(services, principal, "infer", request)
     async with services.admission.deadline():
-        image = await score_upload(services, principal, "infer", upload)
+        image = await score_upload(services, principal, "infer", upload, prior)
         if as_png:
             return await _draw_png(image, explain)
         return image.to_flag() if modes.flag_only else await image.explain(explain, evidence)

@@ -1,8 +1,10 @@
 """Recorded studies: the worklist, its claims and numbers, image records, and earlier images."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from sqlalchemy.orm import Session
 
 from chestai.clock import now
 from chestai.triage.rule import Bucket
@@ -15,14 +17,16 @@ from serve.db.records import Key, Name
 from serve.db.worklist import page as worklist
 from serve.db.worklist.claims import claim_study, release_study
 from serve.db.worklist.page import MAX_PAGE_SIZE, MIN_ID_DIGITS, WorklistFilter
-from serve.db.worklist.priors import load_priors
+from serve.db.worklist.priors import Prior, load_priors
 from serve.db.worklist.summary import summarise_worklist
+from serve.gateway.db.prior_requests import ArchiveState, load_state, request_priors
 from serve.problems import ApiError, error_responses
 from serve.schemas.studies import FlaggedImageRecord, ImageRecord, WorklistResponse
-from serve.schemas.worklist import ClaimResponse, PriorsResponse, SummaryResponse
+from serve.schemas.worklist import ArchiveResponse, ClaimResponse, PriorsResponse, SummaryResponse
 
 router = APIRouter(tags=["studies"])
 
+ARCHIVE_OFF_ERRORS = {"archive_off": "no archive is asked for earlier films (gateway.priors)"}
 UNKNOWN_IMAGE_RESPONSES = error_responses(404, unknown_image="it was never received")
 SEARCH = f"An image ID or its first digits ({MIN_ID_DIGITS} or more), or a whole study ID, patient key or file name."
 
@@ -129,12 +133,51 @@ async def release(image_id: ImageId, services: ServicesDep, principal: CurrentPr
     summary="Earlier images of the same patient",
     responses={**UNKNOWN_IMAGE_RESPONSES, **error_responses(422, **PARAMETER_ERRORS), **STATE_RESPONSES},
 )
-async def list_priors(image_id: ImageId, services: ServicesDep, prefetch: Prefetch = False) -> PriorsResponse:
-    """Earlier images of the same source and patient key, newest first; none for an image without a patient key."""
-    priors = await services.state.read(load_priors, image_id)
+async def list_priors(
+    image_id: ImageId, services: ServicesDep, prefetch: Prefetch = False, refresh: Refresh = False
+) -> PriorsResponse:
+    """Earlier images of the same source and patient key, newest first; none for an image without a patient key.
+
+    While `archive.state` is `waiting`, others may come. Once it is `done`, all are among the priors.
+    """
+    has_archive = services.config.gateway.priors is not None
+
+    def load(session: Session) -> tuple[ArchiveState, list[Prior] | None]:
+        state = load_state(session, image_id) if has_archive else ArchiveState("off")
+        return state, load_priors(session, image_id)  # in this order: what is done by then is among them
+
+    state, priors = await services.state.read(load)
     if priors is None:
         raise unknown_image(image_id)
-    return PriorsResponse(priors=priors)
+    return PriorsResponse(priors=priors, archive=ArchiveResponse(**asdict(state)))
+
+
+@router.post(
+    "/images/{image_id}/priors",
+    summary="Ask the archive for earlier films",
+    status_code=202,
+    responses={
+        **UNKNOWN_IMAGE_RESPONSES,
+        **error_responses(403, **FORBIDDEN_ERRORS, **ARCHIVE_OFF_ERRORS),
+        **error_responses(409, not_a_film="it did not come through the gateway, which alone knows whose it is"),
+        **error_responses(422, **PARAMETER_ERRORS),
+        **STATE_RESPONSES,
+    },
+)
+async def ask_for_priors(image_id: ImageId, services: ServicesDep, principal: CurrentPrincipal) -> ArchiveResponse:
+    """Lets the gateway fetch earlier films of the patient from the hospital's archive; it takes a while.
+
+    `GET` tells how it went. Asked again, it is done anew; while a request waits, another one changes nothing.
+    """
+    if services.config.gateway.priors is None:
+        raise ApiError(403, "archive_off", ARCHIVE_OFF_ERRORS["archive_off"])
+    try:
+        state = await services.state.change(lambda session: request_priors(session, image_id, principal.name))
+    except LookupError as error:
+        raise unknown_image(image_id) from error
+    except ValueError as error:
+        raise ApiError(409, "not_a_film", str(error)) from error
+    return ArchiveResponse(**asdict(state))
 
 
 def unknown_image(image_id: str) -> ApiError:

@@ -218,7 +218,7 @@ def _sections(cursor: _Cursor, reviewed: bool | None) -> list[_Section]:
 
 
 def _filter_conditions(filters: WorklistFilter) -> list[ColumnElement[bool]]:
-    # A search finds every image; otherwise one stands for its study.
+    # A search finds every image but priors; otherwise one stands for its study.
     conditions: list[ColumnElement[bool]] = [WorklistRow.leads.is_(True)] if filters.search is None else []
     if filters.bucket is not None:
         conditions.append(WorklistRow.urgency == URGENCY[filters.bucket])
@@ -237,7 +237,7 @@ def _search(text: str) -> Select[Any]:
     names = [column == text for column in (ImageRow.study_id, ImageRow.patient_key, ImageRow.file_name)]
     if re.fullmatch(f"[0-9a-f]{{{MIN_ID_DIGITS},64}}", text):
         names.append(ImageRow.image_id.between(text, text + "g"))  # a range uses the index, on both databases
-    return select(ImageRow.image_id).where(or_(*names))
+    return select(ImageRow.image_id).where(ImageRow.prior.is_(False), or_(*names))
 
 
 def _after(key: SortKey, cursor: _Cursor) -> list[ColumnElement[bool]]:

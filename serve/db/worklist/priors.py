@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, get_args
 
 from sqlalchemy import select
@@ -23,6 +23,7 @@ class Prior:
 
     image_id: str
     received_at: datetime
+    studied_on: date | None
     study_id: str | None
     view: str | None
     age_years: float | None
@@ -34,8 +35,9 @@ class Prior:
 def load_priors(session: Session, image_id: str) -> list[Prior] | None:
     """Returns up to `MAX_PRIORS` earlier images of the same source and patient key, newest first.
 
-    Images are in the order of their receipt, then of their study IDs, in which numbers count as numbers: corpora number
-    the follow-ups of a patient, and arrive at once. None if there is no such image.
+    Earlier is what was studied on an earlier day. Where an image has no study date, or both have the same, it is what
+    the archive gave as a prior; then what was received before; then what has the lower study ID, in which numbers count
+    as numbers: corpora number the follow-ups of a patient, and arrive at once. None if there is no such image.
     """
     image = session.get(ImageRow, image_id)
     if image is None:
@@ -50,10 +52,19 @@ def load_priors(session: Session, image_id: str) -> list[Prior] | None:
         .order_by(ImageRow.received_at.desc())
         .limit(MAX_IMAGES)
     ).all()
-    earlier = sorted(
-        (row for row in rows if _place(row[0]) < _place(image)), key=lambda row: _place(row[0]), reverse=True
-    )
+    earlier = sorted((row for row in rows if _is_earlier(row[0], image)), key=lambda row: _age(row[0]), reverse=True)
     return [_to_prior(*row) for row in earlier[:MAX_PRIORS]]
+
+
+def _is_earlier(one: ImageRow, image: ImageRow) -> bool:
+    if one.studied_on and image.studied_on and one.studied_on != image.studied_on:
+        return one.studied_on < image.studied_on
+    return one.prior if one.prior != image.prior else _place(one) < _place(image)
+
+
+def _age(image: ImageRow) -> tuple[Any, ...]:
+    """The day of an image, that of its receipt where no other is known, then its place."""
+    return image.studied_on or image.received_at.date(), *_place(image)
 
 
 def _place(image: ImageRow) -> tuple[Any, ...]:
@@ -66,6 +77,7 @@ def _to_prior(image: ImageRow, study: WorklistRow) -> Prior:
     return Prior(
         image_id=image.image_id,
         received_at=image.received_at,
+        studied_on=image.studied_on,
         study_id=image.study_id,
         view=image.view,
         age_years=image.age_years,

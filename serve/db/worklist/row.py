@@ -21,7 +21,7 @@ def add_worklist_row(session: Session, image: dict[str, Any], prediction: dict[s
         "reviewed_at": find_review_time(session, image_id),  # a review may have been written first
         "model_version": prediction["model_version"],
         "split": image["split"],
-        "leads": True,
+        "leads": not image["prior"],
         **_find_place(prediction["bucket"], prediction["score"], image["received_at"]),
     }
     session.execute(insert(table(WorklistRow)), [row])
@@ -43,7 +43,8 @@ def update_worklist_row(session: Session, image_id: str) -> None:
     place = _find_place(newest.bucket, newest.score, image.received_at)
     row = session.get(WorklistRow, image_id)
     if row is None:
-        row = WorklistRow(image_id=image_id, reviewed_at=find_review_time(session, image_id), **place)
+        reviewed_at = find_review_time(session, image_id)
+        row = WorklistRow(image_id=image_id, reviewed_at=reviewed_at, leads=not image.prior, **place)
         session.add(row)
     else:
         session.execute(delete(PositiveRow).where(PositiveRow.image_id == image_id))
@@ -52,6 +53,8 @@ def update_worklist_row(session: Session, image_id: str) -> None:
         for name, value in place.items():
             setattr(row, name, value)
     row.model_version, row.split = newest.model_version, image.split
+    if image.study_id is None and row.leads == image.prior:  # new, or a prior that is none any more
+        row.leads, row.moved_at = not image.prior, now()
     session.flush()
     session.add_all(PositiveRow(image_id=image_id, finding=finding) for finding in set(newest.positives))
     elect_lead(session, image.source, image.study_id)

@@ -1,4 +1,4 @@
-"""Studies of several images: the most urgent image stands for its study in the worklist."""
+"""Studies of several images: the most urgent image stands for its study in the worklist. Priors are not in it."""
 
 from sqlalchemy import ScalarSelect, func, select
 from sqlalchemy.orm import Session, aliased
@@ -16,10 +16,11 @@ def elect_lead(session: Session, source: str | None, study_id: str | None) -> No
     if study_id is None:
         return
     serialise_writes(session, f"study {source} {study_id}")
+    of_study = (ImageRow.study_id == study_id, ImageRow.source.is_not_distinct_from(source))
     rows = session.scalars(
         select(WorklistRow)
         .join(ImageRow, ImageRow.image_id == WorklistRow.image_id)
-        .where(ImageRow.study_id == study_id, ImageRow.source.is_not_distinct_from(source))
+        .where(*of_study, ImageRow.prior.is_(False))
         .order_by(WorklistRow.urgency, WorklistRow.falling, WorklistRow.received_at, WorklistRow.image_id)
     ).all()
     for position, row in enumerate(rows):
@@ -37,6 +38,7 @@ def count_images() -> ScalarSelect[int]:
         .select_from(image)
         .join(row, row.image_id == image.image_id)
         .where(image.study_id == ImageRow.study_id, image.source.is_not_distinct_from(ImageRow.source))
+        .where(image.prior.is_(False))
         .correlate(ImageRow)
         .scalar_subquery()
     )

@@ -54,7 +54,7 @@ class StoredResult(BaseModel):
 def make_film_row(
     film_id: str, film: Film, pseudonyms: Pseudonyms, received_at: datetime, **outcome: Any
 ) -> dict[str, Any]:
-    """The columns of a film. outcome: image_id and result, or reason and detail."""
+    """The columns of a film. outcome: prior, and image_id and result, or reason and detail."""
     return {
         "film_id": film_id,
         "sop_instance": film.sop_instance,
@@ -63,6 +63,7 @@ def make_film_row(
         "accession_key": pseudonyms.make(ACCESSION, film.accession),
         "revision": 0,
         "reviews": 0,
+        "prior": False,
         "received_at": received_at,
         "done_at": now(),
         **outcome,
@@ -70,10 +71,14 @@ def make_film_row(
 
 
 def add_film(session: Session, row: dict[str, Any]) -> bool:
-    """Records a film. Returns whether it was not there yet; one that was there stays as it is."""
+    """Records a film. Returns whether it was not there yet; what was there stays as it is, unless it was a prior."""
     serialise_writes(session, row["film_id"])
-    if session.get(FilmRow, row["film_id"]) is not None:
-        return False
+    there = session.get(FilmRow, row["film_id"])
+    if there is not None:
+        if row["prior"] or not there.prior:
+            return False
+        session.delete(there)  # it was sent to be read since, so it counts as one that was never here
+        session.flush()
     session.add(FilmRow(**row))
     session.flush()
     return True
@@ -101,10 +106,11 @@ def count_reviews(session: Session, row: FilmRow) -> int:
 
 
 def find_newly_reviewed(session: Session, limit: int = 100) -> list[str]:
-    """The IDs of films with other reviews than their result has. Counted, because a review may arrive late."""
+    """The IDs of films, not priors, with other reviews than their result has. Counted: a review may arrive late."""
     query = (
         select(FilmRow.film_id)
         .join(ReviewRow, ReviewRow.image_id == FilmRow.image_id)
+        .where(FilmRow.prior.is_(False))
         .group_by(FilmRow.film_id)
         .having(func.count() != FilmRow.reviews)
         .limit(limit)

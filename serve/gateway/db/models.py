@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import text as sql
 from sqlalchemy.orm import Mapped, mapped_column
 
 from serve.db.models import SHA256, Base, Json, UtcTime
@@ -18,6 +19,7 @@ class FilmRow(Base):
     film_id: `chestai.results.film.film_id_of`. patient_key, accession_key: keyed hashes, to search by. image_id: at the
     endpoint; null if it was kept out. result: `serve.gateway.films.StoredResult`. reason, detail: why it was kept out.
     revision: of the result, one more for each change of its reviews. reviews: how many there were at the last one.
+    prior: whether the archive gave it to be compared with, so that nothing goes out about it.
     """
 
     __tablename__ = "films"
@@ -33,6 +35,7 @@ class FilmRow(Base):
     detail: Mapped[str | None] = mapped_column(Text)
     revision: Mapped[int] = mapped_column(Integer)
     reviews: Mapped[int] = mapped_column(Integer)
+    prior: Mapped[bool] = mapped_column(Boolean, default=False, server_default=sql("false"))
     received_at: Mapped[datetime] = mapped_column(UtcTime, index=True)
     done_at: Mapped[datetime] = mapped_column(UtcTime)
 
@@ -92,3 +95,20 @@ class DeliveryRow(Base):
     asked_at: Mapped[datetime | None] = mapped_column(UtcTime)
 
     __table_args__ = (Index("deliveries_queue", "destination", "state", "number"),)
+
+
+class PriorRequestRow(Base):
+    """A reader's request for earlier films of the patient of an image, from the archive.
+
+    state: waiting, done or failed. films: how many there are here by it. detail: what else there is to say, in words.
+    """
+
+    __tablename__ = "prior_requests"
+
+    image_id: Mapped[str] = mapped_column(String(SHA256), primary_key=True)
+    requested_by: Mapped[str] = mapped_column(String(200))
+    requested_at: Mapped[datetime] = mapped_column(UtcTime, index=True)
+    state: Mapped[str] = mapped_column(String(20))
+    films: Mapped[int] = mapped_column(Integer)
+    detail: Mapped[str | None] = mapped_column(Text)
+    done_at: Mapped[datetime | None] = mapped_column(UtcTime)

@@ -1,4 +1,4 @@
-"""Deletes films, results and deliveries that are older than `state.retention_days`; the audit stays."""
+"""Deletes films, results, deliveries and requests that are older than `state.retention_days`; the audit stays."""
 
 import logging
 import threading
@@ -11,6 +11,7 @@ from chestai.clock import now
 from serve.db.audit import AuditEvent, append_event
 from serve.db.database import Database
 from serve.gateway.db.models import DeliveryRow, FilmRow, ResourceRow, RevisionRow
+from serve.gateway.db.prior_requests import delete_requests
 from serve.gateway.dispatch.result_files import ResultFiles
 from serve.gateway.intake.folder import Intake
 
@@ -52,6 +53,7 @@ class FilmRetention:
                     self.files.remove(film_id)
                 for table in (DeliveryRow, ResourceRow, RevisionRow, FilmRow):
                     session.execute(delete(table).where(table.film_id.in_(films)))
+                delete_requests(session, before)
                 if films:
                     detail = {"before": before.isoformat(), "films": len(films)}
                     append_event(session, AuditEvent(actor="system", action="purge", detail=detail))

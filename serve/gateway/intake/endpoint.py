@@ -49,13 +49,16 @@ class EndpointClient:
         # The endpoint is on this machine or in this network, so no proxy is asked.
         self._client = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
 
-    def score(self, film: bytes) -> Scored | KeptOut:
+    def score(self, film: bytes, prior: bool = False) -> Scored | KeptOut:
         """Scores a DICOM file. Asks for the evidence, and does without if the endpoint shows no overlays.
+
+        Args:
+            prior: Whether it is an earlier film, about which nothing goes out: its evidence is not asked for.
 
         Raises:
             EndpointUnavailable: It is down, overloaded, or refuses the gateway's key.
         """
-        response = self._post(film, {"evidence": "true"})
+        response = self._post(film, {"prior": "true"} if prior else {"evidence": "true"})
         if response.status_code == 403 and _read_problem(response).code == "overlays_off":
             response = self._post(film, {})
         if response.status_code == 200:

@@ -22,11 +22,14 @@ from serve.gateway.commitment.provider import Commitments
 from serve.gateway.commitment.reports import CommitmentReports
 from serve.gateway.intake.accepted import FILMS, SYNTAXES
 from serve.gateway.intake.folder import Intake
+from serve.gateway.priors.errors import NotAskedFor
+from serve.gateway.priors.retrieval import Retrievals
 
 log = logging.getLogger("chestai.gateway")
 
 VERIFICATION = UID("1.2.840.10008.1.1")  # C-ECHO
-SUCCESS, NOT_AUTHORISED, OUT_OF_RESOURCES, NOT_UNDERSTOOD = 0x0000, 0x0124, 0xA700, 0xC000  # PS3.4 Table B.2-1
+SUCCESS, OUT_OF_RESOURCES, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xC000  # PS3.4 Table B.2-1
+NOT_AUTHORISED = 0x0124  # PS3.7 Annex C
 IDLE_S, NEGOTIATION_S = 60, 10
 PDU_BYTES = 2**17  # a film of 10 MB comes in 80 parts instead of 640
 
@@ -37,12 +40,18 @@ class Receiver:
     """Listens until `close`."""
 
     def __init__(
-        self, settings: DicomListener, intake: Intake, noted: Noted, reports: CommitmentReports | None = None
+        self,
+        settings: DicomListener,
+        intake: Intake,
+        noted: Noted,
+        reports: CommitmentReports | None = None,
+        retrievals: Retrievals | None = None,
     ) -> None:
         """
         Args:
             reports: Takes the answers of destinations that commit themselves, which may then call as well.
             noted: Writes the audit of a film before it is acknowledged; what it raises refuses the film for now.
+            retrievals: Knows which films come at our own request; None if no archive is asked for any.
 
         Raises:
             UserError: Nobody may connect, the port is taken, or a TLS file cannot be used.
@@ -51,6 +60,7 @@ class Receiver:
             raise UserError("gateway.dicom.callers is empty: name the AE titles that may send films")
         self._callers, self._intake, self._noted = settings.callers, intake, noted
         self._max_bytes = settings.max_film_mb * 2**20
+        self._retrievals = retrievals
         self._commitments = Commitments(settings.ae_title, settings.commitment, intake)
         self._received: dict[Any, int] = {}  # association -> bytes of its current message
         entity = AE(ae_title=settings.ae_title)
@@ -103,7 +113,12 @@ class Receiver:
         if event.request.DataSet.getbuffer().nbytes > self._max_bytes:  # it came whole before the abort
             return OUT_OF_RESOURCES
         try:
-            is_new = self._intake.add(instance, event.encoded_dataset())
+            data, originator = event.encoded_dataset(), event.request.MoveOriginatorApplicationEntityTitle
+            retrieval = None if self._retrievals is None else self._retrievals.find(originator, caller, data)
+            is_new = self._intake.add(instance, data, prior=retrieval is not None)
+        except NotAskedFor as error:
+            log.warning("a film of %r was refused: %s", caller, error)
+            return NOT_AUTHORISED
         except OSError as error:
             log.error("a film could not be stored: %s", error.strerror)
             return OUT_OF_RESOURCES
@@ -111,7 +126,10 @@ class Receiver:
             log.warning("a film was refused: its data set cannot be written as a file (%s)", type(error).__name__)
             return NOT_UNDERSTOOD
         try:
-            self._noted(caller, film_id_of(instance), is_new)
+            if retrieval is None:
+                self._noted(caller, film_id_of(instance), is_new)
+            else:
+                retrieval.note(instance, is_new)
         except Exception as error:  # the film stays, and counts as received when it is sent again
             log.error("a film was not acknowledged, because the audit could not be written: %s", type(error).__name__)
             return OUT_OF_RESOURCES

@@ -88,10 +88,10 @@ class Scoring:
             EndpointUnavailable, DBAPIError, OSError: It stays where it is.
         """
         with self.database.read_session() as session:
-            known = session.get(FilmRow, film.film_id) is not None
-        if not known:
+            row = session.get(FilmRow, film.film_id)
+        if row is None or (row.prior and not film.prior):
             self._score(film)
-        self.intake.settle(film.film_id)
+        self.intake.settle(film.film_id, film.prior)
 
     def _score(self, film: WaitingFilm) -> None:
         data = film.path.read_bytes()
@@ -102,12 +102,14 @@ class Scoring:
                 raise Unreadable("undecodable", f"a UID has more than {UID} characters")
         except Unreadable as error:
             unknown = Film(sop_class="", sop_instance="", series="", study="")
-            self._record(film.film_id, unknown, received_at, KeptOut(error.reason, error.detail), [])
+            self._record(film, unknown, received_at, KeptOut(error.reason, error.detail), [])
             return
-        identity, outcome = Film.from_header(header), self.endpoint.score(data)
-        made = self._make_files(film.film_id, identity, outcome, header, data) if isinstance(outcome, Scored) else None
+        identity, outcome = Film.from_header(header), self.endpoint.score(data, film.prior)
+        made = None
+        if isinstance(outcome, Scored) and not film.prior:
+            made = self._make_files(film.film_id, identity, outcome, header, data)
         what = [] if made is None else list_deliveries(self.settings.destinations, made, 0)
-        self._record(film.film_id, identity, received_at, outcome, what)
+        self._record(film, identity, received_at, outcome, what)
 
     def _make_files(
         self, film_id: str, identity: Film, outcome: Scored, header: Dataset, data: bytes
@@ -126,23 +128,24 @@ class Scoring:
 
     def _record(
         self,
-        film_id: str,
+        film: WaitingFilm,
         identity: Film,
         received_at: datetime,
         outcome: Scored | KeptOut,
         what: list[tuple[str, str]],
     ) -> None:
         if isinstance(outcome, KeptOut):
-            facts: dict[str, Any] = {"reason": outcome.reason, "detail": outcome.detail}
+            facts: dict[str, Any] = {"prior": film.prior, "reason": outcome.reason, "detail": outcome.detail}
             detail = {"kept_out": outcome.reason}
         else:
-            facts = {"image_id": outcome.image_id, "result": outcome.result.model_dump(mode="json")}
+            result = outcome.result.model_dump(mode="json")
+            facts = {"prior": film.prior, "image_id": outcome.image_id, "result": result}
             detail = {"image_id": outcome.image_id, "bucket": outcome.result.bucket}
-        row = make_film_row(film_id, identity, self.pseudonyms, received_at, **facts)
+        film_id, row = film.film_id, make_film_row(film.film_id, identity, self.pseudonyms, received_at, **facts)
         with self.database.write_session() as session:
             if not add_film(session, row):
                 return
-            if isinstance(outcome, Scored):
+            if isinstance(outcome, Scored) and not film.prior:
                 deliveries.queue(session, film_id, identity.study, outcome.result.version, 0, what)
                 index_result(session, film_id, outcome.result.attach(identity), self.pseudonyms)
             append_event(session, AuditEvent(actor=ACTOR, action="film.scored", object=film_id, detail=detail))

@@ -215,7 +215,17 @@ def test_rejects_undecodable_file(data: Callable[[], bytes], reason: str) -> Non
     ],
 )
 def test_reads_patient_facts(elements: dict[str, Any], expected: tuple[float | None, str | None, str | None]) -> None:
-    assert sandbox.read_facts(a_file(**elements)) == Facts("1.2.3.4", "p1", "1.2.3", *expected, 64, 80)
+    day = elements.get("StudyDate")
+    studied_on = day and f"{day[:4]}-{day[4:6]}-{day[6:]}"
+    assert sandbox.read_facts(a_file(**elements)) == Facts("1.2.3.4", "p1", "1.2.3", *expected, 64, 80, studied_on)
+
+
+@pytest.mark.parametrize(
+    ("study", "film", "expected"),
+    [("20200615", "20200614", "2020-06-15"), ("20201301", "20200614", "2020-06-14"), ("", "2020-06", None)],
+)
+def test_reads_the_day_of_a_study(study: str, film: str, expected: str | None) -> None:
+    assert sandbox.read_facts(a_file(StudyDate=study, AcquisitionDate=film)).studied_on == expected
 
 
 @pytest.mark.parametrize(("image", "bits"), [(EIGHT, 8), (TWELVE, 12)])

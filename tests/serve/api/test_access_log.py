@@ -16,6 +16,7 @@ from serve.auth.bootstrap import add_first_admin
 from serve.auth.permissions import PERMISSIONS
 from serve.db.audit import verify_chain
 from serve.db.models import AuditRow
+from tests.serve.support.films import add_film_row
 from tests.serve.support.hostile import WHOLE
 from tests.serve.support.local import encode_form, local_app, send_request
 from tests.serve.support.registry import add_model_card, register_bundles
@@ -25,7 +26,8 @@ from tests.support.models import make_bundle
 
 IMAGE = hashlib.sha256(WHOLE).hexdigest()
 JSON, FORM = {"content-type": "application/json"}, {"content-type": "application/x-www-form-urlencoded"}
-GATEWAY = ("gateway.stow=true", "gateway.fhir=true")
+ARCHIVE = "{kind: dicomweb, url: 'http://127.0.0.1:9/dicom-web'}"
+GATEWAY = ("gateway.stow=true", "gateway.fhir=true", f"gateway.priors={ARCHIVE}")
 RELATED = {"content-type": 'multipart/related; type="application/dicom"; boundary=edge'}
 PATIENT = "Patient/0b8f5d7e-2a43-5c57-8f0c-6f6a5c1f3b10"
 VERDICT = f'{{"image_id": "{IMAGE}", "verdicts": {{"Mass": "TP"}}}}'.encode()
@@ -71,6 +73,7 @@ ACCESSES = {
     ("GET", "/images/{image_id}/preview"): (f"/images/{IMAGE}/preview", b"", {}, 200, ("preview", IMAGE)),
     ("GET", "/images/{image_id}/map"): (f"/images/{IMAGE}/map?label=Mass", b"", {}, 200, ("map", IMAGE)),
     ("GET", "/images/{image_id}/priors"): (f"/images/{IMAGE}/priors", b"", {}, 200, ("priors", IMAGE)),
+    ("POST", "/images/{image_id}/priors"): (f"/images/{IMAGE}/priors", b"", {}, 202, ("priors.request", IMAGE)),
     ("GET", "/studies/summary"): ("/studies/summary", b"", {}, 200, ("summary", "")),
     ("POST", "/studies/{image_id}/claim"): (f"/studies/{IMAGE}/claim", b"", {}, 200, ("claim", IMAGE)),
     ("DELETE", "/studies/{image_id}/claim"): (f"/studies/{IMAGE}/claim", b"", {}, 204, ("release", IMAGE)),
@@ -107,6 +110,7 @@ def admin(app: FastAPI) -> dict[str, str]:
     key = add_first_admin(services.state.store.database)
     assert key is not None
     send_request(app, "/infer", [WHOLE], {"x-api-key": key})
+    add_film_row(services.state.store.database, IMAGE)
     return {"x-api-key": key}
 
 

@@ -52,6 +52,7 @@ def test_films_and_records_are_never_refreshes(app: FastAPI) -> None:
     paths = [path for (_, path), permission in PERMISSIONS.items() if permission is not None and permission.refreshes]
     assert set(paths) == {
         "/studies", "/studies/summary", "/studies/{image_id}/claim", "/jobs", "/jobs/{job_id}", "/drift_report",
+        "/images/{image_id}/priors",
     }  # fmt: skip
     for _ in range(2):
         assert send_request(app, f"/images/{'0' * 64}?refresh=true", method="GET").status == 404

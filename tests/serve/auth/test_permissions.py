@@ -24,7 +24,8 @@ PATH_VALUES = {
     **{"image_id": "a" * 64, "prefix": "0123456789ab", "job_id": UUID},
     **{"study": "1.2.3", "kind": "Patient", "resource_id": UUID},
 }
-GATEWAY = ("gateway.stow=true", "gateway.fhir=true")
+ARCHIVE = "{kind: dicomweb, url: 'http://127.0.0.1:9/dicom-web'}"
+GATEWAY = ("gateway.stow=true", "gateway.fhir=true", f"gateway.priors={ARCHIVE}")
 SAME_ORIGIN = {"sec-fetch-site": "same-origin"}
 
 

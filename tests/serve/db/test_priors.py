@@ -1,6 +1,6 @@
 """Priors, searches and numbers of the worklist."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -38,6 +38,34 @@ def test_priors_are_earlier_images_of_the_same_patient_newest_first(database: Da
     with database.read_session() as session:
         (first, *_) = load_priors(session, sha(2)) or []
     assert (first.view, first.age_years, first.bucket, first.study_id) == ("PA", 61.0, "routine", "88_0")
+
+
+def test_the_day_of_the_study_counts_before_that_of_the_receipt(database: Database) -> None:
+    days = {"new": date(2024, 3, 1), "old": date(2020, 1, 2), "older": date(2019, 1, 2), "same": date(2024, 3, 1)}
+    for minute, (name, day) in enumerate(days.items()):
+        add(database, name, minute, patient_key="88", studied_on=day, prior=name != "new")
+    add(database, "undated", -1, patient_key="88")
+    assert priors(database, "new") == [sha("undated"), sha("same"), sha("old"), sha("older")]
+    assert priors(database, "old") == [sha("older")] and priors(database, "older") == []
+
+
+def test_priors_are_not_in_the_worklist_until_they_are_sent_to_be_read(database: Database) -> None:
+    for name, score, prior in (("a", 0.9, True), ("b", 0.6, False), ("alone", 0.9, True)):
+        add(database, name, score=score, prior=prior, study_id=None if name == "alone" else "1.2.3", patient_key="88")
+
+    def listed(**filters: Any) -> list[tuple[str, int]]:
+        with database.read_session() as session:
+            found = load_page(session, WorklistFilter(**filters), 60, at=NOON).studies
+        return [(entry.image_id, entry.images) for entry in found]
+
+    assert listed() == listed(search="88") == listed(search="1.2.3") == [(sha("b"), 1)]
+    with database.read_session() as session:
+        assert summarise_worklist(session, 60, NOON).total == 1
+    add(database, "a", 1, score=0.9, study_id="1.2.3", patient_key="88")
+    add(database, "alone", 1, score=0.9, patient_key="88")
+    assert {image_id for image_id, _ in listed()} == {sha("a"), sha("alone")}
+    add(database, "a", 2, score=0.9, prior=True, study_id="1.2.3", patient_key="88")
+    assert {image_id for image_id, _ in listed()} == {sha("a"), sha("alone")}, "a new image never becomes a prior"
 
 
 def test_priors_are_limited(database: Database) -> None:

@@ -26,3 +26,5 @@ export type Verdict = ImageRecord["reviews"][number]["verdict"];
 
 export type Priors = Get<"/images/{image_id}/priors">;
 export type Prior = Priors["priors"][number];
+/** What the archive was asked for earlier films, and answered. */
+export type Archive = Priors["archive"];

@@ -2,7 +2,7 @@
 
 import { useEffect, useMemo, useRef, useState } from "react";
 
-import type { Prior } from "../api/types";
+import type { Archive, Prior } from "../api/types";
 import { useKeys } from "../app/keys";
 import { FilmMessage } from "./FilmMessage";
 import { FilmPane } from "./film/FilmPane";
@@ -14,7 +14,8 @@ import type { FilmViewport } from "./film/viewport";
 import { Overlay } from "./overlay/Overlay";
 import { OverlayControls } from "./overlay/OverlayControls";
 import { useOverlay } from "./overlay/useOverlay";
-import { PriorPane } from "./PriorPane";
+import { ArchiveButton } from "./prior/ArchiveButton";
+import { PriorPane } from "./prior/PriorPane";
 import { filmCommands } from "./tools/commands";
 import { Length, type Segment } from "./tools/Length";
 import { Toolbar } from "./tools/Toolbar";
@@ -27,10 +28,11 @@ interface Props {
   /** The version whose prediction is shown. */
   version: number | null;
   priors: Prior[];
+  archive: Archive | undefined;
   onShown: () => void;
 }
 
-export default function Stage({ imageId, label, positives, version, priors, onShown }: Props) {
+export default function Stage({ imageId, label, positives, version, priors, archive, onShown }: Props) {
   const store = useMemo(() => new ViewStore(), []);
   const viewport = useRef<FilmViewport | null>(null);
   const { film, problem, fail, retry } = useFilm(imageId);
@@ -81,7 +83,9 @@ export default function Stage({ imageId, label, positives, version, priors, onSh
         commands={commands}
         presets={film?.presets ?? []}
         onPreset={choosePreset}
-      />
+      >
+        {archive && archive.state !== "off" && <ArchiveButton imageId={imageId} archive={archive} />}
+      </Toolbar>
       <div className="stage-films">
         {film ? (
           <FilmPane

@@ -9,7 +9,7 @@ import type { QueuePosition } from "../queue/position";
 import { useClaim } from "../review/useClaim";
 import { FilmMessage } from "./FilmMessage";
 import { hasNumbers, inOrder } from "./model/findings";
-import { prefetchStudy, priorsQuery } from "./next";
+import { prefetchStudy, priorsQuery, whileAsked } from "./next";
 import { factsOf, StudyHeader } from "./StudyHeader";
 import { StudyPanel } from "./StudyPanel";
 import "./study.css";
@@ -22,7 +22,7 @@ export default function StudyPage({ imageId, queue }: { imageId: string; queue: 
   const session = useSession().data;
   const model = useModel().data;
   const { data: record, error } = useQuery({ ...recordQuery(imageId), refetchInterval: whileAway });
-  const { data: priors } = useQuery({ ...priorsQuery(imageId), refetchInterval: whileAway });
+  const { data: priors } = useQuery({ ...priorsQuery(imageId), refetchInterval: whileAsked });
   const mayReview = session?.role === "reviewer" || session?.role === "admin";
   const claimedBy = useClaim(imageId, mayReview && record?.predictions.length !== 0);
   const prediction = record?.predictions[0];
@@ -60,7 +60,8 @@ export default function StudyPage({ imageId, queue }: { imageId: string; queue: 
           label={label}
           positives={overlays ? inOrder(prediction).filter((finding) => prediction.positives.includes(finding)) : []}
           version={prediction?.model_version ?? null}
-          priors={priors ?? []}
+          priors={priors?.priors ?? []}
+          archive={priors?.archive}
           onShown={prefetchNext}
         />
       </Suspense>

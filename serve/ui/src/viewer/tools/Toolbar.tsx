@@ -1,5 +1,7 @@
 /** Everything that can be done to the film, as buttons; each has a key. */
 
+import type { ReactNode } from "react";
+
 import type { Preset } from "../film/decoded";
 import type { Tool } from "../film/gestures";
 import { useView, type ViewStore } from "../film/viewStore";
@@ -12,6 +14,7 @@ interface Props {
   commands: Command[];
   presets: Preset[];
   onPreset: (preset: Preset) => void;
+  children?: ReactNode;
 }
 
 const TOOLS: { tool: Tool; name: string; title: string }[] = [
@@ -20,7 +23,7 @@ const TOOLS: { tool: Tool; name: string; title: string }[] = [
   { tool: "length", name: "Length", title: "Drag: measure a length (L)" },
 ];
 
-export function Toolbar({ store, tool, onTool, commands, presets, onPreset }: Props) {
+export function Toolbar({ store, tool, onTool, commands, presets, onPreset, children }: Props) {
   const { inverted } = useView(store);
   const pressed: Record<string, boolean | undefined> = { "film.invert": inverted };
   return (
@@ -69,6 +72,7 @@ export function Toolbar({ store, tool, onTool, commands, presets, onPreset }: Pr
           ))}
         </select>
       )}
+      {children}
     </div>
   );
 }

@@ -2,13 +2,13 @@
 
 import { useState } from "react";
 
-import type { Prior } from "../api/types";
-import { FilmMessage } from "./FilmMessage";
-import { FilmPane } from "./film/FilmPane";
-import type { Tool } from "./film/gestures";
-import { useFilm } from "./film/useFilm";
-import type { ViewStore } from "./film/viewStore";
-import { day } from "./format";
+import type { Prior } from "../../api/types";
+import { FilmMessage } from "../FilmMessage";
+import { FilmPane } from "../film/FilmPane";
+import type { Tool } from "../film/gestures";
+import { useFilm } from "../film/useFilm";
+import type { ViewStore } from "../film/viewStore";
+import { day } from "../format";
 
 export function PriorPane({ priors, store, tool }: { priors: Prior[]; store: ViewStore; tool: Tool }) {
   const [imageId, setImageId] = useState(priors[0]!.image_id);
@@ -42,6 +42,7 @@ export function PriorPane({ priors, store, tool }: { priors: Prior[]; store: Vie
   );
 }
 
-function describe({ received_at, view, bucket }: Prior): string {
-  return [day(received_at), view, bucket].filter(Boolean).join(", ");
+/** The day of the study or, where it is not known, that of the receipt. */
+function describe({ studied_on, received_at, view, bucket }: Prior): string {
+  return [studied_on ?? day(received_at), view, bucket].filter(Boolean).join(", ");
 }
