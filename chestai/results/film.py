@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Self
 
+from chestai.results.text import clean
+
 
 @dataclass(frozen=True)
 class Film:
@@ -61,6 +63,14 @@ class Film:
             referrer=_text(header, "ReferringPhysicianName"),
             modality=_text(header, "Modality"),
         )
+
+    def check_name(self) -> None:
+        """
+        Raises:
+            ValueError: There is no SOP Instance UID. Results of such films would have the same identifiers.
+        """
+        if not clean(self.sop_instance):
+            raise ValueError("the film has no SOP Instance UID: nothing names it")
 
 
 def film_id_of(sop_instance: str) -> str:

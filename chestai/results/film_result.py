@@ -1,6 +1,5 @@
 """The result of one film: what a model version found, and what reviewers said of it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
@@ -71,6 +70,11 @@ class FilmResult:
         return bool(self.reviews)
 
     @property
+    def changed_at(self) -> datetime:
+        """When it became what it is: at the scoring or the latest review."""
+        return max([self.at, *(review.at for review in self.reviews)])
+
+    @property
     def positives(self) -> list[str]:
         """The findings that reach their operating points."""
         return [finding.finding for finding in self.findings if finding.positive]
@@ -78,7 +82,3 @@ class FilmResult:
     def without_numbers(self) -> "FilmResult":
         """The bucket alone, for an endpoint that shows no numbers."""
         return replace(self, findings=(), score=None)
-
-    def with_reviews(self, reviews: Sequence[ReviewedFinding], revision: int) -> "FilmResult":
-        """The result after a verdict."""
-        return replace(self, reviews=tuple(reviews), revision=revision)

@@ -1,6 +1,6 @@
 """How far a result may be trusted: whether reviewers have spoken, and what they say of a finding."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Literal
 
 from chestai.results.film_result import ABSENT, PRESENT, FilmResult, ReviewedFinding
@@ -9,14 +9,14 @@ Stage = Literal["preliminary", "final", "amended"]
 Opinion = Literal["present", "absent", "unsure"]
 
 
-def find_stage(results: Sequence[FilmResult]) -> Stage:
-    """Of results that go out together: preliminary until each has a review, then final, and amended from revision 2.
+def find_stage(result: FilmResult) -> Stage:
+    """Preliminary until a reviewer has spoken, then final, and amended from revision 2.
 
     A result whose reviews were all withdrawn is preliminary again: nobody stands for it.
     """
-    if not all(result.reviewed for result in results):
+    if not result.reviewed:
         return "preliminary"
-    return "amended" if any(result.revision > 1 for result in results) else "final"
+    return "amended" if result.revision > 1 else "final"
 
 
 def find_reviews(result: FilmResult, finding: str) -> list[ReviewedFinding]:

@@ -73,8 +73,7 @@ def finish(instance: Dataset, header: Dataset) -> None:
 
 def find_moment(result: FilmResult, kind: Kind) -> datetime:
     """When the content of an object came to be: with the latest verdict in a report, else with the score."""
-    verdicts = [review.at.astimezone(result.at.tzinfo) for review in result.reviews] if kind == "sr" else []
-    return max([result.at, *verdicts])
+    return result.changed_at.astimezone(result.at.tzinfo) if kind == "sr" else result.at
 
 
 def name_model(result: FilmResult) -> str:

@@ -39,7 +39,7 @@ def draw_picture(
     drawn = [_draw_panel(small, finding, evidence) for finding, evidence in panels]
     drawn += [np.zeros_like(drawn[0])] * (-len(drawn) % columns)
     grid = np.vstack([np.hstack(drawn[start : start + columns]) for start in range(0, len(drawn), columns)])
-    lines = [*list_notices([result]), f"Model {name_model(result)}, {result.at:%Y-%m-%d}. {EXPLANATION}"]
+    lines = [*list_notices(result), f"Model {name_model(result)}, {result.at:%Y-%m-%d}. {EXPLANATION}"]
     footer = _write(lines, grid.shape[1])
     return cv2.cvtColor(np.vstack([grid, footer]), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 

@@ -92,7 +92,7 @@ def _triage_group(result: FilmResult, header: Dataset) -> MeasurementsAndQualita
     measurements = [] if result.score is None else [_percent(codes.TRIAGE_SCORE, result.score)]
     bucket = QualitativeEvaluation(codes.TRIAGE_BUCKET, codes.BUCKETS[result.bucket])
     group = _group("Triage", result, header, None, measurements, [bucket])
-    for notice in list_notices([result]):
+    for notice in list_notices(result):
         group[0].ContentSequence.append(TextContentItem(codes.COMMENT, notice, RelationshipTypeValues.CONTAINS))
     return group
 

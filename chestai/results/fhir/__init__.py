@@ -1,1 +1,1 @@
-"""What a model found on the films of a study, as FHIR resources (R4 or R5)."""
+"""What a model found on a film, as FHIR resources (R4 or R5)."""

@@ -3,9 +3,9 @@
 from datetime import datetime
 
 from chestai import RESEARCH_USE
-from chestai.results.fhir.vocabulary import Release, Resource
+from chestai.results.fhir.vocabulary import Resource
 
-VERSIONS: dict[Release, str] = {"R4": "4.0.1", "R5": "5.0.0"}
+VERSION = "4.0.1"  # of FHIR: the endpoint answers in R4
 SEARCHES: dict[str, tuple[str, str]] = {
     "_id": ("token", "The ID of a resource."),
     "identifier": ("token", "An identifier of a resource, as `system|value` or `value`."),
@@ -17,7 +17,7 @@ SEARCHES: dict[str, tuple[str, str]] = {
 SERVED = ("DiagnosticReport", "Observation", "ImagingStudy", "Patient", "Device")
 
 
-def build_capability(base_url: str, at: datetime, software_version: str, release: Release = "R4") -> Resource:
+def build_capability(base_url: str, at: datetime, software_version: str) -> Resource:
     """
     Args:
         base_url: Of the server, such as `https://host/fhir`.
@@ -34,7 +34,7 @@ def build_capability(base_url: str, at: datetime, software_version: str, release
         "description": f"What models found on chest films. {RESEARCH_USE}",
         "software": {"name": "ChestAI", "version": software_version},
         "implementation": {"description": "ChestAI", "url": base_url.rstrip("/")},
-        "fhirVersion": VERSIONS[release],
+        "fhirVersion": VERSION,
         "format": ["application/fhir+json"],
         "rest": [
             {

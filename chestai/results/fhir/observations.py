@@ -54,7 +54,7 @@ def _build(result: FilmResult, kind: str, code: Code, context: Resource) -> Reso
         "resourceType": "Observation",
         "id": make_uuid(*lasting, result.revision),
         "identifier": [identify(*lasting, result.revision), identify(*lasting)],
-        "status": find_stage([result]),
+        "status": find_stage(result),
         "category": [make_concept(IMAGING)],
         "code": make_concept(code),
         **context,

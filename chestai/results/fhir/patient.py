@@ -1,4 +1,4 @@
-"""The Patient whose films they are, as the film's header knows them."""
+"""The Patient whose film it is, as its header knows them."""
 
 from chestai.results.fhir.vocabulary import IDENTIFIERS, Resource, identify, make_uuid
 from chestai.results.film import Film
@@ -11,12 +11,8 @@ GENDERS = {"M": "male", "F": "female", "O": "other"}
 REPRESENTATIONS = {"alphabetic": "ABC", "ideographic": "IDE", "phonetic": "SYL"}
 
 
-def build_patient(film: Film, system: str | None) -> Resource:
-    """
-    Args:
-        system: Of the hospital's patient IDs; None to make one from the ID's issuer.
-    """
-    identifier = _identify(film, system)
+def build_patient(film: Film) -> Resource:
+    identifier = _identify(film)
     patient: Resource = {
         "resourceType": "Patient",
         "id": make_uuid("Patient", identifier["system"], identifier["value"]),
@@ -31,14 +27,18 @@ def build_patient(film: Film, system: str | None) -> Resource:
     return patient
 
 
-def _identify(film: Film, system: str | None) -> Resource:
-    """The patient ID; without one a patient of this study alone, so that nobody is taken for somebody else."""
+def _identify(film: Film) -> Resource:
+    """The patient ID in a system made from its issuer.
+
+    Without an ID it is a patient of this study alone, so that nobody is taken for somebody else.
+    """
     value, issuer = clean(film.patient_id), clean(film.issuer)
     if not value:
         return identify("patient of study", film.study or film.sop_instance)
-    if system is None and issuer:
-        system = f"urn:oid:{issuer}" if is_uid(issuer) else f"{IDENTIFIERS}:patient:{make_uuid(issuer)}"
-    return {"system": system or f"{IDENTIFIERS}:patient", "value": value}
+    system = f"{IDENTIFIERS}:patient"
+    if issuer:
+        system = f"urn:oid:{issuer}" if is_uid(issuer) else f"{system}:{make_uuid(issuer)}"
+    return {"system": system, "value": value}
 
 
 def _name(name: PersonName) -> Resource:

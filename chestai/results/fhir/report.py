@@ -1,4 +1,4 @@
-"""The DiagnosticReport: what was found on the films of a study, in words, with the observations behind it."""
+"""The DiagnosticReport: what was found on a film, in words, with the observations behind it."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ REPLACES = "http://hl7.org/fhir/StructureDefinition/diagnosticReport-replaces"
 
 
 def build_report(
-    results: Sequence[FilmResult],
+    result: FilmResult,
     context: Resource,
     study: Resource,
     observations: Sequence[Resource],
@@ -31,41 +31,36 @@ def build_report(
     Args:
         context: Subject and times, as the observations have them.
     """
-    first = results[0]
-    revision = sum(result.revision for result in results)  # grows with each review of any film
-    films = sorted(result.film.sop_instance for result in results)
-    lasting: tuple[str | int, ...] = ("report", *films, first.model, first.version)
+    revision = result.revision
+    lasting = ("report", result.film.sop_instance, result.model, result.version)
     report: Resource = {
         "resourceType": "DiagnosticReport",
         "id": make_uuid(*lasting, revision),
         "identifier": [identify(*lasting, revision), identify(*lasting)],
-        "status": find_stage(results),
+        "status": find_stage(result),
         "category": [make_concept(RADIOLOGY)],
         "code": make_concept(REPORT) | {"text": "Triage of chest films by a model"},
         **context,
         "result": [refer(observation) for observation in observations],
         "imagingStudy" if release == "R4" else "study": [refer(study)],
-        "conclusion": write_conclusion(results),
+        "conclusion": _write_conclusion(result),
     }
     if revision:
         earlier = {"type": "DiagnosticReport", "identifier": identify(*lasting, revision - 1)}
         report["extension"] = [{"url": REPLACES, "valueReference": earlier}]
-    reviewers = dict.fromkeys(clean(review.reviewer) for result in results for review in result.reviews)
+    reviewers = dict.fromkeys(clean(review.reviewer) for review in result.reviews)
     if names := [name for name in reviewers if name]:
         report["resultsInterpreter"] = [{"display": name} for name in names]
     return report
 
 
-def write_conclusion(results: Sequence[FilmResult]) -> str:
-    """A few lines: the notice first, then the films."""
-    first = results[0]
-    return "\n".join(
-        [*list_notices(results), f"Model {first.model}, version {first.version}.", *map(_describe, results)]
-    )
+def _write_conclusion(result: FilmResult) -> str:
+    """A few lines: the notice first, then the film."""
+    return "\n".join([*list_notices(result), f"Model {result.model}, version {result.version}.", _describe(result)])
 
 
 def _describe(result: FilmResult) -> str:
-    """A film in a line. Without numbers it has no findings, and reviews of them are not told either."""
+    """The film in a line. Without numbers it has no findings, and reviews of them are not told either."""
     parts = [f"Film {clean(result.film.sop_instance)}: {result.bucket}"]
     positives = [one for one in result.findings if one.positive]
     if result.findings:

@@ -47,7 +47,6 @@ VALUE_SETS: Mapping[Release, Mapping[str, frozenset[str]]] = {
     | {
         "DiagnosticReport.status": _REPORT_STATUS | {"modified"},
         "Device.name.type": _DEVICE_NAMES | {"registered-name"},
-        "CapabilityStatement.fhirVersion": frozenset({"5.0.0"}),
     },
 }
 

@@ -48,13 +48,9 @@ def identify(*parts: str | int) -> Resource:
     return {"system": IDENTIFIERS, "value": make_uuid(*parts)}
 
 
-def make_coding(code: Code) -> Resource:
-    system, name, display = code
-    return {"system": system, "code": name, "display": display}
-
-
 def make_concept(code: Code) -> Resource:
-    return {"coding": [make_coding(code)], "text": code[2]}
+    system, name, display = code
+    return {"coding": [{"system": system, "code": name, "display": display}], "text": display}
 
 
 def code_finding(finding: str, codes: FindingCodes) -> Code:

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterator, Mapping
 
 from chestai.results.film_result import FilmResult
 from chestai.results.hl7.encoding import SEGMENT_END, escape, join_segment, write_time
@@ -22,71 +20,53 @@ from chestai.results.hl7.segments import (
     write_code,
 )
 from chestai.results.notices import list_notices
-from chestai.results.result_set import check_belonging, find_time
 from chestai.results.review_status import Stage, find_opinion, find_reviews, find_stage, name_opinion
 
 CONTROL_ID_LENGTH = 20  # of MSH-10
 CHARACTER_SET = "UNICODE UTF-8"  # HL7 Table 0211
 
 
-@dataclass(frozen=True)
-class Route:
-    """The applications and facilities that a message names; empty where nobody asks for it."""
-
-    sender: str = AUTHORITY
-    sender_facility: str = ""
-    receiver: str = ""
-    receiver_facility: str = ""
-
-
-def build_message(
-    results: Sequence[FilmResult], route: Route | None = None, codes: Mapping[str, Code] | None = None
-) -> str:
-    """Builds a message about the films of a study, which is the same each time: a receiver sees a resend by MSH-10.
+def build_message(result: FilmResult, codes: Mapping[str, Code] | None = None) -> str:
+    """Builds a message about a film, which is the same each time: a receiver sees a resend by MSH-10.
 
     Args:
-        results: Of one study, patient and model version, each film once.
-        route: None for no receiver by name.
         codes: Finding -> identifier, text, coding system of HL7 Table 0396; others get a code of ours.
 
     Returns:
         Segments that end in a carriage return. Encode it as UTF-8; MSH-18 says so if it is not ASCII.
 
     Raises:
-        ValueError: The results do not belong together, see `check_belonging`.
+        ValueError: The film has no SOP Instance UID.
     """
-    check_belonging(results)
-    film = results[0].film
+    film = result.film
+    film.check_name()
     stand_in = _hash("patient of study", film.study or film.sop_instance)
-    body = [build_pid(film, stand_in)]
-    for number, result in enumerate(results, 1):
-        body += _build_film(number, result, codes or {})
-    text = SEGMENT_END.join(body) + SEGMENT_END
-    control_id = _hash(*([one.film.sop_instance, one.model, one.version, one.revision] for one in results))
-    return _build_msh(route or Route(), control_id, find_time(results), text) + SEGMENT_END + text
+    text = SEGMENT_END.join([build_pid(film, stand_in), *_build_film(result, codes or {}), ""])
+    return _build_msh(result, text) + SEGMENT_END + text
 
 
-def _build_msh(route: Route, control_id: str, at: datetime, text: str) -> str:
-    names = [escape(one) for one in (route.sender, route.sender_facility, route.receiver, route.receiver_facility)]
+def _build_msh(result: FilmResult, text: str) -> str:
+    """The header. text: what follows it."""
     fields = {
         1: r"^~\&",
-        **dict(enumerate(names, 2)),
-        6: write_time(at),
+        2: AUTHORITY,
+        6: write_time(result.changed_at),
         8: "ORU^R01^ORU_R01",
-        9: control_id,
+        # one part, a list: another form would give what is sent again another ID
+        9: _hash([result.film.sop_instance, result.model, result.version, result.revision]),
         10: "P",
         11: "2.5.1",
-        17: "" if (text + "".join(names)).isascii() else CHARACTER_SET,
+        17: "" if text.isascii() else CHARACTER_SET,
     }
     return join_segment("MSH", fields)  # the separator itself is MSH-1, so that the numbers here are one less
 
 
-def _build_film(number: int, result: FilmResult, codes: Mapping[str, Code]) -> Iterator[str]:
-    """The segments of a film: order, notices, its name, its triage, its findings."""
-    stage, order = find_stage([result]), _hash(result.film.sop_instance, result.model, result.version)
+def _build_film(result: FilmResult, codes: Mapping[str, Code]) -> Iterator[str]:
+    """The segments after the patient's: order, notices, its name, its triage, its findings."""
+    stage, order = find_stage(result), _hash(result.film.sop_instance, result.model, result.version)
     yield build_orc(order)
-    yield build_obr(number, order, result.film, stage, find_time([result]))
-    for note, text in enumerate(list_notices([result]), 1):
+    yield build_obr(order, result, stage)
+    for note, text in enumerate(list_notices(result), 1):
         yield build_nte(note, text)
     facts = [
         ("ST", _name("film", "SOP Instance UID of the film"), escape(result.film.sop_instance)),

@@ -9,7 +9,7 @@ REPRESENTATIONS: dict[Representation, str] = {"alphabetic": "A", "ideographic": 
 
 def write_xpn(name: str) -> str:
     """A DICOM person name as extended person names (XPN), one for each script; of type U if there is none."""
-    names = [_write_parts(one, "", LEGAL, REPRESENTATIONS[one.representation]) for one in parse_names(name)]
+    names = [join_components(*_parts(one), "", LEGAL, REPRESENTATIONS[one.representation]) for one in parse_names(name)]
     return REPETITION.join(names) or join_components("", "", "", "", "", "", UNSPECIFIED)
 
 
@@ -21,7 +21,3 @@ def write_xcn(name: str) -> str:
 
 def _parts(name: PersonName) -> tuple[str, ...]:
     return name.family, name.given, name.middle, name.suffix, name.prefix
-
-
-def _write_parts(name: PersonName, degree: str, kind: str, representation: str) -> str:
-    return join_components(*_parts(name), degree, kind, representation)

@@ -1,7 +1,6 @@
 """The segments of a result message (HL7 v2.5.1, Chapters 2, 3, 4 and 7)."""
 
 from collections.abc import Mapping
-from datetime import datetime
 
 from chestai.results.film import Film
 from chestai.results.film_result import FilmResult, FindingResult
@@ -44,17 +43,18 @@ def build_orc(order: str) -> str:
     return join_segment("ORC", {1: "RE", 3: join_components(order, AUTHORITY)})
 
 
-def build_obr(number: int, order: str, film: Film, stage: Stage, at: datetime) -> str:
-    """Observation request: one for each film. at: of the result."""
+def build_obr(order: str, result: FilmResult, stage: Stage) -> str:
+    """Observation request: the film."""
+    film = result.film
     text = shorten(film.description, LONGEST_TEXT) or "Chest film"
     fields = {
-        1: str(number),
+        1: "1",
         3: join_components(order, AUTHORITY),
         4: write_code(("chest-film", text, LOCAL_CODES)),
         7: write_time(film.studied_at),
         16: write_xcn(film.referrer),
         18: escape(film.accession),  # where IHE's radiology profiles have it
-        22: write_time(at),
+        22: write_time(result.changed_at),
         24: "RAD",
         25: STATUS[stage],
     }

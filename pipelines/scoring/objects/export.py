@@ -153,7 +153,7 @@ def _write_bundles(films: FilmList, path: str, counts: ObjectCounts) -> None:
     with atomic_write(path) as part, part.open("wb") as file:
         for result in films:
             try:
-                bundle = build_transaction(build_resources([result], codes=FHIR_CODES))
+                bundle = build_transaction(build_resources(result, codes=FHIR_CODES))
                 check_resource(bundle)
             except ValueError:
                 counts.invalid += 1

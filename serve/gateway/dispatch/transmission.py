@@ -60,11 +60,11 @@ class Transmission:
     def _send_text(self, kind: str, result: FilmResult) -> None:
         to = self.destination
         if kind == "fhir":
-            bundle = build_transaction(build_resources([result], to.release, FHIR_CODES))
+            bundle = build_transaction(build_resources(result, to.release, FHIR_CODES))
             fhir.send(bundle, to.url or "", to.timeout_seconds, to.token_variable, to.release)
         else:
             host, port = _split(to)
-            mllp.send(build_message([result], codes=HL7_CODES), host, port, self.tls, to.timeout_seconds)
+            mllp.send(build_message(result, HL7_CODES), host, port, self.tls, to.timeout_seconds)
 
     def _send_object(self, path: Path) -> None:
         to = self.destination

@@ -22,7 +22,7 @@ def build_served(result: FilmResult, pseudonyms: Pseudonyms, films: Sequence[Fil
     Raises:
         ValueError: The film has no SOP Instance UID.
     """
-    patient, device, study, *others = build_resources([result], codes=FHIR_CODES)
+    patient, device, study, *others = build_resources(result, codes=FHIR_CODES)
     if films:
         study = build_imaging_study(films, patient, "R4")
     identifier = patient["identifier"][0]

@@ -1,6 +1,7 @@
 """Names, texts, numbers, UIDs and the standing of results, which all forms share."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from chestai.results.person_name import PersonName, parse_names
 from chestai.results.review_status import find_opinion, find_stage
 from chestai.results.text import clean, shorten
 from chestai.results.uid import is_uid
-from tests.chestai.results.samples import RESULT, SECOND, review
+from tests.chestai.results.samples import AT, RESULT, review
 
 
 def test_a_name_is_taken_apart_in_each_script() -> None:
@@ -69,13 +70,18 @@ def test_uids(text: str, valid: bool) -> None:
     assert is_uid(text) is valid
 
 
-def test_a_result_is_preliminary_until_each_film_has_a_review() -> None:
-    reviewed = RESULT.with_reviews([review("Cardiomegaly", "TP")], revision=1)
-    assert find_stage([RESULT]) == "preliminary"
-    assert find_stage([reviewed]) == "final"
-    assert find_stage([reviewed, SECOND]) == "preliminary"
-    assert find_stage([replace(reviewed, revision=2)]) == "amended"
-    assert find_stage([replace(reviewed, revision=3, reviews=())]) == "preliminary"
+def test_a_result_is_preliminary_until_it_has_a_review() -> None:
+    reviewed = replace(RESULT, reviews=(review("Cardiomegaly", "TP"),), revision=1)
+    assert find_stage(RESULT) == "preliminary"
+    assert find_stage(reviewed) == "final"
+    assert find_stage(replace(reviewed, revision=2)) == "amended"
+    assert find_stage(replace(reviewed, revision=3, reviews=())) == "preliminary"
+
+
+def test_a_result_changes_with_the_latest_review() -> None:
+    early, late = (replace(review("Hernia", "TP"), at=AT + timedelta(days=days)) for days in (-1, 1))
+    assert RESULT.changed_at == replace(RESULT, reviews=(early,)).changed_at == AT
+    assert replace(RESULT, reviews=(late, early)).changed_at == late.at
 
 
 def test_reviewers_who_disagree_are_unsure() -> None:

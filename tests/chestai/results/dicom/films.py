@@ -60,7 +60,7 @@ def result_of(dataset: Dataset) -> FilmResult:
 
 
 def reviewed(result: FilmResult) -> FilmResult:
-    return result.with_reviews([REVIEW], revision=1)
+    return replace(result, reviews=(REVIEW,), revision=1)
 
 
 def with_positives(result: FilmResult, count: int) -> FilmResult:

@@ -140,7 +140,7 @@ def test_verdict_names_reviewer_and_moment() -> None:
 
 
 def test_verdict_on_a_finding_that_the_model_does_not_know_is_told() -> None:
-    result = RESULT.with_reviews([REVIEW, replace(REVIEW, finding="Fracture", verdict="FN")], 2)
+    result = replace(RESULT, reviews=(REVIEW, replace(REVIEW, finding="Fracture", verdict="FN")), revision=2)
     fracture = dict(groups(read_back(build_report(result, HEADER, DEVICE)))["Fracture"])
     assert fracture["Verdict of a reviewer"] == "False negative" and "Certainty of Finding" not in fracture
 
@@ -176,6 +176,6 @@ def test_unusual_names_are_not_printed() -> None:
 @given(st.text(max_size=100), st.text(max_size=100), st.text(max_size=100))
 def test_any_names_of_models_findings_and_reviewers_fit(model: str, finding: str, reviewer: str) -> None:
     review = ReviewedFinding(finding, "unsure", reviewer, SCORED - timedelta(days=1))
-    result = replace(RESULT, model=model or "m").with_reviews([review], 1)
+    result = replace(RESULT, model=model or "m", reviews=(review,), revision=1)
     report = read_back(build_report(result, HEADER, DEVICE))
     assert len(report.ContentSequence[-1].ContentSequence) == 1 + len({*(f.finding for f in result.findings), finding})

@@ -10,7 +10,7 @@ from chestai.results.fhir.checks import find_problems
 from chestai.results.fhir.resources import build_resources
 from tests.chestai.results.samples import RESULT
 
-BUNDLE = build_transaction(build_resources([RESULT]))
+BUNDLE = build_transaction(build_resources(RESULT))
 PATIENT, DEVICE, STUDY, TRIAGE, HEART, REPORT = 0, 1, 2, 3, 4, -1
 
 

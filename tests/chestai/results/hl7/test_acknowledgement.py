@@ -55,7 +55,7 @@ def test_any_answer_is_read_or_refused(answer: str) -> None:
 
 
 def test_the_control_id_of_a_message_is_found() -> None:
-    assert len(read_control_id(build_message([RESULT]))) == 20
+    assert len(read_control_id(build_message(RESULT))) == 20
     for text in ("", "MSH|", "PID|1"):
         with pytest.raises(ValueError, match="control ID"):
             read_control_id(text)

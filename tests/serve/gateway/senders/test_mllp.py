@@ -10,12 +10,12 @@ import pytest
 from chestai.results.hl7.message import build_message
 from serve.gateway.senders.errors import DeliveryDelayed, DeliveryRefused
 from serve.gateway.senders.mllp import send
-from tests.chestai.results.samples import HOSTILE_FILMS, RESULT, SECOND
+from tests.chestai.results.samples import HOSTILE_FILMS, RESULT
 from tests.serve.gateway.senders.mllp_server import MllpReceiver, Mood, run_receiver
 from tests.serve.support.certificates import create_certificate
 from tests.serve.support.http_server import find_port
 
-MESSAGE = build_message([RESULT, SECOND])
+MESSAGE = build_message(RESULT)
 FAST = 0.5  # seconds
 
 
@@ -32,13 +32,13 @@ def test_an_accepted_message_has_arrived() -> None:
 
 @pytest.mark.parametrize("name", HOSTILE_FILMS)
 def test_malformed_headers_arrive_as_valid_messages(name: str) -> None:
-    deliver(MllpReceiver(), build_message([replace(RESULT, film=HOSTILE_FILMS[name])]))
+    deliver(MllpReceiver(), build_message(replace(RESULT, film=HOSTILE_FILMS[name])))
 
 
 def test_a_message_of_many_parts_arrives() -> None:
     receiver = MllpReceiver()
     findings = RESULT.findings * 200
-    deliver(receiver, build_message([replace(RESULT, findings=findings)]), timeout_s=60)
+    deliver(receiver, build_message(replace(RESULT, findings=findings)), timeout_s=60)
     assert receiver.messages[0].count("\rOBX|") == 604
 
 
