@@ -11,6 +11,7 @@ from chestai.imaging.sandbox import Sandbox
 from chestai.results.dicom.film_header import silence_pydicom
 from chestai.results.dicom.installation import load_device
 from serve.db.audit import AuditEvent
+from serve.db.database import Database
 from serve.db.store import Store, state_folder
 from serve.gateway.commitment.reports import CommitmentReports, list_titles
 from serve.gateway.commitment.requests import CommitmentRequests
@@ -34,6 +35,9 @@ STOP_S = 30.0  # for what is under way
 SILENCED = ("pynetdicom", "dicomweb_client", "urllib3")  # they log associations, and addresses with a patient's ID
 
 
+Task = tuple[str, Callable[[threading.Event], None]]  # a thread's name, and what it runs until the event is set
+
+
 @contextmanager
 def running(config: Config) -> Iterator[Receiver]:
     """Runs the gateway until the end of the block, and yields its receiver.
@@ -50,7 +54,7 @@ def running(config: Config) -> Iterator[Receiver]:
     reports = CommitmentReports(settings, store.database, list_titles(settings))
     files = ResultFiles(folder / "out", load_device(str(state_folder(config) / "device")))
     retrievals = None if priors is None else Retrievals(settings.dicom.ae_title, priors.ae_title)
-    tasks: list[tuple[str, Callable[[threading.Event], None]]] = []
+    tasks: list[Task] = []
     with (
         closing(store),
         closing(Sandbox(2)) as sandbox,
@@ -61,13 +65,7 @@ def running(config: Config) -> Iterator[Receiver]:
         scoring = Scoring(settings, intake, store.database, endpoint, files, pseudonyms, sandbox)
         verdicts = VerdictWatch(settings, store.database, intake, files, pseudonyms)
         tasks += [("scoring", scoring.run), ("verdicts", verdicts.run)]
-        for name, destination in settings.destinations.items():
-            tls = make_client_tls(name, destination)
-            way = Transmission(destination, settings.dicom.ae_title, store.database, intake, files, tls)
-            tasks.append((f"to {name}", Dispatcher(name, settings, store.database, way.send).run))
-            if destination.commitment:
-                requests = CommitmentRequests(name, settings, store.database, way.peer)
-                tasks.append((f"commitment of {name}", requests.run))
+        tasks += _list_senders(settings, store.database, intake, files)
         if priors is not None and retrievals is not None:
             archive = _make_archive(settings, priors, intake)
             fetching = Fetching(
@@ -86,6 +84,18 @@ def running(config: Config) -> Iterator[Receiver]:
             stop.set()
             for thread in threads:
                 thread.join(STOP_S)
+
+
+def _list_senders(settings: Gateway, database: Database, intake: Intake, files: ResultFiles) -> list[Task]:
+    """The tasks of each destination."""
+    tasks: list[Task] = []
+    for name, destination in settings.destinations.items():
+        tls = make_client_tls(name, destination)
+        way = Transmission(destination, settings.dicom.ae_title, database, intake, files, tls)
+        tasks.append((f"to {name}", Dispatcher(name, settings, database, way.send).run))
+        if destination.commitment:
+            tasks.append((f"commitment of {name}", CommitmentRequests(name, settings, database, way.peer).run))
+    return tasks
 
 
 def _make_archive(settings: Gateway, priors: Priors, intake: Intake) -> Archive:

@@ -49,8 +49,8 @@ class Receiver:
     ) -> None:
         """
         Args:
-            reports: Takes the answers of destinations that commit themselves, which may then call as well.
             noted: Writes the audit of a film before it is acknowledged; what it raises refuses the film for now.
+            reports: Takes the answers of destinations that commit themselves, which may then call as well.
             retrievals: Knows which films come at our own request; None if no archive is asked for any.
 
         Raises:
@@ -63,16 +63,7 @@ class Receiver:
         self._retrievals = retrievals
         self._commitments = Commitments(settings.ae_title, settings.commitment, intake)
         self._received: dict[Any, int] = {}  # association -> bytes of its current message
-        entity = AE(ae_title=settings.ae_title)
-        entity.require_called_aet = True
-        entity.require_calling_aet = [*{*settings.callers, *(reports.titles if reports else ())}]
-        entity.maximum_associations = settings.max_associations
-        entity.network_timeout, entity.acse_timeout, entity.dimse_timeout = IDLE_S, NEGOTIATION_S, IDLE_S
-        entity.maximum_pdu_size = PDU_BYTES
-        entity.add_supported_context(VERIFICATION)
-        entity.add_supported_context(COMMITMENT, scu_role=True, scp_role=True)
-        for sop_class in FILMS:
-            entity.add_supported_context(sop_class, [*SYNTAXES])
+        entity = _make_entity(settings, {*settings.callers, *(reports.titles if reports else ())})
         handlers: list[Any] = [
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_ECHO, lambda event: SUCCESS),
@@ -145,6 +136,21 @@ class Receiver:
 
     def _end_message(self, event: Any) -> None:
         self._received.pop(event.assoc, None)
+
+
+def _make_entity(settings: DicomListener, callers: set[str]) -> AE:
+    """What we take, and from whom."""
+    entity = AE(ae_title=settings.ae_title)
+    entity.require_called_aet = True
+    entity.require_calling_aet = [*callers]
+    entity.maximum_associations = settings.max_associations
+    entity.network_timeout, entity.acse_timeout, entity.dimse_timeout = IDLE_S, NEGOTIATION_S, IDLE_S
+    entity.maximum_pdu_size = PDU_BYTES
+    entity.add_supported_context(VERIFICATION)
+    entity.add_supported_context(COMMITMENT, scu_role=True, scp_role=True)
+    for sop_class in FILMS:
+        entity.add_supported_context(sop_class, [*SYNTAXES])
+    return entity
 
 
 def _log_rejection(event: Any) -> None:

@@ -1,6 +1,7 @@
 """From the wire to the readers' page: a film's numbers are everywhere those of the same file scored directly."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def make_film(folder: Path, **elements: Any) -> bytes:
     return compressed(folder, plain, gdcm.TransferSyntax.JPEGLosslessProcess14_1)
 
 
-def score_directly(data: bytes) -> dict[str, float]:
+def score_directly(data: bytes) -> Mapping[str, float]:
     """The probabilities of a file by the model itself: no gateway, no endpoint, no database."""
     model = load_model(RegisteredModel("chestai", 1, make_bundle()), Runtime(), "cpu", threads=1)
     return model.score([preprocess.resize(preprocess.decode(data), model.size)])[0].probabilities

@@ -5,7 +5,7 @@ from pathlib import Path
 from serve.gateway.intake.folder import WaitingFilm
 from serve.gateway.intake.turns import Turns
 
-FILMS = [WaitingFilm(str(number), Path(), number) for number in range(6)]
+FILMS = [WaitingFilm(str(number), Path(), number, prior=False) for number in range(6)]
 
 
 class Clock:
