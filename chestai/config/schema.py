@@ -3,11 +3,10 @@
 from typing import Any
 
 from chestai.config.cluster import Cluster, SparkSettings, Tracking
-from chestai.config.data import Chexpert, Dicom, Folders, Nih, Phantom, Source, Split
+from chestai.config.data import Chexpert, Dicom, Folders, Nih, Phantom, Sanity, Source, Split
 from chestai.config.evaluation import Derive, Evaluate, Gate, Promote, Queue
 from chestai.config.gateway import Destination, DicomListener, Gateway
 from chestai.config.label_table import Table
-from chestai.config.sanity import Sanity
 from chestai.config.serving import Alert, Auth, Jwt, Modes, Oidc, Runtime, Score, Serve, State, Tls, Triage
 from chestai.config.training import Asymmetric, Augment, Bce, Feed, Focal, Loss, Network, Train
 from chestai.config.tuning import Choice, Dimension, Range, Tune
