@@ -1,11 +1,11 @@
-"""Settings of sources, splits and the phantom corpus."""
+"""Settings of sources, splits, the limits of a build's checks, and the phantom corpus."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from chestai.config.label_table import Images, SourceName, Table
-from chestai.config.types import Section
+from chestai.config.types import Positive, Probability, Section
 from chestai.labels.uncertainty import Policy
 
 
@@ -54,6 +54,19 @@ class Split(Section):
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     test_fraction: Annotated[float, Field(gt=0, lt=1)]
     salt: Annotated[str, Field(min_length=1)]
+
+
+class Sanity(Section):
+    min_count: Positive = 20
+    boxes_off_image: Probability = 0.05
+    flat_images: Probability = 0.05
+    grey_range: Annotated[int, Field(ge=0, le=255)] = 24
+    common_grey: Probability = 0.9
+    copied_images: Probability = 0.01
+    copy_correlation: Annotated[float, Field(ge=0.9, le=1)] = 0.997
+    shortcut_auroc: Annotated[float, Field(ge=0.5, le=1)] = 0.95
+    contradicted_views: Probability = 0.01
+    view_count: Positive = 100
 
 
 class Phantom(Section):

@@ -3,11 +3,11 @@
 from typing import Any
 
 from chestai.config.cluster import Cluster, SparkSettings, Tracking
-from chestai.config.data import Chexpert, Dicom, Folders, Nih, Phantom, Source, Split
+from chestai.config.data import Chexpert, Dicom, Folders, Nih, Phantom, Sanity, Source, Split
 from chestai.config.evaluation import Derive, Evaluate, Gate, Promote, Queue
 from chestai.config.gateway import Destination, DicomListener, Gateway
 from chestai.config.label_table import Table
-from chestai.config.sanity import Sanity
+from chestai.config.report_text import Llm, ReportText
 from chestai.config.serving import Alert, Auth, Jwt, Modes, Oidc, Runtime, Score, Serve, State, Tls, Triage
 from chestai.config.training import Asymmetric, Augment, Bce, Feed, Focal, Loss, Network, Train
 from chestai.config.tuning import Choice, Dimension, Range, Tune
@@ -33,12 +33,14 @@ __all__ = [
     "Gate",
     "Gateway",
     "Jwt",
+    "Llm",
     "Loss",
     "Modes",
     "Nih",
     "Oidc",
     "Policy",
     "Range",
+    "ReportText",
     "Runtime",
     "Sanity",
     "Score",
@@ -76,9 +78,10 @@ class Config(Section):
     score: Score
     runtime: Runtime = Runtime()
     serve: Serve
-    state: State = State()  # runs of earlier versions have neither this section nor the next two
+    state: State = State()  # runs of earlier versions have neither this section nor the next three
     auth: Auth = Auth()
     gateway: Gateway = Gateway()
+    report: ReportText = ReportText()
     triage: Triage
     tracking: Tracking
     tune: Tune

@@ -1,1 +1,1 @@
-"""What a model found on a film, in the forms that other systems read: DICOM objects, FHIR resources, HL7 messages."""
+"""What a model found on a film, in forms for others: DICOM objects, FHIR resources, HL7 messages, sentences."""

@@ -68,6 +68,7 @@ PLAN = (
     Benchmark("sweep", 40, (SCRATCH,), quick=False),
     Benchmark("hostile", 4, (IMAGES,), quick=False),
     Benchmark("page", 5, quick=False),
+    Benchmark("report_parser", 0.5, quick=False),
 )
 
 

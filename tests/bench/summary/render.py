@@ -12,7 +12,7 @@ from tests.bench.summary import paper
 from tests.bench.summary.entry import Entry, Figures
 from tests.bench.summary.machine import find_machine
 from tests.bench.summary.results import MissingError, Results, Table
-from tests.bench.summary.sections import images, inference, readers_page, serving, training
+from tests.bench.summary.sections import images, inference, readers_page, report_text, serving, training
 
 SECTIONS: dict[str, tuple[Entry, ...]] = {
     "Images and tables": images.ENTRIES,
@@ -20,6 +20,7 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
     "Inference and scoring": inference.ENTRIES,
     "Endpoint and short runs": serving.ENTRIES,
     "Readers' page": readers_page.ENTRIES,
+    "Report text": report_text.ENTRIES,
 }
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
