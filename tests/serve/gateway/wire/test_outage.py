@@ -39,7 +39,7 @@ DEVICE = Device("ChestAI", "1.2.3")
 class FakeEndpoint:
     """Scores every film alike."""
 
-    def score(self, data: bytes) -> Scored:
+    def score(self, data: bytes, prior: bool) -> Scored:
         return Scored(hashlib.sha256(data).hexdigest(), RESULT, None)
 
 
