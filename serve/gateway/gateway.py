@@ -18,7 +18,7 @@ from serve.gateway.commitment.requests import CommitmentRequests
 from serve.gateway.db.retention import FilmRetention
 from serve.gateway.dispatch.dispatcher import Dispatcher
 from serve.gateway.dispatch.result_files import ResultFiles
-from serve.gateway.dispatch.transmission import Transmission, make_client_tls
+from serve.gateway.dispatch.transmission import Transmission
 from serve.gateway.dispatch.verdicts import VerdictWatch
 from serve.gateway.intake.endpoint import EndpointClient
 from serve.gateway.intake.folder import Intake, gateway_folder
@@ -29,6 +29,7 @@ from serve.gateway.priors.dicomweb import DicomWeb
 from serve.gateway.priors.fetching import Fetching
 from serve.gateway.priors.query_retrieve import QueryRetrieve
 from serve.gateway.priors.retrieval import Retrievals
+from serve.gateway.senders.tls import make_client_tls
 from serve.storage.pseudonyms import load_pseudonyms
 
 STOP_S = 30.0  # for what is under way
@@ -90,7 +91,7 @@ def _list_senders(settings: Gateway, database: Database, intake: Intake, files: 
     """The tasks of each destination."""
     tasks: list[Task] = []
     for name, destination in settings.destinations.items():
-        tls = make_client_tls(name, destination)
+        tls = make_client_tls(f"gateway.destinations.{name}", destination)
         way = Transmission(destination, settings.dicom.ae_title, database, intake, files, tls)
         tasks.append((f"to {name}", Dispatcher(name, settings, database, way.send).run))
         if destination.commitment:

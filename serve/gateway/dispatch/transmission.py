@@ -7,7 +7,6 @@ from pathlib import Path
 import pydicom
 
 from chestai.config.gateway import Destination
-from chestai.errors import UserError
 from chestai.results.fhir.bundle import build_transaction
 from chestai.results.fhir.resources import build_resources
 from chestai.results.film_result import FilmResult
@@ -20,7 +19,7 @@ from serve.gateway.dispatch.result_files import ResultFiles
 from serve.gateway.intake.folder import Intake
 from serve.gateway.senders import dicom, fhir, mllp, stow
 from serve.gateway.senders.errors import DeliveryRefused
-from serve.gateway.senders.peer import Peer
+from serve.gateway.senders.peer import Peer, split_address
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,7 @@ class Transmission:
     def peer(self) -> Peer:
         """The receiver of a destination of kind dicom."""
         to = self.destination
-        host, port = _split(to)
-        return Peer(host, port, to.ae_title or "", self.our_title, self.tls, to.timeout_seconds)
+        return Peer.of(to, self.our_title, self.tls)
 
     def _send_text(self, kind: str, result: FilmResult) -> None:
         to = self.destination
@@ -63,7 +61,7 @@ class Transmission:
             bundle = build_transaction(build_resources(result, to.release, FHIR_CODES))
             fhir.send(bundle, to.url or "", to.timeout_seconds, to.token_variable, to.release)
         else:
-            host, port = _split(to)
+            host, port = split_address(to.address)
             mllp.send(build_message(result, HL7_CODES), host, port, self.tls, to.timeout_seconds)
 
     def _send_object(self, path: Path) -> None:
@@ -76,25 +74,3 @@ class Transmission:
             stow.send(instance, to.url or "", to.token_variable, to.timeout_seconds)
         else:
             dicom.send(instance, self.peer)
-
-
-def make_client_tls(name: str, destination: Destination) -> ssl.SSLContext | None:
-    """The TLS of a connection to a destination; None without.
-
-    Raises:
-        UserError: The authority's file cannot be used.
-    """
-    if not destination.tls:
-        return None
-    authority = destination.tls_authority
-    try:
-        context = ssl.create_default_context(cafile=None if authority is None else str(Path(authority).expanduser()))
-    except (OSError, ssl.SSLError) as error:
-        raise UserError(f"gateway.destinations.{name}.tls_authority={authority} cannot be used: {error}") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
-def _split(destination: Destination) -> tuple[str, int]:
-    host, _, port = (destination.address or "").rpartition(":")
-    return host.strip("[]"), int(port)

@@ -4,10 +4,11 @@ import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from pynetdicom import AE
 
+from chestai.config.gateway import Destination, Priors
 from serve.gateway.senders.errors import DeliveryDelayed, DeliveryRefused
 
 TRANSIENT = 2  # the result of a rejection that may pass (PS3.8 Section 9.3.4)
@@ -23,6 +24,12 @@ class Peer:
     our_title: str
     tls: ssl.SSLContext | None
     timeout_s: float
+
+    @classmethod
+    def of(cls, settings: Destination | Priors, our_title: str, tls: ssl.SSLContext | None) -> Self:
+        """The one that settings of kind dicom name."""
+        host, port = split_address(settings.address)
+        return cls(host, port, settings.ae_title or "", our_title, tls, settings.timeout_seconds)
 
     @contextmanager
     def associate(self, sop_class: str, syntaxes: Sequence[str]) -> Iterator[Any]:
@@ -55,3 +62,9 @@ class Peer:
                 f"{self.title} does not take {association.rejected_contexts[0].abstract_syntax.name}"
             )
         return DeliveryDelayed(f"no association with {self.title}")
+
+
+def split_address(address: str | None) -> tuple[str, int]:
+    """The host, without the brackets of IPv6, and the port of `host:port`."""
+    host, _, port = (address or "").rpartition(":")
+    return host.strip("[]"), int(port)
