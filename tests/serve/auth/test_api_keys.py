@@ -48,6 +48,7 @@ EXPECTED = {
     "GET /images/{image_id}/preview": "reader",
     "GET /images/{image_id}/map": "reader",
     "GET /images/{image_id}/priors": "reader",
+    "POST /images/{image_id}/priors": "reader",
     "GET /studies/summary": "reader",
     "GET /agreement": "reader",
     "POST /studies/{image_id}/claim": "reviewer",
