@@ -14,7 +14,8 @@ from pynetdicom import AE, build_context, evt
 from serve.gateway.priors.query_retrieve import FIND, MOVE
 
 TITLE, OURS = "ARCHIVE", "CHESTAI"
-PATIENT = ("PatientID", "IssuerOfPatientID", "StudyInstanceUID", "StudyDate", "StudyTime")
+PATIENT: tuple[str, ...] = ("PatientID", "IssuerOfPatientID", "StudyInstanceUID", "StudyDate", "StudyTime")
+SERIES = ("StudyInstanceUID", "SeriesInstanceUID", "Modality")
 
 
 @dataclass
@@ -43,11 +44,11 @@ class DicomArchive:
             return
         if query.QueryRetrieveLevel == "STUDY":
             found = [film for film in self.films if self._is_of(film, query.PatientID)]
-            keys, names = "StudyInstanceUID", PATIENT
+            key, names = "StudyInstanceUID", PATIENT
         else:
             found = [film for film in self.films if film.StudyInstanceUID == query.StudyInstanceUID]
-            keys, names = "SeriesInstanceUID", ("StudyInstanceUID", "SeriesInstanceUID", "Modality")
-        for film in {film[keys].value: film for film in found}.values():
+            key, names = "SeriesInstanceUID", SERIES
+        for film in {film[key].value: film for film in found}.values():
             answer = Dataset()
             answer.QueryRetrieveLevel = query.QueryRetrieveLevel
             for name in names:
@@ -85,7 +86,7 @@ def run_archive(archive: DicomArchive, title: str = TITLE) -> Iterator[DicomArch
     entity = AE(ae_title=title)
     for model in (FIND, MOVE):
         entity.add_supported_context(model)
-    handlers = [(evt.EVT_C_FIND, archive.find), (evt.EVT_C_MOVE, archive.move)]
+    handlers: list[Any] = [(evt.EVT_C_FIND, archive.find), (evt.EVT_C_MOVE, archive.move)]
     server: Any = entity.start_server(("127.0.0.1", archive.port), block=False, evt_handlers=handlers)
     archive.port = server.server_address[1]
     try:
