@@ -14,8 +14,7 @@ from pynetdicom import AE, build_context, evt
 from serve.gateway.priors.query_retrieve import FIND, MOVE
 
 TITLE, OURS = "ARCHIVE", "CHESTAI"
-PATIENT: tuple[str, ...] = ("PatientID", "IssuerOfPatientID", "StudyInstanceUID", "StudyDate", "StudyTime")
-SERIES = ("StudyInstanceUID", "SeriesInstanceUID", "Modality")
+PATIENT = ("PatientID", "IssuerOfPatientID", "StudyInstanceUID", "StudyDate", "StudyTime")
 
 
 @dataclass
@@ -44,11 +43,11 @@ class DicomArchive:
             return
         if query.QueryRetrieveLevel == "STUDY":
             found = [film for film in self.films if self._is_of(film, query.PatientID)]
-            key, names = "StudyInstanceUID", PATIENT
+            keys, names = "StudyInstanceUID", [*PATIENT]
         else:
             found = [film for film in self.films if film.StudyInstanceUID == query.StudyInstanceUID]
-            key, names = "SeriesInstanceUID", SERIES
-        for film in {film[key].value: film for film in found}.values():
+            keys, names = "SeriesInstanceUID", ["StudyInstanceUID", "SeriesInstanceUID", "Modality"]
+        for film in {film[keys].value: film for film in found}.values():
             answer = Dataset()
             answer.QueryRetrieveLevel = query.QueryRetrieveLevel
             for name in names:
