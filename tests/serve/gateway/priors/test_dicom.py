@@ -86,6 +86,7 @@ def test_earlier_films_come_as_priors(tmp_path: Path, caplog: pytest.LogCaptureF
         assert secret not in caplog.text and secret not in dump
 
 
+@pytest.mark.slow
 def test_a_film_of_another_patient_is_refused(tmp_path: Path) -> None:
     good, issued = make_earlier(2, "20200102"), make_earlier(3, "20190102", IssuerOfPatientID="OTHER")
     archive = DicomArchive([good, issued], sends_other=[make_earlier(4, "20200102", PatientID="PAT-4")])

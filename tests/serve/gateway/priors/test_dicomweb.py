@@ -59,6 +59,7 @@ def test_earlier_films_come_as_priors(
     assert ID not in caplog.text and any(ID in one for one in archive.requests)
 
 
+@pytest.mark.slow
 def test_what_was_not_asked_for_is_dropped(tmp_path: Path) -> None:
     archive = WebArchive([make_earlier(2, "20200102")])
     other = make_earlier(3, "20200102", StudyInstanceUID=archive.films[0].StudyInstanceUID)
