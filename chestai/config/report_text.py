@@ -1,21 +1,12 @@
-"""Settings of report text: its language, and a language model that may reword it."""
+"""Settings of a language model that may reword report text."""
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from chestai.config.serving import SecureUrl
 from chestai.config.types import Section
-from chestai.results.report_text.catalogue import list_languages
 
-
-def _check_language(name: str) -> str:
-    if name not in list_languages():
-        raise ValueError(f"write one of {', '.join(list_languages())}")
-    return name
-
-
-Language = Annotated[str, AfterValidator(_check_language)]
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
@@ -26,8 +17,3 @@ class Llm(Section):
     model: Annotated[str, Field(min_length=1)]
     token_variable: Variable | None = None
     timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 20.0
-
-
-class ReportText(Section):
-    language: Language = "en"
-    llm: Llm | None = None

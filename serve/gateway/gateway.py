@@ -26,8 +26,8 @@ from serve.gateway.intake.receiver import Receiver
 from serve.gateway.intake.scoring import Scoring
 from serve.gateway.priors.archive import Archive
 from serve.gateway.priors.dicomweb import DicomWeb
-from serve.gateway.priors.fetching import Fetching
 from serve.gateway.priors.query_retrieve import QueryRetrieve
+from serve.gateway.priors.requests import PriorRequests
 from serve.gateway.priors.retrieval import Retrievals
 from serve.gateway.senders.tls import make_client_tls
 from serve.storage.pseudonyms import load_pseudonyms
@@ -69,10 +69,10 @@ def running(config: Config) -> Iterator[Receiver]:
         tasks += _list_senders(settings, store.database, intake, files)
         if priors is not None and retrievals is not None:
             archive = _make_archive(settings, priors, intake)
-            fetching = Fetching(
+            asked = PriorRequests(
                 settings, priors.studies, archive, store.database, intake, retrievals, store.save_events
             )
-            tasks.append(("priors", fetching.run))
+            tasks.append(("priors", asked.run))
         if config.state.retention_days is not None:
             retention = FilmRetention(store.database, intake, files, config.state.retention_days)
             tasks.append(("retention", retention.run))

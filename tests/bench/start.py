@@ -3,7 +3,7 @@
     python -m tests.bench.start /data/nih/images
 
 The champion is a DenseNet-121 at 224 px whose network was exported before; images are 1024 px originals. Programs and
-files are in the page cache, as after a first run.
+files are in the page cache, as after a first run, which the ETL has not: its first of three may be slower.
 
 - score ten images: `python -m pipelines.score corpus=FOLDER csv=FILE`, until the command has ended.
 - serve, first answer: `python -m serve`, until it has answered `POST /infer` with an image.

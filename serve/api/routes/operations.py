@@ -32,7 +32,8 @@ router = APIRouter(tags=["operations"])
 T = TypeVar("T")
 
 HEALTH_TIMEOUT_S = 3.0
-HEALTH_EXECUTOR = ThreadPoolExecutor(1, "health")  # a database that hangs must not take the threads of other requests
+# A database that hangs must not take the threads of other requests, nor a slow count of deliveries that of health.
+HEALTH_EXECUTOR, BACKLOG_EXECUTOR = ThreadPoolExecutor(1, "health"), ThreadPoolExecutor(1, "backlog")
 
 METRICS_EXAMPLE = """# HELP chestai_images_total Images in requests.
 # TYPE chestai_images_total counter
@@ -114,14 +115,14 @@ async def _ask_model(services: Services) -> ModelInfo | None:
 
 
 async def _ask_database(database: Database) -> bool:
-    return await _query(database, lambda session: session.scalar(select(1))) is not None
+    return await _query(HEALTH_EXECUTOR, database, lambda session: session.scalar(select(1))) is not None
 
 
 async def _load_backlogs(database: Database) -> list[Backlog]:
-    return await _query(database, load_backlogs) or []
+    return await _query(BACKLOG_EXECUTOR, database, load_backlogs) or []
 
 
-async def _query(database: Database, query: Callable[[Session], T]) -> T | None:
+async def _query(executor: ThreadPoolExecutor, database: Database, query: Callable[[Session], T]) -> T | None:
     """Runs a query; returns None if the database does not answer in time."""
 
     def run() -> T:
@@ -130,6 +131,6 @@ async def _query(database: Database, query: Callable[[Session], T]) -> T | None:
 
     try:
         async with asyncio.timeout(HEALTH_TIMEOUT_S):
-            return await asyncio.get_running_loop().run_in_executor(HEALTH_EXECUTOR, run)
+            return await asyncio.get_running_loop().run_in_executor(executor, run)
     except (TimeoutError, *DATABASE_ERRORS):
         return None

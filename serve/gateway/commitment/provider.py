@@ -12,7 +12,6 @@ from typing import Any
 
 from pydicom import Dataset
 from pydicom.sequence import Sequence
-from pynetdicom import AE, build_role
 
 from chestai.results.film import film_id_of
 from serve.gateway.commitment.codes import (
@@ -26,6 +25,9 @@ from serve.gateway.commitment.codes import (
     UNKNOWN_CALLER,
 )
 from serve.gateway.intake.folder import Intake
+from serve.gateway.senders.dicom import SYNTAXES
+from serve.gateway.senders.errors import DeliveryDelayed, DeliveryRefused
+from serve.gateway.senders.peer import Peer, split_address
 
 log = logging.getLogger("chestai.gateway")
 
@@ -76,21 +78,14 @@ class Commitments:
         log.error("%s did not take the answer to its commitment request", caller)
 
     def _send(self, caller: str, address: str, report: Dataset) -> bool:
-        host, _, port = address.rpartition(":")
-        entity = AE(ae_title=self._title)
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = TIMEOUT_S
-        entity.add_requested_context(COMMITMENT)
-        role = build_role(COMMITMENT, scp_role=True)  # we provide the service although we call
-        association = entity.associate(host.strip("[]"), int(port), ae_title=caller, ext_neg=[role])
-        if not association.is_established:
-            return False
+        peer = Peer(*split_address(address), caller, self._title, None, TIMEOUT_S)
         kind = SOME_MISSING if "FailedSOPSequence" in report else ALL_SAFE
         try:
-            status, _ = association.send_n_event_report(report, kind, COMMITMENT, INSTANCE)
-        except (ValueError, RuntimeError):
+            with peer.associate(COMMITMENT, SYNTAXES, provides=True) as association:
+                status, _ = association.send_n_event_report(report, kind, COMMITMENT, INSTANCE)
+        except (DeliveryDelayed, DeliveryRefused, ValueError, RuntimeError) as error:
+            log.warning("%s did not take the answer to its commitment request: %s", caller, type(error).__name__)
             return False
-        finally:
-            association.release()
         return status.get("Status") == SUCCESS
 
 

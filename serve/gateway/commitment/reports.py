@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
 from chestai.config.gateway import Gateway
 from serve.db.audit import AuditEvent, append_event
 from serve.db.database import Database
-from serve.gateway.commitment.codes import INVALID, SUCCESS, UNKNOWN_CALLER
+from serve.gateway.commitment.codes import FAILED, INVALID, SUCCESS, UNKNOWN_CALLER
 from serve.gateway.db import commitments
 
 log = logging.getLogger("chestai.gateway")
@@ -36,16 +39,27 @@ class CommitmentReports:
             missing = [str(item.ReferencedSOPInstanceUID) for item in report.get("FailedSOPSequence", [])]
         except Exception:  # pydicom raises many kinds
             return INVALID, None
-        with self.database.write_session() as session:
-            detail = {
-                "kept": commitments.mark_committed(session, names, transaction, kept),
-                "missing": commitments.mark_missing(session, names, transaction, missing, self.settings),
-            }
-            what = AuditEvent(actor=f"AE {caller}", action="results.committed", object=transaction, detail=detail)
-            append_event(session, what)
-        if detail["missing"]:
-            log.warning("%s does not keep %d objects: they are sent again", caller, detail["missing"])
+        try:
+            self._record(caller, names, transaction, kept, missing)
+        except (DBAPIError, PoolTimeout) as error:
+            log.warning("a commitment of %s is asked for again: %s", caller, type(error).__name__)
+            return FAILED, None
         return SUCCESS, None
+
+    def _record(self, caller: str, names: list[str], transaction: str, kept: list[str], missing: list[str]) -> None:
+        with self.database.write_session() as session:
+            count = commitments.mark_committed(session, names, transaction, kept)
+            again, given_up = commitments.mark_missing(session, names, transaction, missing, self.settings)
+            detail = {"kept": count, "again": len(again), "given_up": len(given_up)}
+            actor = f"AE {caller}"
+            append_event(
+                session, AuditEvent(actor=actor, action="results.committed", object=transaction, detail=detail)
+            )
+            for row in given_up:
+                why = {"kind": row.kind, "destination": row.destination, "error": row.error}
+                append_event(session, AuditEvent(actor=actor, action="film.not_sent", object=row.film_id, detail=why))
+        if missing:
+            log.warning("%s does not keep what it was sent: %s", caller, detail)
 
 
 def list_titles(settings: Gateway) -> dict[str, list[str]]:

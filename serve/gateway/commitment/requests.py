@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from pydicom import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
+from pydicom.uid import generate_uid
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -20,6 +20,7 @@ from chestai.config.gateway import Gateway
 from serve.db.database import Database
 from serve.gateway.commitment.codes import COMMITMENT, INSTANCE, REQUEST
 from serve.gateway.db import commitments
+from serve.gateway.senders.dicom import SYNTAXES
 from serve.gateway.senders.errors import DeliveryDelayed, DeliveryRefused
 from serve.gateway.senders.peer import Peer
 
@@ -44,9 +45,12 @@ class CommitmentRequests:
         while not stop.wait(EVERY_S):
             try:
                 self.ask()
-            except (DeliveryDelayed, DeliveryRefused) as error:
+            except DeliveryDelayed as error:
                 log.warning("%s was not asked for its commitment: %s", self.name, error)
                 stop.wait(self.settings.retry_seconds)
+            except DeliveryRefused as error:  # until somebody changes its settings or ours
+                log.error("%s was not asked for its commitment: %s", self.name, error)
+                stop.wait(self.settings.max_retry_seconds)
             except (DBAPIError, PoolTimeout, OSError) as error:
                 log.warning("commitment requests to %s wait: %s", self.name, type(error).__name__)
                 stop.wait(self.settings.retry_seconds)
@@ -87,7 +91,7 @@ def send_request(objects: Iterable[tuple[str, str]], transaction: str, peer: Pee
     request = Dataset()
     request.TransactionUID = transaction
     request.ReferencedSOPSequence = Sequence([_refer(*one) for one in objects])
-    with peer.associate(COMMITMENT, (ExplicitVRLittleEndian, ImplicitVRLittleEndian)) as association:
+    with peer.associate(COMMITMENT, SYNTAXES) as association:
         answer, _ = association.send_n_action(request, REQUEST, COMMITMENT, INSTANCE)
     status = answer.get("Status")
     if status is None:

@@ -52,17 +52,19 @@ def mark_committed(session: Session, destinations: Collection[str], transaction:
 
 def mark_missing(
     session: Session, destinations: Collection[str], transaction: str, missing: Collection[str], settings: Gateway
-) -> int:
-    """Queues what is not kept again, or gives it up if it is too old. Returns how many deliveries that were."""
-    found = _load_asked(session, destinations, transaction, missing)
-    for row, _, _ in found:
-        row.asked_at = None
+) -> tuple[list[DeliveryRow], list[DeliveryRow]]:
+    """Queues what is not kept again, or gives it up if it is too old. Returns the deliveries of each kind."""
+    again: list[DeliveryRow] = []
+    given_up: list[DeliveryRow] = []
+    for row, _, _ in _load_asked(session, destinations, transaction, missing):
         if now() - row.created_at > timedelta(hours=settings.give_up_hours):
             row.state, row.error = deliveries.DEAD, NOT_KEPT
+            given_up.append(row)
         else:
             row.state = deliveries.WAITING
             deliveries.delay(session, row, NOT_KEPT, settings.retry_seconds, settings.max_retry_seconds)
-    return len(found)
+            again.append(row)
+    return again, given_up
 
 
 def _load_asked(

@@ -99,7 +99,8 @@ class Receiver:
 
     def _store(self, event: Any) -> int:
         instance, caller = str(event.request.AffectedSOPInstanceUID), str(event.assoc.requestor.ae_title)
-        if caller not in self._callers:  # a destination, which may answer our commitment requests alone
+        if caller not in self._callers:
+            log.warning("refused a film of %r, which may answer our commitment requests alone", caller)
             return NOT_AUTHORISED
         if event.request.DataSet.getbuffer().nbytes > self._max_bytes:  # it came whole before the abort
             return OUT_OF_RESOURCES

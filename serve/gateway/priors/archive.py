@@ -3,6 +3,7 @@
 What it answers is checked here: an archive may match an ID loosely, and another patient's film is worse than none.
 """
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
@@ -11,6 +12,8 @@ from typing import Any, Protocol
 from chestai.results.film import Film
 from chestai.results.uid import is_uid
 from serve.gateway.priors.retrieval import Retrieval
+
+log = logging.getLogger("chestai.gateway")
 
 MODALITIES = ("CR", "DX")
 MAX_ANSWERS = 1000  # to one search
@@ -66,8 +69,8 @@ def read_answers(answers: Iterable[Any]) -> list[Film]:
     for answer in answers:
         try:
             found.append(Film.from_header(answer))
-        except Exception:  # pydicom raises many kinds for damaged values
-            continue
+        except Exception as error:  # pydicom raises many kinds, whose texts quote values
+            log.warning("an answer of the archive is left out, for it cannot be read: %s", type(error).__name__)
     return found
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pynetdicom import AE
+from pynetdicom import AE, build_role
 
 from chestai.config.gateway import Destination, Priors
 from serve.gateway.senders.errors import DeliveryDelayed, DeliveryRefused
@@ -32,8 +32,11 @@ class Peer:
         return cls(host, port, settings.ae_title or "", our_title, tls, settings.timeout_seconds)
 
     @contextmanager
-    def associate(self, sop_class: str, syntaxes: Sequence[str]) -> Iterator[Any]:
+    def associate(self, sop_class: str, syntaxes: Sequence[str], provides: bool = False) -> Iterator[Any]:
         """Yields an association for one SOP class, which ends with the block.
+
+        Args:
+            provides: Whether we provide the service although we call (PS3.7 Annex D.3.3.4).
 
         Raises:
             DeliveryDelayed: There is no connection.
@@ -44,7 +47,8 @@ class Peer:
         entity.network_timeout = entity.connection_timeout = self.timeout_s
         entity.add_requested_context(sop_class, [*syntaxes])
         tls = None if self.tls is None else (self.tls, self.host)
-        association = entity.associate(self.host, self.port, ae_title=self.title, tls_args=tls)
+        roles: list[Any] | None = [build_role(sop_class, scp_role=True)] if provides else None
+        association = entity.associate(self.host, self.port, ae_title=self.title, ext_neg=roles, tls_args=tls)
         if not association.is_established:
             raise self._explain(association)
         try:

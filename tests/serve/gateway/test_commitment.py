@@ -3,6 +3,7 @@
 import queue
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from pydicom.sequence import Sequence
 from pydicom.uid import DigitalXRayImageStorageForPresentation as DX
 from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
+from sqlalchemy.exc import OperationalError
 
 from chestai.config.gateway import Destination, DicomListener
+from serve.db.models import AuditRow
 from serve.gateway.commitment import requests
-from serve.gateway.commitment.codes import COMMITMENT, INSTANCE, NO_SUCH_OBJECT, REQUEST, UNKNOWN_CALLER
+from serve.gateway.commitment.codes import COMMITMENT, FAILED, INSTANCE, NO_SUCH_OBJECT, REQUEST, UNKNOWN_CALLER
+from serve.gateway.db import commitments
 from serve.gateway.db.models import DeliveryRow
 from serve.gateway.intake.folder import Intake
 from serve.gateway.intake.receiver import NOT_AUTHORISED, Receiver
@@ -128,3 +132,32 @@ def test_who_may_answer_may_not_store(tmp_path: Path) -> None:
     where = Destination(kind="dicom", address="127.0.0.1:1", ae_title="ARCHIVE", objects=("sr",), commitment=True)
     with run_site(tmp_path, {"archive": where}) as site, site.gateway() as gateway:
         assert send_films(gateway.port, make_film(1), title="ARCHIVE") == [NOT_AUTHORISED]
+
+
+def test_what_a_pacs_never_keeps_is_given_up_and_audited(tmp_path: Path) -> None:
+    with run_pacs(Pacs()) as pacs:
+        address = f"127.0.0.1:{pacs.port}"
+        where = Destination(kind="dicom", address=address, ae_title="PACS", objects=("sr",), commitment=True)
+        with run_site(tmp_path, {"pacs": where}) as site:
+            settings = site.config.gateway.model_copy(update={"give_up_hours": 1e-9})
+            site = replace(site, config=site.config.model_copy(update={"gateway": settings}))
+            with site.gateway() as gateway:
+                assert send_films(gateway.port, make_film(1)) == [0]
+                assert report_commitment(gateway.port, pacs.requests.get(timeout=20), kept=[]) == 0
+        assert [row.state for row in site.rows(DeliveryRow)] == ["dead"] and len(pacs.reports) == 1
+        assert [row.actor for row in site.rows(AuditRow) if row.action == "film.not_sent"] == ["AE PACS"]
+
+
+def test_an_answer_that_cannot_be_recorded_is_not_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise OperationalError("", {}, Exception())
+
+    with run_pacs(Pacs()) as pacs:
+        address = f"127.0.0.1:{pacs.port}"
+        where = Destination(kind="dicom", address=address, ae_title="PACS", objects=("sr",), commitment=True)
+        with run_site(tmp_path, {"pacs": where}) as site, site.gateway() as gateway:
+            assert send_films(gateway.port, make_film(1)) == [0]
+            request = pacs.requests.get(timeout=20)
+            monkeypatch.setattr(commitments, "mark_committed", fail)
+            assert report_commitment(gateway.port, request, kept=[]) == FAILED
+            assert [row.state for row in site.rows(DeliveryRow)] == ["sent"]

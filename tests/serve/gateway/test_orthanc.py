@@ -72,9 +72,10 @@ def test_results_come_back_into_the_studies(hospital: Hospital) -> None:
     films = [(make_film(seed), ways[seed % 2]) for seed in range(2 * STUDIES)]
     sent, seconds = [], []
     for film, send in films:
-        sent.append((hospital.pacs.upload(written(film)), send))
+        orthanc_id = hospital.pacs.upload(written(film))
+        sent.append((orthanc_id, send))
         started = time.monotonic()
-        sent[-1][1](sent[-1][0])
+        send(orthanc_id)
         wait_for(lambda film=film: hospital.has_results(film), PATIENCE_S)  # type: ignore[misc]
         seconds.append(time.monotonic() - started)
     print(f"results after {sorted(seconds)[len(seconds) // 2]:.2f} s (median), {max(seconds):.2f} s (slowest)")

@@ -45,7 +45,7 @@ class _Progress:
 
 
 @dataclass(frozen=True)
-class Fetching:
+class PriorRequests:
     """The way from a request to priors."""
 
     settings: Gateway
