@@ -51,7 +51,7 @@ def run(config: Config, screen: Screen) -> Summary:
     leakage.check_leakage(bundle, title, lake, snapshot, ["val"])
     with ray_cluster(config.cluster):
         val = predict_labelled(bundle, lake, snapshot, ["val"], config.evaluate.batch_size, screen)
-    bundle = recalibrate(bundle, val.logits, val.targets, settings.calibration, settings.prevalence)
+    bundle = recalibrate(bundle, val.logits, val.targets, val.patients, settings.calibration, settings.prevalence)
     if settings.triage_goal is not None:
         bundle = _tune_triage(bundle, val, settings.triage_goal)
     bundle = add_score_reference(bundle, val.logits)

@@ -118,7 +118,7 @@ def _measure_models(
         results = run_probes(run, bundle, ["val"])
         val, evaluated = results.predictions.select_split("val"), results.predictions.select_split(run.split)
         if len(models) > 1 or tta:
-            bundle = recalibrate(bundle, val.logits, val.targets)
+            bundle = recalibrate(bundle, val.logits, val.targets, val.patients)
         comparison = compare_with_champion(run, models[0], evaluated) if gated else ChampionComparison(None)
         probes = report_probes(run, bundle, results, evaluated)
     subject = EvaluatedModel(
@@ -146,6 +146,7 @@ def _build_inputs(
         operating_points=np.array([np.nan if value is None else value for value in thresholds], np.float64),
         val=val,
         evaluated=evaluated,
+        confidence=bundle.confidence,
     )
 
 

@@ -16,3 +16,9 @@ def log_odds(probabilities: ArrayLike) -> Floats:
     """Turn probabilities in (0, 1) of any shape into log(p / (1 - p)); NaN stays NaN."""
     values = np.asarray(probabilities, dtype=np.float64)
     return np.log(values) - np.log1p(-values)
+
+
+def multiply_odds(probabilities: Floats, shift: float) -> Floats:
+    """Add `shift` to the log odds of probabilities in [0, 1] of any shape; 0 and 1 stay."""
+    odds = np.exp(shift) * probabilities
+    return odds / (odds + (1 - probabilities))

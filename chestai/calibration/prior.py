@@ -41,6 +41,14 @@ def shift_prevalence(
             mapping comes without `findings` or names one that is not among them.
     """
     count = len(calibration.offset if isinstance(calibration, IsotonicCalibration) else calibration.intercept)
+    return calibration.shift_log_odds(find_shifts(source, target, count, findings).tolist())
+
+
+def find_shifts(source: Prevalences, target: Prevalences, count: int, findings: Sequence[str] | None = None) -> Floats:
+    """Return what `shift_prevalence` adds to the log odds of each finding: (count,), 0 where nothing changes.
+
+    Arguments and errors as there.
+    """
     before = _list_prevalences("source", source, findings, count)
     after = _list_prevalences("target", target, findings, count)
     has_target = ~np.isnan(after)
@@ -51,7 +59,7 @@ def shift_prevalence(
             raise ValueError(f"{name} prevalence {values[column]} of {finding} must be between 0 and 1, both excluded")
     shifts = np.zeros(count)
     shifts[has_target] = log_odds(after[has_target]) - log_odds(before[has_target])
-    return calibration.shift_log_odds(shifts.tolist())
+    return shifts
 
 
 def _list_prevalences(name: str, prevalences: Prevalences, findings: Sequence[str] | None, count: int) -> Floats:

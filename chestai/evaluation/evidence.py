@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chestai.metrics.comparison import Comparison
+from chestai.metrics.coverage import CoverageReport
 from chestai.metrics.localisation import LocalisationReport
 from chestai.metrics.operating_points import PointReport
 from chestai.metrics.reliability import CalibrationReport
@@ -86,6 +87,7 @@ class Evidence:
         calibration_method: The model's own method.
         missing: Field -> why it was not measured.
         comparisons: "champion" -> the model (other) compared with the champion (baseline).
+        confidence: Whether bands and label sets, fitted on val, hold on the split.
     """
 
     subject: EvaluatedModel
@@ -102,3 +104,4 @@ class Evidence:
     latency: Latency | None
     missing: dict[str, str]
     comparisons: dict[str, Comparison] | None = None
+    confidence: CoverageReport | None = None

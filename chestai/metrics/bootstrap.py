@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from chestai.metrics.masking import Floats
 from chestai.metrics.ranking import split_replicates
@@ -70,6 +70,23 @@ class Bootstrap:
         ids = np.asarray(patients)
         replicates = self.resamples if len(np.unique(ids)) > 1 else 0
         return chain([np.ones((1, len(ids)))], clustered_weights(ids, replicates, self.seed))
+
+
+def estimate_shares(
+    hits: NDArray[np.bool_], among: NDArray[np.bool_], patients: ArrayLike, bootstrap: Bootstrap
+) -> list[Estimate]:
+    """Estimate K shares of images, each over images of its own.
+
+    Args:
+        hits: (N, K) which images count.
+        among: (N, K) of which images; a share over none is undefined, in the point estimate or in a replicate.
+        patients: (N,) patient ids of any one sortable type.
+    """
+    columns = np.concatenate([hits & among, among], axis=1).astype(np.float64)
+    totals = np.concatenate([rows @ columns for rows in bootstrap.weights(patients)])
+    part, whole = np.split(totals, 2, axis=1)
+    with np.errstate(invalid="ignore"):  # 0 / 0: NaN
+        return [Estimate.of(share) for share in (part / whole).T]
 
 
 def clustered_weights(patients: ArrayLike, resamples: int, seed: int) -> Iterator[Floats]:

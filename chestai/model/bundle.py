@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from chestai.calibration import AnyCalibration, from_dict
+from chestai.calibration import AnyCalibration, Confidence, from_dict
 from chestai.config.schema import View
 from chestai.errors import UserError
 from chestai.imaging.preprocess import Grey
@@ -32,6 +32,7 @@ CARD = "card.json"
 PATIENTS = "patients.txt"
 OOD_DETECTOR = "intake.safetensors"
 DRIFT = "drift.json"
+CONFIDENCE = "confidence.json"
 
 # For workers that run a network: glibc returns big freed buffers to the kernel at once; keeping them makes eager CPU
 # training 1.4 times as fast. Elsewhere it would only cost memory.
@@ -102,6 +103,7 @@ class Bundle:
             endpoint publishes the card.
         ood_detector: None in bundles of earlier releases.
         drift_reference: None in bundles of earlier releases.
+        confidence: What val says about its probabilities; None in bundles of earlier releases.
     """
 
     card: Card
@@ -109,6 +111,7 @@ class Bundle:
     seen_patients: tuple[SeenPatients, ...] = ()
     ood_detector: OodDetector | None = None
     drift_reference: DriftReference | None = None
+    confidence: Confidence | None = None
 
     @property
     def network(self) -> Classifier | Ensemble:
@@ -146,12 +149,14 @@ class Bundle:
             (folder / PATIENTS).write_text(seen_patients.to_text(self.seen_patients))
         else:
             (folder / PATIENTS).unlink(missing_ok=True)
-        for name in (OOD_DETECTOR, DRIFT):
+        for name in (OOD_DETECTOR, DRIFT, CONFIDENCE):
             (folder / name).unlink(missing_ok=True)
         if self.ood_detector is not None:
             self.ood_detector.save(folder / OOD_DETECTOR)
         if self.drift_reference is not None:
             (folder / DRIFT).write_text(self.drift_reference.to_json())
+        if self.confidence is not None:
+            (folder / CONFIDENCE).write_text(self.confidence.to_json())
 
     @staticmethod
     def load(folder: Path, device: str = "cpu") -> "Bundle":
@@ -165,9 +170,10 @@ class Bundle:
             weights = load_file(folder / WEIGHTS, device=device)
             detector = OodDetector.load(folder / OOD_DETECTOR) if (folder / OOD_DETECTOR).exists() else None
             drift = DriftReference.from_json((folder / DRIFT).read_text()) if (folder / DRIFT).exists() else None
+            confidence = _read_confidence(folder / CONFIDENCE, card)
         except (OSError, ValueError, SafetensorError) as error:
             raise UserError(_unusable(folder, error)) from error
-        return Bundle(card, StoredNetwork(card, weights, str(folder / WEIGHTS)), patients, detector, drift)
+        return Bundle(card, StoredNetwork(card, weights, str(folder / WEIGHTS)), patients, detector, drift, confidence)
 
 
 def read_card(folder: Path) -> tuple[Card, tuple[SeenPatients, ...]]:
@@ -190,6 +196,16 @@ def read_card(folder: Path) -> tuple[Card, tuple[SeenPatients, ...]]:
     return card, patients
 
 
+def _read_confidence(path: Path, card: Card) -> Confidence | None:
+    """None if there is no file. Raises ValueError if it is damaged, of an unknown format or of other findings."""
+    if not path.exists():
+        return None
+    confidence = Confidence.from_json(path.read_text())
+    if confidence.findings != card.findings:
+        raise ValueError(f"{path.name} is of other findings than the card")
+    return confidence
+
+
 def _unusable(folder: Path, error: Exception) -> str:
     return f"no usable model bundle in {folder}: {' '.join(str(error).split())}"
 
@@ -201,8 +217,8 @@ def assemble(bundles: Sequence[Bundle], tta: Sequence[View] = ()) -> Bundle:
     `members` (those of all bundles), `tta` (the given views; those of the bundles no longer count), `split_known` (true
     if true of all), `synthetic` (true if true of any) and `provenance`: `assembled_from` (run and snapshot of each
     trained bundle, in order) and `pos_weight` (the mean over members; left out if one has none). Patients are those of
-    all. Calibration, thresholds, OOD detector and drift reference are the first one's: fit calibration, thresholds and
-    the scores of the drift reference again before use.
+    all. Calibration, thresholds, OOD detector and drift reference are the first one's, and there is no confidence: fit
+    calibration, thresholds, confidence and the scores of the drift reference again before use.
 
     Raises:
         UserError: Two bundles differ in findings or size.

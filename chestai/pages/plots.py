@@ -122,12 +122,27 @@ def create_canvas(height: float) -> tuple[Figure, Axes]:
     """Create a figure of `height` inches and its axes in the common style."""
     drawing = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
     axes = drawing.add_subplot()
+    style_axes(axes)
+    return drawing, axes
+
+
+def create_panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
+    """Create a figure with `count` axes in the common style, two in a row, each row of `height` inches."""
+    rows = -(-count // 2)
+    drawing = Figure(figsize=(WIDTH, height * rows), layout="constrained", facecolor="white")
+    panels = [drawing.add_subplot(rows, 2, place + 1) for place in range(count)]
+    for axes in panels:
+        style_axes(axes)
+    return drawing, panels
+
+
+def style_axes(axes: Axes) -> None:
+    """Give axes the common style."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(SOFT)
     axes.tick_params(labelsize=9, colors=INK, color=SOFT)
     axes.xaxis.label.set(size=9, color=SOFT)
     axes.yaxis.label.set(size=9, color=SOFT)
-    return drawing, axes
 
 
 def add_legend(axes: Axes) -> None:

@@ -69,12 +69,13 @@ class ImageStore(Protocol):
 
 
 def read_split_rows(lake: Lake, snapshot: Snapshot, split: str) -> pa.Table:
-    """Return the usable images of a split in storage order: image_id, path, targets.
+    """Return the usable images of a split in storage order: image_id, path, targets, source, patient_id.
 
     They are sorted by content hash: neighbours have nothing in common, and the order is the same everywhere.
     """
-    rows = lake.read_usable(snapshot, ["path", "sha256", "split"])
-    return rows.filter(pc.field("split") == split).sort_by("sha256").select(["image_id", "path", "targets"])
+    rows = lake.read_usable(snapshot, ["path", "sha256", "split", "source", "patient_id"])
+    columns = ["image_id", "path", "targets", "source", "patient_id"]
+    return rows.filter(pc.field("split") == split).sort_by("sha256").select(columns)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from chestai import calibration
+from chestai.calibration import fit_confidence
 from chestai.errors import UserError
 from chestai.evaluation.evidence import EvaluatedModel
 from chestai.labels.demographics import LATERAL
@@ -47,6 +48,7 @@ def prepare_predictions(run: EvaluationRun, path: str) -> EvaluationInput:
         operating_points=np.array(thresholds),
         val=val,
         evaluated=evaluated,
+        confidence=fit_confidence(findings, probabilities, val.targets, val.patients) if len(val.targets) else None,
     )
 
 

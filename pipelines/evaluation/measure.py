@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chestai import calibration
-from chestai.calibration import AnyCalibration
+from chestai.calibration import AnyCalibration, Confidence
 from chestai.evaluation.evidence import EvaluatedModel, EvaluationData, Evidence, Latency, RobustnessReport
 from chestai.metrics.comparison import Comparison
+from chestai.metrics.coverage import measure_coverage
 from chestai.metrics.localisation import LocalisationReport
 from chestai.metrics.masking import compute_prevalence
 from chestai.metrics.operating_points import POINTS, choose_thresholds, measure_operating_points
@@ -26,6 +27,8 @@ from pipelines.evaluation.context import EvaluationRun
 from pipelines.inference.labelled_predictions import LabelledPredictions
 
 SHIFTED = "shifted"
+NO_VAL = "there are no predictions for val images, on which {}"
+NO_CONFIDENCE = "the bundle is of an earlier release; `python -m pipelines.derive` makes a version that has it"
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class EvaluationInput:
     calibration: turns its logits into probabilities; method `none` for predictions from a file. pos_weight: (F,)
     weights of positives in the training loss. triage_rule: None if it weighs none of the findings.
     operating_points: (F,) thresholds in use, NaN for none. val: to choose thresholds and calibrations on, may be empty.
-    evaluated: the split that is measured.
+    evaluated: the split that is measured. confidence: fitted on val; None in bundles of earlier releases and for
+    predictions without val.
     """
 
     subject: EvaluatedModel
@@ -45,6 +49,7 @@ class EvaluationInput:
     operating_points: NDArray[np.float64]
     val: LabelledPredictions
     evaluated: LabelledPredictions
+    confidence: Confidence | None
 
     def probabilities(self) -> NDArray[np.float64]:
         """(N, F) calibrated probabilities of the evaluated split."""
@@ -74,21 +79,26 @@ def measure_evidence(
 ) -> Evidence:
     """Measure the predictions and collect all evidence. comparisons: as `Evidence.comparisons`."""
     rule, predictions, bootstrap = inputs.triage_rule, inputs.predictions(), run.config.evaluate.bootstrap()
-    with run.screen.progress("measure", 5, "parts") as progress:
+    with run.screen.progress("measure", 6, "parts") as progress:
         performance = measure_performance(predictions, bootstrap)
         progress.update(1, "operating points")
         points = measure_operating_points(predictions, _choose_thresholds(inputs), bootstrap)
         progress.update(2, "calibration")
         calibrations = _measure_calibrations(run, inputs)
-        progress.update(3, "subgroups")
+        progress.update(3, "confidence")
+        own = inputs.confidence
+        coverage = None if own is None else measure_coverage(predictions, own, bootstrap)
+        progress.update(4, "subgroups")
         groups = _measure_subgroups(run, inputs, predictions)
-        progress.update(4, "triage")
+        progress.update(5, "triage")
         urgency = None if rule is None else measure_urgency(predictions, rule, bootstrap)
         queue = None if rule is None else _simulate_queue(run, rule, inputs)
-        progress.update(5)
+        progress.update(6)
     missing = dict(probes.missing)
+    if coverage is None:
+        missing["confidence"] = NO_CONFIDENCE if len(inputs.val.targets) else NO_VAL.format("confidence is fitted")
     if not len(inputs.val.targets):
-        missing["operating_points"] = "there are no predictions for val images, on which operating points are chosen"
+        missing["operating_points"] = NO_VAL.format("operating points are chosen")
     if urgency is None:
         missing["urgency"] = missing["queue"] = "the triage rule weighs none of these findings"
     elif queue is None:
@@ -108,6 +118,7 @@ def measure_evidence(
         latency=probes.latency,
         missing=missing,
         comparisons=None if comparisons is None else dict(comparisons),
+        confidence=coverage,
     )
 
 

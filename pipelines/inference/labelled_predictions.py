@@ -36,9 +36,8 @@ class LabelledPredictions:
 
     @property
     def patients(self) -> NDArray[np.str_]:
-        """(N,) patient keys: a patient ID identifies a person only within its source."""
-        pairs = zip(self.column("source"), self.column("patient_id"), strict=True)
-        return np.array([seen_patients.patient_hash(source, patient_id) for source, patient_id in pairs], dtype=str)
+        """(N,) patient keys, see `find_patients`."""
+        return find_patients(self.rows)
 
     def column(self, name: str) -> list[Any]:
         """A column of `rows` as Python values."""
@@ -53,6 +52,12 @@ class LabelledPredictions:
         return LabelledPredictions(
             self.findings, self.logits[indices], self.targets[indices], self.rows.take(indices), self.unread
         )
+
+
+def find_patients(rows: pa.Table) -> NDArray[np.str_]:
+    """(N,) patient keys of rows with `source` and `patient_id`: an ID identifies a person only within its source."""
+    pairs = zip(rows["source"].to_pylist(), rows["patient_id"].to_pylist(), strict=True)
+    return np.array([seen_patients.patient_hash(source, patient_id) for source, patient_id in pairs], dtype=str)
 
 
 def load_usable_rows(lake: Lake, snapshot: Snapshot, splits: Collection[str]) -> pa.Table:

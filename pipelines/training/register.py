@@ -22,6 +22,8 @@ from chestai.model.registry import BUNDLE, Registry
 from chestai.model.seen_patients import SeenPatients, patient_hash
 from chestai.phantom import encode, plan
 from pipelines.data.label_policy import apply_policy, compute_pos_weight
+from pipelines.data.pixel_cache import read_split_rows
+from pipelines.inference.labelled_predictions import find_patients
 from pipelines.training.build import build_network, choose_normalisation, make_triage_rule
 from pipelines.training.loop import STATE_FILE
 from pipelines.training.monitors import add_monitors
@@ -49,7 +51,8 @@ def register_best(config: Config, registry: Registry, snapshot: Snapshot, result
     patients = (*earlier, collect_training_patients(registry.lake, snapshot))
     bundle = Bundle(card, network.to(memory_format=torch.channels_last).eval(), patients)
     val = state["val"]["logits"].numpy(), state["val"]["targets"].numpy()
-    bundle = recalibrate(bundle, *val, config.train.calibration)
+    val_patients = find_patients(read_split_rows(registry.lake, snapshot, "val"))  # in the order of the logits
+    bundle = recalibrate(bundle, *val, val_patients, config.train.calibration)
     return register(add_monitors(bundle, registry.lake, snapshot, *val), registry)
 
 

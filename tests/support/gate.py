@@ -93,6 +93,7 @@ def make_evidence(
         ),
         val=val,
         evaluated=test,
+        confidence=None,
     )
     comparisons = None
     if champion is not None:

@@ -22,6 +22,7 @@ from chestai.pages.page import (
 SECTIONS = {
     "operating_points": "Operating points",
     "calibration": "Calibration",
+    "confidence": "Confidence",
     "urgency": "Triage",
     "queue": "Reading queue",
     "subgroups": "Subgroups",
@@ -43,6 +44,10 @@ METHODS = {
     "Temperature": "Guo et al., On calibration of modern neural networks, ICML 2017",
     "Isotonic calibration": "Zadrozny and Elkan, Transforming classifier scores into accurate multiclass probability "
     "estimates, KDD 2002",
+    "Confidence bands": "Wilson, Probable inference, the law of succession, and statistical inference, 1927; Rao and "
+    "Scott, A simple method for the analysis of clustered binary data, 1992",
+    "Label sets": "Vovk, Gammerman and Shafer, Algorithmic learning in a random world, 2005; Angelopoulos and Bates, A "
+    "gentle introduction to conformal prediction, 2021",
     "Prevalence shift": "Saerens, Latinne and Decaestecker, Adjusting the outputs of a classifier to new a priori "
     "probabilities, 2002",
     "Heatmaps": "Selvaraju et al., Grad-CAM, ICCV 2017; Zhou et al., Learning deep features for discriminative "

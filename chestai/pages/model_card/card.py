@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from chestai.evaluation.evidence import Evidence
 from chestai.evaluation.promotion_gate import GateCheck
-from chestai.pages.model_card import about, accuracy, behaviour, gate, triage
+from chestai.pages.model_card import about, accuracy, behaviour, confidence, gate, triage
 from chestai.pages.page import Page
 
 
@@ -25,6 +25,7 @@ def build_model_card(evidence: Evidence, checks: Sequence[GateCheck] = ()) -> Pa
         accuracy.build_ranking(evidence),
         accuracy.build_operating_points(evidence),
         accuracy.build_calibration(evidence),
+        confidence.build_confidence(evidence),
         triage.build_triage(evidence),
         triage.build_queue(evidence),
         behaviour.build_subgroups(evidence),

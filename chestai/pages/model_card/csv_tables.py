@@ -9,6 +9,7 @@ import pandas as pd
 from chestai.evaluation.evidence import Evidence, RobustnessReport
 from chestai.lake.csv_cells import quote_formula
 from chestai.metrics.bootstrap import Estimate
+from chestai.metrics.coverage import CoverageReport
 from chestai.metrics.localisation import OVERLAPS, LocalisationReport, MapReport
 from chestai.metrics.operating_points import PointReport
 from chestai.metrics.reliability import CalibrationReport, Curve
@@ -35,6 +36,9 @@ def render_csv_tables(evidence: Evidence) -> dict[str, str]:
         "calibration.csv": _list_calibration(evidence.calibration, evidence.calibration_method),
         "reliability_curve.csv": _list_curves(evidence.calibration),
     }
+    if evidence.confidence:
+        tables["confidence_bands.csv"] = _list_bands(evidence.confidence)
+        tables["label_sets.csv"] = _list_label_sets(evidence.confidence)
     if evidence.urgency:
         tables["triage.csv"] = _list_triage(evidence.urgency)
     if evidence.queue:
@@ -117,6 +121,25 @@ def _list_curve_bins(method: str, finding: str, curve: Curve) -> Rows:
     for predicted, observed, images in zip(curve.predicted, curve.observed, curve.images, strict=True):
         start = {"method": method, "finding": finding}
         yield {**start, "predicted": predicted, "observed": observed, "images": images}
+
+
+def _list_bands(report: CoverageReport) -> Rows:
+    """A row for each band: of val, then what was observed in its range."""
+    for row in report.findings:
+        for band, found in zip(row.bands.bands, row.ranges, strict=True):
+            start = {"finding": row.finding, "score_from": band.start, "score_to": band.end}
+            val = {"val_images": band.n, "val_patients": band.patients}
+            estimates = _flatten_estimates(val=Estimate(band.observed, band.low, band.high), observed=found.observed)
+            yield {**start, **val, "images": found.images, **estimates}
+
+
+def _list_label_sets(report: CoverageReport) -> Rows:
+    for row in report.findings:
+        start = {"finding": row.finding, "alpha": report.alpha}
+        thresholds = {"absent_to": row.thresholds.absent, "present_from": row.thresholds.present}
+        counts = {"positives": row.positives, "negatives": row.negatives}
+        shares = {name: getattr(row, name) for name in ("present", "absent", "covered", "single", "both", "neither")}
+        yield {**start, **thresholds, **counts, **_flatten_estimates(**shares)}
 
 
 def _list_triage(report: UrgencyReport) -> Rows:

@@ -9,20 +9,26 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from chestai.calibration.logit import log_odds, sigmoid
 from chestai.metrics.bootstrap import Estimate
+from chestai.metrics.coverage import FindingCoverage
 from chestai.pages.page import encode_svg
 from chestai.pages.plots import (
     COLOURS,
     DASHES,
+    INK,
     LINE,
     MARKERS,
     SOFT,
     add_legend,
     create_canvas,
+    create_panels,
     create_percent_formatter,
 )
 
 MINUTES = (0, 1, 10, 100, 1000, 10000)
+SCORES = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99)
+OUTER_SCORES = (1e-4, 0.9999)  # where a band that reaches 0 or 1 is cut off
 
 Line = tuple[Sequence[float], Sequence[float]]
 
@@ -73,6 +79,34 @@ def plot_reliability(curves: Mapping[str, Line]) -> str:
     axes.set_ylim(0, 1)
     axes.set_xlabel("mean predicted probability per bin")
     axes.set_ylabel("observed share of positives")
+    return encode_svg(drawing)
+
+
+def plot_bands(panels: Mapping[str, FindingCoverage]) -> str:
+    """Draw the bands of val as boxes and what was observed in their ranges as dots with intervals, over the score.
+
+    A panel for each finding; scores on a scale of log odds.
+    """
+    drawing, axes_of_panels = create_panels(len(panels), 1.75)
+    for axes, (name, row) in zip(axes_of_panels, panels.items(), strict=True):
+        bands = row.bands.bands
+        starts, ends = log_odds(np.clip([(band.start, band.end) for band in bands], *OUTER_SCORES)).T
+        lows, highs, observed = np.array([(band.low, band.high, band.observed) for band in bands]).T
+        middles = (starts + ends) / 2
+        axes.bar(starts, highs - lows, ends - starts, lows, align="edge", color=COLOURS[0], alpha=0.25, linewidth=0)
+        axes.hlines(observed, starts, ends, color=COLOURS[0], linewidth=1.5)
+        values, found_lows, found_highs = np.array([astuple(found.observed) for found in row.ranges]).T
+        axes.vlines(middles, found_lows, found_highs, color=COLOURS[1], linewidth=1.2)
+        axes.plot(middles, values, MARKERS[1], color=COLOURS[1], markersize=3.5, clip_on=False)
+        line = np.linspace(starts[0], ends[-1], 60)
+        axes.plot(line, sigmoid(line), color=SOFT, linewidth=1, zorder=0)
+        axes.set_xlim(starts[0], ends[-1])
+        axes.set_ylim(0, min(1.0, 1.1 * np.nanmax([*highs, *found_highs])))
+        ticks = [score for score in SCORES if starts[0] <= log_odds(score) <= ends[-1]]
+        axes.set_xticks(log_odds(ticks), [f"{100 * score:g}%" for score in ticks])
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_formatter(create_percent_formatter())
+        axes.set_title(name.replace("$", r"\$"), fontsize=9, color=INK, loc="left")
     return encode_svg(drawing)
 
 

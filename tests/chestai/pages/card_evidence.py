@@ -1,14 +1,18 @@
 """Evidence written by hand: plausible numbers, nothing computed."""
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from chestai.calibration.bands import Band, FindingBands
+from chestai.calibration.conformal import LabelThresholds
 from chestai.evaluation.evidence import EvaluatedModel, EvaluationData, Evidence, Latency, RobustnessReport
 from chestai.labels.findings import NIH14
 from chestai.metrics.bootstrap import Estimate
 from chestai.metrics.comparison import Comparison
+from chestai.metrics.coverage import CoverageReport, FindingCoverage, RangeFrequency
 from chestai.metrics.localisation import OVERLAPS, LocalisationReport, MapReport
 from chestai.metrics.operating_points import POINTS, PointReport
 from chestai.metrics.reliability import CalibrationReport, Curve, FindingCalibration
@@ -72,6 +76,7 @@ def make_evidence(**changes: Any) -> Evidence:
         "latency": None,
         "missing": {"latency": "this process has no network"},
         "comparisons": {"champion": Comparison(0.795, 0.812, Estimate(0.01712, 0.0112, 0.0231))},
+        "confidence": make_confidence(),
     }
     return Evidence(**values | changes)
 
@@ -119,6 +124,7 @@ def make_undefined_evidence() -> Evidence:
         latency=Latency(NAN, NAN, "1 core"),
         missing={},
         comparisons={"champion": Comparison(NAN, NAN, UNDEFINED)},
+        confidence=CoverageReport(0.1, (make_unmeasured("Mass"),)),
     )
 
 
@@ -180,6 +186,30 @@ def make_calibration(method: str, ece: float) -> CalibrationReport:
     rows = tuple(FindingCalibration(finding, ece, 0.004, 0.05, curve) for finding in NIH14[:-1])
     undefined = FindingCalibration(RARE, NAN, NAN, NAN, Curve((), (), ()))
     return CalibrationReport(method, (*rows, undefined), ece, 0.0041, 0.0512, curve)
+
+
+def make_confidence() -> CoverageReport:
+    shares = [make_estimate(share) for share in (0.913, 0.897, 0.898, 0.72, 0.27, 0.01)]
+    edges = [0.0006, 0.0025, 0.011, 0.047, 0.18, 0.5, 0.82]
+    rows = []
+    for finding in NIH14[:-1]:
+        bands = [
+            Band(0.7 * start, 1.1 * end, 3000 - 500 * at, (start + end) / 2, 400 - 60 * at, start, end)
+            for at, (start, end) in enumerate(pairwise(edges))
+        ]
+        ranges = [RangeFrequency(6000 - 1000 * at, make_estimate(band.observed)) for at, band in enumerate(bands)]
+        ranges[-1] = RangeFrequency(40, Estimate(0.95, 0.92, 1.0))
+        thresholds, counts = LabelThresholds(0.081, 0.32), (4000, 21500)
+        rows.append(
+            FindingCoverage(finding, FindingBands(tuple(bands)), tuple(ranges), 7, thresholds, *counts, *shares)
+        )
+    return CoverageReport(0.1, (*rows, make_unmeasured(RARE)))
+
+
+def make_unmeasured(finding: str) -> FindingCoverage:
+    """A finding that neither val nor the split has enough labels of."""
+    bands = FindingBands((), "val has 3 patients with a known label, 10 are needed")
+    return FindingCoverage(finding, bands, (), 25596, LabelThresholds(0, 0.004), 0, 25596, *[UNDEFINED] * 6)
 
 
 def make_urgency() -> UrgencyReport:

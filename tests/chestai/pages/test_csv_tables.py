@@ -66,10 +66,20 @@ def test_tables_of_subgroups_heatmaps_and_corruptions() -> None:
     assert math.isclose(float(drops[2]["change_low"]), -0.038) and drops[11]["change"] == ""
 
 
+def test_tables_of_confidence() -> None:
+    evidence = made.make_evidence()
+    bands, sets = read_rows(evidence, "confidence_bands.csv"), read_rows(evidence, "label_sets.csv")
+    assert len(bands) == 13 * 6 and bands[1]["score_from"] == "0.0025" and bands[0]["val_images"] == "3000"
+    assert (bands[5]["val_low"], bands[5]["images"], bands[5]["observed_high"]) == ("0.35", "40", "1.0")
+    assert [row["finding"] for row in sets] == [*evidence.subject.findings]
+    assert (sets[0]["absent_to"], sets[0]["present"], sets[13]["present"]) == ("0.32", "0.913", "")
+
+
 def test_tables_exist_only_for_measured_sections() -> None:
     assert set(render_csv_tables(made.make_bare_evidence())) == {"ranking.csv"}
-    names = "ranking operating_points calibration reliability_curve triage queue subgroups subgroup_gaps localisation "
-    assert list(render_csv_tables(made.make_evidence())) == [f"{name}.csv" for name in f"{names}robustness".split()]
+    names = "ranking operating_points calibration reliability_curve confidence_bands label_sets triage queue subgroups "
+    names += "subgroup_gaps localisation robustness"
+    assert list(render_csv_tables(made.make_evidence())) == [f"{name}.csv" for name in names.split()]
 
 
 def test_texts_that_are_formulas_get_an_apostrophe() -> None:

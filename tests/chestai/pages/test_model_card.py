@@ -10,17 +10,25 @@ import pytest
 from chestai.evaluation.evidence import Latency
 from chestai.evaluation.promotion_gate import GateCheck
 from chestai.pages.markdown import render_markdown
-from chestai.pages.model_card import about, accuracy, behaviour, card, triage
+from chestai.pages.model_card import about, accuracy, behaviour, card, confidence, triage
 from chestai.pages.model_card.csv_tables import render_csv_tables
 from chestai.pages.page import SYNTHETIC_IMAGES, SYNTHETIC_MODEL, Figure, Page, Section, Table, render_html
 from tests.chestai.pages import card_evidence as made
 from tests.chestai.pages.html import extract_text
 from tests.support.browser import Browser
 
-SECTIONS = "use data ranking points calibration triage queue subgroups localisation robustness latency missing limits"
-ANCHORS = [*SECTIONS.split(), "provenance", "licences"]
+SECTIONS = "use data ranking points calibration confidence triage queue subgroups localisation robustness latency"
+ANCHORS = [*SECTIONS.split(), "missing", "limits", "provenance", "licences"]
 UNKNOWN = "SPLIT NOT KNOWN: the model may have been trained on these patients."
-FIGURES = {"ranking": 1, "calibration": 1, "queue": 1, "subgroups": 2, "localisation": 2, "robustness": 1}
+FIGURES = {
+    "ranking": 1,
+    "calibration": 1,
+    "confidence": 1,
+    "queue": 1,
+    "subgroups": 2,
+    "localisation": 2,
+    "robustness": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +80,11 @@ def test_card_shows_the_numbers(html: str) -> None:
         "thresholds were chosen on val and are evaluated on test",
         "Platt * 0.0110 0.0041 0.0512",
         "Atelectasis 11.18% 19.00% 1.70",
+        "Atelectasis 6 0.06% to 82% 500 to 3,000 1 7",
+        "No bands: Hernia (val has 3 patients with a known label, 10 are needed).",
+        "to rule out present at any score: Hernia.",
+        "Atelectasis 32% 8.1% 91.3% [89.3, 93.3] 89.7% [87.7, 91.7] 72.0%",
+        "Label sets at an error rate of 10 %",
         "AUROC of 0.850 [0.830, 0.870]",
         "urgent or soon 0.500 2,500 3,800 17,700 1,000",
         "soon 1,000 28.6% 3,000 14.0% 25.0%",
@@ -169,6 +182,7 @@ def test_licences_and_limits_match_the_data_source(
 
 def test_results_on_val_are_called_optimistic() -> None:
     evidence = made.make_evidence(data=made.make_data(split="val"))
+    assert "by construction" in extract_section_text(confidence.build_confidence(evidence))
     for make in (accuracy.build_operating_points, accuracy.build_calibration):
         assert "optimistic" in extract_section_text(make(evidence))
         assert "optimistic" not in extract_section_text(make(made.make_evidence()))

@@ -28,7 +28,8 @@ from pipelines.training.register import register
 from tests.support.chain import SMALL, Chain, run_quietly
 
 TABLES = {
-    *("ranking.csv", "operating_points.csv", "calibration.csv", "reliability_curve.csv", "triage.csv", "queue.csv"),
+    *("ranking.csv", "operating_points.csv", "calibration.csv", "reliability_curve.csv", "confidence_bands.csv"),
+    *("label_sets.csv", "triage.csv", "queue.csv"),
     *("subgroups.csv", "localisation.csv", "robustness.csv"),  # and no gaps: too few of any group
 }
 NO_CORRUPTION = "evaluate.robustness_images=0"
@@ -197,6 +198,7 @@ def test_derived_version_is_scored_and_gated_like_any_other(finished: Chain, tmp
     assert bundle.calibration.method == "isotonic" and bundle.seen_patients == trained.seen_patients
     assert bundle.card.triage != trained.card.triage
     assert bundle.triage.emergencies == trained.triage.emergencies
+    assert bundle.confidence is not None and bundle.confidence != trained.confidence
     assert bundle.ood_detector is not None and trained.ood_detector is not None
     assert bundle.ood_detector.limit == trained.ood_detector.limit
     assert bundle.drift_reference is not None and trained.drift_reference is not None

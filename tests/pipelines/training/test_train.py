@@ -22,7 +22,7 @@ from chestai.model.registry import Registry
 from chestai.monitoring import features
 from chestai.monitoring.drift import DriftWindow, measure_drift
 from pipelines import train
-from pipelines.data.pixel_cache import build_pixel_cache, open_store
+from pipelines.data.pixel_cache import build_pixel_cache, open_store, read_split_rows
 from pipelines.training import trainer
 from pipelines.training.loop import compute_val_logits, compute_val_metrics
 from pipelines.training.tracking import EpochMetricsLogger
@@ -58,7 +58,7 @@ def test_run_records_settings_curves_system_metrics_and_model_without_pickle(fin
     names = [path.name for path in folder.rglob("*") if path.is_file()]
     assert "weights.safetensors" in names and "input_example.json" in names
     assert not [name for name in names if Path(name).suffix in (".pkl", ".pickle", ".pt", ".pth", ".bin")]
-    assert "intake.safetensors" in names and "drift.json" in names
+    assert {"intake.safetensors", "drift.json", "confidence.json"} <= {*names}
     model = mlflow.pyfunc.load_model(str(folder))
     assert model.metadata.signature.inputs.input_names() == ["image"]
     example = model.input_example
@@ -66,6 +66,18 @@ def test_run_records_settings_curves_system_metrics_and_model_without_pickle(fin
     findings = list(finished.lake.find_snapshot().vocabulary)
     assert model.predict(example)[findings].shape == (1, len(findings))
     assert not Path(finished.lake.uri("runs", run_id)).exists()
+
+
+def test_bundle_holds_confidence_of_its_val_images_and_their_patients(finished: Chain) -> None:
+    snapshot, version = finished.lake.find_snapshot(), finished.summaries["train"].facts["model"].split()[-1]
+    confidence = Registry(finished.config.tracking, finished.lake).load(version).bundle.confidence
+    rows = read_split_rows(finished.lake, snapshot, "val")
+    assert confidence is not None and confidence.findings == snapshot.vocabulary
+    measured = [bands.bands for bands in confidence.bands if bands.bands]
+    assert measured and {sum(band.n for band in bands) for bands in measured} == {len(rows)}
+    patients = len({*rows["patient_id"].to_pylist()})
+    assert all(max(band.patients for band in bands) <= patients for bands in measured)
+    assert {bands[0].patients for bands in measured if len(bands) == 1} <= {patients}
 
 
 def test_bundle_holds_detector_and_drift_reference_of_its_training_images(finished: Chain) -> None:
