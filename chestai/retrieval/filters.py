@@ -67,6 +67,8 @@ class Filters:
         for finding in (*self.called, *self.not_called):
             if points[finding] is None:
                 raise UserError(f"the model has no operating point for {finding}: search by its label instead")
+        if self.min_age is not None and self.max_age is not None and self.min_age > self.max_age:
+            raise UserError(f"the search asks for ages from {self.min_age} to {self.max_age}, and there are none")
 
     def merge(self, other: "Filters") -> "Filters":
         """Both together.
