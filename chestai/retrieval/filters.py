@@ -37,6 +37,14 @@ class Filters:
     min_age: int | None = None
     max_age: int | None = None
 
+    def __str__(self) -> str:
+        given = ((field.name.replace("_", " "), getattr(self, field.name)) for field in fields(self))
+        return "; ".join(
+            f"{name} {', '.join(value) if isinstance(value, tuple) else value}"
+            for name, value in given
+            if value not in (None, ())
+        )
+
     def select(self, facts: pa.Table, points: OperatingPoints) -> Mask | None:
         """(N,), which rows of `index_table.facts_schema` pass; None if all do.
 

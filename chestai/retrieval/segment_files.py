@@ -61,6 +61,12 @@ class SegmentFiles:
             raise OSError(f"the files of {name} in {self.folder} cannot be read back")
         return ExactSegment(facts, *mapped)
 
+    def read_facts(self, name: str, columns: list[str]) -> pa.Table:
+        """Reads the facts of a Parquet file. Raises as `open`."""
+        filesystem, path = resolve(f"{self.uri}/{name}")
+        with pq.ParquetFile(path, filesystem=filesystem) as parquet:
+            return parquet.read(columns=columns)
+
     def prune(self, names: Collection[str]) -> None:
         """Removes the files of other Parquet files than these. Who has them open can go on reading."""
         kept = {path.name for name in names for path in self._paths(name)}

@@ -38,6 +38,10 @@ class TextQuery:
     filters: Filters = field(default_factory=Filters)
     outside: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        words = [f"{name} {', '.join(values)}" for name in ("present", "absent") if (values := getattr(self, name))]
+        return "; ".join([*words, *([str(self.filters)] if self.filters != Filters() else [])])
+
     def check(self) -> None:
         """Raises UserError if something is outside the vocabulary, naming it."""
         if self.outside:

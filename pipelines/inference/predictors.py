@@ -42,8 +42,8 @@ class LogitsPredictor:
 
 
 # runtime: name of the inference session. logits: F, uncalibrated. evidence: float32 (F, rows, columns) as bytes, see
-# `chestai.model.classifier.NetworkOutput`. embedding: float32, C of each member. thumbnail: of the network's input, with the
-# embedding (`chestai.imaging.thumbnail.shrink`). Null if not requested.
+# `chestai.model.classifier.NetworkOutput`. embedding: float32, C of each member. thumbnail: of the network's input, see
+# `chestai.imaging.thumbnail.shrink`, with the embedding. Null if not requested.
 SCORING_OUTPUT = pa.struct(
     {
         "runtime": pa.string(),

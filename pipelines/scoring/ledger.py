@@ -250,7 +250,7 @@ def _add_thumbnails(lake: Lake, ledger: Ledger) -> None:
     table = lake.open(ledger.contents)
     if "thumbnail" not in [field.name for field in table.schema().fields]:
         table.alter.add_columns(Field("thumbnail", PrimitiveType("binary")))
-        lake.open(ledger.contents).update({"has_embedding": "false"}, "has_embedding")
+        lake.open(ledger.contents).update(predicate="has_embedding", updates={"has_embedding": "false"})
 
 
 def _hash_card(card: Card) -> str:
