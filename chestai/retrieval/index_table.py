@@ -74,6 +74,14 @@ def pack_embeddings(vectors: NDArray[np.floating]) -> pa.Array:
     return pa.array([row.tobytes() for row in codes], pa.binary())
 
 
+def unpack_embeddings(column: pa.Array) -> NDArray[np.float16]:
+    """The column `embedding`, all of one length, as (N, D): a view of its memory."""
+    _, offsets, data = column.buffers()
+    bounds = np.frombuffer(offsets, np.int32, len(column) + 1, column.offset * 4)
+    halves = np.frombuffer(data, "<f2", (bounds[-1] - bounds[0]) // 2, bounds[0])
+    return halves.reshape(len(column), -1)
+
+
 def write_rows(
     lake: Lake,
     version: int,

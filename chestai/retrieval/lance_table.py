@@ -1,8 +1,8 @@
 """An approximate index in LanceDB, for libraries that are too large for a machine's memory, or lie on S3.
 
-The table `index/<model version>.lance` holds the vectors and thumbnails of the Delta table's Parquet files, and names for
-each row its file and its place there. The index is IVF_PQ: vectors are grouped around centres, and compared by short
-codes (Jegou et al., "Product quantization for nearest neighbor search", 2011); the best by code are compared exactly.
+The table `index/<model version>.lance` holds the vectors and thumbnails of the Delta table's Parquet files, and names
+for each row its file and its place there. The index is IVF_PQ: vectors are grouped around centres, and compared by
+short codes (Jegou et al., "Product quantization for nearest neighbor search", 2011); the best are compared exactly.
 """
 
 import math
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from chestai.errors import UserError
 from chestai.lake.files import resolve
 from chestai.lake.lake import Lake
-from chestai.retrieval.index_table import EMBEDDING, THUMBNAIL, name_table
+from chestai.retrieval.index_table import EMBEDDING, THUMBNAIL, name_table, unpack_embeddings
 
 VECTOR, PART, ROW = "vector", "part", "row"
 INDEXED_ROWS = 20_000  # below, comparing all vectors is as fast
@@ -101,30 +101,30 @@ def _index(table: Any) -> None:
 
 
 def _read_schema(lake: Lake, version: int, names: Sequence[str]) -> pa.Schema:
-    width = 0
+    """The table's columns. Raises UserError if there is no row to learn the length of a vector from."""
     for name in names:
         with _open_part(lake, version, name) as file:
-            first = next(file.iter_batches(1, columns=[EMBEDDING]), None)
-            width = len(first[EMBEDDING][0].as_py()) // 2 if first is not None else width
-        if width:
-            break
-    fields = {PART: pa.string(), ROW: pa.int32(), THUMBNAIL: pa.binary(), VECTOR: pa.list_(pa.float16(), width)}
-    return pa.schema(fields)
+            for batch in file.iter_batches(1, columns=[EMBEDDING]):
+                width = unpack_embeddings(batch[EMBEDDING]).shape[1]
+                fields = {PART: pa.string(), ROW: pa.int32(), THUMBNAIL: pa.binary()}
+                return pa.schema({**fields, VECTOR: pa.list_(pa.float16(), width)})
+    raise UserError(f"{name_table(version)} in {lake.root} is empty: index.engine=lance needs an image")
 
 
 def _read_batches(lake: Lake, version: int, names: Sequence[str], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     for name in names:
-        row = 0
         with _open_part(lake, version, name) as file:
+            row = 0
             for batch in file.iter_batches(BATCH_ROWS, columns=[EMBEDDING, THUMBNAIL]):
-                count, column = batch.num_rows, batch[EMBEDDING]
-                bytes_wide = column.cast(pa.binary(2 * schema.field(VECTOR).type.list_size))
-                halves = pa.Array.from_buffers(
-                    pa.float16(), count * schema.field(VECTOR).type.list_size, [None, bytes_wide.buffers()[1]]
-                )
-                vectors = pa.FixedSizeListArray.from_arrays(halves, schema.field(VECTOR).type.list_size)
-                rows = pa.array(range(row, row + count), pa.int32())
-                yield pa.record_batch([pa.array([name] * count), rows, batch[THUMBNAIL], vectors], schema=schema)
+                vectors = unpack_embeddings(batch[EMBEDDING])
+                count, width = vectors.shape
+                columns = [
+                    pa.array([name] * count),
+                    pa.array(range(row, row + count), pa.int32()),
+                    batch[THUMBNAIL],
+                    pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), width),
+                ]
+                yield pa.record_batch(columns, schema=schema)
                 row += count
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from chestai.lake.atomic_write import atomic_write
 from chestai.lake.files import resolve
 from chestai.lake.user_cache import find_user_cache
-from chestai.retrieval.index_table import EMBEDDING, THUMBNAIL
+from chestai.retrieval.index_table import EMBEDDING, THUMBNAIL, unpack_embeddings
 from chestai.retrieval.matrix import Matrix
 from chestai.retrieval.segment import THUMBNAIL_BYTES, ExactSegment, Thumbnails, stack_thumbnails
 
@@ -50,8 +50,7 @@ class SegmentFiles:
         Raises:
             OSError: The Parquet file cannot be read, or the cache cannot be written.
         """
-        filesystem, path = resolve(f"{self.uri}/{name}")
-        with pq.ParquetFile(path, filesystem=filesystem) as parquet:
+        with self._open_parquet(name) as parquet:
             facts = parquet.read(columns=columns)
             mapped = self._map(name, facts.num_rows)
             if mapped is None:
@@ -63,8 +62,7 @@ class SegmentFiles:
 
     def read_facts(self, name: str, columns: list[str]) -> pa.Table:
         """Reads the facts of a Parquet file. Raises as `open`."""
-        filesystem, path = resolve(f"{self.uri}/{name}")
-        with pq.ParquetFile(path, filesystem=filesystem) as parquet:
+        with self._open_parquet(name) as parquet:
             return parquet.read(columns=columns)
 
     def prune(self, names: Collection[str]) -> None:
@@ -74,6 +72,10 @@ class SegmentFiles:
             with suppress(OSError):
                 if path.name not in kept and time.time() - path.stat().st_mtime > GRACE_S:
                     path.unlink()
+
+    def _open_parquet(self, name: str) -> pq.ParquetFile:
+        filesystem, path = resolve(f"{self.uri}/{name}")
+        return pq.ParquetFile(path, filesystem=filesystem)
 
     def _paths(self, name: str) -> tuple[Path, Path]:
         return self.folder / f"{name}.vectors", self.folder / f"{name}.thumbnails"
@@ -97,11 +99,5 @@ class SegmentFiles:
 
 
 def _read_codes(parquet: pq.ParquetFile) -> NDArray[np.float16]:
-    """(N, D) of the column `embedding`, all of one length."""
-    parts = []
-    for batch in parquet.iter_batches(columns=[EMBEDDING]):
-        column: pa.BinaryArray = batch[EMBEDDING]
-        _, offsets, data = column.buffers()
-        bounds = np.frombuffer(offsets, np.int32, len(column) + 1, column.offset * 4)
-        parts.append(np.frombuffer(data, "<f2", (bounds[-1] - bounds[0]) // 2, bounds[0]).reshape(len(column), -1))
-    return np.concatenate(parts)
+    """(N, D) of the column `embedding`."""
+    return np.concatenate([unpack_embeddings(batch[EMBEDDING]) for batch in parquet.iter_batches(columns=[EMBEDDING])])
