@@ -120,10 +120,14 @@ def _drop_copies(
     kept = [one for one in candidates if first[one.sha256] is one]
     if image is None or image.thumbnail is None or not kept:
         return kept
-    shown = [segments[one.segment].read_thumbnails(np.array([one.position]))[0] for one in kept]
     ours = standardise(np.frombuffer(image.thumbnail, np.uint8)[None])[0]
-    copies = standardise(np.stack(shown)) @ ours >= correlation
-    return [one for one, is_copy in zip(kept, copies, strict=True) if not is_copy]
+    copies: set[tuple[int, int]] = set()
+    for number, segment in enumerate(segments):
+        positions = np.array([one.position for one in kept if one.segment == number], np.int64)
+        if len(positions):
+            alike = standardise(segment.read_thumbnails(positions)) @ ours >= correlation
+            copies |= {(number, position) for position in positions[alike].tolist()}
+    return [one for one in kept if (one.segment, one.position) not in copies]
 
 
 def _make_hit(facts: pa.Table, found: Candidate, query: Query, points: OperatingPoints) -> Hit:
