@@ -1,10 +1,12 @@
-/** Every finding: its probability as a bar and a number, and the operating point where it is known. */
+/** Every finding: its probability as a bar and a number, what that meant on val, and the operating point if known. */
 
 import { type ReactNode, useEffect, useRef } from "react";
 
 import type { Model, Prediction } from "../../api/types";
-import { probability } from "../format";
+import { percent, probability } from "../format";
+import { type Band, BandText, BandWhisker } from "./Band";
 import { inOrder } from "./findings";
+import { LabelSets } from "./LabelSets";
 import { plainName } from "./names";
 
 interface Props {
@@ -26,7 +28,6 @@ export function FindingTable({ prediction, model, selected, children }: Props) {
         <thead className="visually-hidden">
           <tr>
             <th scope="col">Finding</th>
-            <th scope="col">Bar</th>
             <th scope="col">Probability</th>
             {children && <th scope="col">Verdict</th>}
           </tr>
@@ -37,6 +38,7 @@ export function FindingTable({ prediction, model, selected, children }: Props) {
               key={finding}
               finding={finding}
               value={prediction.probabilities[finding] ?? null}
+              band={prediction.confidence === null ? undefined : (prediction.confidence[finding] ?? null)}
               positive={prediction.positives.includes(finding)}
               threshold={thresholds?.[finding] ?? null}
               selected={finding === selected}
@@ -50,7 +52,10 @@ export function FindingTable({ prediction, model, selected, children }: Props) {
         {thresholds
           ? "Bold: reaches its operating point, the tick on the bar."
           : `Bold: reached its operating point. Version ${prediction.model_version} does not serve now, so the points are not shown.`}
+        {prediction.confidence &&
+          " Under each bar: of 100 val films with a like score, how many had the finding (95 % interval); n: of how many films."}
       </p>
+      {prediction.label_sets && <LabelSets sets={prediction.label_sets} findings={inOrder(prediction)} />}
     </>
   );
 }
@@ -58,13 +63,15 @@ export function FindingTable({ prediction, model, selected, children }: Props) {
 interface RowProps {
   finding: string;
   value: number | null;
+  /** Undefined where the version has no bands, null where it has none for this value. */
+  band: Band | null | undefined;
   positive: boolean;
   threshold: number | null;
   selected: boolean;
   children: Props["children"];
 }
 
-function Row({ finding, value, positive, threshold, selected, children }: RowProps) {
+function Row({ finding, value, band, positive, threshold, selected, children }: RowProps) {
   const row = useRef<HTMLTableRowElement>(null);
   useEffect(() => {
     if (selected) row.current?.scrollIntoView({ block: "nearest" });
@@ -78,31 +85,25 @@ function Row({ finding, value, positive, threshold, selected, children }: RowPro
         {selected && <span className="visually-hidden">, selected</span>}
       </th>
       {value === null ? (
-        <td colSpan={2} className="finding-unknown">
-          not scored: undefined
-        </td>
+        <td className="finding-unknown">not scored: undefined</td>
       ) : (
-        <>
-          <td className="finding-bar">
-            <Bar value={value} threshold={threshold} />
-          </td>
-          <td className="finding-number">{probability(value)}</td>
-        </>
+        <td className="finding-value">
+          <Bar value={value} band={band} threshold={threshold} />
+          <span className="finding-number">{probability(value)}</span>
+          {band !== undefined && <BandText band={band} />}
+        </td>
       )}
       {children && <td>{value !== null && children(finding, `${name}, model says ${positive ? "yes" : "no"}`)}</td>}
     </tr>
   );
 }
 
-function Bar({ value, threshold }: { value: number; threshold: number | null }) {
+function Bar({ value, band, threshold }: Pick<RowProps, "band" | "threshold"> & { value: number }) {
   return (
     <span className="bar" title={threshold === null ? undefined : `operating point ${probability(threshold)}`}>
       <span className="bar-value" style={{ width: percent(value) }} />
+      {band && <BandWhisker band={band} />}
       {threshold !== null && <span className="bar-tick" style={{ left: percent(threshold) }} />}
     </span>
   );
-}
-
-function percent(value: number): string {
-  return `${(100 * value).toFixed(1)}%`;
 }
