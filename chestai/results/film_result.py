@@ -13,7 +13,7 @@ ABSENT: tuple[Verdict, ...] = ("FP", "TN")
 
 
 class ResultBand(NamedTuple):
-    """Of `n` val images with a like score, the share that had the finding: its 95 % interval, see `calibration.bands`."""
+    """Of `n` val images with a like score, the share that had the finding: its 95 % interval (`calibration.bands`)."""
 
     low: float
     high: float

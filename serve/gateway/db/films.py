@@ -20,7 +20,7 @@ from serve.storage.pseudonyms import ACCESSION, PATIENT, Pseudonyms
 
 
 class StoredResult(BaseModel):
-    """A `FilmResult` without its film and reviews, as the table stores it. bands: by finding, of those that have one."""
+    """A `FilmResult` without its film and reviews, as the table stores it. bands: by finding, if it has one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 

@@ -51,7 +51,9 @@ def expected(bundle: Bundle, answer: Any) -> tuple[dict[str, Any], dict[str, Any
     found = {name: bundle.confidence.confidence(name, values[name]) for name in FINDINGS}
     bands = {name: band and {"low": band.low, "high": band.high, "n": band.n} for name, band in found.items()}
     limits = dict(zip(FINDINGS, bundle.confidence.thresholds, strict=True))
-    sets = {name: SET_NAMES[values[name] >= limits[name].present, values[name] <= limits[name].absent] for name in values}
+    sets = {
+        name: SET_NAMES[values[name] >= limits[name].present, values[name] <= limits[name].absent] for name in values
+    }
     return bands, {"error_rate": 0.1, "findings": sets}
 
 
