@@ -56,8 +56,8 @@ def make_bundle(seed: int = 5, size: int = SIZE) -> Bundle:
 
 
 def add_confidence(bundle: Bundle) -> Bundle:
-    """Fits confidence on drawn val images, whose scores are calibrated, and below 0.8: above there are no bands."""
+    """Fits confidence on drawn val images, whose scores are calibrated, and below 0.5: above there are no bands."""
     generator, findings = np.random.default_rng(24), bundle.card.findings
-    probabilities = 0.8 * generator.beta(0.7, 1.5, size=(900, len(findings)))
+    probabilities = 0.5 * generator.beta(0.7, 1.5, size=(900, len(findings)))
     targets = (generator.random(probabilities.shape) < probabilities).astype(np.float64)
     return replace(bundle, confidence=fit_confidence(findings, probabilities, targets, np.arange(900) // 2))

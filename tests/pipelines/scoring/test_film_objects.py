@@ -3,7 +3,7 @@
 import itertools
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ from tests.support.models import image
 from tests.support.s3 import start_s3_server
 
 ALL = ("sr", "sc", "seg")
+RESULT_FACTS = ("bucket", "score", "model", "version", "at", "synthetic")
 
 
 def make_film(seed: int, number: int, study: int, **elements: Any) -> bytes:
@@ -129,9 +130,8 @@ class Site:
         return list(found.values())
 
     def make_finding(self, name: str, probability: float) -> FindingResult:
-        assert self.bundle.confidence is not None
-        band = self.bundle.confidence.confidence(name, probability)
-        found = None if band is None else ResultBand(band.low, band.high, band.n)
+        band = self.bundle.confidence and self.bundle.confidence.confidence(name, probability)
+        found = band and ResultBand(band.low, band.high, band.n)
         return FindingResult(name, probability, self.bundle.card.thresholds[name], found)
 
     def expected_objects(self) -> dict[str, bytes]:
@@ -165,12 +165,9 @@ class Site:
         )
         transmission.database.migrate()
         for result, _, data in sorted(self.read_results(), key=lambda one: one[0].film.sop_instance):
-            given = ("bucket", "score", "model", "version", "at", "synthetic")
-            stored = StoredResult(
-                findings=tuple((one.finding, one.probability, one.operating_point) for one in result.findings),
-                bands={one.finding: one.band for one in result.findings if one.band},
-                **{name: getattr(result, name) for name in given},
-            )
+            facts: dict[str, Any] = {name: getattr(result, name) for name in RESULT_FACTS}
+            facts["bands"] = {one.finding: one.band for one in result.findings if one.band}
+            stored = StoredResult(findings=tuple(astuple(one)[:3] for one in result.findings), **facts)
             film_id, outcome = film_id_of(result.film.sop_instance), {"result": stored.model_dump(mode="json")}
             transmission.intake.add(result.film.sop_instance, data)
             with transmission.database.write_session() as session:
