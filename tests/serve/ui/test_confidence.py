@@ -26,7 +26,7 @@ def test_bands_and_label_sets_are_told_in_words(width: int, site: Site) -> None:
         band = bundle.confidence.confidence(name, value)
         text = " ".join(next(text for title, text in shown.items() if title.startswith(name)).split())
         if band is None:
-            assert "no val films with a like score" in text
+            assert "no films scored like this" in text
         else:
             low, high = math.floor(100 * band.low), math.ceil(100 * band.high)
             assert f"{low} to {high} of 100 like this had it (n = {band.n})" in text
@@ -49,4 +49,4 @@ def test_film_of_a_version_without_confidence_shows_its_numbers_alone(site: Site
     page = site.open(f"/ui/studies/{site.upload(FILM)}")
     poll(lambda: page.locator(".findings tbody tr").count() == len(FINDINGS), "the findings")
     assert page.locator(".finding-band, .bar-whisker, .label-sets").count() == 0
-    assert "val films" not in page.inner_text(".study-panel")
+    assert "validation films" not in page.inner_text(".study-panel")

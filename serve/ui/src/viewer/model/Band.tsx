@@ -1,4 +1,4 @@
-/** What a probability meant on val: of the films with a like score, how many had the finding. */
+/** What a probability meant on val: of the films that scored alike, how many had the finding. */
 
 import type { Prediction } from "../../api/types";
 import { percent } from "../format";
@@ -7,7 +7,7 @@ export type Band = NonNullable<NonNullable<Prediction["confidence"]>[string]>;
 
 /** In words. The interval is rounded outwards, so that it is never told narrower than it is. */
 export function BandText({ band }: { band: Band | null }) {
-  if (!band) return <span className="finding-band">no val films with a like score</span>;
+  if (!band) return <span className="finding-band">no films scored like this</span>;
   const [low, high] = [Math.floor(100 * band.low + ROUNDING), Math.ceil(100 * band.high - ROUNDING)];
   return (
     <span className="finding-band">

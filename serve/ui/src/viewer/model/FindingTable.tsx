@@ -28,6 +28,7 @@ export function FindingTable({ prediction, model, selected, children }: Props) {
         <thead className="visually-hidden">
           <tr>
             <th scope="col">Finding</th>
+            <th scope="col">Bar</th>
             <th scope="col">Probability</th>
             {children && <th scope="col">Verdict</th>}
           </tr>
@@ -53,7 +54,7 @@ export function FindingTable({ prediction, model, selected, children }: Props) {
           ? "Bold: reaches its operating point, the tick on the bar."
           : `Bold: reached its operating point. Version ${prediction.model_version} does not serve now, so the points are not shown.`}
         {prediction.confidence &&
-          " Under each bar: of 100 val films with a like score, how many had the finding (95 % interval); n: of how many films."}
+          " Under a name: of 100 validation films with a like score, how many had the finding (95 % interval, the line on the bar), and how many such films there were (n)."}
       </p>
       {prediction.label_sets && <LabelSets sets={prediction.label_sets} findings={inOrder(prediction)} />}
     </>
@@ -83,15 +84,19 @@ function Row({ finding, value, band, positive, threshold, selected, children }: 
         {name}
         {positive && <span className="visually-hidden">, reaches its operating point</span>}
         {selected && <span className="visually-hidden">, selected</span>}
+        {band !== undefined && value !== null && <BandText band={band} />}
       </th>
       {value === null ? (
-        <td className="finding-unknown">not scored: undefined</td>
-      ) : (
-        <td className="finding-value">
-          <Bar value={value} band={band} threshold={threshold} />
-          <span className="finding-number">{probability(value)}</span>
-          {band !== undefined && <BandText band={band} />}
+        <td colSpan={2} className="finding-unknown">
+          not scored: undefined
         </td>
+      ) : (
+        <>
+          <td className="finding-bar">
+            <Bar value={value} band={band} threshold={threshold} />
+          </td>
+          <td className="finding-number">{probability(value)}</td>
+        </>
       )}
       {children && <td>{value !== null && children(finding, `${name}, model says ${positive ? "yes" : "no"}`)}</td>}
     </tr>

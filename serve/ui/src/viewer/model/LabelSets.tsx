@@ -32,7 +32,7 @@ export function LabelSets({ sets, findings }: { sets: Sets; findings: string[] }
         })}
       </dl>
       <p>
-        Of films like those of val, at least {rate} of those with a finding have it in one of the lines with “present”, and at least{" "}
+        Of films like the validation films, at least {rate} of those with a finding have it in one of the lines with “present”, and at least{" "}
         {rate} of those without it in one with “absent”. So it may be wrong here: it rules nothing out on this film.
       </p>
     </details>
