@@ -130,8 +130,8 @@ class Site:
         return list(found.values())
 
     def make_finding(self, name: str, probability: float) -> FindingResult:
-        band = self.bundle.confidence and self.bundle.confidence.confidence(name, probability)
-        found = band and ResultBand(band.low, band.high, band.n)
+        band = None if self.bundle.confidence is None else self.bundle.confidence.confidence(name, probability)
+        found = None if band is None else ResultBand(band.low, band.high, band.n)
         return FindingResult(name, probability, self.bundle.card.thresholds[name], found)
 
     def expected_objects(self) -> dict[str, bytes]:
