@@ -7,6 +7,7 @@ from chestai.config.data import Chexpert, Dicom, Folders, Nih, Phantom, Sanity, 
 from chestai.config.evaluation import Derive, Evaluate, Gate, Promote, Queue
 from chestai.config.gateway import Destination, DicomListener, Gateway
 from chestai.config.label_table import Table
+from chestai.config.report_text import Llm, ReportText
 from chestai.config.serving import Alert, Auth, Jwt, Modes, Oidc, Runtime, Score, Serve, State, Tls, Triage
 from chestai.config.training import Asymmetric, Augment, Bce, Feed, Focal, Loss, Network, Train
 from chestai.config.tuning import Choice, Dimension, Range, Tune
@@ -32,12 +33,14 @@ __all__ = [
     "Gate",
     "Gateway",
     "Jwt",
+    "Llm",
     "Loss",
     "Modes",
     "Nih",
     "Oidc",
     "Policy",
     "Range",
+    "ReportText",
     "Runtime",
     "Sanity",
     "Score",
@@ -78,6 +81,7 @@ class Config(Section):
     state: State = State()  # runs of earlier versions have neither this section nor the next three
     auth: Auth = Auth()
     gateway: Gateway = Gateway()
+    report: ReportText = ReportText()
     triage: Triage
     tracking: Tracking
     tune: Tune
