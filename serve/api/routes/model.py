@@ -50,7 +50,7 @@ async def describe_model(services: ServicesDep) -> DescribedModel:
 @router.get("/model/history", summary="Champions so far", responses=REGISTRY_RESPONSES)
 async def read_history(services: ServicesDep) -> ModelHistory:
     """The champions of the registry, the current one first, without those that were rolled back."""
-    return ModelHistory(champions=await _ask_registry(services, Registry.history))
+    return ModelHistory(champions=await ask_registry(services, Registry.history))
 
 
 @router.get(
@@ -67,13 +67,13 @@ async def show_card(services: ServicesDep) -> Response:
     """The evaluation of the served version: tables and plots."""
     async with services.admission.deadline():
         version = (await services.model.scorer.model_info()).version
-    page = await _ask_registry(services, lambda registry: registry.model_card(version))
+    page = await ask_registry(services, lambda registry: registry.model_card(version))
     if page is None:
         raise ApiError(404, "no_model_card", f"version {version} was not evaluated: run `python -m pipelines.evaluate`")
     return HTMLResponse(page, headers={"Content-Security-Policy": CARD_POLICY})
 
 
-async def _ask_registry(services: Services, ask: Callable[[Registry], T]) -> T:
+async def ask_registry(services: Services, ask: Callable[[Registry], T]) -> T:
     """Asks the registry in a thread. Raises ApiError (503) if it does not respond."""
     registry = Registry(services.config.tracking, Lake(services.config.lake))
     try:
