@@ -2,18 +2,21 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import select
 
+from chestai.config import load as conf
 from chestai.results.report_text.draft import Reason
+from chestai.results.report_text.drafter import Drafter
+from serve.api.app import create_app
 from serve.api.routes.studies import MOST_AUDITED
 from serve.api.services import Services
 from serve.db.models import AuditRow
@@ -22,9 +25,7 @@ from tests.chestai.results.report_text.endpoint import Answer, Endpoint, dribble
 from tests.serve.support.hostile import WHOLE
 from tests.serve.support.local import Reply, local_app, send_request
 from tests.serve.support.monitoring import parse_metrics
-from tests.serve.support.registry import register_bundles
 from tests.serve.support.samples import make_image, make_prediction, sha
-from tests.support.models import make_bundle
 
 NOW = {"Effusion": 0.9, "Mass": 0.01, "Pneumothorax": 0.7}  # the operating points are 0.5, 0.3 and none
 TEXTS = {
@@ -69,31 +70,41 @@ def read(app: FastAPI, image_id: str, query: str = "") -> dict[str, Any]:
     return answer
 
 
-def load_exchanges(app: FastAPI) -> list[AuditRow]:
-    """What the audit has of the language model."""
+def load_exchanges(app: FastAPI, image_id: str) -> list[AuditRow]:
+    """What the audit has of the language model and an image."""
     services: Services = app.state.services
     with services.state.store.database.read_session() as session:
-        rows = select(AuditRow).where(AuditRow.action == "report.llm").order_by(AuditRow.sequence)
-        return list(session.scalars(rows))
+        of_image = (AuditRow.action == "report.llm", AuditRow.object == image_id)
+        return list(session.scalars(select(AuditRow).where(*of_image).order_by(AuditRow.sequence)))
 
 
-def count_drafts(app: FastAPI) -> dict[tuple[str, ...], float]:
-    """Reason and source -> drafts."""
+def count_drafts(app: FastAPI) -> Counter[tuple[str, ...]]:
+    """Reason and source -> drafts so far."""
     services: Services = app.state.services
     asyncio.run(services.reporter.flush())
     found = parse_metrics(send_request(app, "/metrics", method="GET").body)
-    return {name[1:]: value for name, value in found.items() if name[0] == "chestai_report_drafts_total"}
+    drafts = {name[1:]: int(value) for name, value in found.items() if name[0] == "chestai_report_drafts_total"}
+    return Counter(drafts)
+
+
+def configure(app: FastAPI, *overrides: str) -> FastAPI:
+    """The same endpoint with other settings of reports and modes."""
+    services: Services = app.state.services
+    other = conf.load(["cluster=laptop", *overrides])
+    serve = services.config.serve.model_copy(update={"modes": other.serve.modes})
+    config = services.config.model_copy(update={"report": other.report, "serve": serve})
+    return create_app(replace(services, config=config, drafter=Drafter(config.report.llm)))
 
 
 @contextmanager
-def app_with_model(
-    folder: Path, answer: Answer, *overrides: str, timeout_s: float = 20
+def ask_model(
+    app: FastAPI, answer: Answer, *overrides: str, timeout_s: float = 20
 ) -> Iterator[tuple[FastAPI, Endpoint]]:
-    """An application whose language model answers so, for a token."""
+    """The same endpoint with a language model, which answers so for a token."""
     with run_endpoint(answer) as endpoint, pytest.MonkeyPatch.context() as patch:
         patch.setenv("LLM_TOKEN", "hush-hush")
         llm = f"url: '{endpoint.url}', model: tiny, timeout_seconds: {timeout_s}, token_variable: LLM_TOKEN"
-        yield local_app(folder, False, f"report.llm={{{llm}}}", *overrides), endpoint
+        yield configure(app, f"report.llm={{{llm}}}", *overrides), endpoint
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +134,8 @@ def test_plain_text_is_the_text_alone(app: FastAPI) -> None:
     assert reply.body.decode().splitlines() == TEXTS["es"]
 
 
-def test_the_configured_language_is_the_default(tmp_path: Path) -> None:
-    app = local_app(tmp_path, False, "report.language=es")
-    assert read(app, add(app, "now", NOW))["language"] == "es"
+def test_the_configured_language_is_the_default(app: FastAPI) -> None:
+    assert read(configure(app, "report.language=es"), sha("now"))["language"] == "es"
 
 
 def test_what_has_no_draft_is_said(app: FastAPI) -> None:
@@ -150,37 +160,24 @@ def test_scores_are_compared_with_those_of_the_earlier_film(app: FastAPI) -> Non
     assert answer["text"].endswith("\nScore higher than in the earlier film: pleural effusion.")
 
 
-def test_a_version_that_does_not_serve_has_its_own_operating_points(tmp_path: Path) -> None:
-    app, bundle = local_app(tmp_path, False), make_bundle()
-    services: Services = app.state.services
-    image_id = add(app, "old", NOW, version=2)
-    assert get(app, image_id).code == "registry_unavailable"
-    thresholds = {"Effusion": 0.95, "Mass": 0.3, "Pneumothorax": None}
-    other = replace(bundle, card=bundle.card.model_copy(update={"thresholds": thresholds}))
-    register_bundles(services.config, bundle, other)
-    assert "The model suggests a pleural effusion." in read(app, add(app, "new", NOW))["text"]
-    answer = read(app, image_id)
-    assert answer["model_version"] == 2 and "The model finds no pleural effusion or mass." in answer["text"]
-
-
-def test_a_language_model_words_what_the_findings_say(tmp_path: Path) -> None:
-    with app_with_model(tmp_path, say(FAITHFUL)) as (app, endpoint):
-        image_id = add(app, "now", NOW, patient_key=SECRET, source="nih", file_name=f"{SECRET}.png", age_years=61.0)
-        answer = read(app, image_id)
+def test_a_language_model_words_what_the_findings_say(app: FastAPI) -> None:
+    patient = {"patient_key": SECRET, "source": "nih", "file_name": f"{SECRET}.png", "age_years": 61.0}
+    image_id, before = add(app, "worded", NOW, **patient), count_drafts(app)
+    with ask_model(app, say(FAITHFUL)) as (asking, endpoint):
+        answer = read(asking, image_id)
         assert (answer["source"], answer["reason"]) == ("llm", None)
-        expected = [*TEXTS["en"][:2], FAITHFUL, TEXTS["en"][-1]]
-        assert answer["text"].splitlines() == expected
-        assert read(app, image_id) == answer and len(endpoint.requests) == 1, "it is kept"
+        assert answer["text"].splitlines() == [*TEXTS["en"][:2], FAITHFUL, TEXTS["en"][-1]]
+        assert read(asking, image_id) == answer and len(endpoint.requests) == 1, "it is kept"
     ((_, headers, request),) = endpoint.requests
     assert headers["Authorization"] == "Bearer hush-hush"
     assert not [word for word in (SECRET, image_id, "61", "0.9", "nih") if word in json.dumps(request)]
-    (row,) = load_exchanges(app)
+    (row,) = load_exchanges(app, image_id)
     detail = json.loads(row.detail)
-    assert (row.actor, row.object) == ("anybody", image_id)
+    assert row.actor == "anybody"
     assert json.loads(detail["prompt"]) == request["messages"] and FAITHFUL in detail["answer"]
     assert (detail["llm"], detail["language"], detail["model_version"], detail["reason"]) == ("tiny", "en", 1, None)
     assert "hush-hush" not in row.detail and SECRET not in row.detail
-    assert count_drafts(app) == {("", "llm"): 2}
+    assert count_drafts(app) - before == {("", "llm"): 2}
 
 
 @pytest.mark.parametrize(
@@ -195,25 +192,28 @@ def test_a_language_model_words_what_the_findings_say(tmp_path: Path) -> None:
     ],
 )
 def test_a_language_model_that_fails_gives_the_template(
-    answer: Answer, reason: Reason, timeout_s: float, tmp_path: Path
+    answer: Answer, reason: Reason, timeout_s: float, app: FastAPI
 ) -> None:
-    with app_with_model(tmp_path, answer, timeout_s=timeout_s) as (app, endpoint):
-        given = read(app, add(app, "now", NOW))
+    image_id, before = add(app, reason, NOW), count_drafts(app)
+    with ask_model(app, answer, timeout_s=timeout_s) as (asking, endpoint):
+        given = read(asking, image_id)
     assert (given["source"], given["reason"], len(endpoint.requests)) == ("template", reason, 1)
     assert given["text"].splitlines() == TEXTS["en"]
-    (row,) = load_exchanges(app)
+    (row,) = load_exchanges(app, image_id)
     detail = json.loads(row.detail)
     assert detail["reason"] == reason and (detail["answer"] is None) == (reason == "timeout")
     assert len(detail["answer"] or "") <= MOST_AUDITED
-    assert count_drafts(app) == {(reason, "template"): 1}
+    assert count_drafts(app) - before == {(reason, "template"): 1}
 
 
-def test_scoring_and_hidden_findings_ask_no_language_model(tmp_path: Path) -> None:
-    with app_with_model(tmp_path, say(FAITHFUL)) as (app, endpoint):
-        image_id = send_request(app, "/infer", [WHOLE]).json()["image_id"]
+def test_scoring_and_hidden_findings_ask_no_language_model(app: FastAPI) -> None:
+    before = count_drafts(app)
+    with ask_model(app, say(FAITHFUL)) as (asking, endpoint):
+        image_id = send_request(asking, "/infer", [WHOLE]).json()["image_id"]
         for target in (f"/images/{image_id}", f"/images/{image_id}/priors", "/studies"):
-            assert send_request(app, target, method="GET").status == 200
-        assert endpoint.requests == [] and count_drafts(app) == {}
-    with app_with_model(tmp_path / "hidden", say(FAITHFUL), "serve.modes.flag_only=true") as (app, endpoint):
-        assert get(app, add(app, "now", NOW)).code == get(app, sha("nobody")).code == "flags_only"
-        assert endpoint.requests == [] and count_drafts(app) == {}
+            assert send_request(asking, target, method="GET").status == 200
+        assert endpoint.requests == []
+    with ask_model(app, say(FAITHFUL), "serve.modes.flag_only=true") as (asking, endpoint):
+        assert get(asking, sha("now")).code == get(asking, sha("nobody")).code == "flags_only"
+        assert endpoint.requests == []
+    assert count_drafts(app) == before
