@@ -24,7 +24,6 @@ from chestai.monitoring.drift import DriftReference
 
 if TYPE_CHECKING:  # they import torch, for which commands that only read or move an alias should not wait
     from chestai.model.bundle import Bundle
-    from chestai.model.card import Card
     from chestai.model.runtimes import Runtime
     from chestai.model.runtimes.effect import RuntimeEffect
 
@@ -275,20 +274,6 @@ class Registry:
         except MlflowException as error:
             raise UserError(f"model {name} has no version {version} in {self.uri}") from error
         return RegisteredModel(name, version, Bundle.load(Path(local) / "data" / BUNDLE))
-
-    def card(self, version: int) -> "Card":
-        """Loads the card of a version, without its weights.
-
-        Raises:
-            MlflowException: There is no such version, or the registry did not answer.
-            OSError, ValueError: The file cannot be read.
-        """
-        from chestai.model.bundle import CARD
-        from chestai.model.card import Card
-
-        self.connect()
-        folder = f"models:/{self.tracking.model}/{version}/data/{BUNDLE}"
-        return Card.model_validate_json(mlflow.artifacts.load_text(f"{folder}/{CARD}"))
 
     def drift(self, version: int) -> DriftReference | None:
         """Loads the drift reference of a version, without its weights; None if it has none.

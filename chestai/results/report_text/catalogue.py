@@ -54,7 +54,7 @@ class Catalogue:
 
     Attributes:
         language: The name of the file, such as `en`: a code of RFC 5646.
-        title: The language's own name.
+        title: The name of the language in English.
         sentences: Name of `PLAIN` -> sentence.
         lists: Name of `LISTS` -> sentence.
         joins: Name -> the word before the last of a list, by the beginning of that last; "" for any other.

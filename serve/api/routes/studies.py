@@ -13,7 +13,7 @@ from chestai.results.report_text.draft import Draft
 from chestai.triage.rule import Bucket
 from serve.api import display_modes
 from serve.api.openapi import FORBIDDEN_ERRORS, PARAMETER_ERRORS, STATE_RESPONSES, ImageId, Prefetch, Refresh
-from serve.api.routes.model import REGISTRY_RESPONSES, ask_registry
+from serve.api.routes.model import REGISTRY_RESPONSES, load_card
 from serve.api.security import CurrentPrincipal
 from serve.api.services import Services, ServicesDep
 from serve.auth.permissions import Principal
@@ -250,9 +250,7 @@ async def _write_draft(
 ) -> Draft:
     """Writes a draft, counts it, and records what a language model was asked and answered."""
     version, settings = film.prediction.model_version, services.config.report
-    async with services.admission.deadline():
-        served = await services.model.scorer.card()
-    card = served if served.version == version else await ask_registry(services, lambda one: one.card(version))
+    card = await load_card(services, version)
     about = (
         services.config.tracking.model,
         {name: card.thresholds.get(name) for name in card.findings},
