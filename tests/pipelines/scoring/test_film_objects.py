@@ -15,6 +15,7 @@ import pytest
 from pydicom import Dataset
 
 from chestai.config.gateway import Destination
+from chestai.config.report_text import ReportText
 from chestai.config.schema import Config
 from chestai.errors import UserError
 from chestai.imaging import preprocess
@@ -141,7 +142,7 @@ class Site:
         for result, evidence, data in self.read_results():
             header = read_header(data)
             made: dict[Kind, Dataset | None] = {
-                "sr": build_report(result, header, device),
+                "sr": build_report(result, header, device, self.config.report.outgoing),
                 "sc": build_picture(result, header, preprocess.decode(data), evidence, device),
                 "seg": build_segmentation(result, header, evidence, device),
             }
@@ -162,6 +163,7 @@ class Site:
             Intake(self.folder / "gateway"),
             ResultFiles(self.folder / "gateway", Device("", "")),
             None,
+            self.config.report.outgoing,
         )
         transmission.database.migrate()
         for result, _, data in sorted(self.read_results(), key=lambda one: one[0].film.sop_instance):
@@ -190,9 +192,10 @@ def site(registered: Config, bundle: Bundle, tmp_path: Path, monkeypatch: pytest
     return Site(tmp_path, registered, bundle)
 
 
-@pytest.mark.parametrize("where", ["this process, without Ray", "Ray"])
+@pytest.mark.parametrize(("where", "text"), [("this process, without Ray", True), ("Ray", False)])
 @pytest.mark.usefixtures("in_process")
-def test_writes_what_the_builders_make(site: Site, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writes_what_the_builders_make(site: Site, where: str, text: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.config = site.config.model_copy(update={"report": ReportText(text=text, language="es")})
     places = (place.ThisProcess(), place.OnRay(site.config.cluster, Lake(site.config.lake)))
     chosen = next(one for one in places if one.name == where)
     monkeypatch.setattr(score, "choose_place", lambda *_: chosen)
@@ -209,6 +212,8 @@ def test_writes_what_the_builders_make(site: Site, where: str, monkeypatch: pyte
     lines = site.bundles.read_bytes().splitlines()
     assert facts["fhir_bundles"] == len(lines) == 6 and lines == site.expected_bundles()
     assert [find_problems(json.loads(line)) for line in lines] == [[]] * 6
+    assert all(("no es un diagnóstico".encode() in told) == text for told in lines)
+    assert all(("no es un diagnóstico".encode() in data) == text for name, data in found.items() if "/sr-" in name)
     assert str(site.objects) in facts["written"] and str(site.bundles) in facts["written"]
 
 
