@@ -16,6 +16,7 @@ from chestai.retrieval.segment import Thumbnails, stack_thumbnails
 
 REFINE = 10  # times the wanted hits are compared exactly
 PROBED = 0.25  # share of the partitions that a search looks into
+PROBED_ROWS = 1_000_000  # or all partitions of fewer rows: comparing their codes costs little
 NARROW = 0.05  # share of the rows below which those that pass a filter are all compared, at any number
 DEEPEST = 2_048  # candidates of the index; where more would be needed, all rows that pass are compared
 SCANNED_ROWS = 16_384  # vectors in memory at a time
@@ -72,7 +73,8 @@ class LanceSegment:
         """The rows with the greatest products, the greatest first."""
         query = self.table.search(vector).distance_type("dot").select(["_distance"]).with_row_id(True)
         if self.partitions:
-            query = query.nprobes(max(1, round(PROBED * self.partitions))).refine_factor(REFINE)
+            share = max(PROBED, PROBED_ROWS / len(self.offsets))
+            query = query.nprobes(max(1, round(min(1.0, share) * self.partitions))).refine_factor(REFINE)
         found = query.limit(wanted).to_arrow()
         ids = found["_rowid"].to_numpy().astype(np.int64)
         positions = np.minimum(np.searchsorted(self.row_ids, ids), len(self.row_ids) - 1)

@@ -86,6 +86,10 @@ def test_the_index_itself_is_asked(lake: Lake, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(lance_segment.LanceSegment, "_compare", None)
     positions, _ = segment.find_nearest(QUERIES[0], 10, Filters(view="PA").select(segment.facts, POINTS))
     assert len(positions) == 10
+    monkeypatch.setattr(lance_segment, "PROBED_ROWS", 0)  # as with more than a million rows
+    found = [{*segment.find_nearest(vector, 10, None)[0].tolist()} for vector in QUERIES]
+    best = [{*compare_all(VECTORS[:COUNT], vector, 10)} for vector in QUERIES]
+    assert sum(len(ours & theirs) for ours, theirs in zip(found, best, strict=True)) >= LEAST_RECALL * 10 * len(QUERIES)
     monkeypatch.setattr(lance_segment, "PROBED", 0.0)  # a single partition
     alone = [{*segment.find_nearest(vector, 100, None)[0].tolist()} for vector in QUERIES]
     missed = [
