@@ -8,7 +8,21 @@ from chestai.config.evaluation import Derive, Evaluate, Gate, Promote, Queue
 from chestai.config.gateway import Destination, DicomListener, Gateway
 from chestai.config.label_table import Table
 from chestai.config.report_text import Llm, ReportText
-from chestai.config.serving import Alert, Auth, Jwt, Modes, Oidc, Runtime, Score, Serve, State, Tls, Triage
+from chestai.config.serving import (
+    Alert,
+    Auth,
+    Index,
+    Jwt,
+    Modes,
+    Oidc,
+    Runtime,
+    Score,
+    Search,
+    Serve,
+    State,
+    Tls,
+    Triage,
+)
 from chestai.config.training import Asymmetric, Augment, Bce, Feed, Focal, Loss, Network, Train
 from chestai.config.tuning import Choice, Dimension, Range, Tune
 from chestai.config.types import Section, View
@@ -32,6 +46,7 @@ __all__ = [
     "Folders",
     "Gate",
     "Gateway",
+    "Index",
     "Jwt",
     "Llm",
     "Loss",
@@ -44,6 +59,7 @@ __all__ = [
     "Runtime",
     "Sanity",
     "Score",
+    "Search",
     "Source",
     "SparkSettings",
     "Split",
@@ -76,6 +92,8 @@ class Config(Section):
     derive: Derive
     promote: Promote
     score: Score
+    index: Index = Index()  # runs of earlier versions have neither this section nor the next two
+    search: Search = Search()
     runtime: Runtime = Runtime()
     serve: Serve
     state: State = State()  # runs of earlier versions have neither this section nor the next three

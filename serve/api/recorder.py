@@ -66,6 +66,8 @@ async def record_prediction(
         model_version=result.model.version,
         runtime=result.model.runtime,
         probabilities=dict(result.probabilities),
+        confidence=result.confidence,
+        label_sets=result.label_sets,
         score=result.triage.score,
         bucket=result.triage.bucket,
         drivers=tuple((driver.finding, driver.weighted) for driver in result.triage.drivers),

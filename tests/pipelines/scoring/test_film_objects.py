@@ -31,7 +31,7 @@ from chestai.results.dicom.uids import Kind, instance_uid
 from chestai.results.fhir.bundle import to_json
 from chestai.results.fhir.checks import find_problems
 from chestai.results.film import Film, film_id_of
-from chestai.results.film_result import FilmResult, FindingResult
+from chestai.results.film_result import FilmResult, FindingResult, ResultBand
 from pipelines import score
 from pipelines.scoring import place
 from pipelines.scoring.ledger import Ledger
@@ -52,6 +52,7 @@ from tests.support.models import image
 from tests.support.s3 import start_s3_server
 
 ALL = ("sr", "sc", "seg")
+RESULT_FACTS = ("bucket", "score", "model", "version", "at", "synthetic")
 
 
 def make_film(seed: int, number: int, study: int, **elements: Any) -> bytes:
@@ -120,7 +121,7 @@ class Site:
             data = (self.folder / "corpus" / named[row["sha256"]]).read_bytes()
             if not named[row["sha256"]].endswith(".dcm") or data == OTHERS["nameless.dcm"]:
                 continue
-            findings = tuple(FindingResult(one, row[f"prob_{one}"], card.thresholds[one]) for one in card.findings)
+            findings = tuple(self.make_finding(one, row[f"prob_{one}"]) for one in card.findings)
             about = (row["bucket"], row["triage_score"], "chestai", 1, row["scored_at"].astimezone(UTC))
             result = FilmResult(Film.from_header(read_header(data)), findings, *about, synthetic=True)
             evidence = np.zeros((len(findings), 2, 2), np.float32)
@@ -128,6 +129,11 @@ class Site:
                 evidence[card.findings.index(one["finding"])] = np.frombuffer(one["evidence"], np.float32).reshape(2, 2)
             found.setdefault(result.film.sop_instance, (result, evidence, data))
         return list(found.values())
+
+    def make_finding(self, name: str, probability: float) -> FindingResult:
+        band = None if self.bundle.confidence is None else self.bundle.confidence.confidence(name, probability)
+        found = None if band is None else ResultBand(band.low, band.high, band.n)
+        return FindingResult(name, probability, self.bundle.card.thresholds[name], found)
 
     def expected_objects(self) -> dict[str, bytes]:
         """What the builders make, at the paths of the gateway."""
@@ -161,8 +167,9 @@ class Site:
         )
         transmission.database.migrate()
         for result, _, data in sorted(self.read_results(), key=lambda one: one[0].film.sop_instance):
-            facts = {name: getattr(result, name) for name in StoredResult.model_fields if name != "findings"}
-            stored = StoredResult(findings=tuple(astuple(one) for one in result.findings), **facts)
+            facts: dict[str, Any] = {name: getattr(result, name) for name in RESULT_FACTS}
+            facts["bands"] = {one.finding: one.band for one in result.findings if one.band}
+            stored = StoredResult(findings=tuple(astuple(one)[:3] for one in result.findings), **facts)
             film_id, outcome = film_id_of(result.film.sop_instance), {"result": stored.model_dump(mode="json")}
             transmission.intake.add(result.film.sop_instance, data)
             with transmission.database.write_session() as session:

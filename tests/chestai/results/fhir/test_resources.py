@@ -101,6 +101,15 @@ def test_an_observation_tells_the_number_and_the_call() -> None:
     assert "interpretation" not in hernia and "referenceRange" not in hernia
 
 
+def test_an_observation_tells_how_often_val_images_with_a_like_score_had_the_finding() -> None:
+    _, heart, pleura, hernia = pick(build_resources(RESULT), "Observation")
+    found = {one["code"]["coding"][0]["code"]: one for one in heart["component"]}
+    limits = found["band"]["valueRange"]
+    assert (limits["low"]["value"], limits["high"]["value"]) == (0.78, 0.91)
+    assert found["band-images"]["valueInteger"] == 137
+    assert not [one for other in (pleura, hernia) for one in other["component"] if "valueRange" in one]
+
+
 def test_a_reviewers_word_counts_more_than_the_models() -> None:
     resources = build_resources(REVIEWED)
     _, heart, pleura, hernia = pick(resources, "Observation")
