@@ -1,7 +1,8 @@
 """Writes drafts of reports as CSV: what the model found on each image, in words of the template."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -9,8 +10,8 @@ import pyarrow.csv as pacsv
 from chestai.lake.csv_cells import quote_texts
 from chestai.model.registry import RegisteredModel
 from chestai.results.film import Film
+from chestai.results.film_result import FilmResult, FindingResult
 from chestai.results.report_text.impression import write_impression
-from pipelines.scoring.objects.scored_contents import ScoredContent
 
 SCHEMA = pa.schema([(name, pa.string()) for name in ("image_id", "language", "text", "not_scored")])
 ROWS_AT_ONCE = 1000
@@ -31,8 +32,15 @@ def write_report_texts(scores: pa.Table, model: RegisteredModel, language: str, 
 
 def _write_rows(batch: pa.RecordBatch, model: RegisteredModel, language: str) -> Iterator[dict[str, str | None]]:
     for row in batch.to_pylist():
-        name, reason, text = row["image_id"], row["not_scored"], None
-        if reason is None:
-            film = Film(sop_class="", sop_instance=name, series="", study="")
-            text = write_impression(ScoredContent(name, 1, row, model).make_result(film), language)
-        yield {"image_id": name, "language": language, "text": text, "not_scored": reason}
+        reason = row["not_scored"]
+        text = write_impression(_make_result(row, model), language) if reason is None else None
+        yield {"image_id": row["image_id"], "language": language, "text": text, "not_scored": reason}
+
+
+def _make_result(row: Mapping[str, Any], model: RegisteredModel) -> FilmResult:
+    """What the text speaks of: a film without a header, and findings without what val says of them."""
+    card = model.bundle.card
+    film = Film(sop_class="", sop_instance=row["image_id"], series="", study="")
+    findings = tuple(FindingResult(name, row[f"prob_{name}"], card.thresholds.get(name)) for name in card.findings)
+    about = (row["bucket"], row["triage_score"], model.name, model.version, row["scored_at"])
+    return FilmResult(film, findings, *about, synthetic=card.synthetic)
