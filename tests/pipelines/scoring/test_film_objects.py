@@ -8,7 +8,6 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pydicom
 import pytest
@@ -45,30 +44,13 @@ from serve.gateway.dispatch.transmission import Transmission
 from serve.gateway.intake.folder import Intake
 from serve.storage.pseudonyms import Pseudonyms
 from tests.chestai.results.dicom.films import write
-from tests.pipelines.scoring.folder import score_config, write_files
+from tests.pipelines.scoring.folder import make_film, score_config, write_files
 from tests.support.chain import run_quietly
-from tests.support.dicom import a_file
 from tests.support.models import image
 from tests.support.s3 import start_s3_server
 
 ALL = ("sr", "sc", "seg")
 RESULT_FACTS = ("bucket", "score", "model", "version", "at", "synthetic")
-
-
-def make_film(seed: int, number: int, study: int, **elements: Any) -> bytes:
-    """A film of smooth noise, which differs clearly for each seed. number, study: of its UIDs."""
-    coarse = np.random.default_rng(seed).integers(0, 4096, (6, 8)).astype(np.float32)
-    pixels = cv2.resize(coarse, (120, 90), interpolation=cv2.INTER_CUBIC).clip(0, 4095).astype(np.uint16)
-    identity = {
-        "SOPInstanceUID": f"1.2.3.{number}",
-        "SeriesInstanceUID": f"1.2.8.{number}",
-        "StudyInstanceUID": f"1.2.9.{study}",
-        "PatientID": f"PAT-{study}",
-        "PatientName": f"Doe^{study}",
-        "ViewPosition": "PA",
-        "BodyPartExamined": "CHEST",
-    }
-    return a_file(pixels, **{**identity, **elements})
 
 
 FILMS = {

@@ -153,7 +153,7 @@ def test_what_has_no_draft_is_said(app: FastAPI) -> None:
 
 
 def test_scores_are_compared_with_those_of_the_earlier_film(app: FastAPI) -> None:
-    patient = {"patient_key": "88", "source": "nih"}
+    patient: dict[str, Any] = {"patient_key": "88", "source": "nih"}
     then = add(app, "then", NOW | {"Effusion": 0.4}, studied_on=date(2024, 1, 1), **patient)
     answer = read(app, add(app, "follow-up", NOW, studied_on=date(2025, 1, 1), **patient))
     assert answer["earlier_image_id"] == then
@@ -161,7 +161,7 @@ def test_scores_are_compared_with_those_of_the_earlier_film(app: FastAPI) -> Non
 
 
 def test_a_language_model_words_what_the_findings_say(app: FastAPI) -> None:
-    patient = {"patient_key": SECRET, "source": "nih", "file_name": f"{SECRET}.png", "age_years": 61.0}
+    patient: dict[str, Any] = {"patient_key": SECRET, "source": "nih", "file_name": f"{SECRET}.png", "age_years": 61.0}
     image_id, before = add(app, "worded", NOW, **patient), count_drafts(app)
     with ask_model(app, say(FAITHFUL)) as (asking, endpoint):
         answer = read(asking, image_id)

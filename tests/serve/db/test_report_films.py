@@ -28,7 +28,10 @@ def load(database: Database, name: str) -> ReportFilms | None:
 def name_films(films: ReportFilms | None) -> list[tuple[str, int] | None]:
     """Image and version of the film and of the earlier one."""
     assert films is not None
-    return [one and (one.image.image_id, one.prediction.model_version) for one in (films.film, films.earlier)]
+    return [
+        None if one is None else (one.image.image_id, one.prediction.model_version)
+        for one in (films.film, films.earlier)
+    ]
 
 
 def test_the_newest_prediction_counts(database: Database) -> None:
