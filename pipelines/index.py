@@ -4,8 +4,8 @@
     python -m pipelines.index model=3 corpus=/data/films
     python -m pipelines.index engine=lance
 
-- Scores what is missing of `corpus`, with embeddings, as `pipelines.score` does: all settings of `score` and `runtime`
-  count that say how.
+- Scores what is missing of `corpus`, with embeddings, as `pipelines.score` does: the settings of `score` and `runtime`
+  count that say how, and those that name files to write do not.
 - Then everything that the ledger of the model version has with embeddings is added to `index/<version>`: also what
   `pipelines.score embeddings=true` has scored before, of any folder.
 - A run adds only what is missing. After a new snapshot, which may drop or relabel images, the index is written anew,
@@ -21,7 +21,7 @@ from typing import Literal
 from chestai.cli.console import Screen
 from chestai.cli.main import run_stage_command
 from chestai.cli.summary import Summary
-from chestai.config.schema import Config
+from chestai.config.schema import Config, Score
 from chestai.evaluation.champion_status import why_not_champion
 from chestai.lake.lake import Lake
 from chestai.model.registry import Registry
@@ -30,6 +30,8 @@ from chestai.retrieval.library import Library
 from pipelines import score
 from pipelines.scoring.index_rows import IndexPlan, make_plan, read_rows
 from pipelines.scoring.ledger import Ledger
+
+HOW = ("prefixes", "batch_size", "commit_seconds", "actors", "gate", "heatmaps")  # settings of `score` that count
 
 
 def run(config: Config, screen: Screen) -> Summary:
@@ -70,10 +72,10 @@ def run(config: Config, screen: Screen) -> Summary:
 
 
 def _scoring(config: Config, version: int) -> Config:
-    """The settings of the scoring run: embeddings of a whole corpus into this lake, and no files."""
-    files = ("csv", "parquet", "worklist", "gallery", "dicom_out", "fhir_out", "status", "match", "split", "out")
-    changes = {"model": str(version), "corpus": config.index.corpus, "embeddings": True, **dict.fromkeys(files)}
-    return config.model_copy(update={"score": config.score.model_copy(update=changes)})
+    """The settings of the scoring run: those that say how, for embeddings of a whole corpus into this lake."""
+    how = {name: getattr(config.score, name) for name in HOW}
+    settings = Score(model=str(version), corpus=config.index.corpus, embeddings=True, csv=None, **how)
+    return config.model_copy(update={"score": settings})
 
 
 def _write(lake: Lake, ledger: Ledger, findings: tuple[str, ...], plan: IndexPlan) -> int:

@@ -55,7 +55,7 @@ def open_table(lake: Lake, version: int) -> Any | None:
 
 
 def read_places(table: Any) -> pa.Table:
-    """`part`, `row` and `_rowid` of all rows, in their order in the table."""
+    """`part`, `row` and `_rowid` of all rows, in any order."""
     found: pa.Table = table.search().select([PART, ROW]).with_row_id(True).limit(max(1, table.count_rows())).to_arrow()
     return found
 

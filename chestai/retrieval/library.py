@@ -14,7 +14,7 @@ from chestai.lake.lake import Lake
 from chestai.retrieval.filters import OperatingPoints
 from chestai.retrieval.index_table import facts_schema, name_table
 from chestai.retrieval.query import Hit, Query, QueryImage
-from chestai.retrieval.search import search
+from chestai.retrieval.search import COPY_CORRELATION, search
 from chestai.retrieval.segment import Segment
 from chestai.retrieval.segment_files import SegmentFiles
 
@@ -39,7 +39,7 @@ class Library:
         lake: Lake,
         version: int,
         points: OperatingPoints,
-        copy_correlation: float = 0.997,
+        copy_correlation: float = COPY_CORRELATION,
         engine: Literal["exact", "lance"] = "exact",
     ) -> None:
         """Opens the index; on a machine that has not seen it, the exact engine copies it into the user's cache.

@@ -16,6 +16,7 @@ from chestai.retrieval.matrix import Mask
 from chestai.retrieval.query import Hit, Query, QueryImage
 from chestai.retrieval.segment import Segment
 
+COPY_CORRELATION = 0.997  # the default of `sanity.copy_correlation`
 SPARE = 16  # candidates beyond the wanted hits, for copies that drop out
 MORE = 8  # times the candidates, where so many were copies that hits are missing
 
@@ -32,7 +33,7 @@ class Candidate:
 
 
 def search(
-    segments: Sequence[Segment], query: Query, points: OperatingPoints, copy_correlation: float = 0.997
+    segments: Sequence[Segment], query: Query, points: OperatingPoints, copy_correlation: float = COPY_CORRELATION
 ) -> list[Hit]:
     """Finds the best hits among all segments. A content that is in several counts once.
 

@@ -1,6 +1,7 @@
 """LanceDB against brute force: recall with and without filters, appends, rewrites, files that it does not have yet."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from chestai.retrieval.library import Library
 from chestai.retrieval.query import Query, QueryImage
 from chestai.retrieval.segment import ExactSegment, Segment
 from tests.chestai.retrieval.samples import FINDINGS, POINTS, compare_all, draw_rows, draw_vectors
+from tests.support.s3 import start_s3_server
 
 pytest.importorskip("lancedb")
 
@@ -139,3 +141,24 @@ def test_follows_an_index_that_is_written_anew(tmp_path: Path) -> None:
     assert update(lake) == 700
     assert library.refresh() is False, "the same rows, whoever searches them"
     assert measure_recall(Library(lake, 1, POINTS, engine="lance"), Filters()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["exact", "lance"])
+def test_an_index_on_s3_is_searched(
+    engine: Literal["exact", "lance"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with start_s3_server(tmp_path, "xray") as s3:
+        for name, value in s3.env.items():
+            monkeypatch.setenv(name, value)
+        lake = Lake("s3://xray/lake")
+        write_rows(lake, 1, FINDINGS, [ROWS.slice(0, 1_000)], "append")
+        if engine == "lance":
+            assert update(lake) == 1_000
+        library = Library(lake, 1, POINTS, engine=engine)
+        (segment,) = library.segments
+        assert isinstance(segment, lance_segment.LanceSegment if engine == "lance" else ExactSegment)
+        assert measure_recall(library, Filters(view="PA")) == 1
+        write_rows(lake, 1, FINDINGS, [ROWS.slice(1_000, ADDED)], "append")
+        assert library.refresh() and len(library) == 1_500 and measure_recall(library, Filters()) == 1

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chestai.config.schema import Config
+from chestai.config.schema import Config, Score
 from chestai.imaging import preprocess
 from chestai.imaging.thumbnail import shrink
 from chestai.lake.lake import Lake
@@ -21,6 +21,7 @@ from tests.support.gold import borrow_champion, write_gold
 from tests.support.models import image
 
 IMAGES = {f"{number}.png": image(number) for number in range(12)}
+OUTPUTS = ("csv", "parquet", "worklist", "gallery", "report_text", "fhir_out", "status")
 TARGETS = {name: [float(number % 2), None] for number, name in enumerate(IMAGES)}
 
 
@@ -78,6 +79,18 @@ def test_a_second_run_adds_only_what_is_missing(config: Config, tmp_path: Path) 
     assert {*before} < {*Lake(config.lake).file_uris(name_table(1))}
     row = read_index(config)["new.png"]
     assert row["label_Mass"] is row["patient"] is row["source"] is row["snapshot"] is None
+
+
+def test_files_that_scoring_would_write_are_not_written(config: Config, tmp_path: Path) -> None:
+    """Nor is the corpus narrowed: a setting for scoring alone must not leave images out of the index."""
+    named = {name: str(tmp_path / name) for name in OUTPUTS}
+    assert {*named} | {"dicom_out"} == {
+        name for name, field in Score.model_fields.items() if field.annotation == str | None
+    } - {"match", "split", "out"}, "a new setting that names a file"
+    narrow = {"split": "test", "match": "1*", "out": str(tmp_path / "elsewhere"), "csv": str(tmp_path / "csv")}
+    facts = run_quietly(index.run, score_config(config, **named | narrow)).facts
+    assert facts["scored"] == 12
+    assert not {path.name for path in tmp_path.iterdir()} & {*OUTPUTS, "elsewhere"}
 
 
 def test_a_folder_is_indexed_without_a_snapshot(registered: Config, tmp_path: Path) -> None:
