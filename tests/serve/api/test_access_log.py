@@ -9,7 +9,6 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from chestai.lake.lake import Lake
 from chestai.results.film import film_id_of
 from serve.api.services import Services
 from serve.auth import api_keys
@@ -106,7 +105,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
     settings = ("auth.required=true", "state.keep_images=true", "serve.search.enabled=true", *GATEWAY)
     app = local_app(folder, False, *settings)
     services: Services = app.state.services
-    write_index(Lake(services.config.lake), make_bundle(), [PHOTO])
+    write_index(services.config, make_bundle(), [PHOTO])
     add_model_card(register_bundles(services.config, make_bundle()), 1, folder)
     return app
 

@@ -28,7 +28,6 @@ from schemathesis.specs.openapi.checks import (
 from sqlalchemy import select
 
 from chestai.imaging.preprocess import Grey
-from chestai.lake.lake import Lake
 from serve.api.app import create_app
 from serve.api.routes.dicomweb import DICOM_JSON
 from serve.api.routes.fhir import FHIR_JSON
@@ -62,7 +61,8 @@ FEW_EXAMPLES = 10  # where the response hardly depends on the request
 OF_IMAGES = ("", "/file", "/preview", "/map", "/priors", "/report", "/similar")
 OF_RECORDED_IMAGES = (*(f"/images/{{image_id}}{name}" for name in OF_IMAGES), "/studies/{image_id}/claim")
 OTHER_TYPES = (("POST", "/infer", "image/png"), ("GET", "/images/{image_id}/report", "text/plain"))
-GATEWAY, SEARCH = ("gateway.stow=true", "gateway.fhir=true"), "serve.search.enabled=true"
+GATEWAY = ("gateway.stow=true", "gateway.fhir=true")
+SETTINGS = ("serve.max_upload_mb=1", "auth.required=true", "state.keep_images=true", "serve.search.enabled=true")
 OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
 responses: Counter[tuple[str, int]] = Counter()
 
@@ -129,18 +129,9 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
     folder = tmp_path_factory.mktemp("openapi")
     (folder / "secret").write_text(SECRET)
     provider = [f"auth.jwt.issuer={ISSUER}", f"auth.jwt.secret={folder / 'secret'}", *sign_in_settings(ISSUER)]
-    app = local_app(
-        folder,
-        False,
-        "serve.max_upload_mb=1",
-        "auth.required=true",
-        "state.keep_images=true",
-        *provider,
-        *GATEWAY,
-        SEARCH,
-    )
+    app = local_app(folder, False, *SETTINGS, *provider, *GATEWAY)
     services: Services = app.state.services
-    write_index(Lake(services.config.lake), make_bundle(), [encode_image(film) for film in make_films()[1:4]])
+    write_index(services.config, make_bundle(), [encode_image(film) for film in make_films()[1:4]])
     key = add_first_admin(services.state.store.database)
     assert key is not None
     add_model_card(register_bundles(services.config, make_bundle()), 1, folder)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from chestai.config.schema import Config
 from chestai.imaging import preprocess
 from chestai.imaging.thumbnail import shrink
 from chestai.lake.lake import Lake
@@ -23,8 +24,8 @@ def embed(bundle: Bundle, data: bytes) -> QueryImage:
     return QueryImage(vector, shrink(pixels).tobytes(), sha256=hashlib.sha256(data).hexdigest())
 
 
-def write_index(lake: Lake, bundle: Bundle, films: Sequence[bytes], start: int = 0, version: int = 1) -> None:
-    """Appends films to the index of a version.
+def write_index(config: Config, bundle: Bundle, films: Sequence[bytes], start: int = 0, version: int = 1) -> None:
+    """Appends films to the index of a version in a lake.
 
     Args:
         start: Number of the first film. Films 0 and 1 are of patient `nih:p0`, the next two of `nih:p1`, and so on;
@@ -55,7 +56,7 @@ def write_index(lake: Lake, bundle: Bundle, films: Sequence[bytes], start: int =
                 EMBEDDING: pack_embeddings(image.vector[None])[0].as_py(),
             }
         )
-    write_rows(lake, version, FINDINGS, [pa.Table.from_pylist(rows, index_schema(FINDINGS))], "append")
+    write_rows(Lake(config.lake), version, FINDINGS, [pa.Table.from_pylist(rows, index_schema(FINDINGS))], "append")
 
 
 def rank(bundle: Bundle, films: Sequence[bytes], data: bytes) -> list[int]:

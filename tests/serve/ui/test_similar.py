@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
-from chestai.lake.lake import Lake
 from tests.serve.support.forgery import encode_image, make_films
 from tests.serve.support.indexed import rank, write_index
 from tests.serve.ui.site import Site, find_violations, open_site, poll
@@ -21,7 +20,7 @@ def index_films(site: Site) -> None:
     """Receives and indexes films, of which two follow each other for each patient."""
     for film in FILMS:
         site.upload(film)
-    write_index(Lake(site.services.config.lake), make_bundle(), FILMS)
+    write_index(site.services.config, make_bundle(), FILMS)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import { FindingTable } from "./model/FindingTable";
 import { hasNumbers } from "./model/findings";
 import { ReportDraft } from "./model/ReportDraft";
 import { Triage } from "./model/Triage";
-import { SimilarPanel } from "./similar/SimilarPanel";
+import { SimilarPanel } from "./beside/similar/SimilarPanel";
 
 interface Props {
   imageId: string;

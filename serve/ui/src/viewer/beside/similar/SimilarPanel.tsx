@@ -3,8 +3,8 @@
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 
-import { ApiError } from "../../api/client";
-import type { Hit, Model } from "../../api/types";
+import { ApiError } from "../../../api/client";
+import type { Hit, Model } from "../../../api/types";
 import { HitCard } from "./HitCard";
 import { ANYTHING, similarQuery } from "./hits";
 import { SimilarForm } from "./SimilarForm";

@@ -2,8 +2,8 @@
 
 import { useState } from "react";
 
-import type { Model } from "../../api/types";
-import { plainName } from "../model/names";
+import type { Model } from "../../../api/types";
+import { plainName } from "../../model/names";
 import { type Asked, filterable } from "./hits";
 
 interface Props {

@@ -1,9 +1,9 @@
 /** A similar film beside the current one. */
 
-import type { Hit } from "../../api/types";
-import type { Tool } from "../film/gestures";
-import type { ViewStore } from "../film/viewStore";
-import { BesidePane } from "../prior/BesidePane";
+import type { Hit } from "../../../api/types";
+import type { Tool } from "../../film/gestures";
+import type { ViewStore } from "../../film/viewStore";
+import { BesidePane } from "../BesidePane";
 import { distanceOf, factsOf } from "./hits";
 
 export function SimilarPane({ hit, store, tool, onClose }: { hit: Hit; store: ViewStore; tool: Tool; onClose: () => void }) {

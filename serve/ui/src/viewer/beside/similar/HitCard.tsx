@@ -2,8 +2,8 @@
 
 import { useState } from "react";
 
-import type { Hit } from "../../api/types";
-import { BucketMark } from "../../queue/BucketMark";
+import type { Hit } from "../../../api/types";
+import { BucketMark } from "../../../queue/BucketMark";
 import { callsOf, distanceOf, factsOf, labelsOf, verdictsOf } from "./hits";
 
 const THUMBNAIL_PIXELS = 256;

@@ -1,9 +1,9 @@
 /** Hits of a search, asked for and in words. */
 
-import { request } from "../../api/client";
-import type { Hit, Model, SearchRequest, SearchResult } from "../../api/types";
-import { probability } from "../format";
-import { plainName } from "../model/names";
+import { request } from "../../../api/client";
+import type { Hit, Model, SearchRequest, SearchResult } from "../../../api/types";
+import { probability } from "../../format";
+import { plainName } from "../../model/names";
 
 /** What is searched beside the film. finding: `labelled:` or `called:` and its name; empty for any. */
 export interface Asked {
