@@ -44,7 +44,8 @@ def read_request(request: SearchFilters, card: ModelCard, modes: Modes, with_ima
             contradicts itself.
     """
     given: dict[str, Any] = {name: getattr(request, name) for name in FILTERS}
-    filters = Filters(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    filters = Filters(**given)
     read = ReadRequest(Query(filters=filters, count=request.count))
     try:
         if isinstance(request, SearchRequest) and request.text is not None:

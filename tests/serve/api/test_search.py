@@ -235,8 +235,9 @@ def test_limits_are_those_of_scoring(tmp_path: Path) -> None:
 
 def test_flags_alone_tell_no_findings(tmp_path: Path) -> None:
     app = open_app(tmp_path, "serve.modes.flag_only=true")
-    telling = [{"labelled": ["Mass"]}, {"called": ["Mass"]}, {"view": "PA"}]
-    for fields in (*telling, {"text": "effusion"}, {"text": "female"}):
+    telling: list[dict[str, Any]] = [{"labelled": ["Mass"]}, {"called": ["Mass"]}, {"view": "PA"}]
+    telling += [{"text": "effusion"}, {"text": "female"}]
+    for fields in telling:
         assert ask(app, **fields).code == "flags_only"
     assert ask_form(app, COPY, text="without effusion").code == "flags_only"
     reply = ask_form(app, COPY, text="female", bucket="routine")
