@@ -145,6 +145,18 @@ class Canary(Section):
     share: Probability = 0.05
 
 
+class ImageSearch(Section):
+    enabled: bool = False
+    refresh_seconds: Rate = 60.0
+    own_images: bool = False
+
+    @model_validator(mode="after")
+    def _require_search(self) -> Self:
+        if self.own_images and not self.enabled:
+            raise ValueError("search.own_images needs search.enabled: nothing else reads their embeddings")
+        return self
+
+
 class Serve(Section):
     host: str
     port: Annotated[int, Field(ge=0, le=65535)]
@@ -167,6 +179,7 @@ class Serve(Section):
     hosts: tuple[HostName, ...] = ()
     trusted_proxies: tuple[Network, ...] = ()
     modes: Modes = Modes()
+    search: ImageSearch = ImageSearch()
     tls: Tls = Tls()
     canary: Canary = Canary()
     shadow: Positive | None = None

@@ -87,20 +87,11 @@ class Library:
 
     def find_image(self, image_id: str) -> QueryImage | None:
         """The indexed image of this ID, to search for others like it; None if there is none."""
-        return self._find("image_id", image_id)
+        return find_query_image(self.segments, "image_id", image_id)
 
     def find_content(self, sha256: str) -> QueryImage | None:
         """The indexed image with this content; None if there is none."""
-        return self._find("sha256", sha256)
-
-    def _find(self, column: str, value: str) -> QueryImage | None:
-        for segment in self.segments:
-            position = pc.index(segment.facts[column], value).as_py()
-            if position >= 0:
-                at, row = np.array([position]), segment.facts.slice(position, 1).to_pylist()[0]
-                thumbnail = segment.read_thumbnails(at)[0].tobytes()
-                return QueryImage(segment.read_vectors(at)[0], thumbnail, row["patient"], row["sha256"])
-        return None
+        return find_query_image(self.segments, "sha256", sha256)
 
     def _open(self, known: Mapping[str, Segment]) -> Opened:
         table = self._lake.open(self._table)
@@ -128,3 +119,14 @@ class Library:
             return {joined: known[joined]} if covered else {}
         facts = {name: self._files.read_facts(name, columns) for name in covered}
         return {joined: lance_segment.open_segment(table, facts)}
+
+
+def find_query_image(segments: Sequence[Segment], column: str, value: str) -> QueryImage | None:
+    """The first image of some segments with this value in a column of facts; None if there is none."""
+    for segment in segments:
+        position = pc.index(segment.facts[column], value).as_py()
+        if position >= 0:
+            at, row = np.array([position]), segment.facts.slice(position, 1).to_pylist()[0]
+            thumbnail = segment.read_thumbnails(at)[0].tobytes()
+            return QueryImage(segment.read_vectors(at)[0], thumbnail, row["patient"], row["sha256"])
+    return None

@@ -1,6 +1,6 @@
 """A query, and what is found."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,7 @@ class Query:
     present, 1 - p of what is to be absent. With neither, the most urgent images come first.
 
     Attributes:
+        only, without: Contents (SHA-256) that may be hits, None for any, and that may not.
         count: Of hits, at most.
     """
 
@@ -42,6 +43,8 @@ class Query:
     present: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     filters: Filters = field(default_factory=Filters)
+    only: Collection[str] | None = None
+    without: Collection[str] = ()
     count: int = 10
 
 

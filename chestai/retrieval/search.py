@@ -1,6 +1,6 @@
 """Searches segments for a query: exact masks, a common ranking, without copies and the query's own patient."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,17 +64,22 @@ def search(
 
 
 def _others(segment: Segment, query: Query) -> Mask | None:
-    """Which images are neither of the query's patient nor have its content; None if all."""
-    image = query.image
-    if image is None:
-        return None
-    wanted = {"patient": image.patient, "sha256": image.sha256}
-    masks = [
-        pc.fill_null(pc.not_equal(segment.facts[name], value), True).to_numpy()
-        for name, value in wanted.items()
-        if value is not None
-    ]
+    """Which images may be hits: neither of the query's patient nor with its content. None if all may."""
+    image, without = query.image, [*query.without]
+    masks = []
+    if image is not None and image.patient is not None:
+        masks.append(pc.fill_null(pc.not_equal(segment.facts["patient"], image.patient), True).to_numpy())
+    if image is not None and image.sha256 is not None:
+        without.append(image.sha256)
+    if without:
+        masks.append(~_contains(without, segment))
+    if query.only is not None:
+        masks.append(_contains(query.only, segment))
     return combine(*masks)
+
+
+def _contains(contents: Collection[str], segment: Segment) -> Mask:
+    return pc.is_in(segment.facts["sha256"], pa.array([*contents], pa.string())).to_numpy()
 
 
 def _rank(

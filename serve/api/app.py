@@ -16,7 +16,6 @@ from serve.api.openapi import FORBIDDEN_ERRORS
 from serve.api.request_limits import RequestLimits
 from serve.api.routes import (
     api_keys,
-    audit,
     dicomweb,
     fhir,
     images,
@@ -26,6 +25,7 @@ from serve.api.routes import (
     operations,
     pages,
     reviews,
+    search,
     session,
     studies,
     ui,
@@ -38,7 +38,22 @@ from serve.schemas.answer import restore_nulls
 
 log = logging.getLogger("ray.serve")
 
-ROUTES = (pages, infer, jobs, studies, reviews, images, model, operations, api_keys, audit, session, dicomweb, fhir, ui)
+ROUTES = (
+    pages,
+    infer,
+    jobs,
+    studies,
+    reviews,
+    images,
+    search,
+    model,
+    operations,
+    api_keys,
+    session,
+    dicomweb,
+    fhir,
+    ui,
+)
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}  # of errors that FastAPI raises
 
 

@@ -20,6 +20,7 @@ from serve.db.records import Image, Prediction
 from serve.db.rejections import make_rejection
 from serve.inference.predictor import ScoreResult
 from serve.problems import NOT_SCORED, Problem
+from serve.search.embeddings import Embedding
 from serve.storage.pseudonyms import PATIENT, Pseudonyms
 
 MAX_NAME_LENGTH = 500  # characters of a recorded file name
@@ -37,6 +38,7 @@ async def record_prediction(
     result: ScoreResult,
     *,
     keep_image: bool,
+    keep_embedding: bool,
     prior: bool,
 ) -> None:
     """Records an image and its prediction.
@@ -45,6 +47,7 @@ async def record_prediction(
         action: The name of the audit event.
         facts: Of a DICOM header; None of other files.
         keep_image: Whether to store the file, unless it was named by a URI.
+        keep_embedding: Whether to store the embedding, for search.
         prior: Whether it is an earlier image, which is not in the worklist.
 
     Raises:
@@ -65,7 +68,10 @@ async def record_prediction(
     prediction = _make_prediction(image_id, result, at)
     detail = {"model_version": result.model.version, "bucket": result.triage.bucket, **_hash_uri(upload.uri)}
     event = AuditEvent(actor=principal.name, action=action, object=image_id, detail=detail, at=at)
-    await state.save(state.store.save_prediction, image, prediction, event)
+    embedding = (
+        Embedding.of(image_id, result.model.version, result.embedding, result.thumbnail, at) if keep_embedding else None
+    )
+    await state.save(state.store.save_prediction, image, prediction, event, embedding=embedding)
 
 
 def _make_prediction(image_id: str, result: ScoreResult, at: datetime) -> Prediction:

@@ -12,7 +12,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve.inference.memory_budget import MemoryAccount, MemoryBudget
 from serve.problems import ApiError
 
-UPLOAD_PATHS = {"/infer", "/predict", "/batch_predict"}  # they read their bodies themselves, up to serve.max_upload_mb
+UPLOAD_PATHS = {
+    "/infer",
+    "/predict",
+    "/batch_predict",
+    "/search",
+}  # they read their bodies themselves, up to serve.max_upload_mb
 UPLOAD_FOLDER = "/dicomweb/"  # so do all below it
 MAX_BODY_BYTES = 256 * 2**10  # of any other request; verdicts with the longest notes have half of it
 COPIES = 2  # of a body: its pieces, and the whole

@@ -147,6 +147,7 @@ async def score_upload(
             facts,
             result,
             keep_image=services.config.state.keep_images,
+            keep_embedding=services.config.serve.search.own_images,
             prior=prior,
         )
         if services.model.shadow is not None:

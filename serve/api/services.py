@@ -30,6 +30,7 @@ from serve.inference.rollout import Canary, Shadow
 from serve.inference.scorer import Scorer
 from serve.monitoring.client import MonitorClient
 from serve.monitoring.reporter import EventReporter
+from serve.search.searcher import Searcher
 from serve.storage.allowed_prefixes import check_prefixes
 from serve.storage.image_store import ImageStore
 from serve.storage.pseudonyms import load_pseudonyms
@@ -73,7 +74,8 @@ class AccessControl:
 class Services:
     """The services of one process.
 
-    jobs: None if the endpoint runs no batch jobs. intake: None if it neither takes films nor tells of them.
+    jobs: None if the endpoint runs no batch jobs. searcher: None if it searches no images. intake: None if it neither
+    takes films nor tells of them.
     """
 
     config: Config
@@ -88,6 +90,7 @@ class Services:
     stored_images: StoredImages
     drafter: Drafter
     jobs: JobRunner | None = None
+    searcher: Searcher | None = None
     intake: Intake | None = None
 
 
@@ -127,6 +130,7 @@ def build_services(
         stored_images=StoredImages(config, images),
         drafter=Drafter(config.report.llm),
         jobs=jobs,
+        searcher=Searcher(config, store.database) if limits.search.enabled else None,
         intake=Intake(gateway_folder(config)) if config.gateway.stow or config.gateway.fhir else None,
     )
 

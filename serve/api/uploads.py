@@ -1,7 +1,7 @@
 """Reads the files of a request, within the size limits."""
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +21,8 @@ FORM_TYPE = "multipart/form-data"
 JSON_TYPE = "application/json"
 IMAGE_TYPES = ("image/png", "image/jpeg", "application/dicom", "application/octet-stream")
 MAX_JSON_BYTES = 4096  # of a body that names a URI
-MAX_FORM_FIELDS = 16  # besides files
+MAX_FIELDS_BYTES = 2**16  # of JSON in the place of a form
+MAX_FORM_FIELDS = 32  # besides files
 MAX_NAME_LENGTH = 255  # characters of a file name, as in file systems
 
 
@@ -78,6 +79,26 @@ async def read_upload(request: Request, max_bytes: int) -> Upload:
         detail = f"send a form ({FORM_TYPE}), a URI as {JSON_TYPE}, or the image itself as {image_types}"
         raise ApiError(415, "unsupported_media_type", detail)
     return Upload(await read_body(request, max_bytes), None, memory_account(request))
+
+
+async def read_fields(request: Request, max_bytes: int) -> tuple[bytes | Mapping[str, Sequence[str]], Upload | None]:
+    """Reads a request of fields and, if there is one, an image: a form, whose field `file` it is, JSON, or the image.
+
+    Returns:
+        The fields: JSON as it came, or the values of each field of a form by its name; and the image.
+
+    Raises:
+        ApiError: As `read_upload`, or the JSON is larger than `MAX_FIELDS_BYTES`.
+    """
+    media_type = _media_type(request)
+    if media_type == JSON_TYPE:
+        return await read_body(request, min(max_bytes, MAX_FIELDS_BYTES)), None
+    if media_type != FORM_TYPE:
+        return {}, await read_upload(request, max_bytes)
+    async with _open_form(request, max_bytes, 1) as form:
+        file = form.get("file")
+        texts = {name: [one for one in form.getlist(name) if isinstance(one, str)] for name in form if name != "file"}
+        return texts, await _to_upload(request, file) if isinstance(file, UploadFile) else None
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:

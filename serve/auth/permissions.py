@@ -59,6 +59,8 @@ PERMISSIONS: Mapping[tuple[str, str], Permission | None] = {
     ("GET", "/images/{image_id}/map"): Permission("reader", "read", "map"),
     ("GET", "/images/{image_id}/priors"): Permission("reader", "read", "priors", refreshes=True),
     ("POST", "/images/{image_id}/priors"): Permission("reader", "read"),
+    ("GET", "/images/{image_id}/similar"): Permission("reader", "read"),
+    ("POST", "/search"): Permission("reader", "read"),
     ("GET", "/images/{image_id}/report"): Permission("reader", "read", "report"),
     ("GET", "/studies"): Permission("reader", "read", "studies", refreshes=True),
     ("GET", "/studies/summary"): Permission("reader", "read", "summary", refreshes=True),

@@ -33,6 +33,7 @@ from serve.db.models import (
 )
 from serve.db.records import FINISHED_STATES
 from serve.db.worklist.studies import elect_lead
+from serve.search.embeddings import EmbeddingRow
 from serve.storage.image_store import ImageStore
 
 log = logging.getLogger("ray.serve")
@@ -61,8 +62,8 @@ class PurgeCounts:
 def purge(database: Database, before: datetime, actor: str, remove: Callable[[str], None]) -> PurgeCounts:
     """Deletes what is older than `before`, with an audit event for each batch.
 
-    An image that was neither received nor scored since then goes, with its predictions, shadow predictions, labels,
-    reviews and worklist row. So does a job that finished before, and a session that has expired by now.
+    An image that was neither received nor scored since then goes, with its predictions, shadow predictions, embedding,
+    labels, reviews and worklist row. So does a job that finished before, and a session that has expired by now.
 
     Args:
         remove: Deletes the stored file of an image ID, if there is one. It is called before the rows are deleted, so
@@ -108,6 +109,7 @@ def _delete_rows(session: Session, image_ids: list[str], before: datetime) -> Pu
     review_orphaned = ~exists().where(ImageRow.image_id == ReviewRow.image_id)
     shadow_orphaned = ~exists().where(ImageRow.image_id == ShadowRow.image_id)
     _delete(session, ClaimRow, or_(ClaimRow.image_id.in_(image_ids), ClaimRow.until < before))
+    _delete(session, EmbeddingRow, EmbeddingRow.image_id.in_(image_ids))
     _delete(session, RejectionRow, RejectionRow.image_id.in_(image_ids))
     _delete(session, PositiveRow, PositiveRow.image_id.in_(image_ids))
     _delete(session, WorklistRow, WorklistRow.image_id.in_(image_ids))

@@ -26,6 +26,7 @@ from serve.db.records import (
 )
 from serve.db.rejections import record_rejection
 from serve.db.reviews import record_review
+from serve.search.embeddings import Embedding, record_embedding
 
 log = logging.getLogger("chestai.state")
 
@@ -69,9 +70,14 @@ class Store:
             log.warning("the database is down: its tables are not up to date (%s)", error_summary(error))
         self._outbox = Outbox(self._apply, outbox_folder(config), config.state.backlog_mb)
 
-    def save_prediction(self, image: Image, prediction: Prediction, *events: AuditEvent) -> None:
-        """Saves an image and its prediction; see `record_prediction`."""
-        self._submit(("prediction", [_to_json(image), _to_json(prediction)]), events=events)
+    def save_prediction(
+        self, image: Image, prediction: Prediction, *events: AuditEvent, embedding: Embedding | None = None
+    ) -> None:
+        """Saves an image and its prediction, see `record_prediction`, and its embedding if there is one."""
+        writes: list[Write] = [("prediction", [_to_json(image), _to_json(prediction)])]
+        if embedding is not None:
+            writes.append(("embedding", [_to_json(embedding)]))
+        self._submit(*writes, events=events)
 
     def save_rejection(self, image: Image, rejection: Rejection, *events: AuditEvent) -> None:
         """Saves why an image was not scored; see `record_rejection`. Leaves room as `save_events`."""
@@ -126,6 +132,8 @@ def _write(session: Session, kind: str, content: Sequence[Any]) -> None:
     match kind:
         case "prediction":
             record_prediction(session, Image.model_validate(content[0]), Prediction.model_validate(content[1]))
+        case "embedding":
+            record_embedding(session, Embedding.model_validate(content[0]))
         case "rejection":
             record_rejection(session, Image.model_validate(content[0]), Rejection.model_validate(content[1]))
         case "shadow":
@@ -140,5 +148,7 @@ def _write(session: Session, kind: str, content: Sequence[Any]) -> None:
             raise ValueError(f"there is no write of kind {kind}")
 
 
-def _to_json(record: Image | Prediction | Rejection | ShadowPrediction | Review | Job | AuditEvent) -> dict[str, Any]:
+def _to_json(
+    record: Image | Prediction | Embedding | Rejection | ShadowPrediction | Review | Job | AuditEvent,
+) -> dict[str, Any]:
     return record.model_dump(mode="json")

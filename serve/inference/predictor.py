@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from chestai.config import schema
 from chestai.errors import UserError
 from chestai.imaging.preprocess import Grey
+from chestai.imaging.thumbnail import shrink
 from chestai.model.registry import RegisteredModel, Registry
 from chestai.model.runtimes import InferenceSession, Runtime, open_session
 from chestai.model.runtimes.precision import list_candidates
@@ -33,7 +34,8 @@ class ScoreResult:
     """A version's prediction for one image.
 
     probabilities: calibrated, by finding. thresholds: operating points, by finding. evidence: float32 (F, h, w), in the
-    order of the probabilities, for `model.gradcam.heatmap`. forward_ms: of the whole batch. features: monitored
+    order of the probabilities, for `model.gradcam.heatmap`. embedding: float32 (D,). thumbnail: of the network's input,
+    see `chestai.imaging.thumbnail.shrink`; both for search. forward_ms: of the whole batch. features: monitored
     features of the image and of the prediction. confidence, label_sets: None if the version's bundle has none.
     """
 
@@ -42,6 +44,8 @@ class ScoreResult:
     thresholds: Mapping[str, float | None]
     triage: Triage
     evidence: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    thumbnail: bytes
     forward_ms: float
     features: MonitoredFeatures = field(default_factory=dict)
     confidence: Bands | None = None
@@ -136,15 +140,19 @@ class LoadedModel:
                     ],
                 ),
                 evidence=evidence,
+                embedding=embedding,
+                thumbnail=shrink(square).tobytes(),
                 forward_ms=elapsed_ms,
                 features=monitored,
                 confidence=bands,
                 label_sets=label_sets,
             )
-            for row, monitored, evidence, (bands, label_sets) in zip(
+            for square, row, monitored, evidence, embedding, (bands, label_sets) in zip(
+                squares,
                 probabilities,
                 score_features,
                 output.evidence,
+                output.embedding,
                 describe_confidence(bundle.confidence, probabilities),
                 strict=True,
             )

@@ -127,7 +127,7 @@ class ModelCard(Card):
 
 
 class DescribedModel(ModelCard):
-    """The card of the served bundle, its version, and the endpoint's display modes."""
+    """The card of the served bundle, its version, the endpoint's display modes, and whether images can be searched."""
 
     model_config = with_examples(
         {
@@ -148,10 +148,12 @@ class DescribedModel(ModelCard):
             "split_known": True,
             "provenance": {},
             "modes": Modes().model_dump(),
+            "search": True,
         }
     )
 
     modes: Modes
+    search: bool
 
 
 class AuditCheck(Answer):

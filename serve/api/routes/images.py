@@ -69,7 +69,7 @@ async def draw_heatmap(
     """Grad-CAM overlay of an image in the lake's newest snapshot, or of one that was stored or named by a URI."""
     check_overlays(services.config.serve.modes)
     async with services.admission.deadline(), services.admission.slot():
-        grey = await _decode_image(services, image_id, request)
+        grey = await decode_stored_image(services, image_id, request)
         result = await services.model.scorer.score(grey)
         findings = select_findings(result, [label])
         if not findings:
@@ -119,7 +119,7 @@ async def draw_image_preview(
 ) -> Response:
     """A recorded image as an 8-bit PNG, whatever its format."""
     async with services.admission.deadline(), services.admission.slot():
-        png = await draw_preview(await _decode_image(services, image_id, request), size)
+        png = await draw_preview(await decode_stored_image(services, image_id, request), size)
         memory_account(request).reserve(len(png))
         return Response(png, media_type="image/png")
 
@@ -150,7 +150,7 @@ async def draw_activation_map(
     """Grad-CAM of a finding by the version that serves now, for a page to colour and lay over the film."""
     check_overlays(services.config.serve.modes)
     async with services.admission.deadline(), services.admission.slot():
-        grey = await _decode_image(services, image_id, request)
+        grey = await decode_stored_image(services, image_id, request)
         result = await services.model.scorer.score(grey)
         findings = list(result.probabilities)
         if label not in findings:
@@ -160,7 +160,7 @@ async def draw_activation_map(
         return Response(png, media_type="image/png", headers={"X-Model-Version": str(result.model.version)})
 
 
-async def _decode_image(services: Services, image_id: str, request: Request) -> Grey:
+async def decode_stored_image(services: Services, image_id: str, request: Request) -> Grey:
     """Reads and decodes an image. Raises ApiError if that is impossible, or there is no memory for it."""
     data, memory = await _read_image(services, image_id), memory_account(request)
     memory.reserve(len(data))

@@ -45,10 +45,11 @@ CARD_PAGE: dict[str, Any] = {
 
 @router.get("/model", summary="Card of the served model", responses=OVERLOADED_RESPONSES)
 async def describe_model(services: ServicesDep) -> DescribedModel:
-    """The card of the served model (findings, calibration, operating points, triage rule, provenance) and the modes."""
+    """The card of the served model (findings, calibration, operating points, triage, provenance), modes and search."""
     async with services.admission.deadline():
         card = await services.model.scorer.card()
-        return DescribedModel(**dict(card), modes=services.config.serve.modes)
+        limits = services.config.serve
+        return DescribedModel(**dict(card), modes=limits.modes, search=limits.search.enabled)
 
 
 @router.get("/model/history", summary="Champions so far", responses=REGISTRY_RESPONSES)

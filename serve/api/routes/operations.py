@@ -1,4 +1,4 @@
-"""For operators: health checks, the served model, metrics and drift."""
+"""For operators: health checks, metrics, drift, and the check of the audit chain."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,15 +11,24 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from serve.api.openapi import MONITOR_ERRORS, OVERLOADED_RESPONSES, PARAMETER_ERRORS, STATE_ERRORS, Refresh
+from serve.api.openapi import (
+    MONITOR_ERRORS,
+    OVERLOADED_RESPONSES,
+    PARAMETER_ERRORS,
+    STATE_ERRORS,
+    STATE_RESPONSES,
+    Refresh,
+)
 from serve.api.services import Services, ServicesDep
-from serve.api.state import DATABASE_ERRORS
+from serve.api.state import DATABASE_ERRORS, database_unavailable
+from serve.db.audit import verify_chain
 from serve.db.database import Database
 from serve.gateway.db.backlog import Backlog, load_backlogs
 from serve.monitoring.backlog import render_backlogs
 from serve.problems import ApiError, error_responses
 from serve.schemas.inference import ModelInfo
 from serve.schemas.operations import (
+    AuditCheck,
     DriftReport,
     DriftWindow,
     FeatureDrift,
@@ -34,6 +43,7 @@ T = TypeVar("T")
 HEALTH_TIMEOUT_S = 3.0
 # A database that hangs must not take the threads of other requests, nor a slow count of deliveries that of health.
 HEALTH_EXECUTOR, BACKLOG_EXECUTOR = ThreadPoolExecutor(1, "health"), ThreadPoolExecutor(1, "backlog")
+AUDIT_EXECUTOR = ThreadPoolExecutor(1, "audit")  # it reads every row: one check at a time, in no thread of others
 
 METRICS_EXAMPLE = """# HELP chestai_images_total Images in requests.
 # TYPE chestai_images_total counter
@@ -104,6 +114,17 @@ async def read_metrics(services: ServicesDep) -> Response:
     await services.reporter.flush()
     own, backlogs = await asyncio.gather(services.monitor.metrics(), _load_backlogs(services.state.store.database))
     return Response(own + render_backlogs(backlogs), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+@router.get("/audit", summary="Check the audit chain", responses=STATE_RESPONSES)
+async def check_audit(services: ServicesDep) -> AuditCheck:
+    """Whether all rows are as they were written. Only an anchor stored elsewhere reveals a chain rewritten whole."""
+    database = services.state.store.database
+    try:
+        check = await asyncio.get_running_loop().run_in_executor(AUDIT_EXECUTOR, verify_chain, database)
+    except DATABASE_ERRORS as error:
+        raise database_unavailable() from error
+    return AuditCheck(**vars(check))
 
 
 async def _ask_model(services: Services) -> ModelInfo | None:

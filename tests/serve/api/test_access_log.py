@@ -17,7 +17,8 @@ from serve.auth.permissions import PERMISSIONS
 from serve.db.audit import verify_chain
 from serve.db.models import AuditRow
 from tests.serve.support.films import add_film_row
-from tests.serve.support.hostile import WHOLE
+from tests.serve.support.hostile import PHOTO, WHOLE
+from tests.serve.support.indexed import write_index
 from tests.serve.support.local import encode_form, local_app, send_request
 from tests.serve.support.registry import add_model_card, register_bundles
 from tests.serve.support.routes import ROUTES
@@ -74,6 +75,8 @@ ACCESSES = {
     ("GET", "/images/{image_id}/map"): (f"/images/{IMAGE}/map?label=Mass", b"", {}, 200, ("map", IMAGE)),
     ("GET", "/images/{image_id}/priors"): (f"/images/{IMAGE}/priors", b"", {}, 200, ("priors", IMAGE)),
     ("POST", "/images/{image_id}/priors"): (f"/images/{IMAGE}/priors", b"", {}, 202, ("priors.request", IMAGE)),
+    ("GET", "/images/{image_id}/similar"): (f"/images/{IMAGE}/similar", b"", {}, 200, ("search", IMAGE)),
+    ("POST", "/search"): ("/search", WHOLE, {}, 200, ("search", IMAGE)),
     ("GET", "/images/{image_id}/report"): (f"/images/{IMAGE}/report", b"", {}, 200, ("report", IMAGE)),
     ("GET", "/studies/summary"): ("/studies/summary", b"", {}, 200, ("summary", "")),
     ("POST", "/studies/{image_id}/claim"): (f"/studies/{IMAGE}/claim", b"", {}, 200, ("claim", IMAGE)),
@@ -99,8 +102,10 @@ ACCESSES = {
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
     folder = tmp_path_factory.mktemp("accesses")
-    app = local_app(folder, False, "auth.required=true", "state.keep_images=true", *GATEWAY)
+    settings = ("auth.required=true", "state.keep_images=true", "serve.search.enabled=true", *GATEWAY)
+    app = local_app(folder, False, *settings)
     services: Services = app.state.services
+    write_index(services.config, make_bundle(), [PHOTO])
     add_model_card(register_bundles(services.config, make_bundle()), 1, folder)
     return app
 

@@ -41,6 +41,7 @@ from serve.schemas.operations import ModelCard
 from tests.serve.gateway.recorded import Recorded
 from tests.serve.support.forgery import encode_image, make_films
 from tests.serve.support.identity_provider import sign_in_settings
+from tests.serve.support.indexed import write_index
 from tests.serve.support.local import FakeJobRunner, local_app
 from tests.serve.support.registry import add_model_card, register_bundles
 from tests.serve.support.routes import ROUTES
@@ -57,10 +58,11 @@ CHECKS = [
 WHOLE = encode_image(make_films()[0])
 EXAMPLES = 30  # requests of each test
 FEW_EXAMPLES = 10  # where the response hardly depends on the request
-OF_IMAGES = ("", "/file", "/preview", "/map", "/priors", "/report")
+OF_IMAGES = ("", "/file", "/preview", "/map", "/priors", "/report", "/similar")
 OF_RECORDED_IMAGES = (*(f"/images/{{image_id}}{name}" for name in OF_IMAGES), "/studies/{image_id}/claim")
 OTHER_TYPES = (("POST", "/infer", "image/png"), ("GET", "/images/{image_id}/report", "text/plain"))
 GATEWAY = ("gateway.stow=true", "gateway.fhir=true")
+SETTINGS = ("serve.max_upload_mb=1", "auth.required=true", "state.keep_images=true", "serve.search.enabled=true")
 OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
 responses: Counter[tuple[str, int]] = Counter()
 
@@ -127,10 +129,9 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
     folder = tmp_path_factory.mktemp("openapi")
     (folder / "secret").write_text(SECRET)
     provider = [f"auth.jwt.issuer={ISSUER}", f"auth.jwt.secret={folder / 'secret'}", *sign_in_settings(ISSUER)]
-    app = local_app(
-        folder, False, "serve.max_upload_mb=1", "auth.required=true", "state.keep_images=true", *provider, *GATEWAY
-    )
+    app = local_app(folder, False, *SETTINGS, *provider, *GATEWAY)
     services: Services = app.state.services
+    write_index(services.config, make_bundle(), [encode_image(film) for film in make_films()[1:4]])
     key = add_first_admin(services.state.store.database)
     assert key is not None
     add_model_card(register_bundles(services.config, make_bundle()), 1, folder)

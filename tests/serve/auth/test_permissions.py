@@ -42,7 +42,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
     folder = tmp_path_factory.mktemp("authorisation")
     (folder / "secret").write_text(SECRET)
     tokens = [f"auth.jwt.issuer={ISSUER}", f"auth.jwt.secret={folder / 'secret'}"]
-    return local_app(folder, False, "auth.required=true", *tokens, *sign_in_settings(ISSUER), *GATEWAY)
+    settings = ["auth.required=true", "serve.search.enabled=true", *tokens, *sign_in_settings(ISSUER), *GATEWAY]
+    return local_app(folder, False, *settings)
 
 
 @pytest.fixture(scope="module")

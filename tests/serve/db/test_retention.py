@@ -6,6 +6,7 @@ import threading
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import select
 
@@ -22,6 +23,7 @@ from serve.db.records import Job, Label, load_study, record_job, record_labels, 
 from serve.db.rejections import make_rejection, record_rejection
 from serve.db.retention import purge, purge_hourly
 from serve.db.reviews import record_review
+from serve.search.embeddings import Embedding, EmbeddingRow, record_embedding
 from serve.storage.image_store import ImageStore
 from tests.serve.support.processes import poll
 from tests.serve.support.samples import (
@@ -40,6 +42,7 @@ ONE_O_CLOCK = NOON + timedelta(minutes=60)
 def fill(database: Database) -> None:
     with database.write_session() as session:
         record_prediction(session, make_image("old", uri="kept/old"), make_prediction("old", 0.9))
+        record_embedding(session, Embedding.of(sha("old"), 1, np.ones(8), bytes(256), NOON))
         record_prediction(session, make_image("old and read", 1), make_prediction("old and read", 0.9, 1))
         record_review(session, make_review("old and read", 2))
         record_labels(session, sha("old"), [Label(finding="Mass", source="nih", value=1.0)])
@@ -64,7 +67,7 @@ def test_purge_deletes_old_records_and_appends_one_event(database: Database) -> 
     with database.read_session() as session:
         assert set(session.scalars(select(ImageRow.image_id))) == {sha("scored again"), sha("recent")}
         assert set(session.scalars(select(WorklistRow.image_id))) == {sha("scored again"), sha("recent")}
-        assert load_study(session, sha("old")) is None
+        assert load_study(session, sha("old")) is None and not session.scalars(select(EmbeddingRow)).all()
         row = session.scalars(select(AuditRow)).one()
     assert (row.action, row.actor) == ("purge", "system") and '"images":3' in row.detail and "kept" not in row.detail
     assert purge(database, ONE_O_CLOCK, "system", removed.append).images == 0

@@ -41,6 +41,8 @@ def make_result(version: int = 2, score: float = 0.3) -> ScoreResult:
         thresholds={"Mass": None},
         triage=Triage(score=score, bucket="routine" if score < 0.5 else "soon", drivers=[]),
         evidence=np.zeros((1, 2, 2), np.float32),
+        embedding=np.zeros(4, np.float32),
+        thumbnail=bytes(256),
         forward_ms=1.0,
     )
 

@@ -1,5 +1,5 @@
 /** Names for the endpoint's JSON. No field is written here: all come from its OpenAPI document. */
-import type { Either, Get, With } from "./answers";
+import type { Body, Either, Get, Post, With } from "./answers";
 
 export type Session = Get<"/session">;
 export type Role = NonNullable<Session["role"]>;
@@ -30,3 +30,11 @@ export type Priors = Get<"/images/{image_id}/priors">;
 export type Prior = Priors["priors"][number];
 /** What the archive was asked for earlier films, and answered. */
 export type Archive = Priors["archive"];
+
+export type SearchRequest = Body<"/search">;
+type SearchAnswer = Post<"/search">;
+type AnyHit = SearchAnswer["hits"][number];
+type FullHit = Extract<AnyHit, Record<"probabilities", unknown>>;
+/** An image that was found. With `flag_only` it has neither probabilities, labels nor verdicts. */
+export type Hit = Either<FullHit, Exclude<AnyHit, FullHit>>;
+export type SearchResult = With<SearchAnswer, "hits", Hit[]>;

@@ -2,7 +2,7 @@
 
 import { useEffect, useMemo, useRef, useState } from "react";
 
-import type { Archive, Prior } from "../api/types";
+import type { Archive, Hit, Prior } from "../api/types";
 import { useKeys } from "../app/keys";
 import { FilmMessage } from "./FilmMessage";
 import { FilmPane } from "./film/FilmPane";
@@ -14,8 +14,9 @@ import type { FilmViewport } from "./film/viewport";
 import { Overlay } from "./overlay/Overlay";
 import { OverlayControls } from "./overlay/OverlayControls";
 import { useOverlay } from "./overlay/useOverlay";
-import { ArchiveButton } from "./prior/ArchiveButton";
-import { PriorPane } from "./prior/PriorPane";
+import { ArchiveButton } from "./beside/ArchiveButton";
+import { PriorPane } from "./beside/PriorPane";
+import { SimilarPane } from "./beside/similar/SimilarPane";
 import { filmCommands } from "./tools/commands";
 import { Length, type Segment } from "./tools/Length";
 import { Toolbar } from "./tools/Toolbar";
@@ -29,10 +30,13 @@ interface Props {
   version: number | null;
   priors: Prior[];
   archive: Archive | undefined;
+  /** The similar film that is shown beside this one. */
+  compared: Hit | null;
+  onCompare: (hit: Hit | null) => void;
   onShown: () => void;
 }
 
-export default function Stage({ imageId, label, positives, version, priors, archive, onShown }: Props) {
+export default function Stage({ imageId, label, positives, version, priors, archive, compared, onCompare, onShown }: Props) {
   const store = useMemo(() => new ViewStore(), []);
   const viewport = useRef<FilmViewport | null>(null);
   const { film, problem, fail, retry } = useFilm(imageId);
@@ -119,6 +123,7 @@ export default function Stage({ imageId, label, positives, version, priors, arch
           <FilmMessage problem={problem} onRetry={retry} />
         )}
         {priorShown && <PriorPane priors={priors} store={store} tool={tool} />}
+        {compared && <SimilarPane hit={compared} store={store} tool={tool} onClose={() => onCompare(null)} />}
         {overlay.shown && overlay.finding && (
           <OverlayControls
             findings={positives}

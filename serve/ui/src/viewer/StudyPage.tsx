@@ -1,9 +1,10 @@
 /** A study: the film as large as possible, beside it what the model says and what the reader says of that. */
 
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { lazy, type MouseEvent, Suspense } from "react";
+import { lazy, type MouseEvent, Suspense, useState } from "react";
 
 import { recordQuery, useModel, useSession, whileAway } from "../api/queries";
+import type { Hit } from "../api/types";
 import { useKeys } from "../app/keys";
 import type { QueuePosition } from "../queue/position";
 import { useClaim } from "../review/useClaim";
@@ -27,6 +28,7 @@ export default function StudyPage({ imageId, queue }: { imageId: string; queue: 
   const claimedBy = useClaim(imageId, mayReview && record?.predictions.length !== 0);
   const prediction = record?.predictions[0];
   const previous = queue.previous();
+  const [compared, setCompared] = useState<Hit | null>(null);
 
   const onNext = () => {
     const next = queue.next();
@@ -62,15 +64,20 @@ export default function StudyPage({ imageId, queue }: { imageId: string; queue: 
           version={prediction?.model_version ?? null}
           priors={priors?.priors ?? []}
           archive={priors?.archive}
+          compared={compared}
+          onCompare={setCompared}
           onShown={prefetchNext}
         />
       </Suspense>
       <StudyPanel
+        imageId={imageId}
         record={record}
         error={error}
         model={model}
         reader={mayReview ? (session?.name ?? null) : null}
         claimedBy={claimedBy}
+        compared={compared}
+        onCompare={setCompared}
         onNext={onNext}
         onOpen={queue.open}
       />

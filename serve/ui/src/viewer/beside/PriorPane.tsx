@@ -3,19 +3,16 @@
 import { useState } from "react";
 
 import type { Prior } from "../../api/types";
-import { FilmMessage } from "../FilmMessage";
-import { FilmPane } from "../film/FilmPane";
 import type { Tool } from "../film/gestures";
-import { useFilm } from "../film/useFilm";
 import type { ViewStore } from "../film/viewStore";
 import { day } from "../format";
+import { BesidePane } from "./BesidePane";
 
 export function PriorPane({ priors, store, tool }: { priors: Prior[]; store: ViewStore; tool: Tool }) {
   const [imageId, setImageId] = useState(priors[0]!.image_id);
-  const { film, problem, fail, retry } = useFilm(imageId);
   const prior = priors.find((one) => one.image_id === imageId) ?? priors[0]!;
   return (
-    <div className="prior">
+    <BesidePane imageId={imageId} label={`Prior film, ${describe(prior)}`} store={store} tool={tool}>
       <label className="prior-choice">
         Prior
         <select value={imageId} onChange={(event) => setImageId(event.target.value)}>
@@ -26,19 +23,7 @@ export function PriorPane({ priors, store, tool }: { priors: Prior[]; store: Vie
           ))}
         </select>
       </label>
-      {film ? (
-        // Lengths are measured on the current film alone, so here that tool moves the film.
-        <FilmPane
-          film={film}
-          store={store}
-          tool={tool === "length" ? "pan" : tool}
-          label={`Prior film, ${describe(prior)}`}
-          onFailed={fail}
-        />
-      ) : (
-        <FilmMessage problem={problem} onRetry={retry} />
-      )}
-    </div>
+    </BesidePane>
   );
 }
 
