@@ -7,7 +7,21 @@ from chestai.config.data import Chexpert, Dicom, Folders, Nih, Phantom, Sanity, 
 from chestai.config.evaluation import Derive, Evaluate, Gate, Promote, Queue
 from chestai.config.gateway import Destination, DicomListener, Gateway
 from chestai.config.label_table import Table
-from chestai.config.serving import Alert, Auth, Jwt, Modes, Oidc, Runtime, Score, Serve, State, Tls, Triage
+from chestai.config.serving import (
+    Alert,
+    Auth,
+    Index,
+    Jwt,
+    Modes,
+    Oidc,
+    Runtime,
+    Score,
+    Search,
+    Serve,
+    State,
+    Tls,
+    Triage,
+)
 from chestai.config.training import Asymmetric, Augment, Bce, Feed, Focal, Loss, Network, Train
 from chestai.config.tuning import Choice, Dimension, Range, Tune
 from chestai.config.types import Section, View
@@ -31,6 +45,7 @@ __all__ = [
     "Folders",
     "Gate",
     "Gateway",
+    "Index",
     "Jwt",
     "Loss",
     "Modes",
@@ -41,6 +56,7 @@ __all__ = [
     "Runtime",
     "Sanity",
     "Score",
+    "Search",
     "Source",
     "SparkSettings",
     "Split",
@@ -73,6 +89,8 @@ class Config(Section):
     derive: Derive
     promote: Promote
     score: Score
+    index: Index = Index()  # runs of earlier versions have neither this section nor the next two
+    search: Search = Search()
     runtime: Runtime = Runtime()
     serve: Serve
     state: State = State()  # runs of earlier versions have neither this section nor the next three

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from chestai.labels.findings import KNOWN_FINDINGS
 from chestai.results.report_text.lexicon import Kind, Lexicon, split_phrase
+from chestai.results.report_text.query_words import QueryWords, read_query_words
 from chestai.results.report_text.sentences import normalise, tokenise
 from chestai.results.report_text.statements import Change, State
 
@@ -63,6 +64,7 @@ class Catalogue:
         instruction: To a language model.
         words: Those that a language model may use besides names of findings and cues.
         unknowable: Words of side, size and severity, which no model here knows.
+        query: What a search may ask for besides findings.
     """
 
     language: str
@@ -76,6 +78,7 @@ class Catalogue:
     instruction: str
     words: frozenset[str]
     unknowable: frozenset[str]
+    query: QueryWords
 
     def name(self, finding: str, form: str) -> str:
         """The name of a finding in a form; of one that the file lacks, the finding itself."""
@@ -152,6 +155,7 @@ def parse_catalogue(language: str, values: Mapping[str, Any]) -> Catalogue:
             instruction=values["llm"]["instruction"],
             words=_collect_words(values["llm"]["words"]),
             unknowable=_collect_words(values["llm"]["unknowable"]),
+            query=read_query_words(values["query"]),
         )
     except KeyError as error:
         raise ValueError(f"the language file {language}.toml lacks {error.args[0]}") from error
