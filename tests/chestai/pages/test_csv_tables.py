@@ -46,6 +46,20 @@ def test_tables_keep_full_precision() -> None:
     }
 
 
+def test_tables_of_search() -> None:
+    evidence = made.make_evidence()
+    images = read_rows(evidence, "search_by_image.csv")
+    assert len(images) == (14 + 1) * len(made.RANKINGS) and (images[0]["ranking"], images[0]["queries"]) == (
+        "model",
+        "900",
+    )
+    assert float(images[0]["precision"]) == 0.4 and images[0]["gain"] == "" and images[-5]["precision"] == ""
+    assert float(images[-1]["gain_low"]) == 0.12 - 0.015 and images[-4]["gain"] == ""
+    texts = read_rows(evidence, "search_by_text.csv")
+    assert [row["text"] for row in texts][-1] == "hernia" and texts[-1]["average_precision"] == ""
+    assert float(texts[0]["precision_high"]) == 0.9 + 0.02
+
+
 def test_tables_of_subgroups_heatmaps_and_corruptions() -> None:
     evidence = made.make_evidence()
     groups = read_rows(evidence, "subgroups.csv")
