@@ -23,7 +23,7 @@ from chestai.metrics.bootstrap import Bootstrap, Estimate
 from chestai.metrics.masking import Floats
 from chestai.metrics.ranking import mean_of_defined
 
-MODEL, RANDOM, SAME_VIEW = "model", "random order", "random order, same view"
+MODEL, RANDOM, SAME_VIEW = "model", "random", "same view"
 FIRST_HITS = 10
 CHUNK = 512  # queries compared at a time
 

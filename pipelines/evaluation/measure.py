@@ -10,7 +10,7 @@ from chestai import calibration
 from chestai.calibration import AnyCalibration, Confidence
 from chestai.evaluation.evidence import EvaluatedModel, EvaluationData, Evidence, Latency, RobustnessReport
 from chestai.metrics.comparison import Comparison
-from chestai.metrics.coverage import measure_coverage
+from chestai.metrics.coverage import CoverageReport, measure_coverage
 from chestai.metrics.localisation import LocalisationReport
 from chestai.metrics.masking import compute_prevalence
 from chestai.metrics.operating_points import POINTS, choose_thresholds, measure_operating_points
@@ -21,7 +21,7 @@ from chestai.metrics.retrieval import RetrievalReport
 from chestai.metrics.subgroups import ImageAttributes, SubgroupReport, measure_subgroups
 from chestai.model.calibrate import shift_to_prevalence
 from chestai.triage import queue_simulation
-from chestai.triage.metrics import derive_urgent_labels, measure_urgency
+from chestai.triage.metrics import UrgencyReport, derive_urgent_labels, measure_urgency
 from chestai.triage.queue_simulation import QueueReport
 from chestai.triage.rule import TriageRule
 from pipelines.evaluation.context import EvaluationRun
@@ -100,15 +100,6 @@ def measure_evidence(
         progress.update(6, "text search")
         text_search = measure_text_queries(predictions, bootstrap)
         progress.update(7)
-    missing = dict(probes.missing)
-    if coverage is None:
-        missing["confidence"] = NO_CONFIDENCE if len(inputs.val.targets) else NO_VAL.format("confidence is fitted")
-    if not len(inputs.val.targets):
-        missing["operating_points"] = NO_VAL.format("operating points are chosen")
-    if urgency is None:
-        missing["urgency"] = missing["queue"] = "the triage rule weighs none of these findings"
-    elif queue is None:
-        missing["queue"] = "the split lacks urgent studies or other studies"
     return Evidence(
         subject=inputs.subject,
         data=_describe_data(run, inputs),
@@ -122,12 +113,28 @@ def measure_evidence(
         localisation=probes.localisation,
         robustness=probes.robustness,
         latency=probes.latency,
-        missing=missing,
+        missing=dict(probes.missing) | _explain_missing(inputs, coverage, urgency, queue),
         comparisons=None if comparisons is None else dict(comparisons),
         confidence=coverage,
         retrieval=probes.retrieval,
         text_search=text_search,
     )
+
+
+def _explain_missing(
+    inputs: EvaluationInput, coverage: CoverageReport | None, urgency: UrgencyReport | None, queue: QueueReport | None
+) -> dict[str, str]:
+    """Field of the evidence -> why it was not measured."""
+    missing: dict[str, str] = {}
+    if coverage is None:
+        missing["confidence"] = NO_CONFIDENCE if len(inputs.val.targets) else NO_VAL.format("confidence is fitted")
+    if not len(inputs.val.targets):
+        missing["operating_points"] = NO_VAL.format("operating points are chosen")
+    if urgency is None:
+        missing["urgency"] = missing["queue"] = "the triage rule weighs none of these findings"
+    elif queue is None:
+        missing["queue"] = "the split lacks urgent studies or other studies"
+    return missing
 
 
 def _choose_thresholds(inputs: EvaluationInput) -> dict[str, list[float]]:

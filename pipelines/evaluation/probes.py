@@ -25,7 +25,7 @@ from chestai.retrieval.index_table import pack_embeddings
 CONDITIONS = tuple((name, severity) for name in CORRUPTIONS for severity in SEVERITIES)
 MODEL, RANDOM_MAP, CENTRE, RANDOM_WEIGHTS = MAPS = ("model", "random map", "centre prior", "random weights")
 IMAGENET_BACKBONE = "densenet121"
-IMAGENET = f"{IMAGENET_BACKBONE}, ImageNet"
+IMAGENET = "ImageNet weights"
 BOX_LIST = pa.list_(pa.struct({"finding": pa.string(), **{side: pa.float32() for side in "xywh"}}))
 SEED = 17
 WARM_UP_PASSES, TIMED_PASSES = 5, 30

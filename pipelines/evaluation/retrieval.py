@@ -17,12 +17,15 @@ from chestai.metrics.retrieval import MODEL, RetrievalReport, SearchSet, measure
 from chestai.metrics.text_search import AskedFindings, TextSearchReport, measure_text_search
 from chestai.retrieval.text_query import parse_text_query
 from pipelines.evaluation.context import EvaluationRun
-from pipelines.evaluation.probes import IMAGENET
+from pipelines.evaluation.probes import IMAGENET, IMAGENET_BACKBONE
 from pipelines.inference.labelled_predictions import LabelledPredictions
 
 LIBRARY_SPLIT = "val"
 PAIRS = 3  # of findings, for texts with two
-NO_IMAGENET = "its weights are not in this machine's cache, and none are fetched; random weights are no substitute"
+NO_IMAGENET = (
+    f"timm's weights of {IMAGENET_BACKBONE} are not in this machine's cache, and none are fetched for a comparison; "
+    "random weights are no substitute"
+)
 
 
 def report_retrieval(

@@ -26,13 +26,14 @@ def _build_images(report: RetrievalReport, evidence: Evidence) -> list[Note | Ta
         f"Search by an image: {format_number(report.queries)} {split} images searched among "
         f"{format_number(report.library)} val images, by exact comparison, without images of the query's patient. "
         f"Precision: the share of the first {first} hits that have the finding of the query. With few such images in "
-        "the library it cannot reach 1. Average precision of these hits also rewards their order, and can. Random "
-        "orders have their expected value; a random order of images of the query's view knows the view alone. "
-        "Intervals reflect the queries; the library counts as fixed."
+        "the library it cannot reach 1. Average precision of these hits also rewards their order, and can. Random: "
+        "the expected value of a random order; same view: of a random order of the images of the query's view. "
+        "Random weights: embeddings of the same network before training. ImageNet weights: those of a network that has "
+        "seen no radiograph. Intervals reflect the queries; the library counts as fixed."
     )
     if split == "val":
         text += " The library is the split itself."
-    notes = [f"{name} is left out: {reason}." for name, reason in report.left_out.items()]
+    notes = [f"{name}: left out, because {reason}." for name, reason in report.left_out.items()]
     gains = [f"{name} {_format_gain(gain)}" for name, gain in report.gains.items()]
     notes.append(f"The model's precision exceeds, in the mean over findings: {'; '.join(gains)}.")
     return [Note(text), *_build_figure(report), _build_table(report), *map(Note, notes)]
@@ -86,7 +87,7 @@ def _build_table(report: RetrievalReport) -> Table:
         ]
     )
     at = f"@{report.first}"
-    columns = ["finding", "queries", "in library", f"precision{at}", *others, f"mAP{at}", f"mAP{at}, {RANDOM}"]
+    columns = ["finding", "queries", "in library", f"precision{at}", *others, f"mAP{at}", f"{RANDOM} mAP{at}"]
     return Table("Search by an image with a finding", columns, rows)
 
 

@@ -17,17 +17,14 @@ from chestai.metrics.localisation import OVERLAPS, LocalisationReport, MapReport
 from chestai.metrics.operating_points import POINTS, PointReport
 from chestai.metrics.reliability import CalibrationReport, Curve, FindingCalibration
 from chestai.metrics.report import FindingReport, PerformanceReport
-from chestai.metrics.retrieval import MODEL, RANDOM, SAME_VIEW, FindingRetrieval, RetrievalReport
 from chestai.metrics.subgroups import GapReport, GroupReport, SubgroupReport
-from chestai.metrics.text_search import TextResult, TextSearchReport
 from chestai.metrics.thresholds import Confusion
 from chestai.triage.metrics import CutReport, UrgencyReport
 from chestai.triage.queue_simulation import POLICIES, QueueReport, Scenario, WaitReport
+from tests.chestai.pages import search_evidence
 
 NAN = math.nan
 UNDEFINED = Estimate(NAN, NAN, NAN)
-RANKINGS = (MODEL, "random weights", SAME_VIEW, RANDOM)
-NO_HITS = dict.fromkeys(RANKINGS, UNDEFINED)
 RARE = "Hernia"  # has no positive image, so all its metrics are undefined
 
 CARD: dict[str, Any] = {
@@ -81,8 +78,8 @@ def make_evidence(**changes: Any) -> Evidence:
         "missing": {"latency": "this process has no network"},
         "comparisons": {"champion": Comparison(0.795, 0.812, Estimate(0.01712, 0.0112, 0.0231))},
         "confidence": make_confidence(),
-        "retrieval": make_retrieval(),
-        "text_search": make_text_search(),
+        "retrieval": search_evidence.make_retrieval(),
+        "text_search": search_evidence.make_text_search(),
     }
     return Evidence(**values | changes)
 
@@ -131,10 +128,8 @@ def make_undefined_evidence() -> Evidence:
         missing={},
         comparisons={"champion": Comparison(NAN, NAN, UNDEFINED)},
         confidence=CoverageReport(0.1, (make_unmeasured("Mass"),)),
-        retrieval=RetrievalReport(
-            10, 1, 1, RANKINGS, (make_unsearched("Mass"),), NO_HITS, NO_HITS, dict.fromkeys(RANKINGS[1:], UNDEFINED)
-        ),
-        text_search=TextSearchReport(10, (TextResult("mass", 0, 0, UNDEFINED, UNDEFINED),), ("odd finding",)),
+        retrieval=search_evidence.make_undefined_retrieval("Mass"),
+        text_search=search_evidence.make_undefined_text_search(),
     )
 
 
@@ -296,34 +291,3 @@ def make_robustness() -> RobustnessReport:
     }
     drops["noise", 3] = Comparison(NAN, NAN, UNDEFINED)
     return RobustnessReport(2000, drops)
-
-
-def make_retrieval() -> RetrievalReport:
-    def rank(level: float) -> dict[str, Estimate]:
-        return {
-            name: make_estimate(level * share, 0.01) for name, share in zip(RANKINGS, (1, 0.6, 0.5, 0.4), strict=True)
-        }
-
-    rows = [
-        FindingRetrieval(finding, 900 - 60 * at, 800 - 50 * at, rank(0.4 - 0.02 * at), rank(0.5 - 0.02 * at))
-        for at, finding in enumerate(NIH14[:-1])
-    ]
-    gains = {name: make_estimate(0.12, 0.015) for name in RANKINGS[1:]}
-    left_out = {"densenet121, ImageNet": "its weights are not at hand"}
-    return RetrievalReport(
-        10, 4000, 4000, RANKINGS, (*rows, make_unsearched(RARE)), rank(0.28), rank(0.38), gains, left_out
-    )
-
-
-def make_unsearched(finding: str) -> FindingRetrieval:
-    """A finding that no query has."""
-    return FindingRetrieval(finding, 0, 3, NO_HITS, NO_HITS)
-
-
-def make_text_search() -> TextSearchReport:
-    texts = ("atelectasis", "effusion and edema", "effusion without edema")
-    rows = [
-        TextResult(text, 25596, 3000 - 900 * at, make_estimate(0.42 - 0.1 * at), make_estimate(0.9 - 0.1 * at))
-        for at, text in enumerate(texts)
-    ]
-    return TextSearchReport(10, (*rows, TextResult("hernia", 25596, 0, UNDEFINED, UNDEFINED)), ("odd finding",))
