@@ -18,18 +18,21 @@ def make_lake(files: list[Path], root: Path, name: str) -> tuple[Lake, Snapshot]
     """Make a lake whose newest snapshot holds these files, all in train, with random labels."""
     lake, random = Lake(str(root)), np.random.default_rng(0)
     ids = [f"{number:08d}_000" for number in range(len(files))]
-    images = pa.table(
+    rows = [
         {
-            "image_id": ids,
-            "path": [str(file) for file in files],
-            "view": ["PA"] * len(files),
-            "sha256": [random.bytes(16).hex() for _ in files],
-            "split": ["train"] * len(files),
+            "image_id": image_id,
+            "path": str(file),
+            "source": "bench",
+            "patient_id": image_id,
+            "view": "PA",
+            "sha256": random.bytes(16).hex(),
+            "split": "train",
         }
-    )
+        for image_id, file in zip(ids, files, strict=True)
+    ]
     labels = (random.random((len(files), len(NIH14))) < 0.1).astype(np.float32)
     tables = {
-        IMAGES: images,
+        IMAGES: pa.Table.from_pylist(rows, schema=SCHEMAS[IMAGES]),
         LABELS: pa.table({"image_id": ids, "targets": pa.array(labels.tolist(), pa.list_(pa.float32()))}),
         BOXES: SCHEMAS[BOXES].empty_table(),
         QUARANTINE: SCHEMAS[QUARANTINE].empty_table(),
