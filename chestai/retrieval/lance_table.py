@@ -22,6 +22,7 @@ VECTOR, PART, ROW = "vector", "part", "row"
 INDEXED_ROWS = 20_000  # below, comparing all vectors is as fast
 PARTITION_ROWS = 2_048  # on average
 CODE_NUMBERS = 8  # of a vector that one byte of its code stands for
+ITERATIONS, SAMPLES = 12, 64  # of k-means, and vectors a centre: more would cost minutes for little
 STALE = 0.1  # share of the rows that may lie outside the index, where they are compared exactly
 BATCH_ROWS = 4_096
 
@@ -95,7 +96,9 @@ def _index(table: Any) -> None:
     if not table.list_indices():
         partitions = max(1, math.ceil(rows / PARTITION_ROWS))
         codes = max(1, width // CODE_NUMBERS)
-        table.create_index(VECTOR, config=IvfPq(distance_type="dot", num_partitions=partitions, num_sub_vectors=codes))
+        training = {"max_iterations": ITERATIONS, "sample_rate": SAMPLES}
+        config = IvfPq(distance_type="dot", num_partitions=partitions, num_sub_vectors=codes, **training)
+        table.create_index(VECTOR, config=config)
     elif table.index_stats(f"{VECTOR}_idx").num_unindexed_rows > STALE * rows:
         table.optimize()
 

@@ -80,6 +80,7 @@ class Matrix:
             bits = np.packbits(mask, bitorder="little")  # must live as long as the search
             selector = faiss.IDSelectorBitmap(len(self), faiss.swig_ptr(bits))
             parameters = faiss.SearchParameters(sel=selector)
+        faiss.omp_set_num_threads(1)  # of this thread: a single query gives others nothing to do but to spin
         products, positions = self._index.search(np.asarray(vector, np.float32)[None], count, params=parameters)
         found = positions[0] >= 0
         return positions[0][found], products[0][found]

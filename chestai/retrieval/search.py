@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -57,7 +58,7 @@ def search(
             candidates = [one for one in candidates if one.value >= last]
         hits = _drop_copies(segments, candidates, query.image, copy_correlation)[: query.count]
         if len(hits) == query.count or wanted >= most:
-            return [_make_hit(segments[one.segment].facts, one, query, points) for one in hits]
+            return _make_hits(segments, hits, query, points)
         wanted *= MORE
 
 
@@ -120,19 +121,33 @@ def _drop_copies(
     kept = [one for one in candidates if first[one.sha256] is one]
     if image is None or image.thumbnail is None or not kept:
         return kept
-    shown = [segments[one.segment].read_thumbnails(np.array([one.position]))[0] for one in kept]
     ours = standardise(np.frombuffer(image.thumbnail, np.uint8)[None])[0]
-    copies = standardise(np.stack(shown)) @ ours >= correlation
-    return [one for one, is_copy in zip(kept, copies, strict=True) if not is_copy]
+    copies: set[tuple[int, int]] = set()
+    for number, segment in enumerate(segments):
+        positions = np.array([one.position for one in kept if one.segment == number], np.int64)
+        if len(positions):
+            alike = standardise(segment.read_thumbnails(positions)) @ ours >= correlation
+            copies |= {(number, position) for position in positions[alike].tolist()}
+    return [one for one in kept if (one.segment, one.position) not in copies]
 
 
-def _make_hit(facts: pa.Table, found: Candidate, query: Query, points: OperatingPoints) -> Hit:
-    row = facts.slice(found.position, 1).to_pylist()[0]
+def _make_hits(
+    segments: Sequence[Segment], found: Sequence[Candidate], query: Query, points: OperatingPoints
+) -> list[Hit]:
+    rows: dict[tuple[int, int], dict[str, Any]] = {}
+    for number, segment in enumerate(segments):
+        positions = [one.position for one in found if one.segment == number]
+        taken = segment.facts.take(pa.array(positions, pa.int64())).to_pylist() if positions else []
+        rows |= {(number, position): row for position, row in zip(positions, taken, strict=True)}
+    return [_make_hit(rows[one.segment, one.position], one.value, query, points) for one in found]
+
+
+def _make_hit(row: dict[str, Any], value: float, query: Query, points: OperatingPoints) -> Hit:
     labels = {finding: row.pop(f"label_{finding}") for finding in points}
     has_findings = bool(query.present or query.absent)
     return Hit(
-        distance=None if query.image is None else float(np.clip(1 - found.value, 0, 2)),
-        score=found.value if query.image is None and has_findings else None,
+        distance=None if query.image is None else min(max(1 - value, 0.0), 2.0),
+        score=value if query.image is None and has_findings else None,
         probabilities={finding: row.pop(f"prob_{finding}") for finding in points},
         labels={finding: None if label is None else label == 1 for finding, label in labels.items()},
         facts=row,

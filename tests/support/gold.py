@@ -1,4 +1,4 @@
-"""A small lake without ETL and training: a champion, image files, their gold tables, and a snapshot of them."""
+"""A small lake without ETL and training: image files, their gold tables, and a snapshot of them."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pyarrow as pa
 
 from chestai.config import load as conf
@@ -14,21 +13,15 @@ from chestai.config.schema import Config
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import IMAGES, LABELS, SCHEMAS
 from chestai.lake.snapshot import Snapshot
-from chestai.model.bundle import Bundle
 from chestai.model.registry import Registry
-from pipelines.training.register import register
 
 VOCABULARY = ("Mass", "Effusion")
 
 
-def make_champion_config(bundle: Bundle, lake: Path) -> Config:
-    """The configuration of a lake whose champion is this bundle, in torch, which needs no export."""
-    config = conf.load([f"lake={lake}", "score.batch_size=4", "runtime.engine=torch"])
-    registry = Registry(config.tracking, Lake(config.lake))
-    registry.connect()
-    with mlflow.start_run():
-        registry.promote(register(bundle, registry))
-    return config
+def borrow_champion(registered: Config, lake: Path) -> Config:
+    """The configuration of a new lake with the registry of another, in torch, which needs no export."""
+    uri = Registry(registered.tracking, Lake(registered.lake)).uri
+    return conf.load([f"lake={lake}", f"tracking.uri={uri}", "score.batch_size=4", "runtime.engine=torch"])
 
 
 def write_gold(

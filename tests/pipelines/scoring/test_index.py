@@ -17,22 +17,17 @@ from pipelines.scoring import index_rows
 from pipelines.scoring.ledger import Ledger
 from tests.pipelines.scoring.folder import score_config, write_files
 from tests.support.chain import run_quietly
-from tests.support.gold import make_champion_config, write_gold
-from tests.support.models import image, make_bundle
+from tests.support.gold import borrow_champion, write_gold
+from tests.support.models import image
 
 IMAGES = {f"{number}.png": image(number) for number in range(12)}
 TARGETS = {name: [float(number % 2), None] for number, name in enumerate(IMAGES)}
 
 
-@pytest.fixture(scope="module")
-def bundle() -> Bundle:
-    return make_bundle()
-
-
 @pytest.fixture
-def config(bundle: Bundle, tmp_path: Path) -> Config:
+def config(registered: Config, tmp_path: Path) -> Config:
     """A lake with a champion and a snapshot of twelve images."""
-    config = make_champion_config(bundle, tmp_path / "lake")
+    config = borrow_champion(registered, tmp_path / "lake")
     write_gold(Lake(config.lake), "first", tmp_path / "films", IMAGES, TARGETS)
     return config
 
@@ -85,8 +80,8 @@ def test_a_second_run_adds_only_what_is_missing(config: Config, tmp_path: Path) 
     assert row["label_Mass"] is row["patient"] is row["source"] is row["snapshot"] is None
 
 
-def test_a_folder_is_indexed_without_a_snapshot(bundle: Bundle, tmp_path: Path) -> None:
-    config = index_with(make_champion_config(bundle, tmp_path / "lake"), corpus=str(tmp_path / "folder"))
+def test_a_folder_is_indexed_without_a_snapshot(registered: Config, tmp_path: Path) -> None:
+    config = index_with(borrow_champion(registered, tmp_path / "lake"), corpus=str(tmp_path / "folder"))
     write_files(tmp_path / "folder", {"a.png": image(1), "deep/b.png": image(2)})
     facts = run_quietly(index.run, config).facts
     assert (facts["snapshot"], facts["added"], facts["without_labels"]) == (None, 2, 2)

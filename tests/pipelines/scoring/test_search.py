@@ -16,14 +16,13 @@ from chestai.lake.lake import Lake
 from pipelines import index, search
 from tests.pipelines.scoring.test_index import IMAGES, TARGETS, read_index
 from tests.support.chain import run_quietly
-from tests.support.gold import make_champion_config, write_gold
-from tests.support.models import make_bundle
+from tests.support.gold import borrow_champion, write_gold
 
 
 @pytest.fixture(scope="module")
-def indexed(tmp_path_factory: pytest.TempPathFactory) -> Config:
+def indexed(registered: Config, tmp_path_factory: pytest.TempPathFactory) -> Config:
     folder = tmp_path_factory.mktemp("indexed")
-    config = make_champion_config(make_bundle(), folder / "lake")
+    config = borrow_champion(registered, folder / "lake")
     write_gold(Lake(config.lake), "first", folder / "films", IMAGES, TARGETS)
     run_quietly(index.run, config)
     return config
