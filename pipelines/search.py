@@ -63,6 +63,9 @@ def run(config: Config, screen: Screen) -> list[Hit]:
         raise UserError("nothing to search by: give text=, image=, image_id= or a filter such as labelled=[Effusion]")
     query, answerer = _read_text(config, screen, query, card.findings)
     digest = "" if answerer is None else answerer.digest
+    if answerer is not None and lake.version(name_table(model.version, digest)) is None:
+        folder = config.index.image_text
+        raise UserError(f"{folder} has indexed no image: run `python -m pipelines.index index.image_text={folder}`")
     library = Library(lake, model.version, points, config.sanity.copy_correlation, config.index.engine, digest)
     facts = {"model": f"{model.name} version {model.version}"}
     if answerer is not None:

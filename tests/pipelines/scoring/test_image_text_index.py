@@ -22,7 +22,7 @@ from tests.support.models import image
 
 pytest.importorskip("open_clip")
 
-from tests.support.tiny_clip import write_tiny_clip  # noqa: E402, it needs the optional package
+from tests.support.tiny_clip import write_tiny_clip
 
 Rows = dict[str, dict[str, Any]]
 
@@ -160,5 +160,5 @@ def test_many_images_are_embedded_on_ray(
 def test_index_of_another_model_is_missed(indexed: Config, screen: Screen, tmp_path: Path) -> None:
     other = write_tiny_clip(tmp_path / "other", seed=9)
     config = indexed.model_copy(update={"index": indexed.index.model_copy(update={"image_text": str(other)})})
-    with pytest.raises(UserError, match="no table index/1-"):
+    with pytest.raises(UserError, match="other has indexed no image: run"):
         find(config, screen, text="pacemaker")
