@@ -19,6 +19,7 @@ Raises UserError: as `pipelines.score`; `engine=lance` or `image_text` without i
 
 import time
 from pathlib import Path
+from typing import Literal
 
 from chestai.cli.console import Screen
 from chestai.cli.main import run_stage_command
@@ -85,7 +86,7 @@ def _write(lake: Lake, ledger: Ledger, findings: tuple[str, ...], plan: IndexPla
     missing = int(plan.missing.sum())
     facts = plan.facts if plan.rewrites else plan.facts.filter(plan.missing)
     if plan.rewrites or missing or not plan.parts:
-        mode = "overwrite" if plan.rewrites or not plan.parts else "append"
+        mode: Literal["append", "overwrite"] = "overwrite" if plan.rewrites or not plan.parts else "append"
         written = write_rows(lake, ledger.version, findings, read_rows(lake, ledger, facts, findings), mode)
         assert written == facts.num_rows, "a row was lost on its way into the index"
     return missing

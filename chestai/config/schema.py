@@ -7,6 +7,7 @@ from chestai.config.data import Chexpert, Dicom, Folders, Nih, Phantom, Sanity, 
 from chestai.config.evaluation import Derive, Evaluate, Gate, Promote, Queue
 from chestai.config.gateway import Destination, DicomListener, Gateway
 from chestai.config.label_table import Table
+from chestai.config.report_text import Llm, ReportText
 from chestai.config.serving import (
     Alert,
     Auth,
@@ -47,12 +48,14 @@ __all__ = [
     "Gateway",
     "Index",
     "Jwt",
+    "Llm",
     "Loss",
     "Modes",
     "Nih",
     "Oidc",
     "Policy",
     "Range",
+    "ReportText",
     "Runtime",
     "Sanity",
     "Score",
@@ -96,6 +99,7 @@ class Config(Section):
     state: State = State()  # runs of earlier versions have neither this section nor the next three
     auth: Auth = Auth()
     gateway: Gateway = Gateway()
+    report: ReportText = ReportText()
     triage: Triage
     tracking: Tracking
     tune: Tune

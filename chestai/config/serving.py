@@ -72,6 +72,7 @@ class Score(Section):
     worklist: str | None = None
     gallery: str | None = None
     gallery_images: Positive = 50
+    report_text: str | None = None
     dicom_out: str | None = None
     dicom_objects: Annotated[tuple[DicomObject, ...], Field(min_length=1)] = ("sr", "sc")
     fhir_out: str | None = None

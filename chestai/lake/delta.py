@@ -104,7 +104,7 @@ def commit_parts(
     ]
     uri, columns = lake.delta_uri(table), Schema.from_arrow(schema)
     if mode == "append" and lake.version(table) is not None:
-        lake.open(table).create_write_transaction(actions, "append", columns, list(partition_by) or None)
+        lake.open(table).create_write_transaction([*actions], "append", columns, list(partition_by) or None)
     else:
         create_table_with_add_actions(uri, columns, actions, mode="overwrite", partition_by=list(partition_by) or None)
     version = lake.version(table)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -84,7 +85,7 @@ class Filters:
         Raises:
             UserError: They contradict each other, such as two different views.
         """
-        merged = {}
+        merged: dict[str, Any] = {}
         for name in (field.name for field in fields(self)):
             ours, theirs = getattr(self, name), getattr(other, name)
             if isinstance(ours, tuple):

@@ -16,6 +16,7 @@ from chestai.retrieval.segment import Thumbnails, stack_thumbnails
 
 REFINE = 10  # times the wanted hits are compared exactly
 PROBED = 0.25  # share of the partitions that a search looks into
+PROBED_ROWS = 1_000_000  # or all partitions of fewer rows: comparing their codes costs little
 NARROW = 0.05  # share of the rows below which those that pass a filter are all compared, at any number
 DEEPEST = 2_048  # candidates of the index; where more would be needed, all rows that pass are compared
 SCANNED_ROWS = 16_384  # vectors in memory at a time
@@ -26,13 +27,12 @@ class LanceSegment:
     """Rows of a table of `chestai.retrieval.lance_table`, which must not change.
 
     Attributes:
-        offsets, row_ids: Where the N rows of the facts are in the table; both ascending.
+        row_ids: Of the N rows of the facts in the table; ascending.
         partitions: Of the table's index; 0 without one, when LanceDB compares all rows.
     """
 
     facts: pa.Table
     table: Any
-    offsets: NDArray[np.int64]
     row_ids: NDArray[np.int64]
     partitions: int
 
@@ -44,7 +44,7 @@ class LanceSegment:
         The index does not know the mask, so that its candidates are as good with a filter as without. Where a mask is
         narrow, or passes rows that are far from the query, all rows that pass are compared instead.
         """
-        rows = len(self.offsets)
+        rows = len(self.row_ids)
         passing = rows if mask is None else int(mask.sum())
         count = min(count, passing)
         wanted = count if mask is None or not count else int(np.ceil(2 * count * rows / passing))
@@ -64,15 +64,17 @@ class LanceSegment:
         return stack_thumbnails(self._take(positions, THUMBNAIL).to_pylist())
 
     def _take(self, positions: NDArray[np.integer], column: str) -> pa.ChunkedArray:
-        unique, inverse = np.unique(positions, return_inverse=True)  # LanceDB returns rows in the table's order
-        found = self.table.take_offsets(self.offsets[unique].tolist()).select([column]).to_arrow()
+        unique, inverse = np.unique(positions, return_inverse=True)
+        query = self.table.take_row_ids(self.row_ids[unique].tolist()).select([column]).with_row_id()
+        found = query.to_arrow().sort_by("_rowid")  # LanceDB promises no order
         return found[column].take(pa.array(inverse))
 
     def _ask_index(self, vector: NDArray[np.float32], wanted: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The rows with the greatest products, the greatest first."""
         query = self.table.search(vector).distance_type("dot").select(["_distance"]).with_row_id(True)
         if self.partitions:
-            query = query.nprobes(max(1, round(PROBED * self.partitions))).refine_factor(REFINE)
+            share = max(PROBED, PROBED_ROWS / len(self.row_ids))
+            query = query.nprobes(max(1, round(min(1.0, share) * self.partitions))).refine_factor(REFINE)
         found = query.limit(wanted).to_arrow()
         ids = found["_rowid"].to_numpy().astype(np.int64)
         positions = np.minimum(np.searchsorted(self.row_ids, ids), len(self.row_ids) - 1)
@@ -100,16 +102,13 @@ def open_segment(table: Any, facts: Mapping[str, pa.Table]) -> LanceSegment:
         table: Of `chestai.retrieval.lance_table.open_table`.
         facts: Of each Parquet file, all its rows in their order.
     """
+    names = pa.array([*facts], pa.string())
     places = read_places(table)
-    offsets, chosen = [], []
-    for name, rows in facts.items():
-        at = np.flatnonzero(pc.equal(places[PART], name).to_numpy())
-        offsets.append(at)
-        chosen.append(rows.take(places[ROW].take(pa.array(at))))
-    joined = np.concatenate(offsets)
-    order = np.argsort(joined)
+    places = places.filter(pc.is_in(places[PART], names)).sort_by("_rowid")
+    starts = np.cumsum([0, *map(len, facts.values())])
+    rows = starts[pc.index_in(places[PART], names).to_numpy()] + places[ROW].to_numpy()
     indices = table.list_indices()
     indexed = table.index_stats(indices[0].name).num_indexed_rows if indices else 0
     partitions = -(-indexed // PARTITION_ROWS)  # or fewer, if many rows came after the index was made
-    ids = places["_rowid"].to_numpy().astype(np.int64)[joined[order]]
-    return LanceSegment(pa.concat_tables(chosen).take(pa.array(order)), table, joined[order], ids, partitions)
+    ids = places["_rowid"].to_numpy().astype(np.int64)
+    return LanceSegment(pa.concat_tables(facts.values()).take(pa.array(rows)), table, ids, partitions)

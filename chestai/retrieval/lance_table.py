@@ -96,7 +96,7 @@ def _index(table: Any) -> None:
     if not table.list_indices():
         partitions = max(1, math.ceil(rows / PARTITION_ROWS))
         codes = max(1, width // CODE_NUMBERS)
-        training = {"max_iterations": ITERATIONS, "sample_rate": SAMPLES}
+        training: dict[str, Any] = {"max_iterations": ITERATIONS, "sample_rate": SAMPLES}
         config = IvfPq(distance_type="dot", num_partitions=partitions, num_sub_vectors=codes, **training)
         table.create_index(VECTOR, config=config)
     elif table.index_stats(f"{VECTOR}_idx").num_unindexed_rows > STALE * rows:

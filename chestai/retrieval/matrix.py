@@ -7,6 +7,7 @@ memory.
 
 import os
 from pathlib import Path
+from typing import cast
 
 import faiss
 import numpy as np
@@ -37,7 +38,7 @@ class Matrix:
         Raises:
             RuntimeError: There is no such file, or it is damaged.
         """
-        return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC))
+        return cls(cast(faiss.IndexScalarQuantizer, faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)))
 
     def save(self, path: Path) -> None:
         """Writes a file, whole or not at all, whatever ends the process or the machine."""
@@ -79,7 +80,8 @@ class Matrix:
         if mask is not None:
             bits = np.packbits(mask, bitorder="little")  # must live as long as the search
             selector = faiss.IDSelectorBitmap(len(self), faiss.swig_ptr(bits))
-            parameters = faiss.SearchParameters(sel=selector)
+            parameters = faiss.SearchParameters()
+            parameters.sel = selector
         faiss.omp_set_num_threads(1)  # of this thread: a single query gives others nothing to do but to spin
         products, positions = self._index.search(np.asarray(vector, np.float32)[None], count, params=parameters)
         found = positions[0] >= 0

@@ -81,6 +81,7 @@ def _rank(
 ) -> Iterator[Candidate]:
     """The best candidates of one segment."""
     segment, mask = segments[number], masks[number]
+    values: NDArray[np.floating]
     if query.image is not None:
         vector = normalise(query.image.vector[None])[0]
         positions, values = segment.find_nearest(vector, count, mask)

@@ -92,8 +92,8 @@ def _read(text: str, findings: Sequence[str], language: str) -> TextQuery:
     if not outside:  # or an error about filters would hide what is outside
         for hit in hits:
             filters = filters.merge(_make_filter(hit))
-    unique = (tuple(dict.fromkeys(names)) for names in (present, absent))
-    return TextQuery(language, *unique, filters, tuple(dict.fromkeys(outside)))
+    wanted, unwanted, unknown = (tuple(dict.fromkeys(names)) for names in (present, absent, outside))
+    return TextQuery(language, wanted, unwanted, filters, unknown)
 
 
 def _make_filter(hit: FilterHit) -> Filters:

@@ -54,7 +54,8 @@ class Catalogue:
     """What a language file says.
 
     Attributes:
-        language: The name of the file, such as `en`.
+        language: The name of the file, such as `en`: a code of RFC 5646.
+        title: The name of the language in English.
         sentences: Name of `PLAIN` -> sentence.
         lists: Name of `LISTS` -> sentence.
         joins: Name -> the word before the last of a list, by the beginning of that last; "" for any other.
@@ -68,6 +69,7 @@ class Catalogue:
     """
 
     language: str
+    title: str
     sentences: Mapping[str, str]
     lists: Mapping[str, ListSentence]
     joins: Mapping[str, Mapping[str, str]]
@@ -142,6 +144,7 @@ def parse_catalogue(language: str, values: Mapping[str, Any]) -> Catalogue:
             raise ValueError(f"joins.{bare[0]} has no word for any other beginning")
         return Catalogue(
             language=language,
+            title=values["name"],
             sentences={name: values["sentences"][name] for name in PLAIN},
             lists=lists,
             joins=joins,

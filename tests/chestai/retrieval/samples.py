@@ -21,7 +21,7 @@ def draw_vectors(seed: int, count: int, width: int = 64, clusters: int = 40) -> 
 
 def draw_rows(seed: int, vectors: NDArray[np.float32], start: int = 0, findings: Sequence[str] = FINDINGS) -> pa.Table:
     """Rows of `index_schema` for vectors; `start` numbers them. Every third row is of one patient with the next two."""
-    rng, count = np.random.default_rng(seed), len(vectors)
+    rng, count = np.random.default_rng([seed, 1]), len(vectors)
     names = [f"{start + number:06d}" for number in range(count)]
     columns = {
         "sha256": [f"{number:>064}" for number in names],
@@ -35,7 +35,7 @@ def draw_rows(seed: int, vectors: NDArray[np.float32], start: int = 0, findings:
         "bucket": rng.choice(["urgent", "soon", "routine"], count),
         "triage_score": rng.random(count),
         **{f"prob_{finding}": rng.random(count) for finding in findings},
-        **{f"label_{finding}": pa.array(rng.choice([0, 1, None], count), pa.int8()) for finding in findings},
+        **{f"label_{finding}": pa.array(rng.choice(np.array([0, 1, None]), count), pa.int8()) for finding in findings},
         "snapshot": ["first"] * count,
         THUMBNAIL: [rng.integers(0, 256, 256, dtype=np.uint8).tobytes() for _ in range(count)],
         EMBEDDING: pack_embeddings(vectors),

@@ -38,7 +38,7 @@ def test_finds_what_brute_force_finds(filters: Filters) -> None:
         hits = search([WHOLE], Query(QueryImage(7 * vector), filters=filters, count=12), POINTS)
         assert numbers(hits) == compare_all(VECTORS, vector, 12, mask)
         products = VECTORS[numbers(hits)] @ vector
-        np.testing.assert_allclose([hit.distance for hit in hits], 1 - products, atol=2e-3)
+        np.testing.assert_allclose(np.array([hit.distance for hit in hits], float), 1 - products, atol=2e-3)
 
 
 def test_segments_are_searched_as_one() -> None:

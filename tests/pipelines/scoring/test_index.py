@@ -98,6 +98,7 @@ def test_a_new_snapshot_drops_and_relabels(config: Config, tmp_path: Path) -> No
     version = Lake(config.lake).version(name_table(1))
     facts = run_quietly(index.run, config).facts
     assert (facts["added"], facts["removed"], facts["changed"]) == (1, 1, 11)
+    assert version is not None
     assert Lake(config.lake).version(name_table(1)) == version + 1, "one commit, so that readers see old or new"
     rows = read_index(config)
     assert {*rows} == {*kept, "new.png"}
