@@ -3,14 +3,22 @@
 import csv
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
+import timm
+import torch
+from safetensors.torch import save_file
 
 from chestai.imaging import preprocess
-from chestai.model.bundle import forward
+from chestai.model.bundle import StoredNetwork, forward
+from chestai.model.classifier import Classifier
+from chestai.model.pretrained import find_imagenet
 from chestai.model.registry import Registry
 from chestai.retrieval.index_table import normalise
+from pipelines.evaluation.probes import ProbePredictor
 from tests.support.chain import Chain
+from tests.support.models import SIZE, image, make_bundle
 
 Row = dict[str, str]
 
@@ -23,6 +31,37 @@ def read_table(chain: Chain, name: str) -> list[Row]:
 
 def get_row(rows: list[Row], finding: str, ranking: str) -> Row:
     return next(row for row in rows if (row["finding"], row["ranking"]) == (finding, ranking))
+
+
+def put_in_cache(cache: Path, backbone: str, seed: int) -> Classifier:
+    """Random weights, where the hub's client keeps timm's ImageNet weights of a backbone."""
+    torch.manual_seed(seed)
+    published = timm.get_pretrained_cfg(backbone)
+    assert published is not None and published.hf_hub_id is not None
+    network = Classifier(backbone, 1, SIZE, published.mean, published.std)
+    repository = cache / f"models--{published.hf_hub_id.replace('/', '--')}"
+    (repository / "snapshots" / "abc").mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    save_file(network.backbone.state_dict(), repository / "snapshots" / "abc" / "model.safetensors")
+    return network.eval()
+
+
+def test_imagenet_weights_are_compared_where_they_are_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    assert find_imagenet("resnet10t", SIZE) is None, "and nothing is fetched"
+    cached = put_in_cache(tmp_path, "resnet10t", 7)
+    found = find_imagenet("resnet10t", SIZE)
+    assert found is not None
+    bundle = make_bundle()
+    pixels = np.stack([preprocess.load(image(number), SIZE) for number in range(3)])
+    rows = [{"image_id": str(number), "boxes": None, "corrupt": False, "embed": number > 0} for number in range(3)]
+    outputs = ProbePredictor(StoredNetwork(bundle.card, bundle.weights), found)(pixels, rows)
+    assert "embeddings" not in outputs[0]
+    vectors = {row["network"]: np.frombuffer(row["vector"], "<f2") for row in outputs[2]["embeddings"]}
+    assert {*vectors} == {"model", "random weights", "ImageNet weights"}
+    for name, network in (("model", bundle.network), ("ImageNet weights", cached)):
+        np.testing.assert_allclose(vectors[name], normalise(forward(network, pixels).embedding)[2], atol=2e-3)
 
 
 def test_search_by_image_equals_a_loop_over_val(finished: Chain) -> None:
@@ -53,5 +92,4 @@ def test_search_by_image_equals_a_loop_over_val(finished: Chain) -> None:
 def test_like_images_have_the_finding_of_the_query_clearly_more_often_than_chance(finished: Chain) -> None:
     table = read_table(finished, "search_by_image.csv")
     gains = {row["ranking"]: float(row["gain_low"]) for row in table if row["finding"] == "macro" and row["gain"]}
-    print([(r["ranking"], r["precision"], r["gain"], r["gain_low"]) for r in table if r["finding"] == "macro"])
     assert {*gains} == {"random weights", "same view", "random"} and min(gains.values()) > 0
