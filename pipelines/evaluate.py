@@ -3,8 +3,9 @@
 It measures a registered version, several as an ensemble (`model=3+5`), with test-time augmentation (`tta=[flip]`), or
 predictions from a CSV (`predictions=FILE`), on any split. The evidence: AUROC and AUPRC with patient-clustered
 intervals, operating points chosen on val, calibration, subgroups, heatmaps against drawn boxes, corrupted images,
-triage and a simulated reading queue. It is written as a model card (HTML and Markdown) with tables and plots to the
-lake, to MLflow and to the registry version. A model is never tested on patients that it was trained on.
+triage and a simulated reading queue, search by image and by text. It is written as a model card (HTML and Markdown)
+with tables and plots to the lake, to MLflow and to the registry version. A model is never tested on patients that it
+was trained on.
 
 `model=champion across=[LAKE, ...]` measures it on the test splits of other lakes: what ranking loses there, and what a
 calibration to their prevalence gives back.
@@ -36,7 +37,7 @@ from pipelines.evaluation.candidate import CANDIDATE, find_candidate, find_earli
 from pipelines.evaluation.context import EvaluationRun
 from pipelines.evaluation.external_predictions import prepare_predictions
 from pipelines.evaluation.leakage import check_leakage
-from pipelines.evaluation.measure import EvaluationInput, ProbeReports, measure_evidence
+from pipelines.evaluation.measure import PROBED, EvaluationInput, ProbeReports, measure_evidence
 from pipelines.evaluation.promotion import ChampionComparison, GateVerdict, apply_gate, compare_with_champion
 from pipelines.evaluation.run_probes import report_probes, run_probes
 from pipelines.inference.labelled_predictions import LabelledPredictions
@@ -96,7 +97,7 @@ def _evaluate_file(run: EvaluationRun, path: str) -> Summary:
     """Measure predictions from a file, except for what needs the network."""
     inputs = prepare_predictions(run, path)
     reason = "these are predictions from a file, without a network"
-    probes = ProbeReports(None, None, None, dict.fromkeys(("localisation", "robustness", "latency"), reason))
+    probes = ProbeReports(None, None, None, None, dict.fromkeys(PROBED, reason))
     evidence = measure_evidence(run, inputs, probes)
     files = report.render_files(evidence)
     card = report.save_files(run.lake, f"predictions-{Path(path).stem}-{run.split}", files)

@@ -11,11 +11,14 @@
 - A run adds only what is missing. After a new snapshot, which may drop or relabel images, the index is written anew,
   in one commit: readers see the old one or the new one.
 - `engine=lance` also builds an approximate index, for more than a million images or a lake on S3.
+- `image_text=DIR`, the folder of an image-text model in open_clip's form, also indexes that model's embeddings of the
+  same images, in a table of its own.
 
-Raises UserError: as `pipelines.score`; `engine=lance` without its package.
+Raises UserError: as `pipelines.score`; `engine=lance` or `image_text` without its package; no such image-text model.
 """
 
 import time
+from pathlib import Path
 from typing import Literal
 
 from chestai.cli.console import Screen
@@ -24,10 +27,11 @@ from chestai.cli.summary import Summary
 from chestai.config.schema import Config, Score
 from chestai.evaluation.champion_status import why_not_champion
 from chestai.lake.lake import Lake
-from chestai.model.registry import Registry
+from chestai.model.registry import RegisteredModel, Registry
 from chestai.retrieval.index_table import name_table, write_rows
 from chestai.retrieval.library import Library
 from pipelines import score
+from pipelines.scoring.image_text_index import update_image_text_index
 from pipelines.scoring.index_rows import IndexPlan, make_plan, read_rows
 from pipelines.scoring.ledger import Ledger
 
@@ -65,6 +69,7 @@ def run(config: Config, screen: Screen) -> Summary:
         "engine": config.index.engine,
         "indexing_seconds": time.monotonic() - began,
         "table": lake.uri(name_table(model.version)),
+        **_index_image_text(config, lake, model),
     }
     summary = Summary("index", len(library), "images", time.monotonic() - started, facts)
     summary.save(lake)
@@ -87,6 +92,16 @@ def _write(lake: Lake, ledger: Ledger, findings: tuple[str, ...], plan: IndexPla
         written = write_rows(lake, ledger.version, findings, read_rows(lake, ledger, facts, findings), mode)
         assert written == facts.num_rows, "a row was lost on its way into the index"
     return missing
+
+
+def _index_image_text(config: Config, lake: Lake, model: RegisteredModel) -> dict[str, int]:
+    """Indexes the embeddings of the image-text model, if there is one; returns the number of images."""
+    folder = config.index.image_text
+    if folder is None:
+        return {}
+    batch_size = config.score.batch_size
+    held = update_image_text_index(lake, model.version, model.bundle, Path(folder), batch_size, config.cluster)
+    return {"image_text": held}
 
 
 if __name__ == "__main__":

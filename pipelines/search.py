@@ -8,15 +8,20 @@
 - An image ranks by the cosine distance of embeddings, a text by the product of calibrated probabilities. With both, the
   image ranks, and the text's findings must be called so at the operating points.
 - Left out: the content of the image itself, its near-duplicates, and, where they are known, images of its patient.
-- A word that is no finding of the model, no sex, view or age, is told, and nothing is searched.
+- A word that is no finding of the model, no sex, view or age, is told, and nothing is searched; with
+  `index.image_text=DIR`, that model answers such a text, ranks by its own embeddings, and is named as the answerer.
+- The findings of the image that is searched with are its tags; with `index.image_text`, those that this model sees.
 
 Raises UserError: no such model, no index of it, nothing to search by, no such image, an image that cannot be scored, a
-text outside the vocabulary, a finding that the model does not know, a file that cannot be written.
+text outside the vocabulary, no such image-text model, a finding that the model does not know, a file that cannot be
+written.
 """
 
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
@@ -33,8 +38,10 @@ from chestai.lake.files import explain_unreadable, locate, read_bytes
 from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle, forward
 from chestai.model.registry import RegisteredModel, Registry
-from chestai.retrieval.filters import Filters
-from chestai.retrieval.hit_rows import COLUMNS, describe_hit
+from chestai.retrieval.filters import Filters, OperatingPoints
+from chestai.retrieval.hit_rows import COLUMNS, describe_hit, list_called
+from chestai.retrieval.image_text import ImageText
+from chestai.retrieval.index_table import name_table
 from chestai.retrieval.library import Library
 from chestai.retrieval.query import Hit, Query, QueryImage
 from chestai.retrieval.text_query import parse_text_query
@@ -51,21 +58,24 @@ def run(config: Config, screen: Screen) -> list[Hit]:
     card = model.bundle.card
     points = {finding: card.thresholds.get(finding) for finding in card.findings}
     query = Query(filters=Filters(**{name: getattr(settings, name) for name in FILTERS}), count=settings.count)
-    if settings.text is not None:
-        text = parse_text_query(settings.text, card.findings, settings.language)
-        text.check()
-        screen.say(f"read as {text}")
-        filters = query.filters.merge(text.filters)
-        query = replace(query, present=text.present, absent=text.absent, filters=filters)
-    library = Library(lake, model.version, points, config.sanity.copy_correlation, config.index.engine)
-    if settings.image is not None or settings.image_id is not None:
-        query = replace(query, image=_find_image(settings, lake, library, model, config.score.gate))
-    elif settings.text is None and query.filters == Filters():
+    by_image = settings.image is not None or settings.image_id is not None
+    if not by_image and settings.text is None and query.filters == Filters():
         raise UserError("nothing to search by: give text=, image=, image_id= or a filter such as labelled=[Effusion]")
+    query, answerer = _read_text(config, screen, query, card.findings)
+    digest = "" if answerer is None else answerer.digest
+    if answerer is not None and lake.version(name_table(model.version, digest)) is None:
+        folder = config.index.image_text
+        raise UserError(f"{folder} has indexed no image: run `python -m pipelines.index index.image_text={folder}`")
+    library = Library(lake, model.version, points, config.sanity.copy_correlation, config.index.engine, digest)
+    facts = {"model": f"{model.name} version {model.version}"}
+    if answerer is not None:
+        facts["answered by"] = f"the image-text model {answerer.name}, which is not evaluated, not by findings"
+    if by_image:
+        image = _find_image(settings, lake, library, model, config.score.gate)
+        query, facts = replace(query, image=image), facts | _tag_image(config, lake, model, points, image)
     started = time.monotonic()
     hits = library.search(query)
-    facts = {
-        "model": f"{model.name} version {model.version}",
+    facts |= {
         "library": f"{len(library):,} images",
         "searched in": f"{1000 * (time.monotonic() - started):.1f} ms",
     }
@@ -76,6 +86,54 @@ def run(config: Config, screen: Screen) -> list[Hit]:
     written = write_hits(settings, lake, model, points, hits, facts)
     screen.say("   ".join(f"{name}: {value}" for name, value in (facts | written).items()))
     return hits
+
+
+def _read_text(
+    config: Config, screen: Screen, query: Query, findings: tuple[str, ...]
+) -> tuple[Query, ImageText | None]:
+    """Adds what a text asks for, if there is one. With an image-text model, that one reads what the parser cannot."""
+    settings, folder = config.search, config.index.image_text
+    if settings.text is None:
+        return query, None
+    text = parse_text_query(settings.text, findings, settings.language)
+    if text.outside and folder is not None and settings.image is None and settings.image_id is None:
+        screen.say(f"not in this model's vocabulary: {', '.join(text.outside)}")
+        answerer = ImageText.load(Path(folder))
+        return replace(query, image=QueryImage(answerer.embed_texts([settings.text])[0])), answerer
+    text.check()
+    screen.say(f"read as {text}")
+    filters = query.filters.merge(text.filters)
+    return replace(query, present=text.present, absent=text.absent, filters=filters), None
+
+
+def _tag_image(
+    config: Config, lake: Lake, model: RegisteredModel, points: OperatingPoints, image: QueryImage
+) -> dict[str, str]:
+    """The findings of the image that is searched with: those that the image-text model sees, else those called."""
+    where, columns = pc.field("sha256") == image.sha256, {finding: f"prob_{finding}" for finding in points}
+    folder = config.index.image_text
+    if folder is None:
+        rows = lake.read(name_table(model.version), columns=[*columns.values()], where=where).to_pylist()
+        if rows:
+            return _list_tags({finding: rows[0][name] for finding, name in columns.items()}, points)
+    path = config.search.image
+    if path is None:  # an indexed image, by the first file that held it when it was scored
+        path = lake.read(Ledger(lake, model.version).files, columns=["path"], where=where)["path"][0].as_py()
+    try:
+        data = read_bytes(locate(path))
+        if folder is None:
+            pixels = preprocess.load(data, model.bundle.card.size)
+            values = model.bundle.predict([pixels]).probabilities[0].tolist()
+            return _list_tags(dict(zip(points, values, strict=True)), points)
+        tagger = ImageText.load(Path(folder))
+        scores = tagger.tag(preprocess.load(data, tagger.size), [*points])
+    except (OSError, ValueError, Unreadable):
+        return {}  # an indexed image whose file is gone
+    return {"tags": f"{_list_tags(scores, dict.fromkeys(points, 0.5))['tags']} (by {tagger.name}, not calibrated)"}
+
+
+def _list_tags(probabilities: Mapping[str, float], points: OperatingPoints) -> dict[str, str]:
+    return {"tags": ", ".join(list_called(probabilities, points)) or "none"}
 
 
 def _find_image(settings: Search, lake: Lake, library: Library, model: RegisteredModel, gate: bool) -> QueryImage:

@@ -32,6 +32,7 @@ class Evaluate(Section):
     resamples: Annotated[int, Field(ge=100)]
     subgroup_images: Positive
     robustness_images: Annotated[int, Field(ge=0)]
+    retrieval_images: Annotated[int, Field(ge=0)]
     seed: int
 
     def bootstrap(self) -> Bootstrap:

@@ -88,6 +88,7 @@ class Index(Section):
     model: ModelName = "champion"
     corpus: str = "lake"
     engine: Literal["exact", "lance"] = "exact"
+    image_text: str | None = None
 
 
 class Search(Section):

@@ -9,7 +9,9 @@ from chestai.metrics.localisation import LocalisationReport
 from chestai.metrics.operating_points import PointReport
 from chestai.metrics.reliability import CalibrationReport
 from chestai.metrics.report import PerformanceReport
+from chestai.metrics.retrieval import RetrievalReport
 from chestai.metrics.subgroups import SubgroupReport
+from chestai.metrics.text_search import TextSearchReport
 from chestai.triage.metrics import UrgencyReport
 from chestai.triage.queue_simulation import QueueReport
 
@@ -88,6 +90,8 @@ class Evidence:
         missing: Field -> why it was not measured.
         comparisons: "champion" -> the model (other) compared with the champion (baseline).
         confidence: Whether bands and label sets, fitted on val, hold on the split.
+        retrieval: Search with the split's images among those of val.
+        text_search: Search with texts among the split's images.
     """
 
     subject: EvaluatedModel
@@ -105,3 +109,5 @@ class Evidence:
     missing: dict[str, str]
     comparisons: dict[str, Comparison] | None = None
     confidence: CoverageReport | None = None
+    retrieval: RetrievalReport | None = None
+    text_search: TextSearchReport | None = None

@@ -1,4 +1,4 @@
-"""AUROC and average precision, weighted and vectorised over bootstrap replicates.
+"""AUROC, average precision and precision, weighted and vectorised over bootstrap replicates.
 
 The point estimate is the replicate in which every image weighs 1, so the same code computes both.
 """
@@ -124,6 +124,17 @@ def area_under_precision_recall(true_positives: Floats, false_positives: Floats)
     summed = np.sum(gained * true_positives[:, 1:] / np.where(called > 0, called, 1), axis=1)
     with np.errstate(invalid="ignore"):  # 0 / 0 without positives: NaN
         return np.where(false_positives[:, -1] > 0, summed / true_positives[:, -1], np.nan)
+
+
+def precision_of_first(true_positives: Floats, false_positives: Floats, first: int) -> Floats:
+    """Compute (B,) shares of positives among the first images, from counts of a `Ranking`; NaN without positives.
+
+    Of a group of tied images that is only partly among them, the expected number of positives counts.
+    """
+    called = true_positives + false_positives
+    found = np.minimum(called[:, -1], first)
+    positives = np.array([np.interp(*row) for row in zip(found, called, true_positives, strict=True)])
+    return np.divide(positives, found, out=np.full(len(found), np.nan), where=true_positives[:, -1] > 0)
 
 
 @overload

@@ -75,6 +75,20 @@ def load_pretrained(network: Classifier, which: str) -> LoadedWeights:
     return _fill(network, source, _floating(tensors))
 
 
+def find_imagenet(backbone: str, size: int) -> Classifier | None:
+    """A network with timm's ImageNet weights for a backbone, if they are in this machine's cache: nothing is fetched.
+
+    Only its embeddings mean something.
+    """
+    config = timm.get_pretrained_cfg(backbone)
+    held = None if config is None else huggingface_hub.try_to_load_from_cache(str(config.hf_hub_id), HUB_FILE)
+    if config is None or not isinstance(held, str):
+        return None
+    network = Classifier(backbone, 1, size, config.mean, config.std)
+    _fill(network, held, _floating(load_file(held)))
+    return network.to(memory_format=torch.channels_last).eval()
+
+
 def ancestry(which: str) -> tuple[bool, tuple[SeenPatients, ...]]:
     """The patients that initial weights were trained on: whether they are known, and each training behind the weights.
 

@@ -1,6 +1,6 @@
 """Hits as rows: for a person, and as a table to write."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
@@ -14,11 +14,6 @@ KEPT = ("image_id", "sha256", "bucket", "view", "sex", "age_years", "split", "so
 def describe_hit(rank: int, hit: Hit, points: OperatingPoints) -> tuple[str, ...]:
     """What a person is told of a hit, see `COLUMNS`. called: findings that reach their operating point."""
     facts, age = hit.facts, hit.facts["age_years"]
-    called = [
-        f"{_spell(finding)} {probability:.2f}"
-        for finding, probability in hit.probabilities.items()
-        if (point := points[finding]) is not None and probability >= point
-    ]
     return (
         str(rank),
         hit.image_id,
@@ -28,8 +23,17 @@ def describe_hit(rank: int, hit: Hit, points: OperatingPoints) -> tuple[str, ...
         "" if age is None else f"{age:.0f}",
         facts["split"] or "",
         ", ".join(_spell(finding) for finding, label in hit.labels.items() if label),
-        ", ".join(called),
+        ", ".join(list_called(hit.probabilities, points)),
     )
+
+
+def list_called(probabilities: Mapping[str, float], points: OperatingPoints) -> list[str]:
+    """The findings that reach their operating point, each with its probability."""
+    return [
+        f"{_spell(finding)} {probability:.2f}"
+        for finding, probability in probabilities.items()
+        if (point := points[finding]) is not None and probability >= point
+    ]
 
 
 def tabulate_hits(hits: Sequence[Hit], findings: Sequence[str]) -> pa.Table:

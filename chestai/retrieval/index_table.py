@@ -18,9 +18,13 @@ PART_ROWS = 65_536  # of a file: 140 MB with 1,024 numbers an embedding
 EMBEDDING, THUMBNAIL = "embedding", "thumbnail"
 
 
-def name_table(version: int) -> str:
-    """The table of a model version."""
-    return f"index/{version}"
+def name_table(version: int, embedder: str = "") -> str:
+    """The table of a model version.
+
+    Args:
+        embedder: The digest of an image-text model whose embeddings it has; empty: those of the version's own network.
+    """
+    return f"index/{version}-{embedder}" if embedder else f"index/{version}"
 
 
 def facts_schema(findings: Sequence[str]) -> pa.Schema:
@@ -88,13 +92,15 @@ def write_rows(
     findings: Sequence[str],
     batches: Iterable[pa.Table],
     mode: Literal["append", "overwrite"],
+    embedder: str = "",
 ) -> int:
     """Writes rows of `index_schema` in one atomic commit, and returns how many. Without rows, an append does nothing.
 
     Args:
         mode: Whether they are added, or replace all rows of the table.
+        embedder: As of `name_table`.
     """
-    table, schema = name_table(version), index_schema(findings)
+    table, schema = name_table(version, embedder), index_schema(findings)
     parts = [
         write_part(lake, table, schema, rows.to_batches(), compression="none") for rows in _regroup(batches, schema)
     ]

@@ -41,17 +41,19 @@ class Library:
         points: OperatingPoints,
         copy_correlation: float = COPY_CORRELATION,
         engine: Literal["exact", "lance"] = "exact",
+        embedder: str = "",
     ) -> None:
         """Opens the index; on a machine that has not seen it, the exact engine copies it into the user's cache.
 
         Args:
             copy_correlation: As of `chestai.retrieval.search.search`.
             engine: With `lance`, files that `chestai.retrieval.lance_table` does not have yet are searched exactly.
+            embedder: As of `chestai.retrieval.index_table.name_table`; an image-text model's is searched exactly.
 
         Raises:
             UserError: There is no index of this version, or it is of other findings; the engine is not installed.
         """
-        self._lake, self._table, self._engine = lake, name_table(version), engine
+        self._lake, self._table, self._engine = lake, name_table(version, embedder), engine
         self.version, self.points, self._copy_correlation = version, points, copy_correlation
         self._files = SegmentFiles(lake.uri(self._table))
         self._refreshing = threading.Lock()

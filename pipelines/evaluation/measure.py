@@ -10,23 +10,26 @@ from chestai import calibration
 from chestai.calibration import AnyCalibration, Confidence
 from chestai.evaluation.evidence import EvaluatedModel, EvaluationData, Evidence, Latency, RobustnessReport
 from chestai.metrics.comparison import Comparison
-from chestai.metrics.coverage import measure_coverage
+from chestai.metrics.coverage import CoverageReport, measure_coverage
 from chestai.metrics.localisation import LocalisationReport
 from chestai.metrics.masking import compute_prevalence
 from chestai.metrics.operating_points import POINTS, choose_thresholds, measure_operating_points
 from chestai.metrics.predictions import Predictions
 from chestai.metrics.reliability import CalibrationReport, measure_calibration
 from chestai.metrics.report import measure_performance
+from chestai.metrics.retrieval import RetrievalReport
 from chestai.metrics.subgroups import ImageAttributes, SubgroupReport, measure_subgroups
 from chestai.model.calibrate import shift_to_prevalence
 from chestai.triage import queue_simulation
-from chestai.triage.metrics import derive_urgent_labels, measure_urgency
+from chestai.triage.metrics import UrgencyReport, derive_urgent_labels, measure_urgency
 from chestai.triage.queue_simulation import QueueReport
 from chestai.triage.rule import TriageRule
 from pipelines.evaluation.context import EvaluationRun
+from pipelines.evaluation.retrieval import measure_text_queries
 from pipelines.inference.labelled_predictions import LabelledPredictions
 
 SHIFTED = "shifted"
+PROBED = ("localisation", "robustness", "retrieval", "latency")
 NO_VAL = "there are no predictions for val images, on which {}"
 NO_CONFIDENCE = "the bundle is of an earlier release; `python -m pipelines.derive` makes a version that has it"
 
@@ -67,6 +70,7 @@ class ProbeReports:
 
     localisation: LocalisationReport | None
     robustness: RobustnessReport | None
+    retrieval: RetrievalReport | None
     latency: Latency | None
     missing: Mapping[str, str]
 
@@ -79,7 +83,7 @@ def measure_evidence(
 ) -> Evidence:
     """Measure the predictions and collect all evidence. comparisons: as `Evidence.comparisons`."""
     rule, predictions, bootstrap = inputs.triage_rule, inputs.predictions(), run.config.evaluate.bootstrap()
-    with run.screen.progress("measure", 6, "parts") as progress:
+    with run.screen.progress("measure", 7, "parts") as progress:
         performance = measure_performance(predictions, bootstrap)
         progress.update(1, "operating points")
         points = measure_operating_points(predictions, _choose_thresholds(inputs), bootstrap)
@@ -93,16 +97,9 @@ def measure_evidence(
         progress.update(5, "triage")
         urgency = None if rule is None else measure_urgency(predictions, rule, bootstrap)
         queue = None if rule is None else _simulate_queue(run, rule, inputs)
-        progress.update(6)
-    missing = dict(probes.missing)
-    if coverage is None:
-        missing["confidence"] = NO_CONFIDENCE if len(inputs.val.targets) else NO_VAL.format("confidence is fitted")
-    if not len(inputs.val.targets):
-        missing["operating_points"] = NO_VAL.format("operating points are chosen")
-    if urgency is None:
-        missing["urgency"] = missing["queue"] = "the triage rule weighs none of these findings"
-    elif queue is None:
-        missing["queue"] = "the split lacks urgent studies or other studies"
+        progress.update(6, "text search")
+        text_search = measure_text_queries(predictions, bootstrap)
+        progress.update(7)
     return Evidence(
         subject=inputs.subject,
         data=_describe_data(run, inputs),
@@ -116,10 +113,28 @@ def measure_evidence(
         localisation=probes.localisation,
         robustness=probes.robustness,
         latency=probes.latency,
-        missing=missing,
+        missing=dict(probes.missing) | _explain_missing(inputs, coverage, urgency, queue),
         comparisons=None if comparisons is None else dict(comparisons),
         confidence=coverage,
+        retrieval=probes.retrieval,
+        text_search=text_search,
     )
+
+
+def _explain_missing(
+    inputs: EvaluationInput, coverage: CoverageReport | None, urgency: UrgencyReport | None, queue: QueueReport | None
+) -> dict[str, str]:
+    """Field of the evidence -> why it was not measured."""
+    missing: dict[str, str] = {}
+    if coverage is None:
+        missing["confidence"] = NO_CONFIDENCE if len(inputs.val.targets) else NO_VAL.format("confidence is fitted")
+    if not len(inputs.val.targets):
+        missing["operating_points"] = NO_VAL.format("operating points are chosen")
+    if urgency is None:
+        missing["urgency"] = missing["queue"] = "the triage rule weighs none of these findings"
+    elif queue is None:
+        missing["queue"] = "the split lacks urgent studies or other studies"
+    return missing
 
 
 def _choose_thresholds(inputs: EvaluationInput) -> dict[str, list[float]]:

@@ -19,20 +19,28 @@ from chestai.imaging.heatmap import heatmap
 from chestai.metrics.localisation import centre_prior, match_boxes, random_map
 from chestai.model.bundle import FORWARD_ENV, Bundle, StoredNetwork, forward
 from chestai.model.card import Card
+from chestai.model.classifier import Classifier
+from chestai.retrieval.index_table import pack_embeddings
 
 CONDITIONS = tuple((name, severity) for name in CORRUPTIONS for severity in SEVERITIES)
 MODEL, RANDOM_MAP, CENTRE, RANDOM_WEIGHTS = MAPS = ("model", "random map", "centre prior", "random weights")
+IMAGENET_BACKBONE = "densenet121"
+IMAGENET = "ImageNet weights"
 BOX_LIST = pa.list_(pa.struct({"finding": pa.string(), **{side: pa.float32() for side in "xywh"}}))
 SEED = 17
 WARM_UP_PASSES, TIMED_PASSES = 5, 30
 
 
 class ProbePredictor:
-    """Predicts logits of every image, and probes some of them: Grad-CAM against boxes, logits under `CONDITIONS`.
+    """Predicts logits of every image, and probes some: Grad-CAM against boxes, logits under `CONDITIONS`, embeddings.
 
     Rows have `height`, `width`, `boxes` (finding, x, y, w, h in original pixels, of findings that the network knows;
-    null for none) and `corrupt` (whether to corrupt the image). `located` holds a result for each boxed finding and
-    kind of map in `MAPS`.
+    null for none), `corrupt` (whether to corrupt the image) and `embed` (whether its embeddings are wanted). `located`
+    holds a result for each boxed finding and kind of map in `MAPS`. `embeddings` holds the name of each network and its
+    embedding as the index stores it.
+
+    Args:
+        imagenet: A network with ImageNet's weights, to compare embeddings with.
     """
 
     output = pa.struct(
@@ -50,17 +58,21 @@ class ProbePredictor:
                 )
             ),
             "corrupted": pa.list_(pa.list_(pa.float32())),
+            "embeddings": pa.list_(pa.struct({"network": pa.string(), "vector": pa.binary()})),
         }
     )
 
-    def __init__(self, stored: StoredNetwork) -> None:
+    def __init__(self, stored: StoredNetwork, imagenet: Classifier | None = None) -> None:
         self.findings, self.network = stored.card.findings, stored.built
         torch.manual_seed(SEED)
         self.untrained = stored.card.network().to(stored.device).to(memory_format=torch.channels_last).eval()
+        self.controls = {RANDOM_WEIGHTS: self.untrained}
+        if imagenet is not None:
+            self.controls[IMAGENET] = imagenet.to(stored.device)
 
     def __call__(self, pixels: NDArray[np.uint8], rows: list[dict[str, Any]]) -> list[Any]:
-        logits, evidence, _ = forward(self.network, pixels)
-        results = [{"logits": values, "located": None, "corrupted": None} for values in logits.tolist()]
+        logits, evidence, embedding = forward(self.network, pixels)
+        results: list[dict[str, Any]] = [{"logits": values} for values in logits.tolist()]
         boxed = [index for index, row in enumerate(rows) if row["boxes"]]
         if boxed:
             untrained = forward(self.untrained, pixels[boxed])[1]
@@ -71,7 +83,20 @@ class ProbePredictor:
             corrupted = self._predict_corrupted(pixels[sample], [rows[index] for index in sample])
             for index, values in zip(sample, corrupted, strict=True):
                 results[index]["corrupted"] = values
+        wanted = [index for index, row in enumerate(rows) if row["embed"]]
+        if wanted:
+            for index, vectors in zip(wanted, self._embed(pixels[wanted], embedding[wanted]), strict=True):
+                results[index]["embeddings"] = vectors
         return results
+
+    def _embed(self, pixels: NDArray[np.uint8], own: NDArray[np.float32]) -> list[list[dict[str, Any]]]:
+        """For each image its embedding by each network, as rows of `embeddings`."""
+        embeddings = {MODEL: own} | {name: forward(one, pixels).embedding for name, one in self.controls.items()}
+        packed = {name: pack_embeddings(vectors).to_pylist() for name, vectors in embeddings.items()}
+        return [
+            [{"network": name, "vector": vectors[index]} for name, vectors in packed.items()]
+            for index in range(len(pixels))
+        ]
 
     def _match_boxes(
         self, row: dict[str, Any], trained: NDArray[np.float32], untrained: NDArray[np.float32]

@@ -4,6 +4,7 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,25 @@ from chestai.lake.snapshot import Snapshot
 from chestai.metrics.comparison import compare_auroc
 from chestai.metrics.localisation import BoxedCases, BoxMatch, LocalisationReport, measure_localisation
 from chestai.model.bundle import Bundle, forward
-from chestai.model.seen_patients import patient_hash
+from chestai.model.pretrained import find_imagenet
 from pipelines.evaluation.context import EvaluationRun
 from pipelines.evaluation.measure import ProbeReports
-from pipelines.evaluation.probes import BOX_LIST, CONDITIONS, MAPS, ProbePredictor, measure_latency
+from pipelines.evaluation.probes import (
+    BOX_LIST,
+    CONDITIONS,
+    IMAGENET_BACKBONE,
+    MAPS,
+    ProbePredictor,
+    measure_latency,
+)
+from pipelines.evaluation.retrieval import LIBRARY_SPLIT, report_retrieval
 from pipelines.inference.engine import run_predictor
-from pipelines.inference.labelled_predictions import LabelledPredictions, load_usable_rows, match_predictions
+from pipelines.inference.labelled_predictions import (
+    LabelledPredictions,
+    find_patients,
+    load_usable_rows,
+    match_predictions,
+)
 
 HEATMAP_METHOD = "Grad-CAM in closed form: the head is linear over pooled features"
 
@@ -34,11 +48,13 @@ class ProbeResults:
 
     box_matches: image_id -> for each boxed finding and kind of map a dict of finding, maps, hit, iou, iobb.
     corrupted_logits: image_id -> logits under each of `CONDITIONS`.
+    embeddings: Name of a network -> image_id -> its embedding, of the images that search is measured with.
     """
 
     predictions: LabelledPredictions
     box_matches: Mapping[str, list[dict[str, Any]]]
     corrupted_logits: Mapping[str, list[list[float]]]
+    embeddings: Mapping[str, Mapping[str, bytes]]
 
 
 def run_probes(run: EvaluationRun, bundle: Bundle, other_splits: Sequence[str]) -> ProbeResults:
@@ -46,7 +62,9 @@ def run_probes(run: EvaluationRun, bundle: Bundle, other_splits: Sequence[str]) 
     settings, findings = run.config.evaluate, bundle.card.findings
     rows = load_usable_rows(run.lake, run.snapshot, {run.split, *other_splits})
     table = _add_probe_columns(rows, run, findings)
-    results = run_predictor(bundle, table, ProbePredictor, settings.batch_size, run.screen, "evaluate")
+    imagenet = find_imagenet(IMAGENET_BACKBONE, bundle.card.size) if settings.retrieval_images else None
+    predictor = partial(ProbePredictor, imagenet=imagenet)
+    results = run_predictor(bundle, table, predictor, settings.batch_size, run.screen, "evaluate")
     outputs = results.outputs
     logits = np.array([output["logits"] for output in outputs.values()], np.float64)
     logits = logits.reshape(len(outputs), len(findings))
@@ -55,6 +73,7 @@ def run_probes(run: EvaluationRun, bundle: Bundle, other_splits: Sequence[str]) 
         match_predictions(rows, run.snapshot, findings, list(outputs), logits, unread),
         {image_id: output["located"] for image_id, output in outputs.items() if output["located"]},
         {image_id: output["corrupted"] for image_id, output in outputs.items() if output["corrupted"]},
+        _collect_embeddings(outputs),
     )
 
 
@@ -69,7 +88,22 @@ def report_probes(
     robustness = _report_robustness(run, bundle, results, evaluated) if results.corrupted_logits else None
     if robustness is None:
         missing["robustness"] = "switched off (evaluate.robustness_images=0)"
-    return ProbeReports(boxes, robustness, measure_latency(bundle), missing)
+    retrieval = report_retrieval(run, results.predictions, results.embeddings)
+    if retrieval is None:
+        missing["retrieval"] = (
+            "there are no val images to search among"
+            if run.config.evaluate.retrieval_images
+            else "switched off (evaluate.retrieval_images=0)"
+        )
+    return ProbeReports(boxes, robustness, retrieval, measure_latency(bundle), missing)
+
+
+def _collect_embeddings(outputs: Mapping[str, Any]) -> dict[str, dict[str, bytes]]:
+    embeddings: dict[str, dict[str, bytes]] = {}
+    for image_id, output in outputs.items():
+        for found in output["embeddings"] or ():
+            embeddings.setdefault(found["network"], {})[image_id] = found["vector"]
+    return embeddings
 
 
 def load_boxes(lake: Lake, snapshot: Snapshot, findings: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
@@ -83,31 +117,35 @@ def load_boxes(lake: Lake, snapshot: Snapshot, findings: tuple[str, ...]) -> dic
 
 def _add_probe_columns(rows: pa.Table, run: EvaluationRun, findings: tuple[str, ...]) -> pa.Table:
     """The columns that `ProbePredictor` reads; `boxes` and `corrupt` are only set in the evaluated split."""
-    boxes = load_boxes(run.lake, run.snapshot, findings)
-    evaluated = np.equal(np.array(rows["split"].to_pylist(), dtype=str), run.split)
-    pairs = zip(rows["source"].to_pylist(), rows["patient_id"].to_pylist(), strict=True)
-    patients = np.array([patient_hash(source, patient_id) for source, patient_id in pairs], dtype=str)
-    corrupt = np.zeros(rows.num_rows, bool)
-    sample = _sample_patients(patients[evaluated], run.config.evaluate.robustness_images)
-    corrupt[np.flatnonzero(evaluated)[sample]] = True
+    boxes, settings = load_boxes(run.lake, run.snapshot, findings), run.config.evaluate
+    splits, patients = np.array(rows["split"].to_pylist(), dtype=str), find_patients(rows)
+    evaluated = np.equal(splits, run.split)
+    corrupt, embed = np.zeros(rows.num_rows, bool), np.zeros(rows.num_rows, bool)
+    corrupt[_sample_patients(patients, evaluated, settings.robustness_images)] = True
+    for split in (run.split, LIBRARY_SPLIT):
+        embed[_sample_patients(patients, np.equal(splits, split), settings.retrieval_images)] = True
     boxes_of_rows = [
         boxes.get(image_id) if probed else None
         for image_id, probed in zip(rows["image_id"].to_pylist(), evaluated, strict=True)
     ]
     table = rows.select(["image_id", "path", "height", "width"])
     table = table.append_column("boxes", pa.array(boxes_of_rows, BOX_LIST))
-    return table.append_column("corrupt", pa.array(corrupt))
+    return table.append_column("corrupt", pa.array(corrupt)).append_column("embed", pa.array(embed))
 
 
-def _sample_patients(patients: NDArray[np.str_], images: int) -> NDArray[np.intp]:
-    """Indices of all images of a sample of patients, drawn by a hash of their key until there are enough images."""
-    if images == 0:
-        return np.zeros(0, np.intp)
-    hashes = np.array([zlib.crc32(key.encode()) for key in patients])
-    order = np.lexsort((patients, hashes))
-    if images >= len(order):
-        return np.sort(order)
-    last = patients[order[images - 1]]
+def _sample_patients(patients: NDArray[np.str_], among: NDArray[np.bool_], images: int) -> NDArray[np.intp]:
+    """Indices of all images of a sample of patients, drawn by a hash of their key until there are enough images.
+
+    Args:
+        patients: (N,) keys.
+        among: (N,), of which images to draw.
+    """
+    rows = np.flatnonzero(among)
+    if images == 0 or not len(rows):
+        return rows[:0]
+    hashes = np.array([zlib.crc32(key.encode()) for key in patients[rows]])
+    order = rows[np.lexsort((patients[rows], hashes))]
+    last = patients[order[min(images, len(order)) - 1]]
     end = images + int((patients[order[images:]] == last).sum())
     return np.sort(order[:end])
 

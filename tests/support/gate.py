@@ -101,7 +101,7 @@ def make_evidence(
         comparisons = compare_auroc(test.targets, theirs, ours, test.patients, Bootstrap(300))
     screen = Screen(Console(file=io.StringIO()))
     run = EvaluationRun(settings, screen, Lake(settings.lake), SNAPSHOT, registry, started=0.0)
-    probes = ProbeReports(make_localisation(hits, grid), None, Latency(ms, 2 * ms, "a bench"), {})
+    probes = ProbeReports(make_localisation(hits, grid), None, None, Latency(ms, 2 * ms, "a bench"), {})
     return measure_evidence(run, inputs, probes, comparisons)
 
 

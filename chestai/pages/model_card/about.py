@@ -28,6 +28,8 @@ SECTIONS = {
     "subgroups": "Subgroups",
     "localisation": "Localisation",
     "robustness": "Robustness",
+    "retrieval": "Search by an image",
+    "text_search": "Search by a text",
     "latency": "Latency",
 }
 NIH_TERMS = (
@@ -54,6 +56,7 @@ METHODS = {
     "localization, CVPR 2016",
     "Pointing game": "Zhang et al., Top-down neural attention by excitation backprop, ECCV 2016",
     "Overlap of maps": "Wang et al., ChestX-ray8, CVPR 2017",
+    "Search": "Manning, Raghavan and Schütze, Introduction to information retrieval, 2008",
     "Model card": "Mitchell et al., Model cards for model reporting, FAT* 2019",
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from chestai.evaluation.evidence import Evidence
 from chestai.evaluation.promotion_gate import GateCheck
-from chestai.pages.model_card import about, accuracy, behaviour, confidence, gate, triage
+from chestai.pages.model_card import about, accuracy, behaviour, confidence, gate, search, triage
 from chestai.pages.page import Page
 
 
@@ -31,6 +31,7 @@ def build_model_card(evidence: Evidence, checks: Sequence[GateCheck] = ()) -> Pa
         behaviour.build_subgroups(evidence),
         behaviour.build_localisation(evidence),
         behaviour.build_robustness(evidence),
+        search.build_search(evidence),
         behaviour.build_latency(evidence),
         *about.build_missing(evidence),
         about.build_limits(evidence),

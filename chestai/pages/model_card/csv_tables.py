@@ -14,7 +14,9 @@ from chestai.metrics.localisation import OVERLAPS, LocalisationReport, MapReport
 from chestai.metrics.operating_points import PointReport
 from chestai.metrics.reliability import CalibrationReport, Curve
 from chestai.metrics.report import PerformanceReport
+from chestai.metrics.retrieval import RetrievalReport
 from chestai.metrics.subgroups import SubgroupReport
+from chestai.metrics.text_search import TextSearchReport
 from chestai.metrics.thresholds import Confusion
 from chestai.triage.metrics import CutReport, UrgencyReport
 from chestai.triage.queue_simulation import QueueReport
@@ -50,6 +52,10 @@ def render_csv_tables(evidence: Evidence) -> dict[str, str]:
         tables["localisation.csv"] = _list_localisation(evidence.localisation)
     if evidence.robustness:
         tables["robustness.csv"] = _list_robustness(evidence.robustness)
+    if evidence.retrieval:
+        tables["search_by_image.csv"] = _list_retrieval(evidence.retrieval)
+    if evidence.text_search:
+        tables["search_by_text.csv"] = _list_text_search(evidence.text_search)
     # As objects: in a column with an empty cell, pandas would turn integers into floats.
     frames = {name: pd.DataFrame(_quote_formulas(rows), dtype=object) for name, rows in tables.items()}
     return {name: frame.to_csv(index=False, lineterminator="\n") for name, frame in frames.items() if len(frame)}
@@ -217,3 +223,27 @@ def _list_robustness(report: RobustnessReport) -> Rows:
         start = {"corruption": corruption, "severity": severity, "images": report.images}
         change = _flatten_estimates(change=drop.difference)
         yield {**start, "clean": drop.baseline, "corrupted": drop.other, **change}
+
+
+def _list_retrieval(report: RetrievalReport) -> Rows:
+    """A row for each ranking of each finding. gain: of the model's precision over this ranking's, only in the mean."""
+    for row in report.findings:
+        for name in report.rankings:
+            start = {"finding": row.finding, "ranking": name, "first": report.first}
+            counts = {"queries": row.queries, "relevant": row.relevant}
+            values = {"precision": row.precision[name], "average_precision": row.average_precision[name]}
+            yield {**start, **counts, **_flatten_estimates(**values, gain=UNDEFINED)}
+    for name in report.rankings:
+        start = {"finding": MACRO, "ranking": name, "first": report.first, "queries": None, "relevant": None}
+        values = {
+            "precision": report.macro_precision[name],
+            "average_precision": report.macro_average_precision[name],
+            "gain": report.gains.get(name, UNDEFINED),
+        }
+        yield {**start, **_flatten_estimates(**values)}
+
+
+def _list_text_search(report: TextSearchReport) -> Rows:
+    for row in report.results:
+        start = {"text": row.text, "first": report.first, "images": row.images, "right": row.right}
+        yield {**start, **_flatten_estimates(average_precision=row.average_precision, precision=row.precision)}

@@ -21,6 +21,7 @@ from chestai.metrics.subgroups import GapReport, GroupReport, SubgroupReport
 from chestai.metrics.thresholds import Confusion
 from chestai.triage.metrics import CutReport, UrgencyReport
 from chestai.triage.queue_simulation import POLICIES, QueueReport, Scenario, WaitReport
+from tests.chestai.pages import search_evidence
 
 NAN = math.nan
 UNDEFINED = Estimate(NAN, NAN, NAN)
@@ -77,6 +78,8 @@ def make_evidence(**changes: Any) -> Evidence:
         "missing": {"latency": "this process has no network"},
         "comparisons": {"champion": Comparison(0.795, 0.812, Estimate(0.01712, 0.0112, 0.0231))},
         "confidence": make_confidence(),
+        "retrieval": search_evidence.make_retrieval(),
+        "text_search": search_evidence.make_text_search(),
     }
     return Evidence(**values | changes)
 
@@ -125,6 +128,8 @@ def make_undefined_evidence() -> Evidence:
         missing={},
         comparisons={"champion": Comparison(NAN, NAN, UNDEFINED)},
         confidence=CoverageReport(0.1, (make_unmeasured("Mass"),)),
+        retrieval=search_evidence.make_undefined_retrieval("Mass"),
+        text_search=search_evidence.make_undefined_text_search(),
     )
 
 

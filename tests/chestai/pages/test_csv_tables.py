@@ -9,6 +9,7 @@ from chestai.evaluation.evidence import Evidence
 from chestai.metrics.localisation import OVERLAPS
 from chestai.pages.model_card.csv_tables import render_csv_tables
 from tests.chestai.pages import card_evidence as made
+from tests.chestai.pages.search_evidence import RANKINGS
 
 
 def read_rows(evidence: Evidence, name: str) -> list[dict[str, str]]:
@@ -46,6 +47,20 @@ def test_tables_keep_full_precision() -> None:
     }
 
 
+def test_tables_of_search() -> None:
+    evidence = made.make_evidence()
+    images = read_rows(evidence, "search_by_image.csv")
+    assert len(images) == (14 + 1) * len(RANKINGS) and (images[0]["ranking"], images[0]["queries"]) == (
+        "model",
+        "900",
+    )
+    assert float(images[0]["precision"]) == 0.4 and images[0]["gain"] == "" and images[-5]["precision"] == ""
+    assert float(images[-1]["gain_low"]) == 0.12 - 0.015 and images[-4]["gain"] == ""
+    texts = read_rows(evidence, "search_by_text.csv")
+    assert [row["text"] for row in texts][-1] == "hernia" and texts[-1]["average_precision"] == ""
+    assert float(texts[0]["precision_high"]) == 0.9 + 0.02
+
+
 def test_tables_of_subgroups_heatmaps_and_corruptions() -> None:
     evidence = made.make_evidence()
     groups = read_rows(evidence, "subgroups.csv")
@@ -78,7 +93,7 @@ def test_tables_of_confidence() -> None:
 def test_tables_exist_only_for_measured_sections() -> None:
     assert set(render_csv_tables(made.make_bare_evidence())) == {"ranking.csv"}
     names = "ranking operating_points calibration reliability_curve confidence_bands label_sets triage queue subgroups "
-    names += "subgroup_gaps localisation robustness"
+    names += "subgroup_gaps localisation robustness search_by_image search_by_text"
     assert list(render_csv_tables(made.make_evidence())) == [f"{name}.csv" for name in names.split()]
 
 

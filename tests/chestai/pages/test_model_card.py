@@ -17,7 +17,9 @@ from tests.chestai.pages import card_evidence as made
 from tests.chestai.pages.html import extract_text
 from tests.support.browser import Browser
 
-SECTIONS = "use data ranking points calibration confidence triage queue subgroups localisation robustness latency"
+SECTIONS = (
+    "use data ranking points calibration confidence triage queue subgroups localisation robustness search latency"
+)
 ANCHORS = [*SECTIONS.split(), "missing", "limits", "provenance", "licences"]
 UNKNOWN = "SPLIT NOT KNOWN: the model may have been trained on these patients."
 FIGURES = {
@@ -28,6 +30,7 @@ FIGURES = {
     "subgroups": 2,
     "localisation": 2,
     "robustness": 1,
+    "search": 1,
 }
 
 
@@ -112,6 +115,19 @@ def test_card_shows_the_numbers(html: str) -> None:
     ):
         assert phrase in text, phrase
     assert "Pleural_Thickening" not in text
+
+
+def test_card_shows_the_hits_of_search_beside_chance(html: str) -> None:
+    text = extract_text(html)
+    for phrase in (
+        "Atelectasis 900 800 0.400 [0.390, 0.410] 0.240 0.200 0.160 0.500 [0.490, 0.510] 0.200",
+        "mean of 13 of 14 findings 0.280 [0.270, 0.290] 0.168 0.140 0.112",
+        "random weights by +0.120 [+0.105, +0.135]",
+        "ImageNet weights: left out, because its weights are not at hand.",
+        "effusion without edema 1,200 4.7% 0.700 [0.680, 0.720] 0.220 [0.200, 0.240]",
+        "Not in this model's vocabulary: odd finding.",
+    ):
+        assert phrase in text, phrase
 
 
 @pytest.mark.parametrize("make", [made.make_evidence, made.make_bare_evidence, made.make_undefined_evidence])

@@ -30,6 +30,7 @@ from tests.support.chain import SMALL, Chain, run_quietly
 TABLES = {
     *("ranking.csv", "operating_points.csv", "calibration.csv", "reliability_curve.csv", "confidence_bands.csv"),
     *("label_sets.csv", "triage.csv", "queue.csv"),
+    *("search_by_image.csv", "search_by_text.csv"),
     *("subgroups.csv", "localisation.csv", "robustness.csv"),  # and no gaps: too few of any group
 }
 NO_CORRUPTION = "evaluate.robustness_images=0"
