@@ -8,7 +8,7 @@ from chestai.config.evaluation import Derive, Evaluate, Gate, Promote, Queue
 from chestai.config.gateway import Destination, DicomListener, Gateway
 from chestai.config.label_table import Table
 from chestai.config.serving import Alert, Auth, Jwt, Modes, Oidc, Runtime, Score, Serve, State, Tls, Triage
-from chestai.config.training import Asymmetric, Augment, Bce, Feed, Focal, Loss, Network, Train
+from chestai.config.training import Asymmetric, Augment, Bce, Distil, Feed, Focal, Ldam, Loss, Network, Plan, Train
 from chestai.config.tuning import Choice, Dimension, Range, Tune
 from chestai.config.types import Section, View
 from chestai.labels.uncertainty import Policy
@@ -27,15 +27,18 @@ __all__ = [
     "Dicom",
     "DicomListener",
     "Dimension",
+    "Distil",
     "Focal",
     "Folders",
     "Gate",
     "Gateway",
     "Jwt",
+    "Ldam",
     "Loss",
     "Modes",
     "Nih",
     "Oidc",
+    "Plan",
     "Policy",
     "Range",
     "Runtime",
@@ -67,6 +70,8 @@ class Config(Section):
     augment: Augment
     feed: Feed
     train: Train
+    distil: Distil = Distil()
+    plan: Plan = Plan()
     evaluate: Evaluate
     gate: Gate
     queue: Queue
