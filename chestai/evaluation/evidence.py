@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from chestai.evaluation.second_labels import SecondLabels
 from chestai.metrics.comparison import Comparison
 from chestai.metrics.coverage import CoverageReport
 from chestai.metrics.localisation import LocalisationReport
@@ -15,6 +16,18 @@ from chestai.triage.queue_simulation import QueueReport
 
 
 @dataclass(frozen=True)
+class Openings:
+    """How often test was opened.
+
+    own: For this model, this time included. total: For all models of the lake. subjects: Number of those models.
+    """
+
+    own: int
+    total: int
+    subjects: int
+
+
+@dataclass(frozen=True)
 class EvaluatedModel:
     """The model that was measured.
 
@@ -23,6 +36,7 @@ class EvaluatedModel:
         card: The bundle's card, as plain values; None for external predictions.
         split_known: Whether it is known which patients it was trained on.
         notes: Caveats, such as counts of rows of a predictions file that could not be used.
+        openings: How often test was opened; None for other splits.
     """
 
     title: str
@@ -31,6 +45,7 @@ class EvaluatedModel:
     card: dict[str, Any] | None
     split_known: bool
     notes: tuple[str, ...] = ()
+    openings: Openings | None = None
 
 
 @dataclass(frozen=True)
@@ -86,8 +101,9 @@ class Evidence:
             `shifted`, the model's own method adapted to the site's prevalence.
         calibration_method: The model's own method.
         missing: Field -> why it was not measured.
-        comparisons: "champion" -> the model (other) compared with the champion (baseline).
+        comparisons: "champion" or "reference NAME" -> the model (other) compared with that one (baseline).
         confidence: Whether bands and label sets, fitted on val, hold on the split.
+        second_labels: The model by another source's labels of the same images; None unless asked for.
     """
 
     subject: EvaluatedModel
@@ -105,3 +121,4 @@ class Evidence:
     missing: dict[str, str]
     comparisons: dict[str, Comparison] | None = None
     confidence: CoverageReport | None = None
+    second_labels: SecondLabels | None = None

@@ -24,6 +24,7 @@ from chestai.triage.metrics import derive_urgent_labels, measure_urgency
 from chestai.triage.queue_simulation import QueueReport
 from chestai.triage.rule import TriageRule
 from pipelines.evaluation.context import EvaluationRun
+from pipelines.evaluation.second_labels import measure_by_second_labels
 from pipelines.inference.labelled_predictions import LabelledPredictions
 
 SHIFTED = "shifted"
@@ -119,6 +120,7 @@ def measure_evidence(
         missing=missing,
         comparisons=None if comparisons is None else dict(comparisons),
         confidence=coverage,
+        second_labels=measure_by_second_labels(run, predictions, inputs.evaluated.column("image_id")),
     )
 
 
