@@ -261,7 +261,8 @@ def _assembled_from(cards: Sequence[Card]) -> dict[str, Any]:
     for card in cards:
         own = [{"run_id": card.run_id, "snapshot": card.snapshot}]
         provenance["assembled_from"] += card.provenance.get("assembled_from", own)
-    provenance["pretraining"] = unite_pretraining(cards)
+    if pretraining := unite_pretraining(cards):
+        provenance["pretraining"] = pretraining
     if all("pos_weight" in card.provenance for card in cards):
         weights = [card.provenance["pos_weight"] for card in cards for _ in card.members]
         provenance["pos_weight"] = np.mean(weights, axis=0).tolist()

@@ -29,7 +29,7 @@ class Learner:
         config: Its sections network, loss, augment and train are used.
         network: On the worker's device, with the same weights on every worker.
         pos_weight: Float (F,).
-        positives: (F,), train images with the finding.
+        positives: (F,), train images with the finding; empty unless the loss needs them.
         steps: Of the whole training.
     """
 

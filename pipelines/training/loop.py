@@ -43,7 +43,7 @@ class TrainJob:
         config: The plain `Config`.
         findings: Their number F.
         pos_weight: Weight of positives per finding, F values.
-        positives: Train images with the finding, F values.
+        positives: Train images with the finding, F values; empty unless the loss needs them.
         mean, std: Per input channel.
         weights: Reference to the initial state dict of the network.
         train, val: The images of the two splits.

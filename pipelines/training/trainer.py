@@ -9,7 +9,7 @@ from pyarrow import fs
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer
 
-from chestai.config.schema import Config
+from chestai.config.schema import Config, Ldam
 from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
 from chestai.model.bundle import FORWARD_ENV
@@ -83,7 +83,7 @@ def make_train_job(config: Config, lake: Lake, snapshot: Snapshot, network: Clas
         config=config.plain(),
         findings=len(snapshot.vocabulary),
         pos_weight=list(compute_pos_weight(snapshot, targets)),
-        positives=list(count_positives(snapshot, targets)),
+        positives=list(count_positives(snapshot, targets)) if isinstance(config.loss, Ldam) else [],
         mean=mean,
         std=std,
         weights=ray.put(network.state_dict()),

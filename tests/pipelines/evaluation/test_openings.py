@@ -24,9 +24,9 @@ def test_each_look_counts_for_its_model_and_for_the_lake(tmp_path: Path) -> None
     assert open_split(lake, snapshot, "val", "chestai version 1") is None and lake.version(OPENINGS) is None
     found = [open_split(lake, snapshot, "test", f"chestai version {version}") for version in (1, 2, 1)]
     assert found == [Openings(1, 1, 1), Openings(1, 2, 2), Openings(2, 3, 2)]
-    rows = lake.read(OPENINGS).to_pylist()
+    rows = lake.read(OPENINGS).sort_by("opened_at").to_pylist()
     assert [row["subject"][-1] for row in rows] == ["1", "2", "1"]
-    assert {row["snapshot"] for row in rows} == {snapshot.snapshot_id} and rows[0]["opened_at"] <= rows[2]["opened_at"]
+    assert {row["snapshot"] for row in rows} == {snapshot.snapshot_id}
 
 
 def relabel(chain: Chain, folder: Path) -> tuple[Lake, dict[str, np.ndarray]]:
@@ -100,7 +100,7 @@ def test_reference_may_be_a_file_and_must_share_images(finished: Chain, tmp_path
         report.write_bytes(content)
     card = Path(str(facts["model_card"])).with_suffix(".md").read_text()
     line = next(line for line in card.splitlines() if "reference poor.csv" in line)
-    difference = float(line.split("|")[4].split()[0])
+    difference = float(line.replace("\\", "").split("|")[4].split()[0])
     assert difference > 0.15 and facts["test_openings"] == 1
     pd.DataFrame({"image_id": ["nobody"], "p_Mass": [0.5]}).to_csv(tmp_path / "other.csv", index=False)
     bad = conf.load(
