@@ -45,8 +45,8 @@ from tests.bench.etl_images import write_copies
 from tests.bench.feed import BARE, measure_bare_on_all_cores
 from tests.bench.record import measure_peak_memory, record
 
-BATCH, PLAIN = 64, 192
-RUNS = {"int8": (BATCH, 1000, 2500), "bf16": (BATCH, 1000, 3000), "fp32": (BATCH, 1000)}  # images, by precision
+BATCH, PLAIN = 64, 160
+RUNS = {"int8": (BATCH, 700, 2000), "bf16": (BATCH, 700, 2000), "fp32": (BATCH, 700)}  # images, by precision
 if resolve_precision("auto", torch.device("cpu")) != "bf16":
     del RUNS["bf16"]  # this CPU has not
 FORWARDED = 6  # batches

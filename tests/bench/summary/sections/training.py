@@ -24,6 +24,22 @@ def read_training(size: int, results: Results) -> Figures:
     )
 
 
+def read_profile(results: Results) -> Figures:
+    table = results["train_profile"]
+    ours, bare = (table.where(what=what).median("milliseconds") for what in ("step of Learner", "bare step"))
+    worker, computing = (
+        table.where(what=what).median("machine_percent")
+        for what in ("ray::RayTrainWorker", "ray::RayTrainWorker, its computing threads")
+    )
+    others = sum(table.values("machine_percent")) - worker - computing
+    return Figures(
+        f"{number(ours)} ms a step; the worker has {number(worker)} % of the machine's CPU time, "
+        f"{number(computing)} % in the threads that compute",
+        times(ours / bare, "a bare step, in turns with it in one process"),
+        f"the other processes, of which Ray has about twenty, take {number(others)} %",
+    )
+
+
 def read_trial(results: Results) -> Figures:
     table = results["trial"]
     trial, bare = table.median("trial_s"), table.median("bare_s")
@@ -80,6 +96,7 @@ ENTRIES = (
         Entry(f"Training on CPU, {size} px", "train", partial(read_training, size), "train_cpu")
         for size in (112, 224, 320)
     ),
+    Entry("Training on CPU, where the time goes", "train_profile", read_profile),
     Entry("A trial in a sweep", "trial", read_trial),
     Entry("Sweep on phantoms", "sweep", read_sweep),
     Entry("Evaluation report with intervals, start included", "report", read_report),
