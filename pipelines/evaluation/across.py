@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+from deltalake.exceptions import DeltaError
 from numpy.typing import NDArray
 
 from chestai.cli.summary import Summary
@@ -81,7 +82,12 @@ def _check_corpus(bundle: Bundle, title: str, name: str, lake: Lake, snapshot: S
 
 def _predict(run: EvaluationRun, bundle: Bundle, title: str, name: str, lake: Lake, snapshot: Snapshot) -> CorpusLabels:
     run.screen.say(f"{name} ...")
-    open_split(lake, snapshot, "test", title)
+    try:
+        open_split(lake, snapshot, "test", title)
+    except (OSError, DeltaError) as error:  # a lake of others may be for reading only
+        if name == HOME:
+            raise
+        run.screen.say(f"{name}: this look at its test cannot be written down there: {' '.join(str(error).split())}")
     test = predict_labelled(bundle, lake, snapshot, ["test"], run.config.evaluate.batch_size, run.screen)
     prevalence = compute_prevalence(_read_targets(bundle, lake, snapshot, ["train", "val"]))
     return CorpusLabels(name, test.logits, test.targets, test.patients, prevalence)
