@@ -79,7 +79,7 @@ docs: $(READY)  ## the documentation into site/; a dead link fails
 
 lock: $(READY)  ## after a change of dependencies in pyproject.toml or serve/ui/package.json
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-		--group dev --group ui --group int8 --group gateway pyproject.toml -o requirements.lock
+		--group dev --group ui --group int8 --group gateway --group lance pyproject.toml -o requirements.lock
 	$(NPM) install --package-lock-only --silent && node lock.mjs
 
 clean:  ## what the demo made

@@ -24,8 +24,7 @@ from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
 from chestai.model.registry import CHAMPION, Registry
 from pipelines import etl, evaluate, phantom, score, train
-from pipelines.cluster import ray_cluster
-from pipelines.ray_internals import get_log_folder
+from pipelines.cluster import get_log_folder, ray_cluster
 from pipelines.scoring.corpus import find_corpus
 from pipelines.scoring.ledger import read_scores
 from serve.auth.bootstrap import create_first_admin

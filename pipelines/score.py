@@ -14,6 +14,7 @@
 - `runtime` chooses engine and precision. A precision below fp32 must pass the precision check.
 - `match` and `split` narrow the corpus and the exported files. `status=FILE` shows the progress to other programs.
 - `heatmaps=true` and `embeddings=true` store more of each image; images without them are scored again.
+- `report_text=FILE` writes a draft of each image's impression, in `report.language`.
 - `dicom_out=FOLDER` and `fhir_out=FILE` write what was found on DICOM films for a PACS and a health record.
 - A file that cannot be scored has a row with the reason, even if it crashes the process that reads it. In a folder, the
   model's OOD detector rejects files as at the endpoint; images of the lake have passed the ETL.
@@ -124,7 +125,7 @@ def _write_files(
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Writes the files that the settings name. Returns their names by kind, and facts about DICOM and FHIR."""
     settings = config.score
-    written = write_exports(settings, ledger.lake, model, corpus)
+    written = write_exports(settings, ledger.lake, model, corpus, config.report.language)
     named = {key: path for key in ("dicom_out", "fhir_out") if (path := getattr(settings, key)) is not None}
     if not named:
         return written, {}

@@ -5,7 +5,8 @@ holds `MIN_PATIENTS` patients, but never with one that holds as many by itself, 
 is left then is a range too if it holds `FEWEST_PATIENTS`; otherwise it joins the range above it, and has no band at the
 top. Only scores and patients decide on the cuts, never labels, so the frequency in a range is an unbiased estimate of
 that of the population there (compare Gupta & Ramdas, "Distribution-free calibration guarantees for histogram binning
-without sample splitting", ICML 2021).
+without sample splitting", ICML 2021). Scores of an isotonic calibration that was fitted on the same images have
+followed the labels before: then bands are too wide (docs/evaluation.md).
 
 The interval of that frequency is Wilson's (1927; recommended by Brown, Cai & DasGupta, "Interval estimation for a
 binomial proportion", Statistical Science 2001), which holds near 0 too, where a bootstrap of no positive image has no

@@ -7,7 +7,22 @@ from chestai.config.data import Chexpert, Dicom, Folders, Nih, Phantom, Sanity, 
 from chestai.config.evaluation import Derive, Evaluate, Gate, Promote, Queue
 from chestai.config.gateway import Destination, DicomListener, Gateway
 from chestai.config.label_table import Table
-from chestai.config.serving import Alert, Auth, Jwt, Modes, Oidc, Runtime, Score, Serve, State, Tls, Triage
+from chestai.config.report_text import Llm, ReportText
+from chestai.config.serving import (
+    Alert,
+    Auth,
+    Index,
+    Jwt,
+    Modes,
+    Oidc,
+    Runtime,
+    Score,
+    Search,
+    Serve,
+    State,
+    Tls,
+    Triage,
+)
 from chestai.config.training import Asymmetric, Augment, Bce, Distil, Feed, Focal, Ldam, Loss, Network, Plan, Train
 from chestai.config.tuning import Choice, Dimension, Range, Tune
 from chestai.config.types import Section, View
@@ -32,8 +47,10 @@ __all__ = [
     "Folders",
     "Gate",
     "Gateway",
+    "Index",
     "Jwt",
     "Ldam",
+    "Llm",
     "Loss",
     "Modes",
     "Nih",
@@ -41,9 +58,11 @@ __all__ = [
     "Plan",
     "Policy",
     "Range",
+    "ReportText",
     "Runtime",
     "Sanity",
     "Score",
+    "Search",
     "Source",
     "SparkSettings",
     "Split",
@@ -78,11 +97,14 @@ class Config(Section):
     derive: Derive
     promote: Promote
     score: Score
+    index: Index = Index()  # runs of earlier versions have neither this section nor the next two
+    search: Search = Search()
     runtime: Runtime = Runtime()
     serve: Serve
     state: State = State()  # runs of earlier versions have neither this section nor the next three
     auth: Auth = Auth()
     gateway: Gateway = Gateway()
+    report: ReportText = ReportText()
     triage: Triage
     tracking: Tracking
     tune: Tune

@@ -1,4 +1,4 @@
-"""Settings of scoring and of the endpoint."""
+"""Settings of scoring, of search among scored images, and of the endpoint."""
 
 import ipaddress
 import re
@@ -72,6 +72,7 @@ class Score(Section):
     worklist: str | None = None
     gallery: str | None = None
     gallery_images: Positive = 50
+    report_text: str | None = None
     dicom_out: str | None = None
     dicom_objects: Annotated[tuple[DicomObject, ...], Field(min_length=1)] = ("sr", "sc")
     fhir_out: str | None = None
@@ -81,6 +82,32 @@ class Score(Section):
     def keeps_evidence(self) -> bool:
         """Whether the ledger needs evidence maps: to keep them, or for the DICOM objects that show them."""
         return self.heatmaps or (self.dicom_out is not None and {*self.dicom_objects} != {"sr"})
+
+
+class Index(Section):
+    model: ModelName = "champion"
+    corpus: str = "lake"
+    engine: Literal["exact", "lance"] = "exact"
+
+
+class Search(Section):
+    model: ModelName = "champion"
+    text: str | None = None
+    image: str | None = None
+    image_id: str | None = None
+    language: str | None = None
+    count: Annotated[int, Field(ge=1, le=1000)] = 10
+    labelled: tuple[str, ...] = ()
+    called: tuple[str, ...] = ()
+    not_called: tuple[str, ...] = ()
+    bucket: Literal["urgent", "soon", "routine"] | None = None
+    view: Literal["PA", "AP"] | None = None
+    sex: Literal["M", "F"] | None = None
+    split: Literal["train", "val", "test"] | None = None
+    min_age: Annotated[int, Field(ge=0)] | None = None
+    max_age: Annotated[int, Field(ge=0)] | None = None
+    csv: str | None = None
+    html: str | None = None
 
 
 class Runtime(Section):

@@ -41,7 +41,7 @@ def sketch(grey: Grey) -> Sketch:
     total = int(up_to[-1])
     low, high = up_to.searchsorted((LOW * total, HIGH * total)).tolist()
     return Sketch(
-        thumbnail=_shrink(sample).tobytes(),
+        thumbnail=shrink(sample).tobytes(),
         grey_low=low,
         grey_high=high,
         common_grey=int(counts.max()) / total,
@@ -54,7 +54,7 @@ def _thin(grey: Grey, side: int) -> Grey:
     return grey[::step, ::step]
 
 
-def _shrink(grey: Grey) -> Grey:
+def shrink(grey: Grey) -> Grey:
     """Squeeze an image into (`SIDE`, `SIDE`), uint8. Halving first is ten times faster than one step of areas."""
     while min(grey.shape) >= 8 * SIDE:
         half = (grey.shape[1] // 2, grey.shape[0] // 2)

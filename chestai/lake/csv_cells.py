@@ -25,8 +25,13 @@ def write_csv(table: pa.Table, sink: Any) -> None:
     Args:
         sink: A path or an open file.
     """
+    pacsv.write_csv(quote_texts(table), sink)
+
+
+def quote_texts(table: pa.Table) -> pa.Table:
+    """Returns a table whose texts have all passed `quote_formula`."""
     for number, field in enumerate(table.schema):
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
             quoted = pc.replace_substring_regex(table.column(number), FORMULA, r"'\1")
             table = table.set_column(number, field, quoted)
-    pacsv.write_csv(table, sink)
+    return table

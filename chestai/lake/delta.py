@@ -7,7 +7,7 @@ import json
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 from deltalake import Schema
@@ -78,12 +78,18 @@ def write_part(
 
 
 def commit_parts(
-    lake: Lake, table: str, schema: pa.Schema, parts: Sequence[Part], partition_by: Sequence[str] = ()
+    lake: Lake,
+    table: str,
+    schema: pa.Schema,
+    parts: Sequence[Part],
+    partition_by: Sequence[str] = (),
+    mode: Literal["append", "overwrite"] = "overwrite",
 ) -> int:
-    """Replaces the content of a table with these parts in one atomic commit, and returns the new version.
+    """Commits these parts to a table in one atomic commit, and returns the new version.
 
     Args:
         schema: Schema of the table, including partition columns.
+        mode: Whether the parts replace the content of the table or are added to it. The table is created if needed.
     """
     actions = [
         AddAction(
@@ -97,7 +103,10 @@ def commit_parts(
         for part in parts
     ]
     uri, columns = lake.delta_uri(table), Schema.from_arrow(schema)
-    create_table_with_add_actions(uri, columns, actions, mode="overwrite", partition_by=list(partition_by) or None)
+    if mode == "append" and lake.version(table) is not None:
+        lake.open(table).create_write_transaction([*actions], "append", columns, list(partition_by) or None)
+    else:
+        create_table_with_add_actions(uri, columns, actions, mode="overwrite", partition_by=list(partition_by) or None)
     version = lake.version(table)
     assert version is not None
     return version

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from chestai.results.film import Film
 from chestai.triage.rule import Bucket
@@ -12,13 +12,27 @@ PRESENT: tuple[Verdict, ...] = ("TP", "FN")  # the verdicts that say that a find
 ABSENT: tuple[Verdict, ...] = ("FP", "TN")
 
 
+class ResultBand(NamedTuple):
+    """Of `n` val images with a like score, the share that had the finding: its 95 % interval (`calibration.bands`)."""
+
+    low: float
+    high: float
+    n: int
+
+
 @dataclass(frozen=True)
 class FindingResult:
-    """A finding and its probability, 0 to 1. operating_point: from which it is positive; None where undefined."""
+    """A finding and its probability, 0 to 1.
+
+    Attributes:
+        operating_point: From which it is positive; None where undefined.
+        band: None if the version has none for this probability.
+    """
 
     finding: str
     probability: float
     operating_point: float | None
+    band: ResultBand | None = None
 
     @property
     def positive(self) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from chestai.imaging.thumbnail import shrink
 from chestai.model.bundle import Bundle, StoredNetwork, forward
 from chestai.model.runtimes import Runtime, open_session
 from pipelines.data.decoded_file import DECODED_FILE
@@ -41,7 +42,8 @@ class LogitsPredictor:
 
 
 # runtime: name of the inference session. logits: F, uncalibrated. evidence: float32 (F, rows, columns) as bytes, see
-# `chestai.model.classifier.NetworkOutput`. embedding: float32, C of each member. Both null if not requested.
+# `chestai.model.classifier.NetworkOutput`. embedding: float32, C of each member. thumbnail: of the network's input, see
+# `chestai.imaging.thumbnail.shrink`, with the embedding. Null if not requested.
 SCORING_OUTPUT = pa.struct(
     {
         "runtime": pa.string(),
@@ -50,6 +52,7 @@ SCORING_OUTPUT = pa.struct(
         "rows": pa.int32(),
         "columns": pa.int32(),
         "embedding": pa.list_(pa.float32()),
+        "thumbnail": pa.binary(),
     }
 )
 
@@ -107,6 +110,7 @@ class ScoringPredictor:
                 output |= {"evidence": evidence, "rows": height, "columns": width}
             if self.options.embeddings:
                 output["embedding"] = result.embedding[index].tolist()
+                output["thumbnail"] = shrink(pixels[index]).tobytes()
         return outputs
 
 

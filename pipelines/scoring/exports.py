@@ -1,4 +1,4 @@
-"""Writes the scores of a corpus as files for people: CSV, Parquet, triage worklist, gallery of the most urgent."""
+"""Writes the scores of a corpus as files for people: CSV, Parquet, worklist, gallery, drafts of reports."""
 
 from typing import Any
 
@@ -14,17 +14,19 @@ from chestai.model.bundle import Bundle
 from chestai.model.registry import RegisteredModel
 from pipelines.scoring.corpus import Corpus
 from pipelines.scoring.ledger import read_scores
+from pipelines.scoring.report_texts import write_report_texts
 
 WORKLIST = ("rank", "image_id", "bucket", "triage_score", "driven_by", "findings", "not_scored")
 
 
-def write_exports(settings: Score, out: Lake, model: RegisteredModel, corpus: Corpus) -> dict[str, str]:
+def write_exports(settings: Score, out: Lake, model: RegisteredModel, corpus: Corpus, language: str) -> dict[str, str]:
     """Writes the files that the settings name, each at a path or URI; returns their names by kind.
 
     `csv`, `parquet`: one row per file of the corpus, see `read_scores`. `worklist`: the queue as CSV, see `worklist`.
-    `gallery`: one HTML file of the `gallery_images` most urgent images with their Grad-CAM.
+    `gallery`: one HTML file of the `gallery_images` most urgent images with their Grad-CAM. `report_text`: drafts in a
+    language as CSV, see `pipelines.scoring.report_texts`.
     """
-    named = {name: getattr(settings, name) for name in ("csv", "parquet", "worklist", "gallery")}
+    named = {name: getattr(settings, name) for name in ("csv", "parquet", "worklist", "gallery", "report_text")}
     named = {name: str(path) for name, path in named.items() if path is not None}
     if not named:
         return {}
@@ -37,6 +39,8 @@ def write_exports(settings: Score, out: Lake, model: RegisteredModel, corpus: Co
                 pq.write_table(scores, part)
             elif name == "worklist":
                 write_csv(build_worklist(scores, model.bundle), part)
+            elif name == "report_text":
+                write_report_texts(scores, model, language, part)
             else:
                 from pipelines.scoring.gallery_page import render_gallery_page  # here, for its page imports matplotlib
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from deltalake.schema import Field, PrimitiveType
 from numpy.typing import NDArray
 
 from chestai.errors import UserError
@@ -53,8 +54,8 @@ def contents_schema(findings: Sequence[str]) -> pa.Schema:
     """The columns of `scores/<version>`.
 
     image_id: of the first file with this content. runtime: such as `openvino fp32`. has_heatmaps, has_embedding:
-    whether the last two columns were requested. heatmaps: the evidence of each finding that reaches its operating
-    point, float32 (rows, columns) as bytes, for `chestai.imaging.heatmap.heatmap`.
+    whether what follows was requested. heatmaps: the evidence of each finding that reaches its operating point, float32
+    (rows, columns) as bytes, for `chestai.imaging.heatmap.heatmap`. thumbnail: of the network's input, to find copies.
     """
     return pa.schema(
         {
@@ -71,6 +72,7 @@ def contents_schema(findings: Sequence[str]) -> pa.Schema:
             "has_embedding": pa.bool_(),
             "heatmaps": HEATMAPS,
             "embedding": pa.list_(pa.float32()),
+            "thumbnail": pa.binary(),
         }
     )
 
@@ -236,10 +238,19 @@ def open_ledger(
     if lake.version(ledger.files) is None:
         lake.write(ledger.files, FILES.empty_table())
     if exists and lake.open(ledger.contents).metadata().description == described:
+        _add_thumbnails(lake, ledger)
         return ledger, False
     lake.write(ledger.contents, contents_schema(card.findings).empty_table())
     lake.open(ledger.contents).alter.set_table_description(described)
     return ledger, exists
+
+
+def _add_thumbnails(lake: Lake, ledger: Ledger) -> None:
+    """Adds the column that tables of earlier releases lack; their embeddings are then made again, with thumbnails."""
+    table = lake.open(ledger.contents)
+    if "thumbnail" not in [field.name for field in table.schema().fields]:
+        table.alter.add_columns(Field("thumbnail", PrimitiveType("binary")))
+        lake.open(ledger.contents).update(predicate="has_embedding", updates={"has_embedding": "false"})
 
 
 def _hash_card(card: Card) -> str:

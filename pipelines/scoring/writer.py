@@ -116,6 +116,7 @@ class Writer:
             *([self.ledger.heatmaps] * count, [self.ledger.embeddings] * count),
             pa.array(heatmaps, HEATMAPS),
             pa.array([output["embedding"] for output in outputs], pa.list_(pa.float32())),
+            pa.array([output["thumbnail"] for output in outputs], pa.binary()),
         ]
         return pa.table(columns, schema=contents_schema(self.findings))
 

@@ -18,6 +18,14 @@ from serve.schemas.worklist import SummaryResponse
 OVERLAYS_OFF_ERRORS = {"overlays_off": "overlays are switched off (serve.modes)"}
 FLAGS_ONLY_ERRORS = {"flags_only": "findings are hidden, so studies cannot be filtered by them (serve.modes)"}
 
+HIDDEN_ERRORS = {"flags_only": "findings are hidden, and with them their text (serve.modes)"}
+
+
+def check_findings(modes: Modes) -> None:
+    """Raises ApiError (403) if findings are hidden."""
+    if modes.flag_only:
+        raise ApiError(403, "flags_only", "this endpoint hides findings, so it writes no text of them (serve.modes)")
+
 
 def check_overlays(modes: Modes) -> None:
     """Raises ApiError (403) if overlays are switched off."""

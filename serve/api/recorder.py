@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -61,11 +62,20 @@ async def record_prediction(
         prior=prior,
         **_describe(facts, state.pseudonyms),
     )
-    prediction = Prediction(
+    prediction = _make_prediction(image_id, result, at)
+    detail = {"model_version": result.model.version, "bucket": result.triage.bucket, **_hash_uri(upload.uri)}
+    event = AuditEvent(actor=principal.name, action=action, object=image_id, detail=detail, at=at)
+    await state.save(state.store.save_prediction, image, prediction, event)
+
+
+def _make_prediction(image_id: str, result: ScoreResult, at: datetime) -> Prediction:
+    return Prediction(
         image_id=image_id,
         model_version=result.model.version,
         runtime=result.model.runtime,
         probabilities=dict(result.probabilities),
+        confidence=result.confidence,
+        label_sets=result.label_sets,
         score=result.triage.score,
         bucket=result.triage.bucket,
         drivers=tuple((driver.finding, driver.weighted) for driver in result.triage.drivers),
@@ -73,9 +83,6 @@ async def record_prediction(
         snapshot=result.model.snapshot,
         at=at,
     )
-    detail = {"model_version": result.model.version, "bucket": result.triage.bucket, **_hash_uri(upload.uri)}
-    event = AuditEvent(actor=principal.name, action=action, object=image_id, detail=detail, at=at)
-    await state.save(state.store.save_prediction, image, prediction, event)
 
 
 def _describe(facts: Facts | None, pseudonyms: Pseudonyms) -> dict[str, Any]:

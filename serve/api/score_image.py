@@ -54,6 +54,8 @@ class ScoredImage:
             probabilities=dict(self.result.probabilities),
             positives=self.result.positives(),
             thresholds_used=dict(self.result.thresholds),
+            confidence=self.result.confidence,
+            label_sets=self.result.label_sets,
             model=self.result.model,
         )
 

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from chestai.config.schema import Auth, Config
 from chestai.imaging.preprocess import Grey
 from chestai.lake.lake import Lake
+from chestai.results.report_text.drafter import Drafter
 from serve.api.admission import AdmissionControl
 from serve.api.state import StateAccess
 from serve.auth.api_keys import ApiKeyAuthenticator
@@ -85,6 +86,7 @@ class Services:
     decoder: ImageDecoder
     memory: MemoryBudget
     stored_images: StoredImages
+    drafter: Drafter
     jobs: JobRunner | None = None
     intake: Intake | None = None
 
@@ -123,6 +125,7 @@ def build_services(
         decoder=ImageDecoder(),
         memory=memory,
         stored_images=StoredImages(config, images),
+        drafter=Drafter(config.report.llm),
         jobs=jobs,
         intake=Intake(gateway_folder(config)) if config.gateway.stow or config.gateway.fhir else None,
     )

@@ -59,6 +59,7 @@ PERMISSIONS: Mapping[tuple[str, str], Permission | None] = {
     ("GET", "/images/{image_id}/map"): Permission("reader", "read", "map"),
     ("GET", "/images/{image_id}/priors"): Permission("reader", "read", "priors", refreshes=True),
     ("POST", "/images/{image_id}/priors"): Permission("reader", "read"),
+    ("GET", "/images/{image_id}/report"): Permission("reader", "read", "report"),
     ("GET", "/studies"): Permission("reader", "read", "studies", refreshes=True),
     ("GET", "/studies/summary"): Permission("reader", "read", "summary", refreshes=True),
     ("POST", "/studies/{image_id}/claim"): Permission("reviewer", "review", "claim", refreshes=True),

@@ -39,6 +39,7 @@ class UtcTime(TypeDecorator[datetime]):
 
 
 Json = JSON().with_variant(JSONB(), "postgresql")
+NullableJson = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
 
 class Base(DeclarativeBase):
@@ -118,7 +119,8 @@ class PredictionRow(Base):
     """The newest prediction of a model version for an image.
 
     probabilities: finding -> probability, null where undefined. drivers: [[finding, weight * probability], ...].
-    positives: findings at or above their operating point. snapshot: of the model's training data.
+    positives: findings at or above their operating point. snapshot: of the model's training data. confidence,
+    label_sets: as the version's bundle had them; null if it had none.
     """
 
     __tablename__ = "predictions"
@@ -133,6 +135,8 @@ class PredictionRow(Base):
     positives: Mapped[list[str]] = mapped_column(Json)
     snapshot: Mapped[str] = mapped_column(String(100))
     at: Mapped[datetime] = mapped_column(UtcTime)
+    confidence: Mapped[dict[str, Any] | None] = mapped_column(NullableJson)
+    label_sets: Mapped[dict[str, Any] | None] = mapped_column(NullableJson)
 
     __table_args__ = (Index("predictions_newest", "image_id", "at"),)
 

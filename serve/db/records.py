@@ -26,6 +26,7 @@ from serve.db.models import (
     table,
 )
 from serve.db.worklist.row import add_worklist_row, update_worklist_row
+from serve.schemas.confidence import Bands, LabelSets
 
 Verdict = Literal["TP", "FP", "TN", "FN", "unsure", "withdrawn"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -83,12 +84,15 @@ class Prediction(Record):
 
     probabilities: finding -> [0, 1], None where undefined. score: of triage, [0, 1]. drivers: (finding, weight *
     probability). positives: findings at or above their operating point. snapshot: of the model's training data.
+    confidence, label_sets: by that version; None if its bundle had none.
     """
 
     image_id: ImageId
     model_version: int
     runtime: Annotated[str, Field(max_length=50)]
     probabilities: dict[Name, FiniteFloat | None]
+    confidence: Bands | None = None
+    label_sets: LabelSets | None = None
     score: Annotated[float, Field(ge=0, le=1)]
     bucket: Bucket
     drivers: tuple[tuple[Name, FiniteFloat], ...]

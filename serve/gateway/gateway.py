@@ -53,7 +53,8 @@ def running(config: Config) -> Iterator[Receiver]:
     settings, folder, priors = config.gateway, gateway_folder(config), config.gateway.priors
     intake, store, stop = Intake(folder), Store(config), threading.Event()
     reports = CommitmentReports(settings, store.database, list_titles(settings))
-    files = ResultFiles(folder / "out", load_device(str(state_folder(config) / "device")))
+    language, device = config.report.outgoing, load_device(str(state_folder(config) / "device"))
+    files = ResultFiles(folder / "out", device, language)
     retrievals = None if priors is None else Retrievals(settings.dicom.ae_title, priors.ae_title)
     tasks: list[Task] = []
     with (
@@ -66,7 +67,7 @@ def running(config: Config) -> Iterator[Receiver]:
         scoring = Scoring(settings, intake, store.database, endpoint, files, pseudonyms, sandbox)
         verdicts = VerdictWatch(settings, store.database, intake, files, pseudonyms)
         tasks += [("scoring", scoring.run), ("verdicts", verdicts.run)]
-        tasks += _list_senders(settings, store.database, intake, files)
+        tasks += _list_senders(settings, store.database, intake, files, language)
         if priors is not None and retrievals is not None:
             archive = _make_archive(settings, priors, intake)
             asked = PriorRequests(
@@ -87,12 +88,14 @@ def running(config: Config) -> Iterator[Receiver]:
                 thread.join(STOP_S)
 
 
-def _list_senders(settings: Gateway, database: Database, intake: Intake, files: ResultFiles) -> list[Task]:
+def _list_senders(
+    settings: Gateway, database: Database, intake: Intake, files: ResultFiles, language: str | None
+) -> list[Task]:
     """The tasks of each destination."""
     tasks: list[Task] = []
     for name, destination in settings.destinations.items():
         tls = make_client_tls(f"gateway.destinations.{name}", destination)
-        way = Transmission(destination, settings.dicom.ae_title, database, intake, files, tls)
+        way = Transmission(destination, settings.dicom.ae_title, database, intake, files, tls, language)
         tasks.append((f"to {name}", Dispatcher(name, settings, database, way.send).run))
         if destination.commitment:
             tasks.append((f"commitment of {name}", CommitmentRequests(name, settings, database, way.peer).run))

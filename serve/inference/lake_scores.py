@@ -19,6 +19,7 @@ from serve.db.audit import AuditEvent, append_event
 from serve.db.database import Database, database_url
 from serve.db.records import Image, Prediction, Rejection, record_prediction
 from serve.db.rejections import make_rejection, record_rejection
+from serve.schemas.confidence import describe_confidence
 
 BATCH_SIZE = 500  # images per transaction, so that other writers do not wait long
 CORPUS_COLUMNS = ("source", "patient_id", "study_id", "age_years", "sex", "view", "split", "height", "width")
@@ -124,11 +125,14 @@ def _make_prediction(row: dict[str, Any], model: RegisteredModel) -> Prediction:
     bundle = model.bundle
     findings, thresholds = bundle.card.findings, bundle.card.thresholds
     probabilities = {finding: row[f"prob_{finding}"] for finding in findings}
+    ((confidence, label_sets),) = describe_confidence(bundle.confidence, [list(probabilities.values())])
     return Prediction(
         image_id=row["sha256"],
         model_version=model.version,
         runtime=row["runtime"],
         probabilities=probabilities,
+        confidence=confidence,
+        label_sets=label_sets,
         score=row["triage_score"],
         bucket=row["bucket"],
         drivers=tuple(bundle.triage.find_drivers(list(probabilities.values()), findings)),

@@ -19,6 +19,7 @@ from chestai.monitoring import features
 from chestai.monitoring.drift import Columns
 from chestai.monitoring.ood_detector import OodReason
 from serve.problems import NOT_SCORED, ApiError
+from serve.schemas.confidence import Bands, LabelSets, describe_confidence
 from serve.schemas.inference import Driver, ModelInfo, Triage
 from serve.schemas.operations import ModelCard
 
@@ -33,7 +34,7 @@ class ScoreResult:
 
     probabilities: calibrated, by finding. thresholds: operating points, by finding. evidence: float32 (F, h, w), in the
     order of the probabilities, for `model.gradcam.heatmap`. forward_ms: of the whole batch. features: monitored
-    features of the image and of the prediction.
+    features of the image and of the prediction. confidence, label_sets: None if the version's bundle has none.
     """
 
     model: ModelInfo
@@ -43,6 +44,8 @@ class ScoreResult:
     evidence: NDArray[np.float32]
     forward_ms: float
     features: MonitoredFeatures = field(default_factory=dict)
+    confidence: Bands | None = None
+    label_sets: LabelSets | None = None
 
     def positives(self) -> list[str]:
         """Returns the findings that reach their operating points."""
@@ -135,8 +138,16 @@ class LoadedModel:
                 evidence=evidence,
                 forward_ms=elapsed_ms,
                 features=monitored,
+                confidence=bands,
+                label_sets=label_sets,
             )
-            for row, monitored, evidence in zip(probabilities, score_features, output.evidence, strict=True)
+            for row, monitored, evidence, (bands, label_sets) in zip(
+                probabilities,
+                score_features,
+                output.evidence,
+                describe_confidence(bundle.confidence, probabilities),
+                strict=True,
+            )
         ]
 
 

@@ -91,6 +91,8 @@ class EventCollector:
                 self._metrics.count_shadow(comparison)
             for outcome in batch.canary:
                 self._metrics.count_canary(outcome)
+            for source, reason in batch.drafts:
+                self._metrics.count_draft(source, reason)
             self._metrics.count_dropped(batch.dropped)
         self._fill_windows()
 

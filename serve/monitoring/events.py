@@ -50,6 +50,10 @@ class ImageEvent:
         return cls(reason) if rejection is None else cls(reason, rejection.model, rejection.features)
 
 
+DraftOutcome = tuple[str, str]
+"""Of a draft of a report: who worded it, and why the template stands although a language model was to be asked."""
+
+
 @dataclass(frozen=True)
 class EventBatch:
     """The events of an HTTP process since its last batch.
@@ -65,5 +69,6 @@ class EventBatch:
     images: Sequence[ImageEvent] = ()
     shadows: Sequence[ShadowComparison] = ()
     canary: Sequence[str] = ()
+    drafts: Sequence[DraftOutcome] = ()
     dropped: int = 0
     outbox: OutboxCounts | None = None

@@ -36,6 +36,7 @@ class PrometheusMetrics:
         self._dropped = counter("chestai_untold", "Events that were dropped and not counted.")
         self._alerts = counter("chestai_alerts", "Drift alerts.", ["outcome"])
         self._canary = counter("chestai_canary_images", "Images of the canary's share.", ["outcome"])
+        self._drafts = counter("chestai_report_drafts", "Drafts of reports.", ["source", "reason"])
         self._shadow = counter("chestai_shadow_images", "Images scored by the shadow.", ["agrees"])
         self._missed = counter("chestai_shadow_missed", "Images that the shadow did not score.", ["reason"])
         self._difference = histogram(
@@ -76,6 +77,13 @@ class PrometheusMetrics:
 
     def count_canary(self, outcome: str) -> None:
         self._canary.labels(outcome).inc()
+
+    def count_draft(self, source: str, reason: str) -> None:
+        """
+        Args:
+            reason: Why the template stands although a language model was to be asked; empty otherwise.
+        """
+        self._drafts.labels(source, reason).inc()
 
     def count_dropped(self, count: int) -> None:
         self._dropped.inc(count)

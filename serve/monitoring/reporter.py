@@ -13,7 +13,7 @@ from serve.db.outbox import OutboxCounts
 from serve.inference.predictor import OodError, ScoreResult
 from serve.inference.rollout import ShadowComparison
 from serve.monitoring.client import MonitorClient
-from serve.monitoring.events import EventBatch, ImageEvent, RequestEvent
+from serve.monitoring.events import DraftOutcome, EventBatch, ImageEvent, RequestEvent
 from serve.problems import ApiError
 
 log = logging.getLogger("ray.serve")
@@ -38,6 +38,7 @@ class EventReporter:
         self._images: deque[ImageEvent] = deque()
         self._shadows: deque[ShadowComparison] = deque()
         self._canary: deque[str] = deque()
+        self._drafts: deque[DraftOutcome] = deque()
         self._dropped = self._number = 0
         self._process = f"{os.getpid()}-{uuid.uuid4()}"
         self._lock = asyncio.Lock()
@@ -64,6 +65,10 @@ class EventReporter:
         """Records whether an image of the canary's share was `answered` or `missed` by it."""
         self._append(self._canary, outcome)
 
+    def record_draft(self, source: str, reason: str | None) -> None:
+        """Records a draft of a report, and why it is not the language model's."""
+        self._append(self._drafts, (source, reason or ""))
+
     async def flush(self) -> None:
         """Sends all events recorded so far.
 
@@ -81,6 +86,7 @@ class EventReporter:
                 images=_pop_all(self._images),
                 shadows=_pop_all(self._shadows),
                 canary=_pop_all(self._canary),
+                drafts=_pop_all(self._drafts),
                 dropped=self._dropped,
                 outbox=outbox,
             )

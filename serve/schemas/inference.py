@@ -12,6 +12,7 @@ from chestai.triage.rule import Bucket
 from serve.problems import Problem
 from serve.schemas import examples
 from serve.schemas.answer import Answer
+from serve.schemas.confidence import Bands, LabelSets
 from serve.schemas.examples import with_examples
 
 
@@ -95,12 +96,18 @@ FINDINGS_EXAMPLE = {
     "probabilities": examples.PROBABILITIES,
     "positives": ["Pneumothorax"],
     "thresholds_used": examples.THRESHOLDS,
+    "confidence": examples.CONFIDENCE,
+    "label_sets": examples.LABEL_SETS,
     "model": examples.MODEL,
 }
 
 
 class FindingsResponse(Answer):
-    """The findings of an image. thresholds_used: operating points; null for a finding without one."""
+    """The findings of an image. thresholds_used: operating points; null for a finding without one.
+
+    confidence: null for a finding where val has no, or too few, images with a like score. It and label_sets are null
+    as a whole for a version whose bundle has none.
+    """
 
     model_config = with_examples(FINDINGS_EXAMPLE)
 
@@ -109,6 +116,8 @@ class FindingsResponse(Answer):
     probabilities: dict[str, float]
     positives: list[str]
     thresholds_used: dict[str, float | None]
+    confidence: Bands | None = None
+    label_sets: LabelSets | None = None
     model: ModelInfo
     notice: str = RESEARCH_USE
 

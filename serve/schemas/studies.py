@@ -106,6 +106,8 @@ class ImageRecord(Answer, Study):
                     "image_id": examples.IMAGE_ID,
                     "runtime": examples.MODEL["runtime"],
                     "probabilities": examples.PROBABILITIES,
+                    "confidence": examples.CONFIDENCE,
+                    "label_sets": examples.LABEL_SETS,
                     **SCORE_EXAMPLE,
                     "snapshot": examples.SNAPSHOT,
                     "at": examples.TIME,

@@ -70,6 +70,7 @@ PLAN = (
     Benchmark("hostile", 4, (IMAGES,), quick=False),
     Benchmark("page", 5, quick=False),
     Benchmark("report_parser", 0.5, quick=False),
+    Benchmark("retrieval", 5, quick=False),
 )
 
 

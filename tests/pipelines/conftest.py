@@ -18,7 +18,7 @@ from pipelines.spark.sources.nih import BOX_TABLE
 from pipelines.spark.sources.split_lists import LISTS
 from pipelines.training.register import register
 from tests.support.corpus import BuiltCorpus, corpus_config, run_etl, write_corpus
-from tests.support.models import make_bundle
+from tests.support.models import add_confidence, make_bundle
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +64,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Config:
     registry = Registry(config.tracking, Lake(config.lake))
     registry.connect()
     with mlflow.start_run():
-        registry.promote(register(make_bundle(), registry))
+        registry.promote(register(add_confidence(make_bundle()), registry))
     return config
 
 

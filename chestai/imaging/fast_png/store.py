@@ -20,6 +20,8 @@ from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
+from chestai.lake.user_cache import find_user_cache
+
 SOURCES = ("unfilter.py", "build.py", "kernel.py")
 REFUSAL_SECONDS = 86_400.0  # after which a kernel that failed or was too slow is tried again
 BUILD_SECONDS = 300.0  # the build takes four on an idle machine
@@ -43,12 +45,8 @@ class Refusal:
 
 
 def find_folder() -> Path:
-    """`chestai/kernels` in the user's cache (XDG base directories); of a user without a home, among temporary files."""
-    try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:
-        cache = Path(tempfile.gettempdir()) / f"cache-{os.geteuid()}"
-    return cache.absolute() / "chestai" / "kernels"
+    """`chestai/kernels` in the user's cache."""
+    return find_user_cache("kernels")
 
 
 @cache

@@ -1,7 +1,6 @@
 """Runtimes: a network runs in torch on any device, or in OpenVINO on the CPU, to which it is exported once."""
 
 import io
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from chestai.config import schema
 from chestai.errors import UserError
+from chestai.lake.user_cache import find_user_cache
 from chestai.model.bundle import ForwardOutput, StoredNetwork
 from chestai.model.classifier import Classifier
 from chestai.model.ensemble import Ensemble
@@ -133,8 +133,8 @@ def _open_openvino(
 
 
 def exports_folder() -> Path:
-    """The folder of exported networks: `chestai/exports` in the user's cache (XDG base directories)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chestai" / "exports"
+    """The folder of exported networks: `chestai/exports` in the user's cache."""
+    return find_user_cache("exports")
 
 
 def _place(device: str) -> torch.device:

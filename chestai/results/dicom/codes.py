@@ -54,6 +54,8 @@ PERCENT = Code("%", "UCUM", "Percent")
 YES = Code("373066001", "SCT", "Yes")
 NO = Code("373067005", "SCT", "No")
 COMMENT = Code("121106", "DCM", "Comment")
+QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")  # TID 1500, row 12; in no context group
+IMPRESSION = Code("121073", "DCM", "Impression")
 DEVICE = Code("121007", "DCM", "Device")
 IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")  # of CID 100
 ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")  # of CID 7150
@@ -61,7 +63,7 @@ PHYSICAL_OBJECT = Code("260787004", "SCT", "Physical object")  # of CID 7150
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")  # of CID 7162
 STANDARD: tuple[Code, ...] = (
     *(code for code in FINDINGS.values() if code.scheme_designator != PRIVATE),
-    *(CERTAINTY, PERCENT, YES, NO, COMMENT, DEVICE, IMAGING_PROCEDURE),
+    *(CERTAINTY, PERCENT, YES, NO, COMMENT, IMPRESSION, DEVICE, IMAGING_PROCEDURE),
     *(ABNORMAL_STRUCTURE, PHYSICAL_OBJECT, ARTIFICIAL_INTELLIGENCE),
 )
 

@@ -23,6 +23,7 @@ def build_objects(
     device: Device,
     evidence: NDArray[np.float32] | None = None,
     decode: Callable[[], Grey] | None = None,
+    language: str | None = None,
 ) -> Iterator[tuple[Kind, Dataset]]:
     """Builds objects, one when it is asked for: a picture takes 13 MB.
 
@@ -32,6 +33,7 @@ def build_objects(
         device: What makes them.
         evidence: float32 (F, h, w), as for `select_positives`; None makes no picture and no segmentation.
         decode: Returns the film's pixels, for the picture.
+        language: Of the draft in the report, as for `build_report`.
 
     Yields:
         Each kind that there is of the film: without positive findings it has neither picture nor segmentation.
@@ -43,7 +45,7 @@ def build_objects(
     for kind in (kind for kind in KINDS if kind in kinds):
         instance: Dataset | None = None
         if kind == "sr":
-            instance = build_report(result, header, device)
+            instance = build_report(result, header, device, language)
         elif evidence is not None and result.positives:
             if kind == "seg":
                 instance = build_segmentation(result, header, evidence, device)

@@ -6,7 +6,9 @@ from highdicom.sr import (
     AlgorithmIdentification,
     CodedConcept,
     ComprehensiveSR,
+    ContainerContentItem,
     DeviceObserverIdentifyingAttributes,
+    LanguageOfContentItemAndDescendants,
     Measurement,
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
@@ -32,20 +34,23 @@ from chestai.results.dicom.text import LONG_STRING, clean_name, clean_text
 from chestai.results.dicom.uids import derive_uid, instance_uid, series_uid
 from chestai.results.film_result import FilmResult, FindingResult, ReviewedFinding
 from chestai.results.notices import list_notices
+from chestai.results.report_text.catalogue import load_catalogue
+from chestai.results.report_text.impression import write_outgoing
 
 
-def build_report(result: FilmResult, header: Dataset, device: Device) -> ComprehensiveSR:
+def build_report(result: FilmResult, header: Dataset, device: Device, language: str | None = None) -> ComprehensiveSR:
     """Builds the report of a result.
 
     It says how soon the study should be read and, where the endpoint shows numbers, of each finding its certainty, the
-    operating point, whether it is reached, and each verdict. It is partial and preliminary until a reviewer has spoken,
-    then complete and final, and names the revision before it. It is never verified: a verdict is not a signature of
-    somebody who is accountable for the document (PS3.3 C.17.2).
+    operating point, whether it is reached, and each verdict; where wanted, it has a draft of the impression. It is
+    partial and preliminary until a reviewer has spoken, then complete and final, and names the revision before it. It
+    is never verified: a verdict is not a signature of somebody who is accountable for the document (PS3.3 C.17.2).
 
     Args:
         result: Without findings, the report tells the bucket alone.
         header: Of the film; pixels are not needed.
         device: The observer.
+        language: Of the draft of the impression, see `write_outgoing`; None for none.
 
     Raises:
         ValueError: The film has no valid UIDs, or is not the result's.
@@ -54,7 +59,7 @@ def build_report(result: FilmResult, header: Dataset, device: Device) -> Compreh
     arguments = describe_instance(result, "sr", device)
     report = ComprehensiveSR(
         evidence=[without_names(clean)],
-        content=_content(result, clean, device),
+        content=_content(result, clean, device, language),
         is_complete=result.reviewed,
         is_final=result.reviewed,
         previous_versions=_predecessors(result, clean),
@@ -65,7 +70,7 @@ def build_report(result: FilmResult, header: Dataset, device: Device) -> Compreh
     return report
 
 
-def _content(result: FilmResult, header: Dataset, device: Device) -> MeasurementReport:
+def _content(result: FilmResult, header: Dataset, device: Device, language: str | None) -> MeasurementReport:
     observer = DeviceObserverIdentifyingAttributes(
         uid=device.uid,
         name=clean_text(device.name, LONG_STRING) or MANUFACTURER,
@@ -75,7 +80,7 @@ def _content(result: FilmResult, header: Dataset, device: Device) -> Measurement
     names = [finding.finding for finding in result.findings]
     if names:  # else the endpoint shows no findings, and a verdict would tell one
         names += [review.finding for review in result.reviews]
-    return MeasurementReport(
+    report = MeasurementReport(
         observation_context=ObservationContext(
             observer_device_context=ObserverContext(CodedConcept.from_code(codes.DEVICE), observer)
         ),
@@ -85,6 +90,19 @@ def _content(result: FilmResult, header: Dataset, device: Device) -> Measurement
             *(_finding_group(name, result, header) for name in dict.fromkeys(names)),
         ],
     )
+    if text := write_outgoing(result, language):
+        report[0].ContentSequence.append(_impression(text, str(language)))
+    return report
+
+
+def _impression(text: str, language: str) -> ContainerContentItem:
+    """The qualitative evaluations of TID 1500, of which the draft is the only one. language: a code of RFC 5646."""
+    item = TextContentItem(codes.IMPRESSION, text.replace("\n", "\r\n"), RelationshipTypeValues.CONTAINS)
+    spoken = CodedConcept(language, "RFC5646", load_catalogue(language).title)
+    item.ContentSequence = ContentSequence(LanguageOfContentItemAndDescendants(spoken))
+    evaluations = ContainerContentItem(codes.QUALITATIVE_EVALUATIONS, relationship_type=RelationshipTypeValues.CONTAINS)
+    evaluations.ContentSequence = ContentSequence([item])
+    return evaluations
 
 
 def _triage_group(result: FilmResult, header: Dataset) -> MeasurementsAndQualitativeEvaluations:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from chestai.results.fhir.vocabulary import (
+    BAND,
+    BAND_IMAGES,
     CODES,
     FILM,
     IMAGING,
@@ -69,6 +71,10 @@ def _build_finding(result: FilmResult, one: FindingResult, codes: FindingCodes, 
         limit = make_quantity(one.operating_point)
         text = f"negative below {limit['value']}, the operating point"
         observation["referenceRange"] = [{"high": limit, "text": text}]
+    if one.band is not None:  # of a population, so neither the value's own range nor a reference range
+        limits = {"low": make_quantity(one.band.low), "high": make_quantity(one.band.high)}
+        observation["component"].append({"code": make_concept(BAND), "valueRange": limits})
+        observation["component"].append({"code": make_concept(BAND_IMAGES), "valueInteger": one.band.n})
     reviews = find_reviews(result, one.finding)
     opinion = find_opinion(reviews)
     if opinion is not None:  # a reviewer's word counts more than the model's

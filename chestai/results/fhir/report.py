@@ -14,6 +14,7 @@ from chestai.results.fhir.vocabulary import (
 )
 from chestai.results.film_result import FilmResult
 from chestai.results.notices import list_notices
+from chestai.results.report_text.impression import write_outgoing
 from chestai.results.review_status import find_opinion, find_reviews, find_stage
 from chestai.results.text import clean
 
@@ -26,10 +27,12 @@ def build_report(
     study: Resource,
     observations: Sequence[Resource],
     release: Release,
+    language: str | None = None,
 ) -> Resource:
     """
     Args:
         context: Subject and times, as the observations have them.
+        language: Of the draft of the impression, see `write_outgoing`; None for none.
     """
     revision = result.revision
     lasting = ("report", result.film.sop_instance, result.model, result.version)
@@ -43,7 +46,7 @@ def build_report(
         **context,
         "result": [refer(observation) for observation in observations],
         "imagingStudy" if release == "R4" else "study": [refer(study)],
-        "conclusion": _write_conclusion(result),
+        "conclusion": _write_conclusion(result, language),
     }
     if revision:
         earlier = {"type": "DiagnosticReport", "identifier": identify(*lasting, revision - 1)}
@@ -54,9 +57,11 @@ def build_report(
     return report
 
 
-def _write_conclusion(result: FilmResult) -> str:
-    """A few lines: the notice first, then the film."""
-    return "\n".join([*list_notices(result), f"Model {result.model}, version {result.version}.", _describe(result)])
+def _write_conclusion(result: FilmResult, language: str | None) -> str:
+    """A few lines: the notice first, then the film, and the draft of its impression."""
+    lines = [*list_notices(result), f"Model {result.model}, version {result.version}.", _describe(result)]
+    draft = write_outgoing(result, language)
+    return "\n".join([*lines, draft] if draft else lines)
 
 
 def _describe(result: FilmResult) -> str:

@@ -13,7 +13,9 @@ from chestai.results.fhir.vocabulary import FindingCodes, Release, Resource, ref
 from chestai.results.film_result import FilmResult
 
 
-def build_resources(result: FilmResult, release: Release = "R4", codes: FindingCodes | None = None) -> list[Resource]:
+def build_resources(
+    result: FilmResult, release: Release = "R4", codes: FindingCodes | None = None, language: str | None = None
+) -> list[Resource]:
     """Builds what goes out about a film; references are relative, as in `Patient/<id>`.
 
     IDs and identifiers are made from the film, the model, its version, the kind of resource and the revision, so that
@@ -22,6 +24,7 @@ def build_resources(result: FilmResult, release: Release = "R4", codes: FindingC
     Args:
         release: R4 also suits R4B.
         codes: Finding -> system, code, display; a finding that is missing gets a code of our own system.
+        language: Of the draft of the impression in the report's conclusion; None for none.
 
     Raises:
         ValueError: The film has no SOP Instance UID.
@@ -37,5 +40,5 @@ def build_resources(result: FilmResult, release: Release = "R4", codes: FindingC
     context["issued"] = result.changed_at.isoformat()
     origin = {"device": refer(device), "derivedFrom": [refer(study)]}
     observations = build_observations(result, codes or {}, context | origin)
-    report = build_report(result, context, study, observations, release)
+    report = build_report(result, context, study, observations, release, language)
     return [patient, device, study, *observations, report]

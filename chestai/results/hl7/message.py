@@ -5,9 +5,10 @@ import json
 from collections.abc import Iterator, Mapping
 
 from chestai.results.film_result import FilmResult
-from chestai.results.hl7.encoding import SEGMENT_END, escape, join_segment, write_time
+from chestai.results.hl7.encoding import REPETITION, SEGMENT_END, escape, join_segment, write_time
 from chestai.results.hl7.segments import (
     AUTHORITY,
+    IMPRESSION,
     LOCAL_CODES,
     Code,
     build_nte,
@@ -20,17 +21,19 @@ from chestai.results.hl7.segments import (
     write_code,
 )
 from chestai.results.notices import list_notices
+from chestai.results.report_text.impression import write_outgoing
 from chestai.results.review_status import Stage, find_opinion, find_reviews, find_stage, name_opinion
 
 CONTROL_ID_LENGTH = 20  # of MSH-10
 CHARACTER_SET = "UNICODE UTF-8"  # HL7 Table 0211
 
 
-def build_message(result: FilmResult, codes: Mapping[str, Code] | None = None) -> str:
+def build_message(result: FilmResult, codes: Mapping[str, Code] | None = None, language: str | None = None) -> str:
     """Builds a message about a film, which is the same each time: a receiver sees a resend by MSH-10.
 
     Args:
         codes: Finding -> identifier, text, coding system of HL7 Table 0396; others get a code of ours.
+        language: Of the draft of the impression, see `write_outgoing`; None for none.
 
     Returns:
         Segments that end in a carriage return. Encode it as UTF-8; MSH-18 says so if it is not ASCII.
@@ -41,7 +44,7 @@ def build_message(result: FilmResult, codes: Mapping[str, Code] | None = None) -
     film = result.film
     film.check_name()
     stand_in = _hash("patient of study", film.study or film.sop_instance)
-    text = SEGMENT_END.join([build_pid(film, stand_in), *_build_film(result, codes or {}), ""])
+    text = SEGMENT_END.join([build_pid(film, stand_in), *_build_film(result, codes or {}, language), ""])
     return _build_msh(result, text) + SEGMENT_END + text
 
 
@@ -61,8 +64,8 @@ def _build_msh(result: FilmResult, text: str) -> str:
     return join_segment("MSH", fields)  # the separator itself is MSH-1, so that the numbers here are one less
 
 
-def _build_film(result: FilmResult, codes: Mapping[str, Code]) -> Iterator[str]:
-    """The segments after the patient's: order, notices, its name, its triage, its findings."""
+def _build_film(result: FilmResult, codes: Mapping[str, Code], language: str | None) -> Iterator[str]:
+    """The segments after the patient's: order, notices, its name, its triage, its findings, the draft."""
     stage, order = find_stage(result), _hash(result.film.sop_instance, result.model, result.version)
     yield build_orc(order)
     yield build_obr(order, result, stage)
@@ -82,6 +85,8 @@ def _build_film(result: FilmResult, codes: Mapping[str, Code]) -> Iterator[str]:
         count += 1
         yield build_number(count, _name("triage-score", "Triage score"), result.score, result, stage)
     yield from _build_findings(count, result, stage, codes)
+    if language is not None and result.findings:
+        yield _build_draft(count + len(result.findings) + 1, result, stage, language)
 
 
 def _build_findings(count: int, result: FilmResult, stage: Stage, codes: Mapping[str, Code]) -> Iterator[str]:
@@ -94,6 +99,13 @@ def _build_findings(count: int, result: FilmResult, stage: Stage, codes: Mapping
         for note, review in enumerate(reviews, 1):
             text = f"{name_opinion(review)} ({review.verdict}), says {review.reviewer} at {review.at:%Y-%m-%d %H:%M%z}"
             yield build_nte(note, text)
+
+
+def _build_draft(number: int, result: FilmResult, stage: Stage, language: str) -> str:
+    """The draft of the impression, which stays preliminary; once a reviewer has spoken it is deleted."""
+    draft = write_outgoing(result, language)
+    value = REPETITION.join(map(escape, draft.splitlines()))  # in a TX, repetitions are lines (Chapter 2A)
+    return build_obx(number, "TX", IMPRESSION, value, result, stage, status="P" if draft else "D")
 
 
 def _name(identifier: str, text: str) -> Code:

@@ -23,6 +23,8 @@ LONGEST_TEXT = 199  # characters of a text component (ST), Chapter 2A
 Code = tuple[str, str, str]
 """Identifier, text, coding system."""
 
+IMPRESSION: Code = ("19005-8", "Radiology Imaging study [Impression] (narrative)", "LN")
+
 
 def build_pid(film: Film, stand_in: str) -> str:
     """Patient identification. stand_in: an ID of ours for a patient whose header has none."""
@@ -70,9 +72,9 @@ def build_obx(number: int, kind: str, code: Code, value: str, result: FilmResult
     """An observation of a film.
 
     Args:
-        kind: The value's type: NM, CE or ST.
+        kind: The value's type: NM, CE, ST or TX.
         value: Already escaped.
-        more: `unit`, `limits` and `flag`, already escaped.
+        more: `unit`, `limits` and `flag`, already escaped; `status` of HL7 Table 0085, in place of the result's.
     """
     fields = {
         1: str(number),
@@ -82,7 +84,7 @@ def build_obx(number: int, kind: str, code: Code, value: str, result: FilmResult
         6: more.get("unit", ""),
         7: more.get("limits", ""),
         8: more.get("flag", ""),
-        11: STATUS[stage],
+        11: more.get("status", STATUS[stage]),
         14: write_time(result.film.studied_at),
         18: join_components(f"{result.model} {result.version}", AUTHORITY),
         19: write_time(result.at),

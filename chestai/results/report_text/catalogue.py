@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from chestai.labels.findings import KNOWN_FINDINGS
 from chestai.results.report_text.lexicon import Kind, Lexicon, split_phrase
+from chestai.results.report_text.query_words import QueryWords, read_query_words
 from chestai.results.report_text.sentences import normalise, tokenise
 from chestai.results.report_text.statements import Change, State
 
@@ -53,7 +54,8 @@ class Catalogue:
     """What a language file says.
 
     Attributes:
-        language: The name of the file, such as `en`.
+        language: The name of the file, such as `en`: a code of RFC 5646.
+        title: The name of the language in English.
         sentences: Name of `PLAIN` -> sentence.
         lists: Name of `LISTS` -> sentence.
         joins: Name -> the word before the last of a list, by the beginning of that last; "" for any other.
@@ -63,9 +65,11 @@ class Catalogue:
         instruction: To a language model.
         words: Those that a language model may use besides names of findings and cues.
         unknowable: Words of side, size and severity, which no model here knows.
+        query: What a search may ask for besides findings.
     """
 
     language: str
+    title: str
     sentences: Mapping[str, str]
     lists: Mapping[str, ListSentence]
     joins: Mapping[str, Mapping[str, str]]
@@ -76,6 +80,7 @@ class Catalogue:
     instruction: str
     words: frozenset[str]
     unknowable: frozenset[str]
+    query: QueryWords
 
     def name(self, finding: str, form: str) -> str:
         """The name of a finding in a form; of one that the file lacks, the finding itself."""
@@ -139,6 +144,7 @@ def parse_catalogue(language: str, values: Mapping[str, Any]) -> Catalogue:
             raise ValueError(f"joins.{bare[0]} has no word for any other beginning")
         return Catalogue(
             language=language,
+            title=values["name"],
             sentences={name: values["sentences"][name] for name in PLAIN},
             lists=lists,
             joins=joins,
@@ -152,6 +158,7 @@ def parse_catalogue(language: str, values: Mapping[str, Any]) -> Catalogue:
             instruction=values["llm"]["instruction"],
             words=_collect_words(values["llm"]["words"]),
             unknowable=_collect_words(values["llm"]["unknowable"]),
+            query=read_query_words(values["query"]),
         )
     except KeyError as error:
         raise ValueError(f"the language file {language}.toml lacks {error.args[0]}") from error

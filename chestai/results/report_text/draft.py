@@ -11,7 +11,7 @@ from chestai.results.report_text.guard import Flaw, find_flaw
 from chestai.results.report_text.impression import frame, list_notices, summarise_film, write_states
 from chestai.results.report_text.llm import Failure, LlmError, ask, make_messages, read_text
 
-Reason = Failure | Flaw
+Reason = Failure | Flaw | Literal["busy"]
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,23 @@ def write_impression(result: FilmResult, language: str, earlier: FilmResult | No
     return frame(write_states(statements, catalogue), statements, catalogue, list_notices(result, earlier))
 
 
+def write_outgoing(result: FilmResult, language: str | None) -> str:
+    """The impression that goes out with a result, which is the same whenever it is sent: no earlier film is in it.
+
+    Args:
+        language: None for no impression.
+
+    Returns:
+        Empty where there is none: without findings, and once a reviewer has spoken, whose word then counts.
+
+    Raises:
+        ValueError: As `write_impression`.
+    """
+    if language is None or not result.findings or result.reviewed:
+        return ""
+    return write_impression(result, language)
+
+
 def summarise_film(result: FilmResult, earlier: FilmResult | None = None) -> list[Statement]:
     """What is to be said of the findings of a film. Scores of two model versions are not compared.
 

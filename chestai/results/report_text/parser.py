@@ -30,10 +30,11 @@ CERTAINTY: tuple[State, ...] = ("present", "uncertain", "absent")
 
 @dataclass(frozen=True)
 class Mention:
-    """What a sentence says of a finding. cues: the places in the sentence of those whose scope reaches it."""
+    """What a sentence says of a finding. start: its place. cues: the places of those whose scope reaches it."""
 
     finding: str
     state: State
+    start: int
     cues: tuple[int, ...]
 
 
@@ -122,7 +123,7 @@ def _judge(finding: str, place: Hit, negated: bool, hits: Sequence[Hit]) -> Ment
     state: State = "present" if nearest is None else STATES[nearest.kind]
     if negated:
         state = "absent" if state == "present" else "uncertain"
-    return Mention(finding, state, tuple(cue.start for cue in cues))
+    return Mention(finding, state, place.start, tuple(cue.start for cue in cues))
 
 
 def _look_back(place: Hit, hits: Sequence[Hit]) -> list[Hit]:

@@ -100,7 +100,7 @@ def write_objects(
         _read_films(config, contents, films, counts, screen)
         if settings.fhir_out is not None:
             try:
-                _write_bundles(films, settings.fhir_out, counts)
+                _write_bundles(films, settings.fhir_out, config.report.outgoing, counts)
             except (OSError, ValueError, pa.ArrowException) as error:
                 raise UserError(f"score.fhir_out={settings.fhir_out} cannot be written: {error}") from error
     counts.report(settings, screen)
@@ -145,15 +145,16 @@ def _make_writer(config: Config, sandbox: Sandbox) -> Write | None:
     from pipelines.scoring.objects.object_writer import ObjectWriter
 
     device = load_device(Lake(config.lake).uri("state", "device"))
-    return ObjectWriter(locate(settings.dicom_out), settings.dicom_objects, device, sandbox, config.force).write
+    folder, language = locate(settings.dicom_out), config.report.outgoing
+    return ObjectWriter(folder, settings.dicom_objects, device, sandbox, config.force, language).write
 
 
-def _write_bundles(films: FilmList, path: str, counts: ObjectCounts) -> None:
+def _write_bundles(films: FilmList, path: str, language: str | None, counts: ObjectCounts) -> None:
     """Writes a line for each film, the Bundle that the gateway sends of it."""
     with atomic_write(path) as part, part.open("wb") as file:
         for result in films:
             try:
-                bundle = build_transaction(build_resources(result, codes=FHIR_CODES))
+                bundle = build_transaction(build_resources(result, codes=FHIR_CODES, language=language))
                 check_resource(bundle)
             except ValueError:
                 counts.invalid += 1

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import Any
 
 from chestai.results.film import Film
-from chestai.results.film_result import FilmResult, FindingResult
+from chestai.results.film_result import FilmResult, FindingResult, ResultBand
 
 
 class FilmList:
@@ -43,5 +43,10 @@ def _parse(text: str) -> FilmResult:
     born, studied = film["birth_date"], film["studied_at"]
     film["birth_date"] = None if born is None else date.fromisoformat(born)
     film["studied_at"] = None if studied is None else datetime.fromisoformat(studied)
-    facts["findings"] = tuple(FindingResult(**finding) for finding in facts["findings"])
+    facts["findings"] = tuple(_parse_finding(finding) for finding in facts["findings"])
     return FilmResult(**{**facts, "film": Film(**film), "at": datetime.fromisoformat(facts["at"]), "reviews": ()})
+
+
+def _parse_finding(facts: dict[str, Any]) -> FindingResult:
+    band = facts["band"]
+    return FindingResult(**{**facts, "band": None if band is None else ResultBand(*band)})

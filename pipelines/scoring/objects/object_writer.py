@@ -28,6 +28,7 @@ class ObjectWriter:
         device: What makes them.
         sandbox: Decodes films for their pictures.
         replace: Whether objects that are there are written again.
+        language: Of drafts of the impression; None for none.
     """
 
     folder: str
@@ -35,6 +36,7 @@ class ObjectWriter:
     device: Device
     sandbox: Sandbox
     replace: bool
+    language: str | None = None
 
     def write(self, film: ReadFilm) -> Mapping[str, bool] | None:
         """Writes what is missing of a film.
@@ -58,7 +60,7 @@ class ObjectWriter:
         if not kinds:
             return made
         evidence, decode = film.content.make_evidence(), partial(self.sandbox.decode, film.data)
-        objects = build_objects(kinds, film.result, film.header, self.device, evidence, decode)
+        objects = build_objects(kinds, film.result, film.header, self.device, evidence, decode, self.language)
         with suppress(ValueError, Unreadable):
             for kind, instance in objects:
                 save_object(instance, self._find_path(film, kind))

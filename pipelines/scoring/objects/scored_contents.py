@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from chestai.model.registry import RegisteredModel
 from chestai.results.film import Film
-from chestai.results.film_result import FilmResult, FindingResult
+from chestai.results.film_result import FilmResult, FindingResult, ResultBand
 from pipelines.scoring.corpus import Corpus
 from pipelines.scoring.ledger import Ledger
 
@@ -38,10 +38,9 @@ class ScoredContent:
     def make_result(self, film: Film) -> FilmResult:
         """The result as of its scoring, the same each time."""
         row, card = self.row, self.model.bundle.card
-        findings = [FindingResult(name, row[f"prob_{name}"], card.thresholds.get(name)) for name in card.findings]
         return FilmResult(
             film=film,
-            findings=tuple(findings),
+            findings=tuple(self._make_finding(name) for name in card.findings),
             bucket=row["bucket"],
             score=row["triage_score"],
             model=self.model.name,
@@ -49,6 +48,12 @@ class ScoredContent:
             at=row["scored_at"].astimezone(UTC),
             synthetic=card.synthetic,
         )
+
+    def _make_finding(self, name: str) -> FindingResult:
+        bundle, probability = self.model.bundle, self.row[f"prob_{name}"]
+        band = None if bundle.confidence is None else bundle.confidence.confidence(name, probability)
+        found = None if band is None else ResultBand(band.low, band.high, band.n)
+        return FindingResult(name, probability, bundle.card.thresholds.get(name), found)
 
     def make_evidence(self) -> NDArray[np.float32] | None:
         """float32 (F, h, w), the maps that came with the scores; 0 for findings below their operating points.

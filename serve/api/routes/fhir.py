@@ -257,7 +257,8 @@ async def _find(services: Services, search: Search, after: str, limit: int) -> t
     pseudonyms = services.state.pseudonyms
     page = await services.state.read(find_page, search, pseudonyms, after, limit)
     flag_only = not search.with_findings
-    resources = await asyncio.to_thread(_build, page.found, services.intake, pseudonyms, flag_only)
+    language = services.config.report.outgoing
+    resources = await asyncio.to_thread(_build, page.found, services.intake, pseudonyms, flag_only, language)
     return resources, page.found[-1].resource_id if page.has_more else None
 
 

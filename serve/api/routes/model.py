@@ -4,15 +4,19 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
+import mlflow
 from fastapi import APIRouter
 from mlflow.exceptions import MlflowException
 from starlette.responses import HTMLResponse, Response
 
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
-from chestai.model.registry import Registry
+from chestai.model.bundle import CARD
+from chestai.model.card import Card
+from chestai.model.registry import BUNDLE, Registry
 from serve.api.openapi import OVERLOADED_RESPONSES
 from serve.api.services import Services, ServicesDep
 from serve.problems import ApiError, error_responses
@@ -71,6 +75,24 @@ async def show_card(services: ServicesDep) -> Response:
     if page is None:
         raise ApiError(404, "no_model_card", f"version {version} was not evaluated: run `python -m pipelines.evaluate`")
     return HTMLResponse(page, headers={"Content-Security-Policy": CARD_POLICY})
+
+
+async def load_card(services: Services, version: int) -> Card:
+    """Returns the card of a version: of the served one or, from the registry, of another one.
+
+    Raises:
+        ApiError: 503, the model or the registry does not respond, or knows no such version.
+    """
+    async with services.admission.deadline():
+        served = await services.model.scorer.card()
+    return served if served.version == version else await _ask_registry(services, partial(_read_card, version))
+
+
+def _read_card(version: int, registry: Registry) -> Card:
+    """Reads the card of a version, without its weights; raises MlflowException and OSError."""
+    registry.connect()
+    place = f"models:/{registry.tracking.model}/{version}/data/{BUNDLE}/{CARD}"
+    return Card.model_validate_json(mlflow.artifacts.load_text(place))
 
 
 async def _ask_registry(services: Services, ask: Callable[[Registry], T]) -> T:

@@ -1,26 +1,34 @@
-"""Recorded studies: the worklist, its claims and numbers, image records, and earlier images."""
+"""Recorded studies: the worklist, its claims and numbers, image records, earlier images, drafts of reports."""
 
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from sqlalchemy.orm import Session
+from starlette.responses import PlainTextResponse, Response
 
 from chestai.clock import now
+from chestai.results.report_text.catalogue import list_languages, load_catalogue
+from chestai.results.report_text.draft import Draft
 from chestai.triage.rule import Bucket
 from serve.api import display_modes
 from serve.api.openapi import FORBIDDEN_ERRORS, PARAMETER_ERRORS, STATE_RESPONSES, ImageId, Prefetch, Refresh
+from serve.api.routes.model import REGISTRY_RESPONSES, load_card
 from serve.api.security import CurrentPrincipal
-from serve.api.services import ServicesDep
+from serve.api.services import Services, ServicesDep
+from serve.auth.permissions import Principal
 from serve.db import records
+from serve.db.audit import AuditEvent
 from serve.db.records import Key, Name
 from serve.db.worklist import page as worklist
 from serve.db.worklist.claims import claim_study, release_study
 from serve.db.worklist.page import MAX_PAGE_SIZE, MIN_ID_DIGITS, WorklistFilter
 from serve.db.worklist.priors import Prior, load_priors
+from serve.db.worklist.report_films import ScoredFilm, load_report_films
 from serve.db.worklist.summary import summarise_worklist
 from serve.gateway.db.prior_requests import ArchiveState, load_state, request_priors
 from serve.problems import ApiError, error_responses
+from serve.schemas.reports import ReportResponse
 from serve.schemas.studies import FlaggedImageRecord, ImageRecord, WorklistResponse
 from serve.schemas.worklist import ArchiveResponse, ClaimResponse, PriorsResponse, SummaryResponse
 
@@ -28,6 +36,7 @@ router = APIRouter(tags=["studies"])
 
 ARCHIVE_OFF_ERRORS = {"archive_off": "no archive is asked for earlier films (gateway.priors)"}
 UNKNOWN_IMAGE_RESPONSES = error_responses(404, unknown_image="it was never received")
+MOST_AUDITED = 16_384  # characters of a language model's answer in the audit: more than a usable one has
 SEARCH = f"An image ID or its first digits ({MIN_ID_DIGITS} or more), or a whole study ID, patient key or file name."
 
 
@@ -178,6 +187,90 @@ async def ask_for_priors(image_id: ImageId, services: ServicesDep, principal: Cu
     except ValueError as error:
         raise ApiError(409, "not_a_film", str(error)) from error
     return ArchiveResponse(**asdict(state))
+
+
+@router.get(
+    "/images/{image_id}/report",
+    summary="A draft of the report",
+    response_model=ReportResponse,
+    responses={
+        200: {
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+            "description": "With `Accept: text/plain`, the text alone.",
+        },
+        **error_responses(403, **FORBIDDEN_ERRORS, **display_modes.HIDDEN_ERRORS),
+        **error_responses(
+            404, unknown_image="it was never received", no_prediction="no version of the model has scored it"
+        ),
+        **error_responses(422, unknown_language="there is no such language", **PARAMETER_ERRORS),
+        **REGISTRY_RESPONSES,
+    },
+)
+async def write_report(
+    image_id: ImageId,
+    request: Request,
+    services: ServicesDep,
+    principal: CurrentPrincipal,
+    language: Annotated[
+        str | None, Query(description="Such as `en` or `es`; without it, that of `report.language`.", examples=["es"])
+    ] = None,
+) -> ReportResponse | Response:
+    """The newest prediction in words: what the model suggests, cannot exclude and does not find, as an impression.
+
+    It is a draft of research software, not a diagnosis. With an earlier image of the patient it says how scores
+    changed. A language model words it where `report.llm` names one, and the template where that says anything else.
+    """
+    display_modes.check_findings(services.config.serve.modes)
+    languages = {name: load_catalogue(name).title for name in list_languages()}
+    chosen = services.config.report.language if language is None else language
+    if chosen not in languages:
+        raise ApiError(422, "unknown_language", f"no language {chosen[:64]!r}; choose one of {', '.join(languages)}")
+    films = await services.state.read(load_report_films, image_id)
+    if films is None:
+        raise unknown_image(image_id)
+    if films.film is None:
+        raise ApiError(404, "no_prediction", f"no version of the model has scored the image {image_id}")
+    draft = await _write_draft(services, principal, chosen, films.film, films.earlier)
+    if request.headers.get("accept", "").startswith("text/plain"):
+        return PlainTextResponse(draft.text, headers={"Content-Language": draft.language})
+    return ReportResponse(
+        image_id=image_id,
+        text=draft.text,
+        language=draft.language,
+        source=draft.source,
+        reason=draft.reason,
+        model_version=films.film.prediction.model_version,
+        earlier_image_id=None if films.earlier is None else films.earlier.image.image_id,
+        languages=languages,
+    )
+
+
+async def _write_draft(
+    services: Services, principal: Principal, language: str, film: ScoredFilm, earlier: ScoredFilm | None
+) -> Draft:
+    """Writes a draft, counts it, and records what a language model was asked and answered."""
+    version, settings = film.prediction.model_version, services.config.report
+    card = await load_card(services, version)
+    about = (
+        services.config.tracking.model,
+        {name: card.thresholds.get(name) for name in card.findings},
+        card.synthetic,
+    )
+    before = None if earlier is None else earlier.make_result(*about)
+    draft = await services.drafter.write(film.make_result(*about), language, before)
+    services.reporter.record_draft(draft.source, draft.reason)
+    if draft.prompt is not None and settings.llm is not None:
+        detail = {
+            "model_version": version,
+            "language": language,
+            "llm": settings.llm.model,
+            "prompt": draft.prompt,
+            "answer": None if draft.answer is None else draft.answer[:MOST_AUDITED],
+            "reason": draft.reason,
+        }
+        event = AuditEvent(actor=principal.name, action="report.llm", object=film.image.image_id, detail=detail)
+        await services.state.audit(event)
+    return draft
 
 
 def unknown_image(image_id: str) -> ApiError:

@@ -1,6 +1,6 @@
 """The records of films: what became of each, and its result."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Self
 
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from chestai.clock import now
 from chestai.results.film import Film
-from chestai.results.film_result import FilmResult, FindingResult, ReviewedFinding
+from chestai.results.film_result import FilmResult, FindingResult, ResultBand, ReviewedFinding
 from chestai.triage.rule import Bucket
 from serve.db.database import serialise_writes
 from serve.db.models import ReviewRow
@@ -20,11 +20,12 @@ from serve.storage.pseudonyms import ACCESSION, PATIENT, Pseudonyms
 
 
 class StoredResult(BaseModel):
-    """A `FilmResult` without its film and reviews, as the table stores it."""
+    """A `FilmResult` without its film and reviews, as the table stores it. bands: by finding, if it has one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     findings: tuple[tuple[str, float, float | None], ...]
+    bands: dict[str, ResultBand] = {}
     bucket: Bucket
     score: float | None
     model: str
@@ -39,15 +40,17 @@ class StoredResult(BaseModel):
         bucket: Bucket,
         score: float | None = None,
         findings: Sequence[tuple[str, float, float | None]] = (),
+        bands: Mapping[str, ResultBand] | None = None,
     ) -> Self:
         """The result of now. score: None, and findings: empty, from an endpoint that shows no numbers."""
         about = {"model": model.name, "version": model.version, "synthetic": model.synthetic, "at": now()}
-        return cls.model_validate({"findings": tuple(findings), "bucket": bucket, "score": score, **about})
+        facts = {"findings": tuple(findings), "bands": dict(bands or {}), "bucket": bucket, "score": score}
+        return cls.model_validate({**facts, **about})
 
     def attach(self, film: Film, reviews: Sequence[ReviewedFinding] = (), revision: int = 0) -> FilmResult:
         """The result with its film."""
         facts = {name: getattr(self, name) for name in ("bucket", "score", "model", "version", "at", "synthetic")}
-        findings = tuple(FindingResult(*finding) for finding in self.findings)
+        findings = tuple(FindingResult(*finding, self.bands.get(finding[0])) for finding in self.findings)
         return FilmResult(film=film, findings=findings, reviews=tuple(reviews), revision=revision, **facts)
 
 

@@ -22,10 +22,11 @@ from chestai.results.film_result import FilmResult
 
 @dataclass(frozen=True)
 class ResultFiles:
-    """The files of all films."""
+    """The files of all films. language: of drafts of the impression; None for none."""
 
     folder: Path
     device: Device
+    language: str | None = None
 
     def path(self, film_id: str, kind: str, version: int, revision: int) -> Path:
         """Where an object lies."""
@@ -53,7 +54,7 @@ class ResultFiles:
             OSError: A file cannot be written.
         """
         made: list[Kind] = []
-        for kind, instance in build_objects(kinds, result, header, self.device, evidence, decode):
+        for kind, instance in build_objects(kinds, result, header, self.device, evidence, decode, self.language):
             save_object(instance, str(self.path(film_id, kind, result.version, result.revision)))
             made.append(kind)
         return made

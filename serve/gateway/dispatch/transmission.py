@@ -24,7 +24,7 @@ from serve.gateway.senders.peer import Peer, split_address
 
 @dataclass(frozen=True)
 class Transmission:
-    """The way to one destination."""
+    """The way to one destination. language: of drafts of the impression; None for none."""
 
     destination: Destination
     our_title: str
@@ -32,6 +32,7 @@ class Transmission:
     intake: Intake
     files: ResultFiles
     tls: ssl.SSLContext | None
+    language: str | None = None
 
     def send(self, row: DeliveryRow) -> None:
         """Sends a delivery.
@@ -58,11 +59,12 @@ class Transmission:
     def _send_text(self, kind: str, result: FilmResult) -> None:
         to = self.destination
         if kind == "fhir":
-            bundle = build_transaction(build_resources(result, to.release, FHIR_CODES))
+            bundle = build_transaction(build_resources(result, to.release, FHIR_CODES, self.language))
             fhir.send(bundle, to.url or "", to.timeout_seconds, to.token_variable, to.release)
         else:
             host, port = split_address(to.address)
-            mllp.send(build_message(result, HL7_CODES), host, port, self.tls, to.timeout_seconds)
+            message = build_message(result, HL7_CODES, self.language)
+            mllp.send(message, host, port, self.tls, to.timeout_seconds)
 
     def _send_object(self, path: Path) -> None:
         to = self.destination

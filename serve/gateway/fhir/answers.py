@@ -17,11 +17,14 @@ from serve.storage.pseudonyms import Pseudonyms
 log = logging.getLogger("chestai.gateway")
 
 
-def build_answers(found: Sequence[Found], intake: Intake, pseudonyms: Pseudonyms, flag_only: bool) -> list[Resource]:
+def build_answers(
+    found: Sequence[Found], intake: Intake, pseudonyms: Pseudonyms, flag_only: bool, language: str | None = None
+) -> list[Resource]:
     """Builds resources; without those whose films were deleted meanwhile.
 
     Args:
         flag_only: Whether they tell the bucket alone.
+        language: Of drafts of the impression; None for none.
     """
     silence_pydicom()
 
@@ -35,7 +38,7 @@ def build_answers(found: Sequence[Found], intake: Intake, pseudonyms: Pseudonyms
         if there:
             (source, newest), films = there[0], [film for _, film in there]
             result = source.result.attach(newest, source.reviews, source.revision)
-            made = build_served(result.without_numbers() if flag_only else result, pseudonyms, films)
+            made = build_served(result.without_numbers() if flag_only else result, pseudonyms, films, language)
             wanted = (one.kind, one.resource_id)
             resources += [resource for resource in made if (resource["resourceType"], resource["id"]) == wanted]
     return resources

@@ -13,16 +13,19 @@ from serve.gateway.fhir.names import name_patient, name_study
 from serve.storage.pseudonyms import Pseudonyms
 
 
-def build_served(result: FilmResult, pseudonyms: Pseudonyms, films: Sequence[Film] = ()) -> list[Resource]:
+def build_served(
+    result: FilmResult, pseudonyms: Pseudonyms, films: Sequence[Film] = (), language: str | None = None
+) -> list[Resource]:
     """Builds the resources of a film.
 
     Args:
         films: Of its study, this one among them, for the ImagingStudy; empty for this one alone.
+        language: Of the draft of the impression; None for none.
 
     Raises:
         ValueError: The film has no SOP Instance UID.
     """
-    patient, device, study, *others = build_resources(result, codes=FHIR_CODES)
+    patient, device, study, *others = build_resources(result, codes=FHIR_CODES, language=language)
     if films:
         study = build_imaging_study(films, patient, "R4")
     identifier = patient["identifier"][0]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from chestai.errors import UserError
+from chestai.results.film_result import ResultBand
 from serve.gateway.db.films import StoredResult
 from serve.problems import Problem
 from serve.schemas.inference import FlaggedResponse, InferResponse
@@ -95,7 +96,8 @@ def _read_result(response: httpx.Response) -> Scored:
         return Scored(flagged.image_id, result, None)
     scored = InferResponse.model_validate(body)
     findings = [(name, value, scored.thresholds_used[name]) for name, value in scored.probabilities.items()]
-    result = StoredResult.of(scored.model, scored.triage.bucket, scored.triage.score, findings)
+    bands = {name: ResultBand(band.low, band.high, band.n) for name, band in (scored.confidence or {}).items() if band}
+    result = StoredResult.of(scored.model, scored.triage.bucket, scored.triage.score, findings, bands)
     return Scored(scored.image_id, result, None if scored.evidence is None else scored.evidence.to_array())
 
 

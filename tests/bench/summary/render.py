@@ -12,7 +12,7 @@ from tests.bench.summary import paper
 from tests.bench.summary.entry import Entry, Figures
 from tests.bench.summary.machine import find_machine
 from tests.bench.summary.results import MissingError, Results, Table
-from tests.bench.summary.sections import images, inference, readers_page, report_text, serving, training
+from tests.bench.summary.sections import images, inference, readers_page, report_text, search, serving, training
 
 SECTIONS: dict[str, tuple[Entry, ...]] = {
     "Images and tables": images.ENTRIES,
@@ -21,6 +21,7 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
     "Endpoint and short runs": serving.ENTRIES,
     "Readers' page": readers_page.ENTRIES,
     "Report text": report_text.ENTRIES,
+    "Search": search.ENTRIES,
 }
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from chestai.calibration import Band
+from chestai.calibration import AnyCalibration, Band
 from chestai.calibration.bands import FEWEST_PATIENTS, FindingBands, fit_bands
 from chestai.calibration.isotonic import fit_isotonic
 from chestai.calibration.logit import log_odds, sigmoid
@@ -193,22 +193,33 @@ def test_rejects_impossible_bands(bands: tuple[Band, ...]) -> None:
         FindingBands(bands)
 
 
-def fit_and_apply(method: str, logits: Floats, targets: Floats) -> Floats:
-    pairs: list[tuple[NDArray[np.bool_], Floats]] = [(targets == 1, logits)]
-    fitted = fit_platt(pairs, [0.0]) if method == "platt" else fit_isotonic(pairs, [0.0])
-    return fitted.apply(logits[:, None])[:, 0]
+def fit(method: str, raw: Floats, targets: Floats) -> AnyCalibration:
+    pairs: list[tuple[NDArray[np.bool_], Floats]] = [(targets == 1, log_odds(raw))]
+    return fit_platt(pairs, [0.0]) if method == "platt" else fit_isotonic(pairs, [0.0])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "most"), [("platt", 0.97), ("isotonic", 0.98)])
-def test_a_calibration_fitted_on_the_same_images_does_not_break_the_bands(method: str, most: float) -> None:
+@pytest.mark.parametrize(
+    ("method", "fitted_on", "most"),
+    [
+        ("platt", "the same images", 0.97),
+        # 0.973 is measured (0.965 to 0.988 in the nine populations): an isotonic curve follows the very labels that are
+        # counted, so the share in a range lies nearer to the truth than the interval allows for. It is too wide. On
+        # other images, 0.951 is measured (0.951 to 0.963): what matters is the labels, and not the ties.
+        ("isotonic", "the same images", 0.98),
+        ("isotonic", "other images", 0.97),
+    ],
+)
+def test_a_calibration_fitted_on_the_same_images_does_not_break_the_bands(
+    method: str, fitted_on: str, most: float
+) -> None:
     """The true frequency in a range is that of the logits that the fitted calibration moves there."""
     population, images = POPULATIONS["too sure"]
     held = []
     for seed in range(400):
         raw, targets, patients = population.draw(images, seed)
-        logits = log_odds(raw)
-        probabilities = fit_and_apply(method, logits, targets)
+        known = (raw, targets) if fitted_on == "the same images" else population.draw(images, seed + 10_000)[:2]
+        probabilities = fit(method, *known).apply(log_odds(raw)[:, None])[:, 0]
         for band in fit_bands(probabilities, targets, patients).bands:
             inside = (probabilities >= band.start) & (probabilities < band.end)
             raw_band = band._replace(start=float(raw[inside].min()), end=float(raw[inside].max()))

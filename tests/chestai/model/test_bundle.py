@@ -1,6 +1,5 @@
 """The bundle: its files give it back, cards of every format are read, several bundles become one."""
 
-import importlib
 import json
 import math
 from dataclasses import replace
@@ -291,9 +290,3 @@ def test_reads_the_card_without_loading_weights(bundle: Bundle, tmp_path: Path) 
     bundle.save(tmp_path)
     (tmp_path / WEIGHTS).unlink()
     assert read_card(tmp_path) == (bundle.card, (SEEN,))
-
-
-def test_earlier_loader_module_still_loads_models(bundle: Bundle, tmp_path: Path) -> None:
-    bundle.save(tmp_path)
-    loaded = importlib.import_module("chestai.pyfunc")._load_pyfunc(str(tmp_path))
-    assert loaded.bundle.card == bundle.card

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 from hypothesis import strategies as st
 
 from chestai.results.film import Film
-from chestai.results.film_result import FilmResult, FindingResult, ReviewedFinding, Verdict
+from chestai.results.film_result import FilmResult, FindingResult, ResultBand, ReviewedFinding, Verdict
 from chestai.results.text import clean
 
 AT = datetime(2026, 3, 1, 8, 30, 15, tzinfo=UTC)
@@ -28,7 +28,7 @@ FILM = Film(
     modality="DX",
 )
 FINDINGS = (
-    FindingResult("Cardiomegaly", 0.83, 0.4),
+    FindingResult("Cardiomegaly", 0.83, 0.4, ResultBand(0.78, 0.91, 137)),
     FindingResult("Pleural_Thickening", 0.05, 0.3),
     FindingResult("Hernia", 0.001, None),
 )

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ from chestai.lake.lake import Lake
 from chestai.model.bundle import Bundle
 from pipelines.scoring import corpus as corpora
 from pipelines.scoring.ledger import read_scores
-from tests.support.dicom import film, instance
+from tests.support.dicom import a_file, film, instance
 from tests.support.models import image
 
 FILES = {
@@ -57,3 +58,19 @@ def read_corpus_scores(lake: Lake, corpus: str) -> pd.DataFrame:
     found = read_scores(lake, 1, corpora.list_folder_corpus(corpus).rows).to_pandas()
     assert found["image_id"].is_unique
     return found.set_index("image_id")
+
+
+def make_film(seed: int, number: int, study: int, **elements: Any) -> bytes:
+    """A film of smooth noise, which differs clearly for each seed. number, study: of its UIDs."""
+    coarse = np.random.default_rng(seed).integers(0, 4096, (6, 8)).astype(np.float32)
+    pixels = cv2.resize(coarse, (120, 90), interpolation=cv2.INTER_CUBIC).clip(0, 4095).astype(np.uint16)
+    identity = {
+        "SOPInstanceUID": f"1.2.3.{number}",
+        "SeriesInstanceUID": f"1.2.8.{number}",
+        "StudyInstanceUID": f"1.2.9.{study}",
+        "PatientID": f"PAT-{study}",
+        "PatientName": f"Doe^{study}",
+        "ViewPosition": "PA",
+        "BodyPartExamined": "CHEST",
+    }
+    return a_file(pixels, **{**identity, **elements})

@@ -8,13 +8,13 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pydicom
 import pytest
 from pydicom import Dataset
 
 from chestai.config.gateway import Destination
+from chestai.config.report_text import ReportText
 from chestai.config.schema import Config
 from chestai.errors import UserError
 from chestai.imaging import preprocess
@@ -30,7 +30,7 @@ from chestai.results.dicom.uids import Kind, instance_uid
 from chestai.results.fhir.bundle import to_json
 from chestai.results.fhir.checks import find_problems
 from chestai.results.film import Film, film_id_of
-from chestai.results.film_result import FilmResult, FindingResult
+from chestai.results.film_result import FilmResult, FindingResult, ResultBand
 from pipelines import score
 from pipelines.scoring import place
 from pipelines.scoring.ledger import Ledger
@@ -44,29 +44,13 @@ from serve.gateway.dispatch.transmission import Transmission
 from serve.gateway.intake.folder import Intake
 from serve.storage.pseudonyms import Pseudonyms
 from tests.chestai.results.dicom.films import write
-from tests.pipelines.scoring.folder import score_config, write_files
+from tests.pipelines.scoring.folder import make_film, score_config, write_files
 from tests.support.chain import run_quietly
-from tests.support.dicom import a_file
 from tests.support.models import image
 from tests.support.s3 import start_s3_server
 
 ALL = ("sr", "sc", "seg")
-
-
-def make_film(seed: int, number: int, study: int, **elements: Any) -> bytes:
-    """A film of smooth noise, which differs clearly for each seed. number, study: of its UIDs."""
-    coarse = np.random.default_rng(seed).integers(0, 4096, (6, 8)).astype(np.float32)
-    pixels = cv2.resize(coarse, (120, 90), interpolation=cv2.INTER_CUBIC).clip(0, 4095).astype(np.uint16)
-    identity = {
-        "SOPInstanceUID": f"1.2.3.{number}",
-        "SeriesInstanceUID": f"1.2.8.{number}",
-        "StudyInstanceUID": f"1.2.9.{study}",
-        "PatientID": f"PAT-{study}",
-        "PatientName": f"Doe^{study}",
-        "ViewPosition": "PA",
-        "BodyPartExamined": "CHEST",
-    }
-    return a_file(pixels, **{**identity, **elements})
+RESULT_FACTS = ("bucket", "score", "model", "version", "at", "synthetic")
 
 
 FILMS = {
@@ -119,7 +103,7 @@ class Site:
             data = (self.folder / "corpus" / named[row["sha256"]]).read_bytes()
             if not named[row["sha256"]].endswith(".dcm") or data == OTHERS["nameless.dcm"]:
                 continue
-            findings = tuple(FindingResult(one, row[f"prob_{one}"], card.thresholds[one]) for one in card.findings)
+            findings = tuple(self.make_finding(one, row[f"prob_{one}"]) for one in card.findings)
             about = (row["bucket"], row["triage_score"], "chestai", 1, row["scored_at"].astimezone(UTC))
             result = FilmResult(Film.from_header(read_header(data)), findings, *about, synthetic=True)
             evidence = np.zeros((len(findings), 2, 2), np.float32)
@@ -128,6 +112,11 @@ class Site:
             found.setdefault(result.film.sop_instance, (result, evidence, data))
         return list(found.values())
 
+    def make_finding(self, name: str, probability: float) -> FindingResult:
+        band = None if self.bundle.confidence is None else self.bundle.confidence.confidence(name, probability)
+        found = None if band is None else ResultBand(band.low, band.high, band.n)
+        return FindingResult(name, probability, self.bundle.card.thresholds[name], found)
+
     def expected_objects(self) -> dict[str, bytes]:
         """What the builders make, at the paths of the gateway."""
         device = load_device(Lake(self.config.lake).uri("state", "device"))
@@ -135,7 +124,7 @@ class Site:
         for result, evidence, data in self.read_results():
             header = read_header(data)
             made: dict[Kind, Dataset | None] = {
-                "sr": build_report(result, header, device),
+                "sr": build_report(result, header, device, self.config.report.outgoing),
                 "sc": build_picture(result, header, preprocess.decode(data), evidence, device),
                 "seg": build_segmentation(result, header, evidence, device),
             }
@@ -156,11 +145,13 @@ class Site:
             Intake(self.folder / "gateway"),
             ResultFiles(self.folder / "gateway", Device("", "")),
             None,
+            self.config.report.outgoing,
         )
         transmission.database.migrate()
         for result, _, data in sorted(self.read_results(), key=lambda one: one[0].film.sop_instance):
-            facts = {name: getattr(result, name) for name in StoredResult.model_fields if name != "findings"}
-            stored = StoredResult(findings=tuple(astuple(one) for one in result.findings), **facts)
+            facts: dict[str, Any] = {name: getattr(result, name) for name in RESULT_FACTS}
+            facts["bands"] = {one.finding: one.band for one in result.findings if one.band}
+            stored = StoredResult(findings=tuple(astuple(one)[:3] for one in result.findings), **facts)
             film_id, outcome = film_id_of(result.film.sop_instance), {"result": stored.model_dump(mode="json")}
             transmission.intake.add(result.film.sop_instance, data)
             with transmission.database.write_session() as session:
@@ -183,9 +174,10 @@ def site(registered: Config, bundle: Bundle, tmp_path: Path, monkeypatch: pytest
     return Site(tmp_path, registered, bundle)
 
 
-@pytest.mark.parametrize("where", ["this process, without Ray", "Ray"])
+@pytest.mark.parametrize(("where", "text"), [("this process, without Ray", True), ("Ray", False)])
 @pytest.mark.usefixtures("in_process")
-def test_writes_what_the_builders_make(site: Site, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writes_what_the_builders_make(site: Site, where: str, text: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.config = site.config.model_copy(update={"report": ReportText(text=text, language="es")})
     places = (place.ThisProcess(), place.OnRay(site.config.cluster, Lake(site.config.lake)))
     chosen = next(one for one in places if one.name == where)
     monkeypatch.setattr(score, "choose_place", lambda *_: chosen)
@@ -202,6 +194,8 @@ def test_writes_what_the_builders_make(site: Site, where: str, monkeypatch: pyte
     lines = site.bundles.read_bytes().splitlines()
     assert facts["fhir_bundles"] == len(lines) == 6 and lines == site.expected_bundles()
     assert [find_problems(json.loads(line)) for line in lines] == [[]] * 6
+    assert all(("no es un diagnóstico".encode() in told) == text for told in lines)
+    assert all(("no es un diagnóstico".encode() in data) == text for name, data in found.items() if "/sr-" in name)
     assert str(site.objects) in facts["written"] and str(site.bundles) in facts["written"]
 
 

@@ -26,6 +26,7 @@ from chestai.model.bundle import Bundle, forward
 from chestai.model.registry import Registry
 from chestai.model.runtimes import Runtime
 from chestai.monitoring.ood_detector import OUT_OF_DISTRIBUTION
+from chestai.results.report_text.parser import parse
 from pipelines import score
 from pipelines.scoring import corpus
 from pipelines.scoring.gallery_page import render_gallery_page
@@ -97,7 +98,7 @@ def test_writes_csv_parquet_worklist_and_gallery(
     ray_cluster: None, registered: Config, bundle: Bundle, folder: Path, tmp_path: Path
 ) -> None:
     """On Ray. CSV, Parquet, worklist and gallery agree, most urgent first."""
-    names = ("csv", "parquet", "worklist", "gallery")
+    names = ("csv", "parquet", "worklist", "gallery", "report_text")
     paths = {name: tmp_path / "files" / f"scores.{name}" for name in names}
     requested: dict[str, Any] = {name: str(path) for name, path in paths.items()}
     config = score_config(registered, corpus=str(folder), out=str(tmp_path / "out"), gallery_images=4, **requested)
@@ -118,6 +119,16 @@ def test_writes_csv_parquet_worklist_and_gallery(
     thresholds = bundle.card.thresholds
     reached = [finding for finding, value in probabilities.items() if is_shown(value, thresholds[finding])]
     assert first["findings"] == ", ".join(reached) and any(row["findings"] for row in queue)
+
+    with paths["report_text"].open(newline="") as file:
+        drafts = list(csv.DictReader(file))
+    assert [row["image_id"] for row in drafts] == list(table["image_id"])
+    assert [(row["text"], row["not_scored"]) for row in drafts[6:]] == [("", row["not_scored"]) for row in queue[6:]]
+    assert {row["language"] for row in drafts} == {"en"}
+    for row, told in zip(drafts[:6], queue, strict=False):
+        assert row["text"].startswith("Draft by research software, not a diagnosis.\n")
+        said = {name for name, state in parse(row["text"], "en").items() if state == "present"}
+        assert said <= {*told["findings"].split(", ")}
 
     page = paths["gallery"].read_text()
     shown_ids = re.findall(r'id="case-\d+-name">\d+\. <bdi>([^<]+)</bdi>', page)

@@ -74,6 +74,7 @@ ACCESSES = {
     ("GET", "/images/{image_id}/map"): (f"/images/{IMAGE}/map?label=Mass", b"", {}, 200, ("map", IMAGE)),
     ("GET", "/images/{image_id}/priors"): (f"/images/{IMAGE}/priors", b"", {}, 200, ("priors", IMAGE)),
     ("POST", "/images/{image_id}/priors"): (f"/images/{IMAGE}/priors", b"", {}, 202, ("priors.request", IMAGE)),
+    ("GET", "/images/{image_id}/report"): (f"/images/{IMAGE}/report", b"", {}, 200, ("report", IMAGE)),
     ("GET", "/studies/summary"): ("/studies/summary", b"", {}, 200, ("summary", "")),
     ("POST", "/studies/{image_id}/claim"): (f"/studies/{IMAGE}/claim", b"", {}, 200, ("claim", IMAGE)),
     ("DELETE", "/studies/{image_id}/claim"): (f"/studies/{IMAGE}/claim", b"", {}, 204, ("release", IMAGE)),

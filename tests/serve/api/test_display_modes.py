@@ -143,6 +143,9 @@ def test_flag_only_hides_numbers_in_worklist_records_and_cursors(flag_only_app: 
     assert [(one["flagged"], one["triage"]["bucket"]) for one in answers] == [(study["flagged"], study["bucket"])]
     assert [one["finding"] for one in known["reviews"]] == [FINDINGS[0]]
     assert_forbidden(get(flag_only_app, f"/studies?finding={FINDINGS[0]}"), "flags_only")
+    for headers in ({}, {"accept": "text/plain"}):
+        report = send_request(flag_only_app, f"/images/{image_id}/report", headers=headers, method="GET")
+        assert_forbidden(report, "flags_only")
     assert_forbidden(send_request(flag_only_app, "/infer?explain=Mass", [WHOLE]), "overlays_off")
     assert_forbidden(send_request(flag_only_app, "/infer", [WHOLE], {"accept": "image/png"}), "overlays_off")
     assert_forbidden(get(flag_only_app, "/images/stored/heatmap?label=Mass"), "overlays_off")

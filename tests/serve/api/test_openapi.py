@@ -57,11 +57,9 @@ CHECKS = [
 WHOLE = encode_image(make_films()[0])
 EXAMPLES = 30  # requests of each test
 FEW_EXAMPLES = 10  # where the response hardly depends on the request
-OF_RECORDED_IMAGES = (
-    "/images/{image_id}",
-    *(f"/images/{{image_id}}/{name}" for name in ("file", "preview", "map", "priors")),
-    "/studies/{image_id}/claim",
-)
+OF_IMAGES = ("", "/file", "/preview", "/map", "/priors", "/report")
+OF_RECORDED_IMAGES = (*(f"/images/{{image_id}}{name}" for name in OF_IMAGES), "/studies/{image_id}/claim")
+OTHER_TYPES = (("POST", "/infer", "image/png"), ("GET", "/images/{image_id}/report", "text/plain"))
 GATEWAY = ("gateway.stow=true", "gateway.fhir=true")
 OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
 responses: Counter[tuple[str, int]] = Counter()
@@ -154,6 +152,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
         ("/keys/{prefix}", "prefix"): [one.json()["key"].split("_")[1] for one in made],
         ("", "explain"): ["top", *FINDINGS],
         ("", "label"): ["top", *FINDINGS],
+        ("", "language"): ["en", "es", "xx"],
     }
     return Api(app, key, names)
 
@@ -221,7 +220,7 @@ def test_generated_requests_get_documented_responses(
 
 @pytest.mark.parametrize(
     ("method", "path", "accept"),
-    [*((*route, "application/json") for route in ROUTES), ("POST", "/infer", "image/png")],  # only /infer looks at it
+    [*((*route, "application/json") for route in ROUTES), *OTHER_TYPES],
 )
 def test_requests_for_existing_names_get_documented_responses(
     method: str, path: str, accept: str, existing: BaseSchema, api: Api

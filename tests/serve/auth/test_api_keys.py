@@ -49,6 +49,7 @@ EXPECTED = {
     "GET /images/{image_id}/map": "reader",
     "GET /images/{image_id}/priors": "reader",
     "POST /images/{image_id}/priors": "reader",
+    "GET /images/{image_id}/report": "reader",
     "GET /studies/summary": "reader",
     "GET /agreement": "reader",
     "POST /studies/{image_id}/claim": "reviewer",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from sqlalchemy import func, select
+from sqlalchemy import null as sql_null
 
 from serve.db.database import Database
 from serve.db.models import PositiveRow, PredictionRow, WorklistRow
@@ -47,6 +48,20 @@ def test_load_study_returns_what_was_recorded(database: Database) -> None:
     assert found is not None and found.image == received
     assert found.predictions == (second, first) and found.reviews == tuple(verdicts) and found.labels == labels
     assert found.predictions[1].probabilities == {"Mass": 0.91, "Hernia": None}
+
+
+def test_prediction_of_a_version_without_confidence_has_nulls_in_the_database(database: Database) -> None:
+    """As rows of earlier releases have them: no JSON `null`."""
+    versions = [make_prediction("a", version=version, confidence=None, label_sets=None) for version in (1, 2)]
+    with database.write_session() as session:
+        for prediction in (*versions, make_prediction("a", version=3)):
+            record_prediction(session, make_image("a"), prediction)
+    with database.read_session() as session:
+        for column in (PredictionRow.confidence, PredictionRow.label_sets):
+            nulls = select(PredictionRow.model_version).where(column.is_(sql_null()))
+            assert set(session.scalars(nulls)) == {1, 2}
+        found = load_study(session, sha("a"))
+    assert found is not None and all(prediction in found.predictions for prediction in versions)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))

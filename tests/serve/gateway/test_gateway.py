@@ -22,6 +22,8 @@ from tests.serve.gateway.senders.mllp_server import MllpReceiver, run_receiver
 from tests.serve.gateway.site import Site, make_film, run_site, send_films, wait_for
 from tests.support.dicom import written
 
+DRAFT = "Borrador de un programa de investigación, no es un diagnóstico."
+
 
 def to_pacs(port: int, *objects: str) -> Destination:
     return Destination(kind="dicom", address=f"127.0.0.1:{port}", ae_title="PACS", objects=objects)  # type: ignore[arg-type]
@@ -50,7 +52,7 @@ def hospital(tmp_path: Path) -> Iterator[Hospital]:
             "ehr": Destination(kind="fhir", url=ehr.url),
             "his": Destination(kind="hl7", address=f"127.0.0.1:{his.address[1]}"),
         }
-        site = stack.enter_context(run_site(tmp_path, destinations))
+        site = stack.enter_context(run_site(tmp_path, destinations, "report.text=true", "report.language=es"))
         yield Hospital(site, pacs, ehr, his)
 
 
@@ -83,9 +85,14 @@ def test_films_come_back_as_results(hospital: Hospital) -> None:
     assert len(hospital.rows(FilmRow)) == 3 and len(hospital.pacs.reports) == 3
     assert {report.StudyInstanceUID for report in hospital.pacs.reports} == {one.StudyInstanceUID for one in films}
     assert len(hospital.his.messages) == 3 and hospital.ehr.list_types().count("DiagnosticReport") == 3
+    assert all(DRAFT in message for message in hospital.his.messages)
+    reports = [one for one in hospital.ehr.resources.values() if one["resourceType"] == "DiagnosticReport"]
+    assert all(DRAFT in one["conclusion"] for one in reports)
     for film in films:
         direct = httpx.post(hospital.site.url + "/infer", content=written(film), trust_env=False).json()
         (report,) = [one for one in hospital.pacs.reports if refers_to(one, film.SOPInstanceUID)]
+        (draft,) = [item for item in walk(report) if item.get("TextValue", "").startswith(DRAFT)]
+        assert draft.ConceptNameCodeSequence[0].CodeMeaning == "Impression"
         told = find_probabilities(report)
         assert [*told.values()] == pytest.approx([*direct["probabilities"].values()], abs=1e-5)
 
@@ -158,6 +165,7 @@ def test_a_verdict_makes_the_next_revision(hospital: Hospital) -> None:
     assert first.SOPInstanceUID != second.SOPInstanceUID
     states = [message.split("\r")[3].split("|")[25] for message in hospital.his.messages if "OBR" in message]
     assert states == ["P", "F"]
+    assert [DRAFT in message for message in hospital.his.messages if "OBR" in message] == [True, False]
     assert hospital.ehr.list_types().count("DiagnosticReport") == 2
 
 

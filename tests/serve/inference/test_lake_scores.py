@@ -15,6 +15,7 @@ from chestai.config.schema import Config
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
 from chestai.lake.schemas import IMAGES, SCHEMAS
+from chestai.model.registry import Registry
 from pipelines.scoring.ledger import FILES, contents_schema, open_ledger
 from serve.db.audit import verify_chain
 from serve.db.database import Database, database_url
@@ -111,6 +112,13 @@ def test_record_has_what_lake_and_scores_know(config: Config, screen: Screen) ->
     assert prediction.probabilities == dict(zip(FINDINGS, PROBABILITIES["lake"], strict=True))
     assert (prediction.model_version, prediction.runtime, prediction.at) == (1, "torch fp32", SCORED_AT)
     assert prediction.drivers[0] == ("Pneumothorax", 0.95) and prediction.positives == ("Mass",)
+    confidence = Registry(config.tracking, Lake(config.lake)).load("champion").bundle.confidence
+    assert confidence is not None and prediction.confidence is not None and prediction.label_sets is not None
+    for name, value in prediction.probabilities.items():
+        band, ours = confidence.confidence(name, value or 0), prediction.confidence[name]
+        assert (ours and (ours.low, ours.high, ours.n)) == (band and (band.low, band.high, band.n))
+    assert prediction.confidence["Mass"] is not None and prediction.confidence["Pneumothorax"] is None
+    assert {*prediction.label_sets.findings} == {*FINDINGS}
     other = load(config, "elsewhere").image
     assert (other.uri, other.patient_key, other.split) == ("/archive/elsewhere.dcm", None, None)
 

@@ -58,6 +58,7 @@ BATCH = EventBatch(
         ShadowComparison("skipped"),
     ],
     canary=["answered", "answered", "missed"],
+    drafts=[("template", ""), ("template", "timeout"), ("llm", ""), ("llm", "")],
     dropped=7,
     outbox=OutboxCounts(9, 3, 0, 1, 3, 300),
 )
@@ -76,6 +77,9 @@ EXPECTED = {
     ("chestai_answers_total", "routine", "2"): 1,
     ("chestai_decode_seconds_count",): 3,
     ("chestai_forward_seconds_sum",): 0.06,
+    ("chestai_report_drafts_total", "", "template"): 1,
+    ("chestai_report_drafts_total", "timeout", "template"): 1,
+    ("chestai_report_drafts_total", "", "llm"): 2,
     ("chestai_shadow_images_total", "true"): 1,
     ("chestai_shadow_images_total", "false"): 1,
     ("chestai_shadow_missed_total", "skipped"): 1,

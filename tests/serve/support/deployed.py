@@ -15,7 +15,7 @@ from serve.db.database import Database, database_url
 from serve.deployments.app import deploy, stop
 from tests.serve.support.registry import register_bundles
 from tests.serve.support.service import Service, fill_lake
-from tests.support.models import make_bundle
+from tests.support.models import add_confidence, make_bundle
 
 
 def make_champion(folder: Path) -> tuple[Config, Bundle]:
@@ -24,7 +24,7 @@ def make_champion(folder: Path) -> tuple[Config, Bundle]:
     limits.append("state.ephemeral=true")  # tests may run in a container
     config = conf.load(["cluster=laptop", f"lake={folder / 'lake'}", *limits])
     fill_lake(Lake(config.lake), folder)
-    registry = register_bundles(config, make_bundle())
+    registry = register_bundles(config, add_confidence(make_bundle()))
     return config, registry.load("champion").bundle
 
 

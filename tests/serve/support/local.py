@@ -136,6 +136,12 @@ def local_app(folder: Path, gate: bool = True, *overrides: str) -> FastAPI:
     return create_app(services)
 
 
+def serve_version(app: FastAPI, version: int, bundle: Bundle) -> None:
+    """Lets a version take the place of the one that `local_app` serves."""
+    model = load_model(RegisteredModel("chestai", version, bundle), Runtime(), "cpu", threads=1)
+    app.state.services.model.scorer.model = model
+
+
 @dataclass(frozen=True)
 class Reply:
     """A response of the application."""

@@ -8,6 +8,7 @@ from typing import Any
 from chestai.triage.rule import TriageRule
 from serve.db.database import Database
 from serve.db.records import Image, Prediction, Review, record_prediction
+from serve.schemas.confidence import ConfidenceBand, LabelSets
 from serve.storage.image_store import ImageStore
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -34,6 +35,8 @@ def make_prediction(
         "drivers": (("Mass", score),),
         "positives": ("Mass",) if score >= 0.5 else (),
         "snapshot": "s",
+        "confidence": {"Mass": ConfidenceBand(low=0.07, high=0.125, n=412), "Hernia": None},
+        "label_sets": LabelSets(error_rate=0.1, findings={"Mass": "both", "Hernia": None}),
     }
     at = NOON + timedelta(minutes=minutes)
     return Prediction(image_id=sha(name), model_version=version, score=score, at=at, **{**values, **more})

@@ -24,6 +24,8 @@ export type FlaggedPrediction = Extract<AnyPrediction, Record<"flagged", unknown
 export type Prediction = Exclude<AnyPrediction, FlaggedPrediction>;
 export type Verdict = ImageRecord["reviews"][number]["verdict"];
 
+export type Report = Get<"/images/{image_id}/report">;
+
 export type Priors = Get<"/images/{image_id}/priors">;
 export type Prior = Priors["priors"][number];
 /** What the archive was asked for earlier films, and answered. */

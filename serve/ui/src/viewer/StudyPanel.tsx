@@ -6,6 +6,7 @@ import { VerdictPanel } from "../review/VerdictPanel";
 import { About } from "./model/About";
 import { FindingTable } from "./model/FindingTable";
 import { hasNumbers } from "./model/findings";
+import { ReportDraft } from "./model/ReportDraft";
 import { Triage } from "./model/Triage";
 
 interface Props {
@@ -69,6 +70,7 @@ function Answer({ record, model, reader, onNext, onOpen }: Omit<Props, "record" 
           onOpen={onOpen}
         />
       )}
+      <ReportDraft imageId={prediction.image_id} version={prediction.model_version} />
       {about}
     </>
   );

@@ -12,6 +12,11 @@ export function minute(time: string): string {
   return `${date} ${two(at.getHours())}:${two(at.getMinutes())}`;
 }
 
+/** A share of 1 as a length of CSS. */
+export function percent(value: number): string {
+  return `${(100 * value).toFixed(1)}%`;
+}
+
 export function probability(value: number): string {
   return value.toFixed(2);
 }

@@ -14,8 +14,9 @@ from pydicom.uid import ComprehensiveSRStorage
 from chestai import RESEARCH_USE
 from chestai.results.dicom.structured_report import build_report
 from chestai.results.dicom.uids import instance_uid, series_uid
-from chestai.results.film_result import ReviewedFinding
+from chestai.results.film_result import FilmResult, ReviewedFinding
 from chestai.results.notices import SYNTHETIC
+from chestai.results.report_text.impression import write_impression
 from tests.chestai.results.dicom.films import (
     DEVICE,
     REVIEW,
@@ -153,9 +154,29 @@ def test_endpoint_without_numbers_tells_the_bucket_alone() -> None:
     assert b"neumothorax" not in write(report)
 
 
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_draft_of_the_impression_is_a_qualitative_evaluation(language: str) -> None:
+    plain, drafted = (read_back(build_report(RESULT, HEADER, DEVICE, spoken)) for spoken in (None, language))
+    *others, container = drafted.ContentSequence
+    assert others == [*plain.ContentSequence], "nothing else is different"
+    assert container.ConceptNameCodeSequence[0].CodeValue == "C0034375"
+    (item,) = container.ContentSequence
+    assert item.ConceptNameCodeSequence[0].CodeMeaning == "Impression"
+    assert item.TextValue.split("\r\n") == write_impression(RESULT, language).split("\n")
+    spoken = item.ContentSequence[0].ConceptCodeSequence[0]
+    assert (spoken.CodeValue, spoken.CodingSchemeDesignator) == (language, "RFC5646")
+
+
+@pytest.mark.parametrize("result", [reviewed(RESULT), RESULT.without_numbers()], ids=["reviewed", "bucket alone"])
+def test_reviewed_and_hidden_findings_have_no_draft(result: FilmResult) -> None:
+    assert write(build_report(result, HEADER, DEVICE, "en")) == write(build_report(result, HEADER, DEVICE))
+
+
+@pytest.mark.parametrize("language", [None, "es"])
 @pytest.mark.parametrize("result", [RESULT, reviewed(RESULT)], ids=["first", "reviewed"])
-def test_same_result_makes_the_same_bytes(result: Any) -> None:
-    assert write(build_report(result, HEADER, DEVICE)) == write(build_report(result, film_header(), DEVICE))
+def test_same_result_makes_the_same_bytes(result: FilmResult, language: str | None) -> None:
+    one, other = (write(build_report(result, header, DEVICE, language)) for header in (HEADER, film_header()))
+    assert one == other
 
 
 def test_times_are_in_the_zone_of_the_score() -> None:

@@ -60,6 +60,7 @@ def objects(header: Dataset) -> dict[str, Dataset]:
     return {
         "report": build_report(result, header, DEVICE),
         "reviewed": build_report(reviewed(result), header, DEVICE),
+        "drafted": build_report(result, header, DEVICE, "es"),
         "bucket": build_report(result.without_numbers(), header, DEVICE),
         "picture": capture,
         "segmentation": segmentation,
@@ -79,7 +80,7 @@ HEADERS = {
     "japanese": film_header(SpecificCharacterSet="ISO_IR 192", PatientName="Yamada^Tarou=山田^太郎=やまだ^たろう"),
     "computed": film_header(SOPClassUID="1.2.840.10008.5.1.4.1.1.1", Modality="CR", Laterality="L"),
 }
-REPORTS = ("report", "reviewed", "bucket")
+REPORTS = ("report", "reviewed", "drafted", "bucket")
 
 
 @pytest.mark.parametrize("kind", HEADERS)

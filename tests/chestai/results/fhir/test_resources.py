@@ -16,6 +16,7 @@ from chestai.results.fhir.vocabulary import Release, Resource
 from chestai.results.film import Film
 from chestai.results.film_result import FilmResult
 from chestai.results.notices import SYNTHETIC
+from chestai.results.report_text.impression import write_impression
 from tests.chestai.results.samples import AT, FILMS, HOSTILE_FILMS, RESULT, SECOND, review
 
 RELEASES: tuple[Release, ...] = ("R4", "R5")
@@ -100,6 +101,15 @@ def test_an_observation_tells_the_number_and_the_call() -> None:
     assert "interpretation" not in hernia and "referenceRange" not in hernia
 
 
+def test_an_observation_tells_how_often_val_images_with_a_like_score_had_the_finding() -> None:
+    _, heart, pleura, hernia = pick(build_resources(RESULT), "Observation")
+    found = {one["code"]["coding"][0]["code"]: one for one in heart["component"]}
+    limits = found["band"]["valueRange"]
+    assert (limits["low"]["value"], limits["high"]["value"]) == (0.78, 0.91)
+    assert found["band-images"]["valueInteger"] == 137
+    assert not [one for other in (pleura, hernia) for one in other["component"] if "valueRange" in one]
+
+
 def test_a_reviewers_word_counts_more_than_the_models() -> None:
     resources = build_resources(REVIEWED)
     _, heart, pleura, hernia = pick(resources, "Observation")
@@ -120,6 +130,18 @@ def test_the_report_carries_the_notices() -> None:
     assert "urgent; at or above the operating point: Cardiomegaly 0.83." in conclusion
 
 
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_the_conclusion_ends_with_the_draft(language: str, release: Release) -> None:
+    resources = build_resources(RESULT, release, language=language)
+    check_resource(build_transaction(resources), release)
+    plain = pick(build_resources(RESULT, release), "DiagnosticReport")[0]
+    drafted = pick(resources, "DiagnosticReport")[0]
+    assert drafted == plain | {"conclusion": f"{plain['conclusion']}\n{write_impression(RESULT, language)}"}
+    for result in (REVIEWED, RESULT.without_numbers()):
+        assert build_resources(result, release, language=language) == build_resources(result, release)
+
+
 def test_without_numbers_only_the_bucket_goes_out() -> None:
     resources = build_resources(REVIEWED.without_numbers())
     text = to_json(build_transaction(resources)).decode()
@@ -129,8 +151,9 @@ def test_without_numbers_only_the_bucket_goes_out() -> None:
 
 
 def test_the_same_result_gives_the_same_bytes() -> None:
-    one, other = (to_json(build_transaction(build_resources(RESULT))) for _ in range(2))
-    assert one == other
+    for language in (None, "es"):
+        one, other = (to_json(build_transaction(build_resources(RESULT, language=language))) for _ in range(2))
+        assert one == other
 
 
 def test_identity_changes_with_revision_version_and_film_alone() -> None:

@@ -13,6 +13,7 @@ from chestai.results.film import Film
 from chestai.results.film_result import FilmResult
 from chestai.results.hl7.encoding import unescape
 from chestai.results.hl7.message import build_message
+from chestai.results.report_text.impression import write_impression
 from chestai.results.text import clean
 from tests.chestai.results.samples import FILMS, HOSTILE_FILMS, RESULT, review
 
@@ -33,9 +34,10 @@ def read(message: str, segment: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("level", [VALIDATION_LEVEL.STRICT, VALIDATION_LEVEL.TOLERANT], ids=["strict", "tolerant"])
+@pytest.mark.parametrize("language", [None, "es"])
 @pytest.mark.parametrize("name", RESULTS)
-def test_messages_are_valid(name: str, level: int, tmp_path: Path) -> None:
-    message = parse_message(build_message(RESULTS[name]), validation_level=level)
+def test_messages_are_valid(name: str, language: str | None, level: int, tmp_path: Path) -> None:
+    message = parse_message(build_message(RESULTS[name], language=language), validation_level=level)
     report = tmp_path / "report"
     assert message.validate(report_file=str(report))
     lines = [line for line in report.read_text().splitlines() if line and not any(known in line for known in LOCAL)]
@@ -73,8 +75,35 @@ def test_a_reviewers_word_counts_more_than_the_models() -> None:
     assert r"absent (FP), says A\F\B at 2026-03-01 09:30+0000" in message
 
 
+def test_a_draft_is_the_last_observation_and_preliminary() -> None:
+    *others, draft = read(build_message(RESULT, language="en"), "OBX")
+    assert others == read(build_message(RESULT), "OBX")
+    assert draft[1:4] == ["8", "TX", "19005-8^Radiology Imaging study [Impression] (narrative)^LN"]
+    assert [unescape(line) for line in draft[5].split("~")] == write_impression(RESULT, "en").splitlines()
+    assert draft[11] == "P"
+
+
+def test_a_draft_is_deleted_once_a_reviewer_has_spoken() -> None:
+    *others, draft = read(build_message(REVIEWED, language="en"), "OBX")
+    assert others == read(build_message(REVIEWED), "OBX") and (draft[3][:7], draft[5], draft[11]) == (
+        "19005-8",
+        "",
+        "D",
+    )
+    withdrawn = build_message(replace(REVIEWED, reviews=(), revision=2), language="en")
+    assert read(withdrawn, "OBX")[-1][5:] == read(build_message(RESULT, language="en"), "OBX")[-1][5:]
+
+
+def test_a_draft_changes_no_identifier() -> None:
+    plain, drafted = build_message(RESULT), build_message(RESULT, language="en")
+    assert read(plain, "MSH")[0][9] == read(drafted, "MSH")[0][9] and drafted == build_message(RESULT, language="en")
+    spanish = build_message(RESULT, language="es")
+    assert read(spanish, "MSH")[0][17] == "UNICODE UTF-8" and "diagnóstico" in spanish
+
+
 def test_without_numbers_only_the_bucket_goes_out() -> None:
-    message = build_message(REVIEWED.without_numbers())
+    message = build_message(REVIEWED.without_numbers(), language="en")
+    assert message == build_message(REVIEWED.without_numbers())
     assert "urgent^urgent" in message
     assert not [word for word in ("Cardiomegaly", "0.83", "Hernia", "triage-score") if word in message]
 

@@ -15,6 +15,7 @@ from pydicom.uid import generate_uid
 from sqlalchemy import select
 
 from chestai.clock import now
+from chestai.config import load as conf
 from chestai.results.fhir.capability import SERVED
 from chestai.results.fhir.checks import check_resource
 from chestai.results.fhir.vocabulary import Resource
@@ -160,6 +161,26 @@ def test_flag_only_shows_the_bucket_alone(app: FastAPI, recorded: Recorded) -> N
     assert not [word for word in ("Cardiomegaly", "Hernia", "0.83", "triage-score", *hidden) if word in text]
     assert ask(flags, "Observation", _count=2)["total"] == 2
     assert {find_code(get(flags, f"Observation/{name}"), 404) for name in hidden} == {"unknown_resource"}
+
+
+def test_reports_end_with_a_draft_where_it_is_wanted(app: FastAPI, recorded: Recorded) -> None:
+    film_id = recorded.add("PAT-1", "1.2.3")
+
+    def conclude(*settings: str, flag_only: bool = False) -> list[str]:
+        services: Services = app.state.services
+        modes = services.config.serve.modes.model_copy(update={"flag_only": flag_only})
+        serve = services.config.serve.model_copy(update={"modes": modes})
+        report = conf.load(settings).report
+        config = services.config.model_copy(update={"serve": serve, "report": report})
+        found = find(create_app(replace(services, config=config)), "DiagnosticReport")
+        return sorted((one["conclusion"] for one in found), key=len)
+
+    wanted = ("report.text=true", "report.language=es")
+    ((plain,), (drafted,)) = conclude(), conclude(*wanted)
+    assert drafted.startswith(plain) and "El modelo sugiere cardiomegalia." in drafted.removeprefix(plain)
+    assert conclude(*wanted, flag_only=True) == conclude(flag_only=True)
+    recorded.review(film_id, "FP")
+    assert len(conclude(*wanted)) == 2 and "sugiere" not in next(one for one in conclude(*wanted) if "reviewed" in one)
 
 
 def test_what_is_unknown_is_not_found(app: FastAPI, recorded: Recorded) -> None:

@@ -1,10 +1,12 @@
-/** Every finding: its probability as a bar and a number, and the operating point where it is known. */
+/** Every finding: its probability as a bar and a number, what that meant on val, and the operating point if known. */
 
 import { type ReactNode, useEffect, useRef } from "react";
 
 import type { Model, Prediction } from "../../api/types";
-import { probability } from "../format";
+import { percent, probability } from "../format";
+import { type Band, BandText, BandWhisker } from "./Band";
 import { inOrder } from "./findings";
+import { LabelSets } from "./LabelSets";
 import { plainName } from "./names";
 
 interface Props {
@@ -37,6 +39,7 @@ export function FindingTable({ prediction, model, selected, children }: Props) {
               key={finding}
               finding={finding}
               value={prediction.probabilities[finding] ?? null}
+              band={prediction.confidence === null ? undefined : (prediction.confidence[finding] ?? null)}
               positive={prediction.positives.includes(finding)}
               threshold={thresholds?.[finding] ?? null}
               selected={finding === selected}
@@ -50,7 +53,10 @@ export function FindingTable({ prediction, model, selected, children }: Props) {
         {thresholds
           ? "Bold: reaches its operating point, the tick on the bar."
           : `Bold: reached its operating point. Version ${prediction.model_version} does not serve now, so the points are not shown.`}
+        {prediction.confidence &&
+          " Under a name: of 100 validation films with a like score, how many had the finding (95 % interval, the line on the bar), and how many such films there were (n)."}
       </p>
+      {prediction.label_sets && <LabelSets sets={prediction.label_sets} findings={inOrder(prediction)} />}
     </>
   );
 }
@@ -58,13 +64,15 @@ export function FindingTable({ prediction, model, selected, children }: Props) {
 interface RowProps {
   finding: string;
   value: number | null;
+  /** Undefined where the version has no bands, null where it has none for this value. */
+  band: Band | null | undefined;
   positive: boolean;
   threshold: number | null;
   selected: boolean;
   children: Props["children"];
 }
 
-function Row({ finding, value, positive, threshold, selected, children }: RowProps) {
+function Row({ finding, value, band, positive, threshold, selected, children }: RowProps) {
   const row = useRef<HTMLTableRowElement>(null);
   useEffect(() => {
     if (selected) row.current?.scrollIntoView({ block: "nearest" });
@@ -76,6 +84,7 @@ function Row({ finding, value, positive, threshold, selected, children }: RowPro
         {name}
         {positive && <span className="visually-hidden">, reaches its operating point</span>}
         {selected && <span className="visually-hidden">, selected</span>}
+        {band !== undefined && value !== null && <BandText band={band} />}
       </th>
       {value === null ? (
         <td colSpan={2} className="finding-unknown">
@@ -84,7 +93,7 @@ function Row({ finding, value, positive, threshold, selected, children }: RowPro
       ) : (
         <>
           <td className="finding-bar">
-            <Bar value={value} threshold={threshold} />
+            <Bar value={value} band={band} threshold={threshold} />
           </td>
           <td className="finding-number">{probability(value)}</td>
         </>
@@ -94,15 +103,12 @@ function Row({ finding, value, positive, threshold, selected, children }: RowPro
   );
 }
 
-function Bar({ value, threshold }: { value: number; threshold: number | null }) {
+function Bar({ value, band, threshold }: Pick<RowProps, "band" | "threshold"> & { value: number }) {
   return (
     <span className="bar" title={threshold === null ? undefined : `operating point ${probability(threshold)}`}>
       <span className="bar-value" style={{ width: percent(value) }} />
+      {band && <BandWhisker band={band} />}
       {threshold !== null && <span className="bar-tick" style={{ left: percent(threshold) }} />}
     </span>
   );
-}
-
-function percent(value: number): string {
-  return `${(100 * value).toFixed(1)}%`;
 }
