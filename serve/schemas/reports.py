@@ -8,6 +8,12 @@ from serve.schemas import examples
 from serve.schemas.answer import Answer
 from serve.schemas.examples import with_examples
 
+EXAMPLE = (
+    "Draft by research software, not a diagnosis.\n"
+    "The model suggests a pneumothorax.\n"
+    "The model finds no pleural effusion or mass."
+)
+
 
 class ReportResponse(Answer):
     """The draft of an image's impression, a sentence a line; the first says that it is a draft and no diagnosis.
@@ -21,9 +27,7 @@ class ReportResponse(Answer):
         {
             "image_id": examples.IMAGE_ID,
             "status": "draft",
-            "text": "Draft by research software, not a diagnosis.\n"
-            "The model suggests a pneumothorax.\n"
-            "The model finds no pleural effusion or mass.",
+            "text": EXAMPLE,
             "language": "en",
             "source": "template",
             "reason": "timeout",

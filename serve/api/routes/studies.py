@@ -28,7 +28,7 @@ from serve.db.worklist.report_films import ScoredFilm, load_report_films
 from serve.db.worklist.summary import summarise_worklist
 from serve.gateway.db.prior_requests import ArchiveState, load_state, request_priors
 from serve.problems import ApiError, error_responses
-from serve.schemas.reports import ReportResponse
+from serve.schemas.reports import EXAMPLE, ReportResponse
 from serve.schemas.studies import FlaggedImageRecord, ImageRecord, WorklistResponse
 from serve.schemas.worklist import ArchiveResponse, ClaimResponse, PriorsResponse, SummaryResponse
 
@@ -195,7 +195,7 @@ async def ask_for_priors(image_id: ImageId, services: ServicesDep, principal: Cu
     response_model=ReportResponse,
     responses={
         200: {
-            "content": {"text/plain": {"schema": {"type": "string"}}},
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": EXAMPLE}},
             "description": "With `Accept: text/plain`, the text alone.",
         },
         **error_responses(403, **FORBIDDEN_ERRORS, **display_modes.HIDDEN_ERRORS),

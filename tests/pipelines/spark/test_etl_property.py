@@ -73,7 +73,7 @@ def examples(count: int) -> settings:
     )
 
 
-@examples(4)
+@examples(2)
 @given(corpus=corpora())
 def test_reconciling_loses_nothing(spark_session: SparkSession, corpus: dict[str, Any]) -> None:
     reconcile_and_check(spark_session, corpus)

@@ -157,6 +157,7 @@ def draw_frontal(chance: np.random.Generator) -> Grey:
     return np.clip(255 * scene + chance.normal(0, 12, (64, 64)), 0, 255).astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_views_by_pixels_are_compared_with_tags(reconciled: Callable[..., Check], tmp_path: Path) -> None:
     chance, rows = np.random.default_rng(4), []
     for patient in range(120):

