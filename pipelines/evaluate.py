@@ -8,7 +8,8 @@ with tables and plots to the lake, to MLflow and to the registry version. A mode
 was trained on.
 
 `model=champion across=[LAKE, ...]` measures it on the test splits of other lakes: what ranking loses there, and what a
-calibration to their prevalence gives back.
+calibration to their prevalence gives back. `reference=` compares the model with another one on the same images,
+`labels=LAKE` measures it by another source's labels too. Each look at test is written down, and the card counts them.
 
 The default, `model=candidate`, is the model registered last. Only the candidate passes through the gate; every other
 evaluation measures and changes nothing.
@@ -29,6 +30,7 @@ from chestai.evaluation.evidence import EvaluatedModel, Evidence
 from chestai.evaluation.promotion_gate import run_checks
 from chestai.model.bundle import Bundle, assemble
 from chestai.model.calibrate import recalibrate
+from chestai.model.pretrained.corpora import warn_of_overlap
 from chestai.model.registry import RegisteredModel
 from pipelines.cluster import ray_cluster
 from pipelines.evaluation import report
@@ -38,7 +40,9 @@ from pipelines.evaluation.context import EvaluationRun
 from pipelines.evaluation.external_predictions import prepare_predictions
 from pipelines.evaluation.leakage import check_leakage
 from pipelines.evaluation.measure import PROBED, EvaluationInput, ProbeReports, measure_evidence
+from pipelines.evaluation.openings import open_split
 from pipelines.evaluation.promotion import ChampionComparison, GateVerdict, apply_gate, compare_with_champion
+from pipelines.evaluation.reference import compare_with_reference
 from pipelines.evaluation.run_probes import report_probes, run_probes
 from pipelines.inference.labelled_predictions import LabelledPredictions
 
@@ -98,7 +102,7 @@ def _evaluate_file(run: EvaluationRun, path: str) -> Summary:
     inputs = prepare_predictions(run, path)
     reason = "these are predictions from a file, without a network"
     probes = ProbeReports(None, None, None, None, dict.fromkeys(PROBED, reason))
-    evidence = measure_evidence(run, inputs, probes)
+    evidence = measure_evidence(run, inputs, probes, compare_with_reference(run, inputs.evaluated) or None)
     files = report.render_files(evidence)
     card = report.save_files(run.lake, f"predictions-{Path(path).stem}-{run.split}", files)
     run_id = report.start_mlflow_run(run, f"evaluate {evidence.subject.title}")
@@ -115,6 +119,7 @@ def _measure_models(
     title = f"{models[0].name} version {'+'.join(str(model.version) for model in models)}"
     title += f" with {', '.join(tta)}" if tta else ""
     check_leakage(bundle, title, run.lake, run.snapshot, sorted({run.split, "val"}))
+    openings = open_split(run.lake, run.snapshot, run.split, title)
     with ray_cluster(run.config.cluster):
         results = run_probes(run, bundle, ["val"])
         val, evaluated = results.predictions.select_split("val"), results.predictions.select_split(run.split)
@@ -128,10 +133,12 @@ def _measure_models(
         findings=bundle.card.findings,
         card=bundle.card.model_dump(mode="json"),
         split_known=bundle.card.split_known,
-        notes=report.list_caveats(run.split),
+        notes=report.list_caveats(run.split, warn_of_overlap(bundle.card.model_dump(), run.snapshot.source)),
+        openings=openings,
     )
     inputs = _build_inputs(bundle, subject, val, evaluated)
-    return measure_evidence(run, inputs, probes, comparison.comparisons), comparison
+    comparisons = {**(comparison.comparisons or {}), **compare_with_reference(run, evaluated)}
+    return measure_evidence(run, inputs, probes, comparisons or None), comparison
 
 
 def _build_inputs(

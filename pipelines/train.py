@@ -4,6 +4,7 @@ Decodes once into a pixel cache; Ray Data streams it into a Ray Train `TorchTrai
 timm backbone, with random, ImageNet's or a file's weights; bf16 or fp16 where the hardware has it. Metrics and a
 checkpoint after each epoch, and a checkpoint every few minutes: training survives a lost worker or node in the same
 run, and a lost driver with `train.resume=RUN_ID`. The best epoch's network is calibrated on val and registered.
+`distil.teacher=` adds what registered versions think of the images to the labels; `train.seeds=3` trains three times.
 
 Raises UserError: no lake, no build, no training images, an unusable backbone or weights file, a batch that the workers
 cannot share, more workers than there is room for, nothing to resume.
@@ -28,11 +29,12 @@ from chestai.cli.console import Screen
 from chestai.cli.main import run_stage_command
 from chestai.cli.summary import Summary
 from chestai.config import load as conf
-from chestai.config.schema import Config
+from chestai.config.schema import Config, Section
 from chestai.errors import UserError
 from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
-from chestai.model.pretrained import load_pretrained
+from chestai.model.pretrained.files import check_weights
+from chestai.model.pretrained.loading import load_pretrained
 from chestai.model.registry import Registry
 from pipelines.cluster import check_capacity, ray_cluster, run_in_thread
 from pipelines.data.label_policy import check_uncertain_labels
@@ -41,10 +43,12 @@ from pipelines.data.sampler import choose_lanes
 from pipelines.training.build import build_network, make_triage_rule
 from pipelines.training.progress import ProgressBoard
 from pipelines.training.register import register_best, summarise_best_epoch
+from pipelines.training.seeds import train_seeds
+from pipelines.training.teacher import ask_teacher, pin_teacher
 from pipelines.training.tracking import log_curves, log_inputs
 from pipelines.training.trainer import build_trainer, has_checkpoint, remove_checkpoints
 
-SURVIVAL = ("resume", "max_failures", "checkpoint_minutes")  # keys of `train` that do not change the network
+SURVIVAL = ("resume", "max_failures", "checkpoint_minutes", "seeds")  # keys of `train` that do not change the network
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,11 @@ class Training:
 
 
 def run(config: Config, screen: Screen) -> Summary:
-    """Trains, or finds that this training is already done."""
+    """Trains, or finds that this training is already done; with `train.seeds` above 1, several times."""
+    if config.train.seeds > 1:
+        summary = train_seeds(config, screen, run)
+        summary.save(Lake(config.lake))
+        return summary
     started = time.monotonic()
     lake = Lake(config.lake)
     registry, resumed = Registry(config.tracking, lake), None
@@ -76,6 +84,7 @@ def run(config: Config, screen: Screen) -> Summary:
         resumed = _find_lost_run(registry, config.train.resume)
         config = _merge_resumed_config(resumed, config)
     snapshot = lake.find_snapshot(resumed.data.params["snapshot"] if resumed is not None else None)
+    config = pin_teacher(config, registry)
     check_feasible(config, lake, snapshot)
     done = _find_finished_run(config, registry, snapshot) if resumed is None else None
     if done is not None:
@@ -89,21 +98,27 @@ def run(config: Config, screen: Screen) -> Summary:
 
 def compute_recipe_id(config: Config, snapshot: Snapshot) -> str:
     """Everything that a training depends on, in 12 hex digits: the same ID, the same network."""
-    plain = config.plain()
-    chosen = {
-        "snapshot": snapshot.snapshot_id,
-        **{name: plain[name] for name in ("network", "loss", "augment", "train")},
-    }
+    chosen: dict[str, Any] = {"snapshot": snapshot.snapshot_id}
+    for name in ("network", "loss", "augment", "train"):
+        section: Section = getattr(config, name)
+        fields = type(section).model_fields
+        chosen[name] = {
+            key: value
+            for key, value in section.model_dump(mode="json").items()
+            # Keys with a default are younger than the others: at it, runs from before they existed are still found.
+            if fields[key].is_required() or getattr(section, key) != fields[key].default
+        }
     for key in SURVIVAL:
-        del chosen["train"][key]
-    if chosen["train"]["uncertainty"] is None:  # runs from before this key existed are still found
-        del chosen["train"]["uncertainty"]
+        chosen["train"].pop(key, None)
+    if config.distil.teacher is not None:
+        chosen["distil"] = config.distil.model_dump(mode="json")
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def check_feasible(config: Config, lake: Lake, snapshot: Snapshot) -> None:
     """Raises `UserError` for anything impossible that can be seen before Ray starts."""
     make_triage_rule(config, snapshot.vocabulary)
+    check_weights(config.network.pretrained)
     check_uncertain_labels(lake, snapshot, config.train.uncertainty)
     for split in ("train", "val"):
         if snapshot.splits.get(split, {}).get("files", 0) == 0:
@@ -158,6 +173,7 @@ def _train(training: Training, started: float) -> Summary:
         check_capacity(config.cluster, config.train.fewest_workers, config.train.gpu)
         if cached:
             build_pixel_cache(training.lake, snapshot, config.network.size, training.screen)
+        ask_teacher(config, training.registry, snapshot, training.screen)
         decoded = time.monotonic()
         result, run_id, version = _fit_and_register(training)
     metrics, best = result.metrics or {}, summarise_best_epoch(result)

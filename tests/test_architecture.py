@@ -12,7 +12,7 @@ from tests.support.paths import ROOT
 
 PACKAGES = ("chestai", "pipelines", "serve", "tune")
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 300, 50
-MAX_TOP_ENTRIES, MAX_ROOM_ENTRIES = 17, 14
+MAX_TOP_ENTRIES, MAX_ROOM_ENTRIES = 18, 14
 MADE = {"__pycache__", "node_modules", "dist", "generated"}  # by Python, and by the build of the readers' page
 DATA_TABLES = ("serve/db/migrations/",)  # migrations are written once and never split
 

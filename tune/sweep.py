@@ -33,6 +33,7 @@ from chestai.model.registry import Registry
 from pipelines import evaluate, train
 from pipelines.cluster import check_capacity, ray_cluster, run_in_thread
 from pipelines.data.pixel_cache import build_pixel_cache
+from pipelines.training.teacher import ask_teacher, pin_teacher
 from tune.plots import log_plots
 from tune.progress import update_progress
 from tune.search import METRIC, MODE, build_scheduler, build_searcher, get_study, open_storage
@@ -50,7 +51,7 @@ def run(config: Config, screen: Screen) -> Summary:
     """Run a sweep on the newest snapshot, or resume one on its own snapshot."""
     started = time.monotonic()
     registry = Registry(config.tracking, Lake(config.lake))
-    snapshot = registry.lake.find_snapshot()
+    snapshot, config = registry.lake.find_snapshot(), pin_teacher(config, registry)
     if config.tune.resume is not None:
         config, snapshot = _load_lost_sweep(config, registry)
     _check_feasible(config, registry.lake, snapshot)
@@ -121,6 +122,7 @@ def _run_trials(
     check_capacity(config.cluster, config.train.fewest_workers, config.train.gpu)
     for size in list_values(settings.space, "network.size", config.network.size):
         build_pixel_cache(lake, snapshot, size, screen)
+    ask_teacher(config, registry, snapshot, screen)
     tuner = _build_tuner(config, lake, snapshot, parent_id)
     results = None
     try:

@@ -26,6 +26,9 @@ class Evaluate(Section):
     predictions: str | None
     predictions_prefix: str
     across: tuple[str, ...] = ()
+    reference: ModelName | None = None
+    reference_prefix: str = ""
+    labels: str | None = None
     split: Literal["train", "val", "test"]
     prevalence: dict[str, Prevalence] | Literal["measured"] | None
     batch_size: Positive

@@ -23,7 +23,7 @@ from chestai.config.serving import (
     Tls,
     Triage,
 )
-from chestai.config.training import Asymmetric, Augment, Bce, Feed, Focal, Loss, Network, Train
+from chestai.config.training import Asymmetric, Augment, Bce, Distil, Feed, Focal, Ldam, Loss, Network, Plan, Train
 from chestai.config.tuning import Choice, Dimension, Range, Tune
 from chestai.config.types import Section, View
 from chestai.labels.uncertainty import Policy
@@ -42,17 +42,20 @@ __all__ = [
     "Dicom",
     "DicomListener",
     "Dimension",
+    "Distil",
     "Focal",
     "Folders",
     "Gate",
     "Gateway",
     "Index",
     "Jwt",
+    "Ldam",
     "Llm",
     "Loss",
     "Modes",
     "Nih",
     "Oidc",
+    "Plan",
     "Policy",
     "Range",
     "ReportText",
@@ -86,6 +89,8 @@ class Config(Section):
     augment: Augment
     feed: Feed
     train: Train
+    distil: Distil = Distil()
+    plan: Plan = Plan()
     evaluate: Evaluate
     gate: Gate
     queue: Queue

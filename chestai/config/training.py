@@ -5,7 +5,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainSerializer, PlainValidator
 from pydantic_core import PydanticCustomError
 
-from chestai.config.types import CalibrationMethod, Fraction, NonNegative, Positive, Probability, Rate, Section
+from chestai.config.types import (
+    CalibrationMethod,
+    Fraction,
+    ModelName,
+    NonNegative,
+    Positive,
+    Probability,
+    Rate,
+    Section,
+)
 from chestai.labels.uncertainty import Policy
 
 
@@ -31,9 +40,11 @@ class Network(Section):
     backbone: str
     size: Annotated[int, Field(ge=32, le=2048)]
     channels: Literal[1, 3]
-    normalisation: Literal["dataset", "imagenet"]
+    normalisation: Literal["dataset", "imagenet", "torchxrayvision"]
     pretrained: str
     dropout: Fraction
+    corpora: tuple[str, ...] = ()
+    frozen: bool = False  # missing from the runs of earlier versions, as are all keys with a default
 
 
 class Bce(Section):
@@ -54,7 +65,14 @@ class Asymmetric(Section):
     clip: Fraction
 
 
-Loss = Annotated[Bce | Focal | Asymmetric, Field(discriminator="name")]
+class Ldam(Section):
+    name: Literal["ldam"]
+    max_margin: Rate
+    defer: Probability
+    beta: Fraction
+
+
+Loss = Annotated[Bce | Focal | Asymmetric | Ldam, Field(discriminator="name")]
 
 
 class Augment(Section):
@@ -67,10 +85,28 @@ class Augment(Section):
     clahe: Probability
     denoise: Probability
     flip: Probability
+    operations: Annotated[int, Field(ge=0, le=10)] = 0
+    magnitude: Annotated[float, Field(ge=0, le=30)] = 9.0
 
 
 class Feed(Section):
     cache: Literal["pixels", "none"]
+
+
+class Distil(Section):
+    teacher: ModelName | None = None
+    temperature: Rate = 2.0
+    share: Probability = 0.5
+
+
+class Plan(Section):
+    images: Positive | None = None
+    cpu: str = "AMD EPYC"
+    cores: Positive | None = None
+    gpu: str | None = None
+    gpus: Positive = 1
+    images_per_s: Rate | None = None
+    rates: str | None = None
 
 
 class Train(Section):
@@ -79,12 +115,13 @@ class Train(Section):
     accumulate: Positive
     lr: Rate
     weight_decay: NonNegative
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     warmup: Fraction
     clip: Rate
     ema: Fraction
     patience: Positive | None
     balance: Annotated[float, Field(gt=0, le=1)] | None
-    uncertainty: Literal[Policy, "irvin2019", "yuan2021"] | None = None  # missing from the runs of earlier versions
+    uncertainty: Literal[Policy, "irvin2019", "yuan2021"] | None = None
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     compile: bool
     calibration: CalibrationMethod
@@ -94,6 +131,7 @@ class Train(Section):
     checkpoint_minutes: Rate
     max_failures: Annotated[int, Field(ge=0)]
     seed: Annotated[int, Field(ge=0)]
+    seeds: Positive = 1
     resume: str | None
 
     @property

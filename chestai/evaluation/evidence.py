@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from chestai.evaluation.second_labels import SecondLabels
 from chestai.metrics.comparison import Comparison
 from chestai.metrics.coverage import CoverageReport
 from chestai.metrics.localisation import LocalisationReport
@@ -17,6 +18,18 @@ from chestai.triage.queue_simulation import QueueReport
 
 
 @dataclass(frozen=True)
+class Openings:
+    """How often test was opened.
+
+    own: For this model, this time included. total: For all models of the lake. subjects: Number of those models.
+    """
+
+    own: int
+    total: int
+    subjects: int
+
+
+@dataclass(frozen=True)
 class EvaluatedModel:
     """The model that was measured.
 
@@ -25,6 +38,7 @@ class EvaluatedModel:
         card: The bundle's card, as plain values; None for external predictions.
         split_known: Whether it is known which patients it was trained on.
         notes: Caveats, such as counts of rows of a predictions file that could not be used.
+        openings: How often test was opened; None for other splits.
     """
 
     title: str
@@ -33,6 +47,7 @@ class EvaluatedModel:
     card: dict[str, Any] | None
     split_known: bool
     notes: tuple[str, ...] = ()
+    openings: Openings | None = None
 
 
 @dataclass(frozen=True)
@@ -88,10 +103,11 @@ class Evidence:
             `shifted`, the model's own method adapted to the site's prevalence.
         calibration_method: The model's own method.
         missing: Field -> why it was not measured.
-        comparisons: "champion" -> the model (other) compared with the champion (baseline).
+        comparisons: "champion" or "reference NAME" -> the model (other) compared with that one (baseline).
         confidence: Whether bands and label sets, fitted on val, hold on the split.
         retrieval: Search with the split's images among those of val.
         text_search: Search with texts among the split's images.
+        second_labels: The model by another source's labels of the same images; None unless asked for.
     """
 
     subject: EvaluatedModel
@@ -111,3 +127,4 @@ class Evidence:
     confidence: CoverageReport | None = None
     retrieval: RetrievalReport | None = None
     text_search: TextSearchReport | None = None
+    second_labels: SecondLabels | None = None

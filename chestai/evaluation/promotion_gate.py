@@ -44,9 +44,9 @@ def select_failed(checks: tuple[GateCheck, ...]) -> list[GateCheck]:
 
 
 def _check_gain(evidence: Evidence, least: float) -> GateCheck:
-    if not evidence.comparisons:
+    compared = (evidence.comparisons or {}).get(CHAMPION_COMPARISON)
+    if compared is None:
         return GateCheck("better", None, "there is no champion to beat: judged by the limits alone")
-    compared = evidence.comparisons[CHAMPION_COMPARISON]
     message = f"macro-AUROC {compared.other:.4f}, champion {compared.baseline:.4f}, {_format_gain(compared.difference)}"
     passed = bool(compared.difference.low > least)  # False if the interval is undefined
     needs = f" (its lower end must lie above gate.min_gain={least:g})"

@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from chestai.config.schema import Augment
 
-DRAWS = ("scale", "rotation", "shift x", "shift y", "contrast", "brightness", "clahe", "denoise", "flip")
+DRAWS = ("scale", "rotation", "shift x", "shift y", "contrast", "brightness", "clahe", "denoise", "flip", "seed")
+SEEDS = 2**24  # as many as a float32 in [0, 1) can tell apart
 
 CLIP_LIMIT = 2.0  # of CLAHE, in multiples of a flat histogram's height
 TILES = (8, 8)
@@ -21,12 +22,16 @@ MID_GREY = 127.5
 
 
 def draw(count: int, generator: torch.Generator) -> Tensor:
-    """Random numbers for `count` images: float32 (count, D) in [0, 1), on the CPU, as is the generator."""
-    return torch.rand((count, len(DRAWS)), generator=generator)
+    """Random numbers for `count` images: float32 (count, D) in [0, 1), on the CPU, as is the generator.
+
+    The seed of what RandAugment draws is drawn last, so that the others are what they were before it existed.
+    """
+    others = torch.rand((count, len(DRAWS) - 1), generator=generator)
+    return torch.cat([others, torch.rand((count, 1), generator=generator)], dim=1)
 
 
 def augment(pixels: Tensor, draws: Tensor, settings: Augment) -> Tensor:
-    """Denoise, CLAHE, contrast and brightness, then scale, rotation, shift and flip in one resampling.
+    """Denoise, CLAHE, contrast, brightness; scale, rotation, shift and flip in one resampling; then RandAugment.
 
     A magnitude in the settings is the most that can happen, either way; 0.5 in the draws is no change.
     `settings.strength` multiplies magnitudes and probabilities, the latter up to 1.
@@ -43,7 +48,7 @@ def augment(pixels: Tensor, draws: Tensor, settings: Augment) -> Tensor:
     if settings.strength == 0:
         return pixels
     # In float64 on the CPU: the same for any batch size and device once rounded to float32.
-    scale, rotation, shift_x, shift_y, contrast, brightness, clahe, denoise, flip = draws.double().unbind(1)
+    scale, rotation, shift_x, shift_y, contrast, brightness, clahe, denoise, flip, seed = draws.double().unbind(1)
     strength = settings.strength
     images = pixels.float()
 
@@ -63,7 +68,26 @@ def augment(pixels: Tensor, draws: Tensor, settings: Augment) -> Tensor:
     )
     grid = _grid(matrix.to(images), images.shape[-1])
     moved = functional.grid_sample(images.unsqueeze(1), grid, mode="bilinear", align_corners=False)
-    return moved.squeeze(1).round_().to(torch.uint8)
+    result = moved.squeeze(1).round_().to(torch.uint8)
+    return _rand_augment(result, seed, settings) if settings.operations else result
+
+
+def _rand_augment(images: Tensor, seeds: Tensor, settings: Augment) -> Tensor:
+    """A few operations of one magnitude, drawn anew for each image: uint8 (N, S, S), seeds (N,) in [0, 1).
+
+    Cubuk et al., "RandAugment: Practical Automated Data Augmentation with a Reduced Search Space", CVPR Workshops 2020.
+    None of torchvision's operations mirrors an image. What moves in from outside is black.
+    """
+    from torchvision.transforms import InterpolationMode, v2  # slow to import, seldom used
+
+    magnitude = min(30, round(settings.magnitude * settings.strength))
+    policy = v2.RandAugment(settings.operations, magnitude, interpolation=InterpolationMode.BILINEAR, fill=0)
+    results = []
+    with torch.random.fork_rng(devices=[]):  # it draws from torch's own generator, on the CPU
+        for image, seed in zip(images, (seeds * SEEDS).long().tolist(), strict=True):
+            torch.manual_seed(seed)
+            results.append(policy(image.unsqueeze(0)).squeeze(0))
+    return torch.stack(results) if results else images
 
 
 def _signed(draws: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from chestai.config.schema import View
 from chestai.errors import UserError
 from chestai.imaging.preprocess import Grey
 from chestai.model import seen_patients
-from chestai.model.card import FORMAT, Card
+from chestai.model.card import FORMAT, Card, unite_pretraining
 from chestai.model.classifier import Classifier
 from chestai.model.ensemble import Ensemble
 from chestai.model.seen_patients import SeenPatients
@@ -216,9 +216,9 @@ def assemble(bundles: Sequence[Bundle], tta: Sequence[View] = ()) -> Bundle:
     A single bundle without further views is returned as it is. Otherwise the card is the first one's, except for
     `members` (those of all bundles), `tta` (the given views; those of the bundles no longer count), `split_known` (true
     if true of all), `synthetic` (true if true of any) and `provenance`: `assembled_from` (run and snapshot of each
-    trained bundle, in order) and `pos_weight` (the mean over members; left out if one has none). Patients are those of
-    all. Calibration, thresholds, OOD detector and drift reference are the first one's, and there is no confidence: fit
-    calibration, thresholds, confidence and the scores of the drift reference again before use.
+    trained bundle, in order), `pretraining` (that of all) and `pos_weight` (the mean over members; left out if one has
+    none). Patients are those of all. Calibration, thresholds, OOD detector and drift reference are the first one's, and
+    there is no confidence: fit calibration, thresholds, confidence and the scores of the drift reference again.
 
     Raises:
         UserError: Two bundles differ in findings or size.
@@ -261,6 +261,8 @@ def _assembled_from(cards: Sequence[Card]) -> dict[str, Any]:
     for card in cards:
         own = [{"run_id": card.run_id, "snapshot": card.snapshot}]
         provenance["assembled_from"] += card.provenance.get("assembled_from", own)
+    if pretraining := unite_pretraining(cards):
+        provenance["pretraining"] = pretraining
     if all("pos_weight" in card.provenance for card in cards):
         weights = [card.provenance["pos_weight"] for card in cards for _ in card.members]
         provenance["pos_weight"] = np.mean(weights, axis=0).tolist()

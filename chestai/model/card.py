@@ -1,5 +1,6 @@
 """The JSON card of a model: everything about its weights that is not a weight."""
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -45,7 +46,7 @@ class Card(BaseModel):
         triage: The triage rule.
         synthetic: Whether it was trained on phantoms.
         split_known: Whether it is known which patients it was trained on, initial weights included.
-        provenance: Source, commit, package versions, weights of positives.
+        provenance: Source, commit, package versions, weights of positives, pretraining of the initial weights.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,3 +91,11 @@ class Card(BaseModel):
             for member in self.members
         ]
         return classifiers[0] if len(classifiers) == 1 and not self.tta else Ensemble(classifiers, self.tta)
+
+
+def unite_pretraining(cards: Sequence[Card]) -> list[dict[str, Any]]:
+    """The records of all pretrainings behind some cards, each once; see `chestai.model.pretrained.ancestry`."""
+    united: list[dict[str, Any]] = []
+    for card in cards:
+        united += [record for record in card.provenance.get("pretraining", ()) if record not in united]
+    return united

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,7 @@ class Classifier(nn.Module):
         mean, std: per channel of the stem, in units of full scale (0 to 1): 1 for a grey stem; 3 for an RGB stem,
             which is given the grey image three times.
         dropout: probability of dropping a feature channel before the head, 0 to 1.
+        frozen: the backbone learns nothing, its batch statistics included, and costs no memory for gradients.
 
     Raises:
         UserError: timm has no such backbone, or it has no grid of features at this size.
@@ -57,9 +58,12 @@ class Classifier(nn.Module):
         mean: Sequence[float],
         std: Sequence[float],
         dropout: float = 0.0,
+        frozen: bool = False,
     ) -> None:
         super().__init__()
         import timm  # takes 2 s, which only who builds a network should wait
+
+        import chestai.model.pretrained.eva_x  # noqa: F401  timm's backbones and EVA-X's
 
         if len(mean) not in (1, 3) or len(std) != len(mean):
             raise ValueError(f"mean and std have 1 or 3 channels each, not {len(mean)} and {len(std)}")
@@ -75,9 +79,17 @@ class Classifier(nn.Module):
         self.features = nn.Identity()  # a hook point whose output no in-place operation touches
         self.head = nn.Conv2d(width, findings, kernel_size=1, bias=False)
         self.bias = nn.Parameter(torch.zeros(findings))
-        self.dropout = dropout
+        self.dropout, self.frozen = dropout, frozen
+        self.backbone.requires_grad_(not frozen)
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32)[:, None, None], persistent=False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switches between training and evaluation; a frozen backbone is always in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
 
     def draw_kept(self, images: int) -> Tensor:
         """Feature channels that dropout keeps, drawn by torch's own generator: float (images, C) of 0 and 1."""
@@ -90,7 +102,8 @@ class Classifier(nn.Module):
             kept: The rows of `draw_kept` for these images; None: drawn here.
         """
         x = (pixels.unsqueeze(1).to(torch.float32) / 255.0 - self.mean) / self.std
-        raw = self.backbone(x.contiguous(memory_format=torch.channels_last))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            raw = self.backbone(x.contiguous(memory_format=torch.channels_last))
         features = self.features(_grid(raw, self.backbone))
         if kept is None:
             dropped = functional.dropout2d(features, self.dropout, self.training)

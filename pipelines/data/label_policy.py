@@ -74,8 +74,18 @@ def compute_pos_weight(snapshot: Snapshot, targets: Targets | None) -> tuple[flo
     )
 
 
+def count_positives(snapshot: Snapshot, targets: Targets | None) -> tuple[int, ...]:
+    """Return the train images with each finding, from targets (N, F), or from the snapshot if they are None."""
+    if targets is None:
+        return tuple(int(snapshot.splits["train"]["positives"][finding]) for finding in snapshot.vocabulary)
+    return tuple(int(count) for count in (targets == 1).sum(axis=0))
+
+
 def relabel_store(store: ImageStore, targets: Targets | None) -> ImageStore:
-    """Return a store with other targets (N, F), in storage order; the store itself if they are None."""
+    """Return a store with other targets (N, F), in storage order; the store itself if they are None.
+
+    They may be wider, (N, 2 F), with a teacher's logits behind them.
+    """
     if targets is None:
         return store
     return RelabelledStore(store, ray.put(targets), store.size, store.shards, store.task_cpus, store.max_tasks)

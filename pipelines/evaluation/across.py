@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+from deltalake.exceptions import DeltaError
 from numpy.typing import NDArray
 
 from chestai.cli.summary import Summary
@@ -20,6 +21,7 @@ from pipelines.evaluation import report
 from pipelines.evaluation.candidate import CANDIDATE, find_candidate
 from pipelines.evaluation.context import EvaluationRun
 from pipelines.evaluation.leakage import check_leakage
+from pipelines.evaluation.openings import open_split
 from pipelines.inference.labelled_predictions import load_usable_rows, match_predictions, predict_labelled
 
 HOME = "home"
@@ -40,7 +42,7 @@ def evaluate_across(run: EvaluationRun) -> Summary:
     for name, lake in lakes.items():
         _check_corpus(model.bundle, title, name, lake, snapshots[name])
     with ray_cluster(run.config.cluster):
-        corpora = [_predict(run, model.bundle, name, lakes[name], snapshots[name]) for name in lakes]
+        corpora = [_predict(run, model.bundle, title, name, lakes[name], snapshots[name]) for name in lakes]
     for corpus in corpora:
         if not ((corpus.targets == 1).any(axis=0) & (corpus.targets == 0).any(axis=0)).any():
             raise UserError(f"{corpus.name}: no finding of {title} has a positive and a negative test image")
@@ -78,8 +80,14 @@ def _check_corpus(bundle: Bundle, title: str, name: str, lake: Lake, snapshot: S
     check_leakage(bundle, f"{title} on {name}", lake, snapshot, ["test"])
 
 
-def _predict(run: EvaluationRun, bundle: Bundle, name: str, lake: Lake, snapshot: Snapshot) -> CorpusLabels:
+def _predict(run: EvaluationRun, bundle: Bundle, title: str, name: str, lake: Lake, snapshot: Snapshot) -> CorpusLabels:
     run.screen.say(f"{name} ...")
+    try:
+        open_split(lake, snapshot, "test", title)
+    except (OSError, DeltaError) as error:  # a lake of others may be for reading only
+        if name == HOME:
+            raise
+        run.screen.say(f"{name}: this look at its test cannot be written down there: {' '.join(str(error).split())}")
     test = predict_labelled(bundle, lake, snapshot, ["test"], run.config.evaluate.batch_size, run.screen)
     prevalence = compute_prevalence(_read_targets(bundle, lake, snapshot, ["train", "val"]))
     return CorpusLabels(name, test.logits, test.targets, test.patients, prevalence)

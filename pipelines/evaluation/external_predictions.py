@@ -1,5 +1,6 @@
 """Predictions made elsewhere: a CSV of probabilities, measured like a model of our own."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from chestai.lake.snapshot import Snapshot
 from chestai.metrics.thresholds import youden_threshold
 from pipelines.evaluation.context import EvaluationRun
 from pipelines.evaluation.measure import EvaluationInput
+from pipelines.evaluation.openings import open_split
 from pipelines.evaluation.report import list_caveats
 from pipelines.inference.labelled_predictions import COLUMNS, LabelledPredictions, match_predictions
 
@@ -36,12 +38,15 @@ def prepare_predictions(run: EvaluationRun, path: str) -> EvaluationInput:
     if not len(evaluated.targets):
         raise UserError(f"{path} has no prediction for a {run.split} image: split= chooses another split")
     findings, triage = predictions.findings, run.config.triage
+    openings = open_split(run.lake, run.snapshot, run.split, _name_file(path))
     uncalibrated = calibration.uncalibrated(len(findings))
     probabilities = uncalibrated.apply(val.logits)
     thresholds = [youden_threshold(val.targets[:, column], probabilities[:, column]) for column in range(len(findings))]
     weighted = any(finding in triage.weights for finding in findings)
     return EvaluationInput(
-        subject=EvaluatedModel(Path(path).name, None, findings, None, False, (*notes, *list_caveats(run.split))),
+        subject=EvaluatedModel(
+            Path(path).name, None, findings, None, False, (*notes, *list_caveats(run.split)), openings
+        ),
         calibration=uncalibrated,
         pos_weight=np.ones(len(findings)),
         triage_rule=triage.to_rule().restrict_to(findings) if weighted else None,
@@ -97,6 +102,12 @@ def read_predictions(
     predictions = match_predictions(rows, snapshot, findings, ids, np.log(clipped) - np.log1p(-clipped), {})
     missing = [finding for finding in snapshot.vocabulary if finding not in columns]
     return predictions, _list_notes(int((~known).sum()), int((known & ~complete).sum()), missing)
+
+
+def _name_file(path: str) -> str:
+    """A file's name and hash: other predictions under the same name are another model."""
+    content = Path(path).expanduser().read_bytes()
+    return f"{Path(path).name} {hashlib.sha256(content).hexdigest()[:12]}"
 
 
 def _list_notes(unknown: int, incomplete: int, missing: list[str]) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from chestai.triage.queue_simulation import QueueReport
 from chestai.triage.rule import TriageRule
 from pipelines.evaluation.context import EvaluationRun
 from pipelines.evaluation.retrieval import measure_text_queries
+from pipelines.evaluation.second_labels import measure_by_second_labels
 from pipelines.inference.labelled_predictions import LabelledPredictions
 
 SHIFTED = "shifted"
@@ -118,6 +119,7 @@ def measure_evidence(
         confidence=coverage,
         retrieval=probes.retrieval,
         text_search=text_search,
+        second_labels=measure_by_second_labels(run, predictions, inputs.evaluated.column("image_id")),
     )
 
 

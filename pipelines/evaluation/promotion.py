@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from chestai.evaluation.promotion_gate import CHAMPION_COMPARISON, GateCheck, select_failed
 from chestai.metrics.comparison import Comparison, compare_auroc
 from chestai.model.registry import CHAMPION, RegisteredModel, Registry
 from pipelines.evaluation.context import EvaluationRun
 from pipelines.evaluation.leakage import find_leaked_patients
-from pipelines.inference.labelled_predictions import LabelledPredictions, predict_labelled
+from pipelines.inference.labelled_predictions import LabelledPredictions, align, predict_labelled
 
 
 @dataclass(frozen=True)
@@ -50,9 +48,7 @@ def compare_with_champion(
         return ChampionComparison(version, obstacle=obstacle)
     settings = run.config.evaluate
     theirs = predict_labelled(champion, run.lake, run.snapshot, [run.split], settings.batch_size, run.screen)
-    index_of = {image_id: index for index, image_id in enumerate(theirs.column("image_id"))}
-    ours = predictions.take(np.flatnonzero([image_id in index_of for image_id in predictions.column("image_id")]))
-    theirs = theirs.take(np.array([index_of[image_id] for image_id in ours.column("image_id")], np.intp))
+    ours, theirs = align(predictions, theirs)
     comparisons = compare_auroc(
         ours.targets,
         champion.calibration.apply(theirs.logits),

@@ -23,14 +23,15 @@ from chestai.pages.page import Figure, render_html
 from pipelines.evaluation.context import EvaluationRun
 from pipelines.evaluation.promotion import GateVerdict
 
+CAVEATS = {
+    "val": "Calibration, operating points and the best epoch were chosen on these very images.",
+    "train": "Models of this corpus were trained on these images, so the numbers are optimistic.",
+}
 
-def list_caveats(split: str) -> tuple[str, ...]:
-    """What limits the meaning of numbers from this split."""
-    if split == "val":
-        return ("Calibration, operating points and the best epoch were chosen on these very images.",)
-    if split == "train":
-        return ("Models of this corpus were trained on these images, so the numbers are optimistic.",)
-    return ()
+
+def list_caveats(split: str, *others: str) -> tuple[str, ...]:
+    """What limits the meaning of numbers from this split, and other caveats; empty ones are left out."""
+    return tuple(caveat for caveat in (CAVEATS.get(split, ""), *others) if caveat)
 
 
 def render_files(evidence: Evidence, checks: Sequence[GateCheck] = ()) -> dict[str, bytes]:
@@ -88,6 +89,8 @@ def log_to_mlflow(
         return
     interval = f"{macro.value:.4f} [{macro.low:.4f}, {macro.high:.4f}]"
     name = registry.tracking.model
+    if evidence.subject.openings is not None:
+        client.set_model_version_tag(name, str(version), "test_openings", str(evidence.subject.openings.own))
     client.set_model_version_tag(name, str(version), f"{split}_macro_auroc", interval)
     client.set_model_version_tag(name, str(version), MODEL_CARD, card)
     description = f"{split} macro-AUROC {interval}, {evidence.data.images:,} images. Model card: run {run_id}, {folder}"
@@ -114,6 +117,7 @@ def summarise(
         "auroc": {row.finding: row.auroc.value for row in report.findings},
         "notes": " ".join(evidence.subject.notes) or "none",
         "split_known": evidence.subject.split_known,
+        "test_openings": None if evidence.subject.openings is None else evidence.subject.openings.own,
         "model_card": card,
         "report": report.to_dict(),
     }

@@ -19,7 +19,7 @@ from chestai.lake.snapshot import Snapshot
 from chestai.metrics.comparison import compare_auroc
 from chestai.metrics.localisation import BoxedCases, BoxMatch, LocalisationReport, measure_localisation
 from chestai.model.bundle import Bundle, forward
-from chestai.model.pretrained import find_imagenet
+from chestai.model.pretrained.loading import find_imagenet
 from pipelines.evaluation.context import EvaluationRun
 from pipelines.evaluation.measure import ProbeReports
 from pipelines.evaluation.probes import (

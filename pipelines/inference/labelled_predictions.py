@@ -100,3 +100,11 @@ def match_predictions(
             targets[:, column] = labels[:, snapshot.vocabulary.index(finding)]
     kept = matched.select(["image_id", *COLUMNS])
     return LabelledPredictions(tuple(findings), np.asarray(logits, np.float64), targets, kept, dict(unread))
+
+
+def align(ours: LabelledPredictions, theirs: LabelledPredictions) -> tuple[LabelledPredictions, LabelledPredictions]:
+    """Both models' predictions of the images that both have, in the order of the first."""
+    index_of = {image_id: index for index, image_id in enumerate(theirs.column("image_id"))}
+    ours = ours.take(np.flatnonzero([image_id in index_of for image_id in ours.column("image_id")]))
+    rows: NDArray[np.intp] = np.array([index_of[image_id] for image_id in ours.column("image_id")], np.intp)
+    return ours, theirs.take(rows)

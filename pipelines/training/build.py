@@ -7,6 +7,7 @@ import timm
 import torch
 
 from chestai.config.schema import Config
+from chestai.config.training import Network
 from chestai.errors import UserError
 from chestai.labels.findings import KNOWN_FINDINGS
 from chestai.lake.snapshot import Snapshot
@@ -25,7 +26,12 @@ def build_network(config: Config, snapshot: Snapshot) -> Classifier:
         raise UserError(f"network.backbone={settings.backbone} is not a timm model; densenet121 is the default")
     torch.manual_seed(config.train.seed)
     mean, std = choose_normalisation(config, snapshot)
-    return Classifier(settings.backbone, len(snapshot.vocabulary), settings.size, mean, std, settings.dropout)
+    return make_classifier(settings, len(snapshot.vocabulary), mean, std)
+
+
+def make_classifier(settings: Network, findings: int, mean: Sequence[float], std: Sequence[float]) -> Classifier:
+    """The network of the settings for a number of findings; mean and std per input channel, in units of full scale."""
+    return Classifier(settings.backbone, findings, settings.size, mean, std, settings.dropout, settings.frozen)
 
 
 def choose_normalisation(config: Config, snapshot: Snapshot) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -33,6 +39,8 @@ def choose_normalisation(config: Config, snapshot: Snapshot) -> tuple[tuple[floa
     channels = config.network.channels
     if config.network.normalisation == "dataset":
         return (snapshot.pixel_mean,) * channels, (snapshot.pixel_std,) * channels
+    if config.network.normalisation == "torchxrayvision":  # its pixels span -1024 to 1024
+        return (0.5,) * channels, (0.5 / 1024,) * channels
     mean, std = timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD
     if channels == 3:
         return tuple(mean), tuple(std)

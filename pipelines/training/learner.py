@@ -1,21 +1,23 @@
 """One training step: forward, loss, backward, update; the same result for any number of workers that share it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from ray.train.torch import prepare_model
-from torch import Tensor, nn
+from timm.optim import param_groups_layer_decay
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from chestai.config.schema import Config
+from chestai.config.schema import Config, Train
 from chestai.model.augment import augment, draw
 from chestai.model.classifier import Classifier
-from chestai.model.losses import known_targets, make_loss
+from chestai.model.losses import distil, known_targets, make_loss
 from chestai.model.sync_batchnorm import synchronise
 from pipelines.data.sampler import StepShare
 
@@ -27,10 +29,11 @@ class Learner:
         config: Its sections network, loss, augment and train are used.
         network: On the worker's device, with the same weights on every worker.
         pos_weight: Float (F,).
+        positives: (F,), train images with the finding; empty unless the loss needs them.
         steps: Of the whole training.
     """
 
-    def __init__(self, config: Config, network: Classifier, pos_weight: Tensor, steps: int) -> None:
+    def __init__(self, config: Config, network: Classifier, pos_weight: Tensor, positives: Tensor, steps: int) -> None:
         self.train, self.augmentation = config.train, config.augment
         self.device = next(network.parameters()).device
         self.workers = dist.get_world_size() if dist.is_initialized() else 1
@@ -40,8 +43,10 @@ class Learner:
         self.network = network.to(memory_format=torch.channels_last)
         self.model = prepare_model(self.network, move_to_device=False)
         self.forward = torch.compile(self.model) if config.train.compile else self.model
-        self.loss = make_loss(config.loss, pos_weight.to(self.device))
-        self.optimizer = make_optimizer(self.network, config.train.lr, config.train.weight_decay)
+        balance = pos_weight.to(self.device), positives.to(self.device)
+        # Of an epoch, counted from 0: a loss may change in the course of the training.
+        self.loss = cache(lambda epoch: self._make_loss(config, balance, epoch / config.train.epochs))
+        self.optimizer = make_optimizer(self.network, config.train)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: _learning_rate_factor(step, steps, config.train.warmup)
         )
@@ -65,7 +70,7 @@ class Learner:
 
         Args:
             pixels: uint8 (n, S, S).
-            targets: Float (n, F), NaN = not known.
+            targets: Float (n, F), NaN = not known; with a teacher (n, 2 F), see `chestai.model.losses.distil`.
             share: Which images of the step this worker has.
             epoch: Counted from 0.
 
@@ -80,7 +85,7 @@ class Learner:
         torch.manual_seed(seeds[1])
         kept = self.network.draw_kept(share.total)[rows]
         torch.manual_seed(seeds[2])  # for what a backbone draws itself, such as stochastic depth
-        labels = known_targets(targets)
+        labels = known_targets(targets, len(self.network.bias))
         total = labels.clone()
         if self.workers > 1:
             dist.all_reduce(total)
@@ -94,7 +99,7 @@ class Learner:
                 self.model.require_backward_grad_sync = number == parts - 1
             with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
                 logits = self.forward(images, channels).logits
-            loss = self.loss(logits, truth).sum()
+            loss = self.loss(epoch)(logits, truth).sum()
             self.scaler.scale(loss * scale).backward()
             losses += loss.detach()
         self.scaler.unscale_(self.optimizer)
@@ -105,6 +110,13 @@ class Learner:
         if self.average is not None:
             self.average.update_parameters(self.network)
         return torch.stack([losses, labels.to(losses)])
+
+    @staticmethod
+    def _make_loss(config: Config, balance: tuple[Tensor, Tensor], done: float) -> Callable[[Tensor, Tensor], Tensor]:
+        loss, teaching = make_loss(config.loss, *balance, done=done), config.distil
+        if teaching.teacher is None:
+            return loss
+        return partial(distil, loss=loss, temperature=teaching.temperature, share=teaching.share)
 
     def state(self) -> dict[str, Any]:
         """Everything a restart needs."""
@@ -126,9 +138,26 @@ class Learner:
         self.scaler.load_state_dict(state["scaler"])
 
 
-def make_optimizer(network: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW in one fused kernel instead of a loop over hundreds of small tensors: 2 % of a step at 112 px."""
-    return torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+def make_optimizer(network: Classifier, settings: Train) -> torch.optim.AdamW:
+    """AdamW in one fused kernel instead of a loop over hundreds of small tensors: 2 % of a step at 112 px.
+
+    With `layer_decay` below 1 the learning rate falls by this factor a layer, from the head to the stem, and vectors
+    (biases, norms) do not decay (Bao et al., "BEiT", ICLR 2022; the layers are timm's).
+    """
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": learning}]
+    if settings.layer_decay < 1:
+        undecayed: set[str] = getattr(network.backbone, "no_weight_decay", set)()  # positions and class tokens
+        layered = param_groups_layer_decay(
+            network.backbone, settings.weight_decay, undecayed, layer_decay=settings.layer_decay
+        )
+        backbone = {id(parameter) for parameter in network.backbone.parameters()}
+        head = [parameter for parameter in learning if id(parameter) not in backbone]
+        groups = [{"params": head}] + [
+            {"params": group["params"], "weight_decay": group["weight_decay"], "lr": settings.lr * group["lr_scale"]}
+            for group in layered
+        ]
+    return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
 
 
 def choose_autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:

@@ -27,6 +27,7 @@ from chestai.model.losses import make_loss, masked_mean
 from pipelines.data.loader import prefetch, stream_epoch, stream_split
 from pipelines.data.pixel_cache import ImageStore
 from pipelines.data.sampler import EpochOrder, make_epoch_order
+from pipelines.training.build import make_classifier
 from pipelines.training.learner import Learner
 from pipelines.training.progress import BoardReporter, EpochTimer, TrainingProgress
 
@@ -42,6 +43,7 @@ class TrainJob:
         config: The plain `Config`.
         findings: Their number F.
         pos_weight: Weight of positives per finding, F values.
+        positives: Train images with the finding, F values; empty unless the loss needs them.
         mean, std: Per input channel.
         weights: Reference to the initial state dict of the network.
         train, val: The images of the two splits.
@@ -52,6 +54,7 @@ class TrainJob:
     config: dict[str, Any]
     findings: int
     pos_weight: list[float]
+    positives: list[int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     weights: ray.ObjectRef
@@ -73,12 +76,14 @@ class Worker:
         self.repeats = ray.get(job.repeats) if job.repeats is not None else None
         self.device = get_device()
         steps = self.order(0).steps * self.config.train.epochs
-        self.learner = Learner(self.config, self._network(), torch.tensor(job.pos_weight), steps)
+        self.learner = Learner(
+            self.config, self._network(), torch.tensor(job.pos_weight), torch.tensor(job.positives), steps
+        )
         self.checkpointed_at = time.monotonic()
 
     def _network(self) -> Classifier:
-        settings, job = self.config.network, self.job
-        network = Classifier(settings.backbone, job.findings, settings.size, job.mean, job.std, settings.dropout)
+        job = self.job
+        network = make_classifier(self.config.network, job.findings, job.mean, job.std)
         network.load_state_dict(ray.get(job.weights))
         return network.to(self.device)
 
@@ -120,7 +125,8 @@ class Worker:
         """The val metrics of the network as it is, and its logits and targets for the checkpoint."""
         batch_size = self.config.evaluate.batch_size
         logits, targets = compute_val_logits(self.learner.best, self.job.val, batch_size, self.rank, self.workers)
-        metrics = compute_val_metrics(logits, targets, make_loss(self.config.loss, torch.tensor(self.job.pos_weight)))
+        balance = torch.tensor(self.job.pos_weight), torch.tensor(self.job.positives)
+        metrics = compute_val_metrics(logits, targets, make_loss(self.config.loss, *balance))
         return metrics, {"logits": torch.from_numpy(logits), "targets": torch.from_numpy(targets)}
 
     def report(self, metrics: dict[str, Any], progress: TrainingProgress, val: dict[str, Tensor] | None = None) -> None:

@@ -17,7 +17,7 @@ from chestai.lake.snapshot import Snapshot
 from chestai.model.bundle import Bundle
 from chestai.model.calibrate import recalibrate
 from chestai.model.card import Card, Member
-from chestai.model.pretrained import ancestry
+from chestai.model.pretrained.ancestry import Ancestry, find_ancestry
 from chestai.model.registry import BUNDLE, Registry
 from chestai.model.seen_patients import SeenPatients, patient_hash
 from chestai.phantom import encode, plan
@@ -27,6 +27,7 @@ from pipelines.inference.labelled_predictions import find_patients
 from pipelines.training.build import build_network, choose_normalisation, make_triage_rule
 from pipelines.training.loop import STATE_FILE
 from pipelines.training.monitors import add_monitors
+from pipelines.training.teacher import load_teacher
 from pipelines.training.tracking import find_git_commit, list_package_versions
 
 
@@ -45,10 +46,12 @@ def register_best(config: Config, registry: Registry, snapshot: Snapshot, result
         state = torch.load(Path(folder) / STATE_FILE, map_location="cpu", weights_only=True)
     network = build_network(config, snapshot)
     network.load_state_dict(state["best"])
-    split_known, earlier = ancestry(config.network.pretrained)
+    ancestry = find_ancestry(config.network.pretrained, config.network.corpora, snapshot.source)
     balance = compute_pos_weight(snapshot, apply_policy(registry.lake, snapshot, config.train.uncertainty))
-    card = _make_card(config, snapshot, run_id, split_known, balance)
-    patients = (*earlier, collect_training_patients(registry.lake, snapshot))
+    if config.distil.teacher is not None:
+        ancestry = _join_teacher(ancestry, load_teacher(config, registry, snapshot))
+    card = _make_card(config, snapshot, run_id, ancestry, balance)
+    patients = (*ancestry.patients, collect_training_patients(registry.lake, snapshot))
     bundle = Bundle(card, network.to(memory_format=torch.channels_last).eval(), patients)
     val = state["val"]["logits"].numpy(), state["val"]["targets"].numpy()
     val_patients = find_patients(read_split_rows(registry.lake, snapshot, "val"))  # in the order of the logits
@@ -81,13 +84,23 @@ def collect_training_patients(lake: Lake, snapshot: Snapshot) -> SeenPatients:
     return SeenPatients.of(patients["train"], patients["val"])
 
 
+def _join_teacher(ancestry: Ancestry, teacher: Bundle) -> Ancestry:
+    """What a student learnt from: its initial weights' trainings and its teacher's."""
+    theirs = [record for record in teacher.card.provenance.get("pretraining", ()) if record not in ancestry.pretraining]
+    return Ancestry(
+        ancestry.known and teacher.card.split_known,
+        (*ancestry.patients, *teacher.seen_patients),
+        (*ancestry.pretraining, *theirs),
+    )
+
+
 def _find_best(result: Result) -> tuple[dict[str, Any], Any]:
     """Metrics and checkpoint of the best epoch. Checkpoints from within an epoch have no `selection`."""
     pairs = [(metrics, checkpoint) for checkpoint, metrics in result.best_checkpoints or []]
     return max((pair for pair in pairs if "selection" in pair[0]), key=lambda pair: pair[0]["selection"])
 
 
-def _make_card(config: Config, snapshot: Snapshot, run_id: str, split_known: bool, balance: Sequence[float]) -> Card:
+def _make_card(config: Config, snapshot: Snapshot, run_id: str, ancestry: Ancestry, balance: Sequence[float]) -> Card:
     findings = snapshot.vocabulary
     mean, std = choose_normalisation(config, snapshot)
     # The weight of positives in the loss; the default calibration undoes it where val cannot fit one.
@@ -106,12 +119,14 @@ def _make_card(config: Config, snapshot: Snapshot, run_id: str, split_known: boo
         snapshot=snapshot.snapshot_id,
         run_id=run_id,
         synthetic=snapshot.synthetic,
-        split_known=split_known,
+        split_known=ancestry.known,
         provenance={
             "source": snapshot.source,
             "commit": find_git_commit(),
             "python": sys.version.split()[0],
             "pos_weight": weights,
+            "pretraining": list(ancestry.pretraining),
             "packages": list_package_versions(),
+            **({"teacher": config.distil.model_dump(mode="json")} if config.distil.teacher is not None else {}),
         },
     )

@@ -26,7 +26,7 @@ CURVES = ("train_loss", "val_loss", "val_macro_auroc", "lr", "images_per_s", "wa
 def log_inputs(config: Config, snapshot: Snapshot, lake: Lake) -> None:
     """Logs settings, package versions and the dataset to the active run."""
     plain = config.plain()
-    sections = ("network", "loss", "augment", "feed", "train", "split")
+    sections = ("network", "loss", "augment", "feed", "train", "distil", "split")
     flat = {f"{part}.{name}": value for part in sections for name, value in plain[part].items()}
     mlflow.log_params(
         {

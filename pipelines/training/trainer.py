@@ -9,18 +9,19 @@ from pyarrow import fs
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer
 
-from chestai.config.schema import Config
+from chestai.config.schema import Config, Ldam
 from chestai.lake.lake import Lake
 from chestai.lake.snapshot import Snapshot
 from chestai.model.bundle import FORWARD_ENV
 from chestai.model.classifier import Classifier
-from chestai.model.pretrained import load_pretrained
+from chestai.model.pretrained.loading import load_pretrained
 from chestai.model.registry import Registry
-from pipelines.data.label_policy import apply_policy, compute_pos_weight, relabel_store
+from pipelines.data.label_policy import apply_policy, compute_pos_weight, count_positives, relabel_store
 from pipelines.data.pixel_cache import open_store, read_split_rows, to_targets
 from pipelines.data.sampler import compute_repeat_factors
 from pipelines.training.build import build_network, choose_normalisation
 from pipelines.training.loop import TrainJob, train_loop
+from pipelines.training.teacher import add_lessons
 from pipelines.training.tracking import EpochMetricsLogger
 
 
@@ -72,7 +73,8 @@ def make_train_job(config: Config, lake: Lake, snapshot: Snapshot, network: Clas
         balanced = to_targets(read_split_rows(lake, snapshot, "train")["targets"]) if targets is None else targets
         repeats = ray.put(compute_repeat_factors(balanced, settings.balance))
     mean, std = choose_normalisation(config, snapshot)
-    train = relabel_store(open_store(lake, snapshot, config.network.size, "train", cached), targets)
+    lessons = add_lessons(config, lake, snapshot, targets)
+    train = relabel_store(open_store(lake, snapshot, config.network.size, "train", cached), lessons)
     val = open_store(lake, snapshot, config.network.size, "val", cached)
     if cached and not isinstance(settings.workers, int):
         # Ray may give such a training's workers every core that is up; tasks that waited for one would wait forever.
@@ -81,6 +83,7 @@ def make_train_job(config: Config, lake: Lake, snapshot: Snapshot, network: Clas
         config=config.plain(),
         findings=len(snapshot.vocabulary),
         pos_weight=list(compute_pos_weight(snapshot, targets)),
+        positives=list(count_positives(snapshot, targets)) if isinstance(config.loss, Ldam) else [],
         mean=mean,
         std=std,
         weights=ray.put(network.state_dict()),

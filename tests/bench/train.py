@@ -50,7 +50,7 @@ def measure_bare_loop(config: Config) -> float:
     network = Classifier(config.network.backbone, findings, size, (0.5,), (0.25,), config.network.dropout)
     network = network.to(device).train().to(memory_format=torch.channels_last)
     model = torch.compile(network) if config.train.compile else network
-    optimizer = make_optimizer(network, config.train.lr, config.train.weight_decay)
+    optimizer = make_optimizer(network, config.train)
     dtype, started, steps = choose_autocast_dtype(config.train.precision, device), 0.0, 0
     for step, (pixels, targets) in enumerate(_read_batches(config)):
         if step == WARM_UP:

@@ -55,7 +55,7 @@ def measure_steps(config: Config) -> list[dict[str, object]]:
     pixels = torch.randint(0, 256, (count, SIZE, SIZE), dtype=torch.uint8)
     targets = torch.randint(0, 2, (count, len(NIH14))).float()
     with mock.patch.object(learners, "prepare_model", lambda network, move_to_device: network):  # it asks for Ray Train
-        learner = learners.Learner(config, _make_network(config), torch.ones(len(NIH14)), 1000)
+        learner = learners.Learner(config, _make_network(config), torch.ones(len(NIH14)), torch.ones(len(NIH14)), 1000)
     share = StepShare(step=1, first=0, count=count, total=count, smallest=count)
     steps: dict[str, Callable[[], object]] = {
         "bare step": _make_bare_step(config, pixels, targets),
@@ -79,7 +79,7 @@ def _make_network(config: Config) -> Classifier:
 
 def _make_bare_step(config: Config, pixels: Tensor, targets: Tensor) -> Callable[[], None]:
     network = _make_network(config).train().to(memory_format=torch.channels_last)
-    optimizer = learners.make_optimizer(network, config.train.lr, config.train.weight_decay)
+    optimizer = learners.make_optimizer(network, config.train)
 
     def step() -> None:
         loss = functional.binary_cross_entropy_with_logits(network(pixels).logits, targets)

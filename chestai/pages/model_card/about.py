@@ -6,6 +6,7 @@ from typing import Any
 
 from chestai import RESEARCH_USE
 from chestai.evaluation.evidence import Evidence
+from chestai.model.pretrained.corpora import warn_of_overlap
 from chestai.pages.model_card.cells import format_inline, get_reason
 from chestai.pages.page import (
     DASH,
@@ -63,12 +64,14 @@ METHODS = {
 
 def build_facts(evidence: Evidence) -> list[tuple[str, str]]:
     """The facts at the top of the page."""
-    data = evidence.data
+    data, openings = evidence.data, evidence.subject.openings
+    opened = [] if openings is None else [("Test opened", _format_times(openings.own))]
     return [
         ("Macro-AUROC", format_inline(evidence.performance.macro_auroc)),
         ("Images", format_number(data.images)),
         ("Patients", format_number(data.patients)),
         ("Split", data.split),
+        *opened,
         ("Training patients", "known" if evidence.subject.split_known else "not known"),
         ("Snapshot", data.snapshot or DASH),
         ("Data source", data.source),
@@ -82,7 +85,10 @@ def build_banner(evidence: Evidence) -> str:
         warnings.append(SYNTHETIC_IMAGES)
     elif (evidence.subject.card or {}).get("synthetic"):
         warnings.append(SYNTHETIC_MODEL)
-    if not evidence.subject.split_known:
+    pretrained = warn_of_overlap(evidence.subject.card or {}, evidence.data.source)
+    if pretrained:
+        warnings.append(pretrained)
+    elif not evidence.subject.split_known:
         warnings.append("SPLIT NOT KNOWN: the model may have been trained on these patients.")
     return " ".join(warnings)
 
@@ -122,7 +128,7 @@ def build_data(evidence: Evidence) -> Section:
             " It is not known which patients the model was trained on. If it was trained on these, it will do worse on "
             "others."
         )
-    parts: list[Note | Table] = [Note(text), *map(Note, evidence.subject.notes)]
+    parts: list[Note | Table] = [Note(text), *_build_openings(evidence), *map(Note, evidence.subject.notes)]
     if data.guesses:
         guessed = [[guess] for guess in data.guesses]
         parts.append(Table("Guessed when the data were built, and the key that settles it", [""], guessed, prose=True))
@@ -135,6 +141,23 @@ def build_data(evidence: Evidence) -> Section:
         ]
         parts.append(Table("Images that could not be read; they are not counted below", ["reason", "images"], rows))
     return Section("data", "What was measured", parts)
+
+
+def _build_openings(evidence: Evidence) -> list[Note]:
+    openings = evidence.subject.openings
+    if openings is None:
+        return []
+    text = (
+        f"This model's test was opened {_format_times(openings.own)}, and this lake's test "
+        f"{_format_times(openings.total)} for {format_number(openings.subjects)} models. "
+    )
+    if openings.subjects > 1 or openings.own > 1:
+        text += "Who picks the best of them by these figures selects on test, and its figure is optimistic."
+    return [Note(text.strip())]
+
+
+def _format_times(count: int) -> str:
+    return "once" if count == 1 else f"{format_number(count)} times"
 
 
 def build_missing(evidence: Evidence) -> list[Section]:
@@ -206,6 +229,7 @@ def build_provenance(evidence: Evidence) -> Section:
         "input size, pixels": card.get("size"),
         "test-time views": ", ".join(["plain", *map(format_name, card.get("tta") or ())]),
         "calibration": (card.get("calibration") or {}).get("method"),
+        "taught by": _format_teacher(origin.get("teacher")),
     }
     rows = [[name, str(value)] for name, value in properties.items() if value not in (None, "")]
     parts = [Table("Model", ["", ""], rows, prose=True), *_build_network_table(card)]
@@ -215,10 +239,22 @@ def build_provenance(evidence: Evidence) -> Section:
     ]
     if parents:
         parts.append(Table("Assembled from", ["MLflow run", "snapshot"], parents))
+    pretraining = [
+        [str(one["weights"]), ", ".join(one["corpora"]) or "not told", str(one.get("sha256", DASH))]
+        for one in origin.get("pretraining") or []
+    ]
+    if pretraining:
+        parts.append(Table("Initial weights", ["weights", "trained on", "SHA-256"], pretraining))
     packages = [[name, str(version)] for name, version in (origin.get("packages") or {}).items()]
     if packages:
         parts.append(Table("Packages", ["package", "version"], packages))
     return Section("provenance", "Provenance", parts)
+
+
+def _format_teacher(teacher: Mapping[str, Any] | None) -> str | None:
+    if not teacher:
+        return None
+    return f"version {teacher['teacher']}, with a share of {teacher['share']} at temperature {teacher['temperature']}"
 
 
 def _format_bool(value: bool) -> str:

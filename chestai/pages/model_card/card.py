@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from chestai.evaluation.evidence import Evidence
 from chestai.evaluation.promotion_gate import GateCheck
-from chestai.pages.model_card import about, accuracy, behaviour, confidence, gate, search, triage
+from chestai.pages.model_card import about, accuracy, behaviour, confidence, gate, labels, search, triage
 from chestai.pages.page import Page
 
 
@@ -23,6 +23,7 @@ def build_model_card(evidence: Evidence, checks: Sequence[GateCheck] = ()) -> Pa
         about.build_data(evidence),
         *gate.build_gate(checks),
         accuracy.build_ranking(evidence),
+        *labels.build_second_labels(evidence),
         accuracy.build_operating_points(evidence),
         accuracy.build_calibration(evidence),
         confidence.build_confidence(evidence),

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from chestai.evaluation.evidence import Evidence, RobustnessReport
+from chestai.evaluation.second_labels import SecondLabels
 from chestai.lake.csv_cells import quote_formula
 from chestai.metrics.bootstrap import Estimate
 from chestai.metrics.coverage import CoverageReport
@@ -41,6 +42,8 @@ def render_csv_tables(evidence: Evidence) -> dict[str, str]:
     if evidence.confidence:
         tables["confidence_bands.csv"] = _list_bands(evidence.confidence)
         tables["label_sets.csv"] = _list_label_sets(evidence.confidence)
+    if evidence.second_labels:
+        tables["second_labels.csv"] = _list_second_labels(evidence.second_labels)
     if evidence.urgency:
         tables["triage.csv"] = _list_triage(evidence.urgency)
     if evidence.queue:
@@ -98,6 +101,18 @@ def _list_ranking(report: PerformanceReport) -> Rows:
     micro = _flatten_estimates(auroc=report.micro_auroc, auprc=report.micro_auprc)
     yield {"finding": MACRO, **unknown, **macro}
     yield {"finding": MICRO, **unknown, **micro}
+
+
+def _list_second_labels(report: SecondLabels) -> Rows:
+    for row in report.rows:
+        yield {
+            "finding": row.finding,
+            "source": report.source,
+            "images": row.images,
+            "their_positives": row.theirs.positives,
+            "own_positives": row.own.positives,
+            **_flatten_estimates(their_auroc=row.theirs.auroc, own_auroc=row.own.auroc, agreement=row.agreement),
+        }
 
 
 def _list_operating_points(points: Sequence[PointReport]) -> Rows:

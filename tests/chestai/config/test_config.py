@@ -15,6 +15,7 @@ from chestai.config import load as conf
 from chestai.config import schema
 from chestai.config.hardware import Machine, choose_placement
 from chestai.errors import UserError
+from chestai.model.pretrained.files import check_weights
 
 
 def test_overrides_change_validated_frozen_config() -> None:
@@ -28,6 +29,26 @@ def test_overrides_change_validated_frozen_config() -> None:
 def test_experiment_changes_defaults() -> None:
     config = conf.load(["+experiment=demo", "phantom.root=/p"])
     assert config.source.synthetic and config.source.root == "/p" and config.network.size < 224
+
+
+@pytest.mark.parametrize("name", ["nih-densenet121", "nih-foundation", "linear-probe"])
+def test_recipe_is_valid_and_never_mirrors_a_film(name: str) -> None:
+    config = conf.load([f"+experiment={name}", "source.root=/nih", "network.pretrained=/w.safetensors"])
+    assert config.augment.flip == 0 and config.network.pretrained == "/w.safetensors"
+    assert config.network.frozen == (name == "linear-probe")
+    if name != "linear-probe":
+        assert config.source.format == "nih" and config.train.ema > 0.99 and config.augment.operations == 2
+
+
+def test_distillation_is_added_to_another_recipe() -> None:
+    config = conf.load(["+experiment=[nih-densenet121,distil]", "source.root=/nih", "distil.teacher=3+5"])
+    assert config.distil.teacher == "3+5" and config.distil.share == 0.7
+    assert (config.network.backbone, config.network.size, config.train.ema) == ("densenet121", 512, 0.999)
+
+
+def test_recipe_of_foundation_models_asks_for_a_file() -> None:
+    with pytest.raises(UserError, match=r"network\.pretrained=FILE: no such file; it is imagenet, none, or the path"):
+        check_weights(conf.load(["+experiment=nih-foundation"]).network.pretrained)
 
 
 def test_config_may_have_several_sources() -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
 
 from chestai.config.schema import Augment
 from chestai.model.augment import DRAWS, augment, draw
@@ -24,7 +25,7 @@ ALL = DEFAULT | {"clahe": 0.5, "denoise": 0.5, "flip": 0.5}
 
 
 def settings(values: dict[str, float], strength: float = 1.0, **changes: float) -> Augment:
-    return Augment(**{"strength": strength, **values, **changes})
+    return Augment.model_validate({"strength": strength, **values, **changes})
 
 
 def drawn(**values: float) -> Tensor:
@@ -67,6 +68,38 @@ def test_image_does_not_depend_on_its_batch(size: int) -> None:
     whole = augment(batch, draws, settings(ALL))
     for rows in (slice(0, 7), slice(7, 13), slice(4, 5)):
         assert torch.equal(augment(batch[rows], draws[rows], settings(ALL)), whole[rows])
+
+
+def test_rand_augment_changes_each_image_by_its_own_seed_and_mirrors_none() -> None:
+    batch = torch.zeros(40, 64, 64, dtype=torch.uint8)
+    batch[:, 8:56, 8:32] = 160  # bright on the left
+    draws, only = draw(40, torch.Generator().manual_seed(3)), settings(NONE, operations=2, magnitude=6.0)
+    torch.manual_seed(11)
+    state = torch.get_rng_state()
+    whole = augment(batch, draws, only)
+    assert torch.equal(torch.get_rng_state(), state), "torch's own generator is left as it was"
+    assert whole.dtype == torch.uint8 and whole.shape == batch.shape
+    changed = [image for image in whole if not torch.equal(image, batch[0])]
+    assert len(changed) > 20 and len({image.numpy().tobytes() for image in changed}) > 10
+    for rows in (slice(0, 7), slice(7, 40), slice(4, 5)):
+        assert torch.equal(augment(batch[rows], draws[rows], only), whole[rows]), "whatever else is in the batch"
+    left, right = whole[:, 16:48, 12:28].float().mean((1, 2)), whole[:, 16:48, 40:56].float().mean((1, 2))
+    assert (left >= right).all()
+
+
+def test_rand_augment_follows_torchvision_and_strength_scales_its_magnitude(images: Tensor) -> None:
+    draws = draw(16, torch.Generator().manual_seed(8))
+    found = augment(images, draws, settings(NONE, operations=3, magnitude=10.0, strength=0.5))
+    policy = v2.RandAugment(3, 5, interpolation=InterpolationMode.BILINEAR, fill=0)
+    for image, row, result in zip(images, draws, found, strict=True):
+        torch.manual_seed(int(row[DRAWS.index("seed")].double() * 2**24))
+        assert torch.equal(policy(image[None])[0], result)
+
+
+def test_draws_of_earlier_versions_are_unchanged() -> None:
+    """Runs that were begun before RandAugment continue to the same numbers."""
+    before = torch.rand((5, 9), generator=torch.Generator().manual_seed(4))
+    assert torch.equal(draw(5, torch.Generator().manual_seed(4))[:, :9], before)
 
 
 def test_keeps_its_input_and_strength_0_changes_nothing(images: Tensor) -> None:

@@ -163,3 +163,19 @@ def test_overlay_keeps_the_image_where_the_map_is_empty() -> None:
     png = overlay(grey, np.zeros((64, 80), np.float32))
     decoded = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
     assert decoded is not None and np.array_equal(decoded[..., 1], grey)
+
+
+def test_frozen_backbone_learns_nothing_and_gives_what_it_gave_before(batch: np.ndarray) -> None:
+    torch.manual_seed(0)
+    network = Classifier("resnet10t", 3, 64, (0.5,), (0.25,), frozen=True)
+    pixels = torch.from_numpy(batch[:4])
+    with torch.no_grad():
+        before = network.eval()(pixels).embedding
+    weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    network.train()
+    logits = network(pixels).logits
+    logits.sum().backward()
+    learning = [name for name, parameter in network.named_parameters() if parameter.grad is not None]
+    assert learning == ["bias", "head.weight"]
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in network.state_dict().items()), "batch statistics"
+    torch.testing.assert_close(network(pixels).embedding.detach(), before)

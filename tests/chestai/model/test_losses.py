@@ -10,17 +10,23 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
 
-from chestai.config.schema import Asymmetric, Bce, Focal
-from chestai.model.losses import asymmetric, bce, focal, known_targets, make_loss, masked_mean
+from chestai.config.schema import Asymmetric, Bce, Focal, Ldam
+from chestai.model.losses import asymmetric, bce, distil, focal, known_targets, ldam, make_loss, masked_mean
 
 NAN = math.nan
 POS_WEIGHT = torch.tensor([3.0, 5.0, 0.5])
+POSITIVES = torch.tensor([1000, 16, 4000])
+MARGINS = torch.tensor([[0.3, 0.5, 0.1], [0.2, 0.05, 0.4]])
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "bce": lambda logits, targets: bce(logits, targets, POS_WEIGHT),
     "focal": lambda logits, targets: focal(logits, targets, 0.25, 2.0),
     "focal, neither weight nor integer power": lambda logits, targets: focal(logits, targets, None, 0.5),
     "asymmetric": lambda logits, targets: asymmetric(logits, targets, 0.0, 4.0, 0.05),
+    "ldam": lambda logits, targets: ldam(logits, targets, MARGINS, POS_WEIGHT),
+    "taught": lambda logits, targets: distil(
+        logits, torch.cat([targets, 2 - 4 * targets], dim=1), LOSSES["bce"], 2.0, 0.0
+    ),
     "asymmetric, roots and no shift": lambda logits, targets: asymmetric(logits, targets, 0.5, 0.5, 0.0),
 }
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
@@ -77,6 +83,64 @@ def test_asymmetric_equals_its_formula(
 def test_asymmetric_with_neutral_settings_is_cross_entropy(logits: Tensor, targets: Tensor) -> None:
     plain = bce(logits, targets, torch.ones(3))
     torch.testing.assert_close(asymmetric(logits, targets, 0.0, 0.0, 0.0), plain)
+
+
+def test_ldam_equals_the_softmax_of_its_paper_over_present_and_absent(logits: Tensor, targets: Tensor) -> None:
+    """Each finding as a problem of two classes: cross-entropy after the true one's logit is lowered by its margin."""
+    for column in range(3):
+        known = ~targets[:, column].isnan()
+        truth = targets[known, column].long()
+        pairs = torch.stack([torch.zeros_like(logits[known, column]), logits[known, column]], dim=1)
+        margins = MARGINS.flip(0)[:, column].double()  # of absent, of present
+        lowered = pairs - functional.one_hot(truth, 2) * margins
+        weights = torch.tensor([1.0, float(POS_WEIGHT[column])], dtype=torch.float64)
+        expected = functional.cross_entropy(lowered, truth, weight=weights, reduction="none")
+        torch.testing.assert_close(ldam(logits, targets, MARGINS, POS_WEIGHT)[known, column], expected)
+
+
+def test_ldam_gives_the_rarest_label_the_largest_margin_and_weighs_positives_late(
+    logits: Tensor, targets: Tensor
+) -> None:
+    settings = Ldam(name="ldam", max_margin=0.5, defer=0.8, beta=0.999)
+    counts = np.stack([POSITIVES.numpy(), POSITIVES.numpy() * POS_WEIGHT.numpy()])
+    margins = torch.from_numpy(0.5 * (16 / counts) ** 0.25)
+    assert margins.max() == margins[0, 1] == 0.5
+    early, late = (make_loss(settings, POS_WEIGHT, POSITIVES, done) for done in (0.79, 0.8))
+    torch.testing.assert_close(early(logits, targets), ldam(logits, targets, margins, torch.ones(3)))
+    present, absent = (1 - 0.999**counts) / (1 - 0.999)
+    torch.testing.assert_close(
+        late(logits, targets), ldam(logits, targets, margins, torch.from_numpy(absent / present))
+    )
+    assert (absent / present)[1] > 4 and (absent / present)[2] < 1, "rare positives weigh more, frequent ones less"
+
+
+def test_ldam_takes_a_finding_without_positives(logits: Tensor, targets: Tensor) -> None:
+    settings = Ldam(name="ldam", max_margin=0.5, defer=0.0, beta=0.9999)
+    losses = make_loss(settings, torch.ones(3), torch.tensor([0, 5, 0]))(logits, targets)
+    assert losses.isfinite().all()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_distillation_mixes_the_labels_with_the_divergence_from_the_teacher(
+    logits: Tensor, targets: Tensor, temperature: float
+) -> None:
+    teacher = 2 * torch.randn(40, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+    teacher[0, 0] = teacher[1] = NAN
+    targets[0, 0], targets[2, 2] = NAN, NAN
+    found = distil(logits, torch.cat([targets, teacher], dim=1), LOSSES["bce"], temperature, share=0.7)
+    theirs, ours = torch.sigmoid(teacher / temperature), torch.sigmoid(logits / temperature)
+    pairs = [torch.stack([one, 1 - one], dim=-1) for one in (theirs, ours)]
+    divergence = (pairs[0] * (pairs[0] / pairs[1]).log()).sum(dim=-1).nan_to_num(0.0)
+    torch.testing.assert_close(found, 0.3 * LOSSES["bce"](logits, targets) + 0.7 * temperature**2 * divergence)
+    assert found[0, 0] == 0 and found[2, 2] > 0, "nothing known, and only the teacher known"
+    only = distil(teacher, torch.cat([targets, teacher], dim=1), LOSSES["bce"], temperature, share=1.0)
+    torch.testing.assert_close(only[2:], torch.zeros_like(only[2:]), atol=1e-9, rtol=0)
+
+
+def test_a_label_counts_once_if_it_or_the_teacher_is_known() -> None:
+    labels, teacher = torch.tensor([[1.0, NAN, NAN]]), torch.tensor([[0.3, 0.2, NAN]])
+    assert int(known_targets(torch.cat([labels, teacher], dim=1), findings=3)) == 2
+    assert int(known_targets(labels, findings=3)) == int(known_targets(labels)) == 1
 
 
 @every_loss

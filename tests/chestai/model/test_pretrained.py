@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from chestai.errors import UserError
-from chestai.model.pretrained import load_pretrained
+from chestai.model.pretrained.loading import load_pretrained
 from tests.chestai.model.weights import MEAN, STD, Tensors, assert_all_taken, floating, fresh, pth, safetensors
 
 HEAD = ("classifier.weight", "classifier.bias")
@@ -215,7 +215,7 @@ def test_loads_timm_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         return create(*args, **(options | {"pretrained_cfg_overlay": {"file": str(path)}}))
 
     network = fresh("vit_tiny_patch16_224", channels=1)
-    monkeypatch.setattr("chestai.model.pretrained._reach", lambda repository: None)
+    monkeypatch.setattr("chestai.model.pretrained.loading._reach", lambda repository: None)
     monkeypatch.setattr(timm, "create_model", from_file)
     loaded = load_pretrained(network, "imagenet")
     assert loaded.source.startswith("timm vit_tiny_patch16_224.") and loaded.missing == ()
@@ -238,7 +238,7 @@ def test_offline_download_fails_within_seconds_and_suggests_a_file(tmp_path: Pat
 import time
 from chestai.errors import UserError
 from chestai.model.classifier import Classifier
-from chestai.model.pretrained import load_pretrained
+from chestai.model.pretrained.loading import load_pretrained
 network = Classifier("resnet10t", 3, 64, (0.5,), (0.25,))
 started = time.monotonic()
 try:

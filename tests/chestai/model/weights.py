@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from chestai.model.classifier import Classifier
-from chestai.model.pretrained import LoadedWeights
+from chestai.model.pretrained.loading import LoadedWeights
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Tensors = dict[str, Tensor]

@@ -282,9 +282,10 @@ def test_snapshot_without_uncertain_labels_keeps_its_targets(corpus: Corpus, tmp
 def test_recipe_without_a_policy_keeps_its_old_id(corpus: Corpus) -> None:
     config = make_config(corpus)
     plain = config.plain()
-    parts = {name: plain[name] for name in ("network", "loss", "augment")}
-    dropped = ("resume", "max_failures", "checkpoint_minutes", "uncertainty")
-    parts["train"] = {name: value for name, value in plain["train"].items() if name not in dropped}
+    younger = ("uncertainty", "layer_decay", "seeds", "frozen", "corpora", "operations", "magnitude")
+    dropped, parts = (*younger, "resume", "max_failures", "checkpoint_minutes"), {}
+    for section in ("network", "loss", "augment", "train"):
+        parts[section] = {name: value for name, value in plain[section].items() if name not in dropped}
     old_recipe = json.dumps({"snapshot": corpus.snapshot.snapshot_id, **parts}, sort_keys=True)
     assert train.compute_recipe_id(config, corpus.snapshot) == hashlib.sha256(old_recipe.encode()).hexdigest()[:12]
     chosen = {

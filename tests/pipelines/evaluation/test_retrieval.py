@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from chestai.imaging import preprocess
 from chestai.model.bundle import StoredNetwork, forward
 from chestai.model.classifier import Classifier
-from chestai.model.pretrained import find_imagenet
+from chestai.model.pretrained.loading import find_imagenet
 from chestai.model.registry import Registry
 from chestai.retrieval.index_table import normalise
 from pipelines.evaluation.probes import ProbePredictor

@@ -1,12 +1,10 @@
 """Loads initial weights of the backbone: timm's, or those of a file in any common form."""
 
-import pickle
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub
 import timm
@@ -16,17 +14,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from chestai.errors import UserError
-from chestai.model.bundle import CARD, WEIGHTS, read_card
 from chestai.model.classifier import Classifier, input_size
-from chestai.model.seen_patients import SeenPatients
+from chestai.model.pretrained.files import read_tensors
+from chestai.model.pretrained.forms import adapt, is_transformer, rename
 
 HUB_FILE = "model.safetensors"
 GIVE_A_FILE = "give a file: network.pretrained=/path/to/weights.safetensors"
 
 MIN_TAKEN = 0.5  # of the backbone's tensors: fewer fit by chance, and the network would be random
-
-# DenseNet as torchvision named it before 0.2 (CheXNet's published weights): norm.1 for norm1.
-OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
 
 
 @dataclass(frozen=True)
@@ -66,12 +61,12 @@ def load_pretrained(network: Classifier, which: str) -> LoadedWeights:
             safetensors, or a state dict saved by torch.save, possibly inside another dict.
 
     Raises:
-        UserError: There are no such weights, they cannot be fetched or read, or they fit less than half of the
-            backbone.
+        UserError: There are no such weights, they cannot be fetched or read, they fit less than half of the backbone,
+            or lack some of what a transformer or a frozen backbone needs.
     """
     if which == "none":
         return LoadedWeights("random", 0, len(_floating(network.backbone.state_dict())))
-    source, tensors = _published(network) if which == "imagenet" else (which, _read(Path(which)))
+    source, tensors = _published(network) if which == "imagenet" else (which, read_tensors(Path(which)))
     return _fill(network, source, _floating(tensors))
 
 
@@ -87,27 +82,6 @@ def find_imagenet(backbone: str, size: int) -> Classifier | None:
     network = Classifier(backbone, 1, size, config.mean, config.std)
     _fill(network, held, _floating(load_file(held)))
     return network.to(memory_format=torch.channels_last).eval()
-
-
-def ancestry(which: str) -> tuple[bool, tuple[SeenPatients, ...]]:
-    """The patients that initial weights were trained on: whether they are known, and each training behind the weights.
-
-    They are known of no weights and of ImageNet (nobody), and of a bundle's weights as far as its card knows. Of any
-    other file nothing is known.
-
-    Args:
-        which: As of `load_pretrained`; the content of a file is not checked.
-
-    Raises:
-        UserError: The card beside the weights, or its list of patients, is damaged or missing.
-    """
-    if which in ("none", "imagenet"):
-        return True, ()
-    path = Path(which)
-    if path.name != WEIGHTS or not (path.parent / CARD).is_file():
-        return False, ()
-    card, patients = read_card(path.parent)
-    return card.split_known, patients
 
 
 def _published(network: Classifier) -> tuple[str, Mapping[str, Tensor]]:
@@ -137,41 +111,12 @@ def _reach(repository: str) -> None:
         return  # the server is there; fetching the weights will report the error
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
-    """Reads the state dict of a file. Only tensors are read: a file that needs code to be unpickled is rejected."""
-    key = f"network.pretrained={path}"
-    if not path.is_file():
-        raise UserError(f"{key}: no such file; it is imagenet, none, or the path of a file of weights")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        name = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"needs {name[1]} to be unpickled" if name else "is no checkpoint"
-        raise UserError(f"{key} {reason}, but only tensors are read: save a state_dict() as safetensors") from error
-    except Exception as error:  # torch raises anything from KeyError to EOFError for a foreign file
-        reason = " ".join(f"{type(error).__name__} {error}".split()).split(". ")[0]
-        raise UserError(f"{key} is no checkpoint of tensors ({reason}): save a state_dict() as safetensors") from error
-    return max(_state_dicts(content), key=len, default={})
-
-
-def _state_dicts(content: Any) -> Iterator[Mapping[str, Tensor]]:
-    """Every dict of named tensors in a checkpoint; the largest is the network's."""
-    if isinstance(content, Mapping):
-        yield {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
-        for value in content.values():
-            yield from _state_dicts(value)
-
-
 def _fill(network: Classifier, source: str, found: Mapping[str, Tensor]) -> LoadedWeights:
     wanted = _floating(network.backbone.state_dict())
-    modern = {name: OLD_DENSENET.sub(r"\1\2.", name) for name in found}
-    prefix, instead = _prefixes({modern[name]: tensor for name, tensor in found.items()}, wanted)
+    named = _named_as(network, wanted, found)
     taken, left_over, adapted = set(), [], []
-    for name, tensor in found.items():
-        target = instead + modern[name].removeprefix(prefix)
-        if not modern[name].startswith(prefix) or target not in wanted:
+    for name, (target, tensor) in named.items():
+        if target not in wanted:
             left_over.append(name)
             continue
         shapes = tuple(tensor.shape), tuple(wanted[target].shape)
@@ -184,13 +129,46 @@ def _fill(network: Classifier, source: str, found: Mapping[str, Tensor]) -> Load
         if shapes[0] != shapes[1]:
             adapted.append(f"{name} {shapes[0]} as {shapes[1]}")
     missing = tuple(name for name in wanted if name not in taken)
-    if len(taken) < MIN_TAKEN * len(wanted):
-        few = f"only {len(taken)}" if taken else "none"
-        raise UserError(
-            f"network.pretrained={source}: {few} of its {len(found)} tensors fits {network.name}, "
-            f"which has {len(wanted)}: it has {_some(tuple(left_over)) or 'nothing'}; wanted are {_some(missing)}"
-        )
+    _check_enough(network, source, found, len(taken), missing, left_over)
     return LoadedWeights(source, len(taken), len(wanted), missing, tuple(left_over), tuple(adapted))
+
+
+def _check_enough(
+    network: Classifier,
+    source: str,
+    found: Mapping[str, Tensor],
+    taken: int,
+    missing: tuple[str, ...],
+    left_over: list[str],
+) -> None:
+    """Raises UserError if the weights fit by chance, or a network that needs all of them lacks some."""
+    key = f"network.pretrained={source}"
+    if taken < MIN_TAKEN * (taken + len(missing)):
+        few = f"only {taken}" if taken else "none"
+        raise UserError(
+            f"{key}: {few} of its {len(found)} tensors fits {network.name}, which has {taken + len(missing)}: "
+            f"it has {_some(tuple(left_over)) or 'nothing'}; wanted are {_some(missing)}"
+        )
+    if missing and (network.frozen or is_transformer(network.backbone)):
+        why = "network.frozen=true" if network.frozen else f"{network.name} is useless with some of them random"
+        raise UserError(
+            f"{key} lacks {len(missing)} tensors of {network.name} ({why}): {_some(missing)}; "
+            f"left over are {_some(tuple(left_over)) or 'none'}"
+        )
+
+
+def _named_as(
+    network: Classifier, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]
+) -> dict[str, tuple[str, Tensor]]:
+    """The tensors by their names as timm knows them, each with the backbone's name for it, or no name."""
+    renamed = rename(found)
+    prefix, instead = _prefixes(renamed, wanted)
+    targets = {name: instead + name.removeprefix(prefix) if name.startswith(prefix) else "" for name in renamed}
+    if not is_transformer(network.backbone):
+        return {name: (targets[name], tensor) for name, tensor in renamed.items()}
+    others = {name: ("", tensor) for name, tensor in renamed.items() if not targets[name]}
+    own = adapt(network.backbone, {targets[name]: tensor for name, tensor in renamed.items() if targets[name]})
+    return {**others, **{name: (name, tensor) for name, tensor in own.items()}}
 
 
 def _prefixes(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[str, str]:
