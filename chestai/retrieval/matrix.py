@@ -6,6 +6,8 @@ memory.
 """
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -16,6 +18,10 @@ from numpy.typing import NDArray
 from chestai.lake.atomic_write import atomic_write
 
 Mask = NDArray[np.bool_]
+
+SLICE_ROWS = 16_384  # that are compared: fewer do not pay for a thread
+CORES = len(os.sched_getaffinity(0))
+POOL = ThreadPoolExecutor(CORES, "matrix")  # faiss lets go of Python's lock
 
 
 class Matrix:
@@ -76,13 +82,24 @@ class Matrix:
         count = min(count, len(self))
         if not count:
             return np.zeros(0, np.int64), np.zeros(0, np.float32)
-        parameters = None
-        if mask is not None:
-            bits = np.packbits(mask, bitorder="little")  # must live as long as the search
-            selector = faiss.IDSelectorBitmap(len(self), faiss.swig_ptr(bits))
-            parameters = faiss.SearchParameters()
-            parameters.sel = selector
-        faiss.omp_set_num_threads(1)  # of this thread: a single query gives others nothing to do but to spin
-        products, positions = self._index.search(np.asarray(vector, np.float32)[None], count, params=parameters)
+        query = np.asarray(vector, np.float32)[None]
+        compared = len(self) if mask is None else np.count_nonzero(mask)
+        ends = np.linspace(0, len(self), max(1, min(CORES, compared // SLICE_ROWS)) + 1).astype(int)
+        found = list(POOL.map(lambda rows: self._search(query, count, slice(*rows), mask), pairwise(ends)))
+        positions, products = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        best = np.argsort(-products, kind="stable")[:count]
+        return positions[best], products[best]
+
+    def _search(
+        self, query: NDArray[np.float32], count: int, rows: slice, mask: Mask | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The best of some rows."""
+        faiss.omp_set_num_threads(1)  # of this thread: faiss shares out queries, and this is one
+        allowed = np.zeros(len(self), np.bool_)
+        allowed[rows] = True if mask is None else mask[rows]
+        bits = np.packbits(allowed, bitorder="little")  # must live as long as the search
+        parameters = faiss.SearchParameters()
+        parameters.sel = faiss.IDSelectorBitmap(len(self), faiss.swig_ptr(bits))
+        products, positions = self._index.search(query, count, params=parameters)
         found = positions[0] >= 0
         return positions[0][found], products[0][found]
