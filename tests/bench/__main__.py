@@ -50,7 +50,7 @@ class Benchmark:
 
 PLAN = (
     Benchmark("decode", 1, (IMAGES,)),
-    Benchmark("decode_stages", 4.5, (IMAGES,)),
+    Benchmark("decode_stages", 6, (IMAGES,), quick=False),
     Benchmark("runtime", 1, ("1", "16")),
     Benchmark("start", 4, (IMAGES,)),
     Benchmark("train", 3.5, ("--short", "112")),
@@ -70,7 +70,7 @@ PLAN = (
     Benchmark("hostile", 4, (IMAGES,), quick=False),
     Benchmark("page", 5, quick=False),
     Benchmark("report_parser", 0.5, quick=False),
-    Benchmark("retrieval", 5, quick=False),
+    Benchmark("retrieval", 7, quick=False),
 )
 
 

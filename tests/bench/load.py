@@ -42,7 +42,7 @@ from tests.support.processes import free_port
 
 ROUNDS, FILES, WARM = 3, 400, 40
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
-ONE, EIGHT, OVERLOAD = 60, 160, 1000  # requests
+ONE, EIGHT, OVERLOAD = 50, 120, 1000  # requests
 START_S = 180
 
 

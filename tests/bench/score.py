@@ -127,7 +127,7 @@ def main(originals: Path) -> None:
         }
         for count, folder in folders.items():
             write_copies(sorted(originals.glob("*.png")), folder, count)
-        few = folders[1000]
+        few = folders[RUNS["int8"][1]]
         config = conf.load([f"lake={root / 'lake'}", f"score.batch_size={BATCH}"])
         register_champion(config, originals)
 
