@@ -83,7 +83,7 @@ def test_a_second_run_adds_only_what_is_missing(config: Config, tmp_path: Path) 
 
 def test_files_that_scoring_would_write_are_not_written(config: Config, tmp_path: Path) -> None:
     """Nor is the corpus narrowed: a setting for scoring alone must not leave images out of the index."""
-    named = {name: str(tmp_path / name) for name in OUTPUTS}
+    named: dict[str, Any] = {name: str(tmp_path / name) for name in OUTPUTS}
     assert {*named} | {"dicom_out"} == {
         name for name, field in Score.model_fields.items() if field.annotation == str | None
     } - {"match", "split", "out"}, "a new setting that names a file"
