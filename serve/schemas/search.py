@@ -73,8 +73,9 @@ HIT_EXAMPLE = {
 class FlaggedHit(Answer):
     """An image that was found, if `serve.modes.flag_only` is on.
 
-    distance: cosine distance to the image that was searched with, 0 to 2; null without one. preview: of an image whose
-    file the endpoint may read, else null. record: of an image that it has received, else null.
+    distance: cosine distance to the image that was searched with, or to a text that an image-text model answers, 0 to
+    2; null without either. preview: of an image whose file the endpoint may read, else null. record: of an image that
+    it has received, else null.
     """
 
     image_id: str
@@ -107,32 +108,45 @@ class SearchHit(FlaggedHit):
 
 
 class ReadText(Answer):
-    """How a text was read: findings to be present and absent, and filters in words."""
+    """How a text was read: findings to be present and absent, and filters in words.
+
+    outside: Words outside the model's vocabulary. If there are any, an image-text model has answered the whole text.
+    """
 
     language: str
     present: list[str]
     absent: list[str]
     filters: str
+    outside: list[str]
 
 
 class SearchResponse(Answer):
     """The images that were found, the best first. Likeness is not a diagnosis. images: to search among.
 
-    text: how it was read; null without one.
+    text: how it was read; null without one. answered_by: the image-text model that has answered the text, which is not
+    evaluated; null: the model itself.
     """
 
     model_config = with_examples(
         {
             "hits": [HIT_EXAMPLE],
             "images": 112_120,
-            "text": {"language": "en", "present": ["Pneumothorax"], "absent": ["Effusion"], "filters": "sex F"},
+            "text": {
+                "language": "en",
+                "present": ["Pneumothorax"],
+                "absent": ["Effusion"],
+                "filters": "sex F",
+                "outside": [],
+            },
+            "answered_by": None,
             "model_version": 3,
         },
-        {"hits": [FLAGGED_EXAMPLE], "images": 112_120, "text": None, "model_version": 3},
+        {"hits": [FLAGGED_EXAMPLE], "images": 112_120, "text": None, "answered_by": None, "model_version": 3},
     )
 
     hits: list[SearchHit | FlaggedHit]
     images: int
     text: ReadText | None
+    answered_by: str | None
     model_version: int
     notice: str = RESEARCH_USE

@@ -17,10 +17,17 @@ FILTERS = ("labelled", "called", "not_called", "bucket", "view", "sex", "split",
 
 @dataclass(frozen=True)
 class ReadRequest:
-    """A request that was read: its query, without the image, and its text, None without one."""
+    """A request that was read.
+
+    Attributes:
+        query: Without the image.
+        text: How the text was read; None without one.
+        beyond: A text that the image-text model must answer; None: findings and filters are all of it.
+    """
 
     query: Query
     text: TextQuery | None = None
+    beyond: str | None = None
 
     def describe_text(self) -> ReadText | None:
         """How the text was read, for the response."""
@@ -28,16 +35,23 @@ class ReadRequest:
             return None
         text = self.text
         return ReadText(
-            language=text.language, present=[*text.present], absent=[*text.absent], filters=str(text.filters)
+            language=text.language,
+            present=[*text.present],
+            absent=[*text.absent],
+            filters=str(text.filters),
+            outside=[*text.outside],
         )
 
 
-def read_request(request: SearchFilters, card: ModelCard, modes: Modes, with_image: bool) -> ReadRequest:
+def read_request(
+    request: SearchFilters, card: ModelCard, modes: Modes, with_image: bool, with_image_text: bool = False
+) -> ReadRequest:
     """Reads a request.
 
     Args:
         card: Of the version whose library is searched.
         with_image: Whether it also has an image.
+        with_image_text: Whether an image-text model answers texts outside the vocabulary that have no image.
 
     Raises:
         ApiError: 403, it would tell hidden findings; 422, it asks for nothing, for what the model does not know, or
@@ -49,9 +63,18 @@ def read_request(request: SearchFilters, card: ModelCard, modes: Modes, with_ima
     read = ReadRequest(Query(filters=filters, count=request.count))
     try:
         if isinstance(request, SearchRequest) and request.text is not None:
-            read = _add_text(read, parse_text_query(request.text, card.findings, request.language))
+            text = parse_text_query(request.text, card.findings, request.language)
+            beyond = request.text if text.outside and with_image_text and not with_image else None
+            read = _add_text(read, text) if beyond is None else replace(read, text=text, beyond=beyond)
         query = read.query
-        if with_image or query.present or query.absent or query.filters != Filters() or request.reviewed is not None:
+        if (
+            with_image
+            or read.beyond is not None
+            or query.present
+            or query.absent
+            or query.filters != Filters()
+            or request.reviewed is not None
+        ):
             _check_modes(modes, query, with_image)
             points = {finding: card.thresholds.get(finding) for finding in card.findings}
             query.filters.merge(Filters(called=query.present, not_called=query.absent) if with_image else Filters())

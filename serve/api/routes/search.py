@@ -129,8 +129,9 @@ async def search_images(
 ) -> SearchResponse:
     """Indexed images by an uploaded or stored image, by a text such as "effusion without edema, over 60", or by both.
 
-    An image ranks hits by their distance, a text alone by the probabilities of its findings. An uploaded image is
-    neither stored nor recorded: the audit has its hash.
+    An image ranks hits by their distance, a text alone by the probabilities of its findings. A text outside the model's
+    vocabulary is answered by the image-text model that `index.image_text` names, and else rejected. An uploaded image
+    is neither stored nor recorded: the audit has its hash.
     """
     fields, upload = await read_fields(request, services.config.serve.max_upload_mb * 2**20)
     asked = _validate(fields)
@@ -165,9 +166,12 @@ async def _search(
     """Searches, and records that. image_id: of the image to search with, also of an upload; None without one."""
     state, modes = services.state, services.config.serve.modes
     card = await services.model.scorer.card()
-    read = read_request(asked, card, modes, with_image=image_id is not None)
-    library = await _open(searcher, card)
+    with_image_text = services.config.index.image_text is not None
+    read = read_request(asked, card, modes, image_id is not None, with_image_text)
+    library = await _open(searcher, card, read.beyond is not None)
     query, patients = read.query, list[str]()
+    if read.beyond is not None:
+        query = replace(query, image=await searcher.run(library.find_text, read.beyond))
     if image_id is not None:
         try:
             image, facts = await _find_image(services, searcher, library, card, request, image_id, upload)
@@ -194,14 +198,15 @@ async def _search(
         hits=[display_hit(hit, known.get(hit.sha256), card, modes) for hit in hits],
         images=len(library),
         text=read.describe_text(),
+        answered_by=None if library.answerer is None else library.answerer.name,
         model_version=card.version,
     )
 
 
-async def _open(searcher: Searcher, card: ModelCard) -> OpenLibrary:
-    """Opens the library of a version. Raises ApiError: 409, there is none; 503, the database is down."""
+async def _open(searcher: Searcher, card: ModelCard, by_image_text: bool) -> OpenLibrary:
+    """Opens a library of a version. Raises ApiError: 409, there is none; 503, the database is down."""
     try:
-        return await searcher.run(searcher.open, card)
+        return await searcher.run(searcher.open, card, by_image_text)
     except DATABASE_ERRORS as error:
         raise database_unavailable() from error
 

@@ -134,7 +134,7 @@ def test_text_ranks_by_probabilities_and_an_image_by_distance(app: FastAPI) -> N
     assert [hit["score"] for hit in hits] == pytest.approx(expected) and expected == sorted(expected, reverse=True)
     assert {hit["sex"] for hit in hits} == {"F"} and len(hits) == 12
     read = reply.json()["text"]
-    assert read == {"language": "en", "present": ["Effusion"], "absent": ["Mass"], "filters": "sex F"}
+    assert read == {"language": "en", "present": ["Effusion"], "absent": ["Mass"], "filters": "sex F", "outside": []}
     strange = encode_image(make_films()[40])
     both = ask_form(app, strange, text="without mass", count="24").json()["hits"]
     assert both and all(hit["probabilities"]["Mass"] < 0.3 and hit["score"] is None for hit in both)
