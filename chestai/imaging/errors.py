@@ -23,8 +23,9 @@ REASONS = (
 
 
 PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8")  # first bytes of a PNG and of a JPEG
-# What may follow the end of an image: padding, line ends, Ctrl-Z, and a second end marker of a JPEG.
-PADDING = re.compile(rb"(?:[\0\t\n\r\x1a ]|\xff+\xd9|\xff(?!\xd8))*+")
+# The first byte that may not follow the end of an image. Padding, line ends, Ctrl-Z, and a second end marker of a JPEG
+# may. It is searched for, because Python before 3.11.5 matches possessive repeats of alternatives wrongly.
+REST = re.compile(rb"[^\0\t\n\r\x1a \xff\xd9]|\xff(?=\xd8)|(?<!\xff)\xd9")
 SAMSUNG = (b"SEFH", b"SEFT")  # begin and end the directory of notes that phones append
 FOREIGN = (b"PK\3\4", b"PK\5\6", b"%PDF", b"\x7fELF", b"ftyp", b"<script", b"<html", b"<?php", b"#!/", b"DICM")
 
@@ -47,9 +48,9 @@ def check_size(height: int, width: int) -> None:
 
 
 def find_rest(data: bytes, end: int) -> bytes:
-    """The data after an image's end, without padding."""
-    padding = PADDING.match(data, end)
-    return data[padding.end() if padding else end :]
+    """The data after an image's end, whose last byte is not 0xFF, without padding."""
+    rest = REST.search(data, end)
+    return data[rest.start() :] if rest else b""
 
 
 def check_rest(data: bytes, end: int) -> None:

@@ -6,12 +6,12 @@ import struct
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from chestai.imaging import preprocess
-from chestai.imaging.errors import REASONS, Unreadable
+from chestai.imaging.errors import REASONS, Unreadable, find_rest
 from chestai.imaging.jpeg import MAX_SCANS, SIGNATURE, check_jpeg
 from chestai.phantom import draw, plan
 from tests.serve.support import forgery as made
@@ -212,6 +212,19 @@ def make_notes(*parts: bytes) -> bytes:
 def test_phones_and_writers_may_append_what_is_no_other_file(whole: bytes, rest: bytes) -> None:
     assert np.array_equal(preprocess.decode(whole + rest), preprocess.decode(whole))
     assert preprocess.read_header(whole + rest) == preprocess.read_header(whole)
+
+
+@given(st.lists(st.sampled_from([b"\0", b"\n", b"\xff", b"\xd9", b"\xd8", b"A"]), max_size=9).map(b"".join))
+@example(b"\xff\xd8\xff\xe0")
+def test_padding_ends_where_a_walk_over_bytes_ends_it(rest: bytes) -> None:
+    data, at = b"\xd9" + rest, 1
+    while at < len(data):
+        is_end = data[at] == 0xD9 and data[at - 1] == 0xFF
+        is_filler = data[at] == 0xFF and data[at + 1 : at + 2] != b"\xd8"
+        if not (is_end or is_filler or data[at] in b"\0\n"):
+            break
+        at += 1
+    assert find_rest(data, 1) == data[at:]
 
 
 def test_notes_of_a_phone_may_hold_no_other_file() -> None:
