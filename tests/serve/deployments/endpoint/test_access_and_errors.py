@@ -124,6 +124,7 @@ def test_health_model_and_docs(service: Service) -> None:
     card = service.get("/model").json()
     assert card.pop("version") == 1 and card.pop("not_champion") is None
     assert card.pop("modes") == {"overlays": True, "reordering": True, "flag_only": False}
+    assert card.pop("search") is False
     assert card == service.bundle.card.model_dump(mode="json")
     assert service.get("/health").json()["status"] == "ok"
     assert service.get("/docs").status_code == 200
