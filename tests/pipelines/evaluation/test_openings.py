@@ -46,6 +46,7 @@ def relabel(chain: Chain, folder: Path) -> tuple[Lake, dict[str, np.ndarray]]:
     return write_build(folder, [*images, stranger], ("Effusion", "Fracture"))[0], labels
 
 
+@pytest.mark.slow
 def test_evaluation_shows_its_looks_at_test_a_reference_and_other_labels(finished: Chain, tmp_path: Path) -> None:
     before = finished.lake.read(OPENINGS)["subject"].to_pylist()
     version = finished.summaries["train"].facts["model"].split()[-1]

@@ -169,6 +169,7 @@ def test_entries_without_files_stay_in_gold_when_images_are_optional(tmp_path: P
     assert "00000013_000" not in lake.read_usable(snapshot, [])["image_id"].to_pylist(), "never fed to a network"
 
 
+@pytest.mark.slow
 def test_corpus_of_bad_files_is_an_empty_build(tmp_path: Path) -> None:
     root = tmp_path / "corpus"
     write_plain(root, range(1, 6))
@@ -224,6 +225,7 @@ def write_three_sources(folder: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_several_sources_are_one_build(tmp_path: Path) -> None:
     """NIH, CheXpert and folders: one vocabulary, null for findings that a source lacks, each content once."""
     config = corpus_config(tmp_path / "nih", tmp_path / "lake", *write_three_sources(tmp_path))

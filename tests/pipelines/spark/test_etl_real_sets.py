@@ -53,6 +53,7 @@ def write_nih(root: Path, sizes: dict[str, tuple[int, int]], boxes: list[str], e
         write_image(root / "images" / f"{number}_000.jpg", int(number), height, width)
 
 
+@pytest.mark.slow
 def test_boxes_of_1024_pixels_are_scaled_to_smaller_squares(tmp_path: Path, spark_session: SparkSession) -> None:
     """In a set with converted files and tables in UTF-16 besides."""
     sizes = {"00000001": (64, 64), "00000002": (64, 48), "00000003": (1024, 1024)}

@@ -25,6 +25,7 @@ def version_of(summary: Any) -> str:
     return str(summary.facts["model"].split()[-1])
 
 
+@pytest.mark.slow
 def test_student_learns_the_teachers_logits_and_inherits_its_patients(finished: Chain) -> None:
     """The student is registered beside its teacher, so the champion is named and pinned."""
     words = ("network.backbone=resnet10t", "train.epochs=1", "distil.teacher=champion", "distil.share=0.9")
