@@ -20,6 +20,7 @@ from chestai.lake.atomic_write import atomic_write
 Mask = NDArray[np.bool_]
 
 SLICE_ROWS = 16_384  # that are compared: fewer do not pay for a thread
+DENSE = 4  # with more than 1 in 4 rows it is faster to compare all, find more, and keep those that may be found
 CORES = len(os.sched_getaffinity(0))
 POOL = ThreadPoolExecutor(CORES, "matrix")  # faiss lets go of Python's lock
 
@@ -82,8 +83,13 @@ class Matrix:
         count = min(count, len(self))
         if not count:
             return np.zeros(0, np.int64), np.zeros(0, np.float32)
+        compared = len(self) if mask is None else int(np.count_nonzero(mask))
+        if mask is not None and compared > len(self) // DENSE:
+            positions, products = self.find_nearest(vector, 2 * count * len(self) // compared)
+            passing = mask[positions]
+            if np.count_nonzero(passing) >= count:
+                return positions[passing][:count], products[passing][:count]
         query = np.asarray(vector, np.float32)[None]
-        compared = len(self) if mask is None else np.count_nonzero(mask)
         ends = np.linspace(0, len(self), max(1, min(CORES, compared // SLICE_ROWS)) + 1).astype(int)
         found = list(POOL.map(lambda rows: self._search(query, count, slice(*rows), mask), pairwise(ends)))
         positions, products = (np.concatenate(parts) for parts in zip(*found, strict=True))
